@@ -1,0 +1,1 @@
+"""Fitted tensors -> pruned -> quantized to integers -> entropy-coded bytes, and back."""

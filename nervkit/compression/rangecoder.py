@@ -1,0 +1,114 @@
+"""Entropy coding of integers: an adaptive range coder with integer tables. Numpy only.
+
+The coder proper is constriction's range coder; every probability it sees is an integer
+frequency over 2^24, computed here by integer arithmetic from integers already coded, so any
+machine decodes the same values. docs/format.md specifies it bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import constriction
+import numpy as np
+
+from nervkit.errors import FormatError
+
+TOTAL = 1 << 24
+FIRST_BLOCK, LAST_BLOCK = 32, 4096
+MAX_ALPHABET = 1 << 13
+
+
+def block_bounds(count: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the blocks that share one table: 32 symbols, 64, ..., 4096, 4096, ..."""
+    start, size = 0, FIRST_BLOCK
+    while start < count:
+        yield start, min(count, start + size)
+        start, size = start + size, min(2 * size, LAST_BLOCK)
+
+
+def frequencies(counts: np.ndarray, zero: int) -> np.ndarray:
+    """The integer frequencies, all positive and summing to 2^24, after `counts`.
+
+    Args:
+        counts: (n,) int64, how often each symbol occurred so far.
+        zero: the symbol that stands for the value 0, or a negative number where none does.
+
+    Each occurrence weighs on its neighbours too, in a triangle of radius n / 32, because
+    distributions of weights are smooth; not so the value 0, which pruning piles up.
+    """
+    size = len(counts)
+    radius = size >> 5
+    kernel = radius + 1 - np.abs(np.arange(-radius, radius + 1))
+    spread = counts.copy()
+    if zero >= 0:
+        spread[zero] = 0
+    weights = 1 + np.convolve(spread, kernel, "same")
+    if zero >= 0:
+        weights[zero] += counts[zero] * (radius + 1) ** 2
+    table = 1 + (TOTAL - size) * weights // weights.sum()
+    table[np.argmax(weights)] += TOTAL - table.sum()
+    return table
+
+
+def _model(counts: np.ndarray, zero: int) -> constriction.stream.model.Categorical:
+    # constriction adds 1 to every frequency and scales by (2^24 - n) / sum, here exactly 1.
+    less_one = (frequencies(counts, zero) - 1).astype(np.float64)
+    return constriction.stream.model.Categorical(less_one, perfect=False)
+
+
+def _zero(low: int, high: int) -> int:
+    return -low if low <= 0 <= high else -1
+
+
+class Encoder:
+    """Writes arrays of integers into one stream of bytes."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def write(self, values: np.ndarray, low: int, high: int) -> None:
+        """Append integers that lie in [low, high]. The decoder must know count, low and high."""
+        size = high - low + 1
+        if size == 1:
+            return
+        symbols = (values.ravel() - low).astype(np.int32)
+        counts = np.zeros(size, np.int64)
+        for start, stop in block_bounds(len(symbols)):
+            block = symbols[start:stop]
+            self._coder.encode(block, _model(counts, _zero(low, high)))
+            counts += np.bincount(block, minlength=size)
+
+    def finish(self) -> bytes:
+        return self._coder.get_compressed().astype("<u4").tobytes()
+
+
+class Decoder:
+    """Reads what `Encoder` wrote. Raises FormatError on bytes that it cannot have written."""
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) % 4:
+            raise FormatError("an entropy-coded stream is not a whole number of words")
+        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4"))
+
+    def read(self, count: int, low: int, high: int) -> np.ndarray:
+        """The next `count` integers, (count,) int32, all in [low, high]."""
+        size = high - low + 1
+        if not 1 <= size <= MAX_ALPHABET:
+            raise FormatError(f"an alphabet of {size} values; from 1 to {MAX_ALPHABET} are allowed")
+        symbols = np.zeros(count, np.int32)
+        if size > 1:
+            counts = np.zeros(size, np.int64)
+            for start, stop in block_bounds(count):
+                try:
+                    block = self._coder.decode(_model(counts, _zero(low, high)), stop - start)
+                except AssertionError as error:  # constriction's word for impossible data
+                    raise FormatError("an entropy-coded stream is damaged") from error
+                symbols[start:stop] = block
+                counts += np.bincount(block, minlength=size)
+        return symbols + low
+
+    def finish(self) -> None:
+        """Check that nothing but the end is left."""
+        if not self._coder.maybe_exhausted():
+            raise FormatError("an entropy-coded stream goes on after its last value")

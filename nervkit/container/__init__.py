@@ -1,0 +1,1 @@
+"""The .nerv file: chunks, header, limits. numpy only, never torch."""

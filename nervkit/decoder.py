@@ -1,0 +1,307 @@
+""".nerv -> frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nervkit.compression.tensors import decompress_tensors
+from nervkit.container.file import NervFile, SegmentData
+from nervkit.container.header import Header, Limits, Segment, Timing
+from nervkit.errors import FormatError, LimitError, UsageError
+from nervkit.models.base import Representation, count_stored
+from nervkit.models.config import VideoShape
+from nervkit.models.device import choose_device
+from nervkit.models.registry import load_model, model_names
+from nervkit.video.colour import Colour
+from nervkit.video.edit import parse_frames
+from nervkit.video.movies import MovieOptions
+from nervkit.video.tracks import Track
+from nervkit.video.writer import Stream, check_destination, write_video
+
+
+class NervVideo:
+    """An open .nerv file as a sequence of frames.
+
+    `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
+    Any frame costs one evaluation of its segment's model. Frames are computed one at a time in
+    float32, so that the same frame is the same whatever is decoded around it.
+
+    Args:
+        source: a path, or the bytes of a file.
+        device: "cpu" (the reference), "cuda" or "auto".
+        limits: what the file may declare.
+
+    Raises:
+        SourceError: no such file.
+        FormatError: not a valid .nerv file. Every checksum is verified on opening.
+    """
+
+    def __init__(
+        self, source: str | Path | bytes, *, device: str = "cpu", limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
+        self._device = choose_device(device)
+        self.file = NervFile(source, self._limits)
+        self.file.check_all()
+        self._loaded: tuple[int, Representation] | None = None
+        ends = np.cumsum([segment.frames for segment in self.header.segments])
+        self._starts = [0, *ends.tolist()]
+
+    @property
+    def header(self) -> Header:
+        """All that the file says of itself."""
+        return self.file.header
+
+    @property
+    def timing(self) -> Timing:
+        """When each frame is shown."""
+        return self.file.timing
+
+    @property
+    def fps(self) -> Fraction:
+        """The mean frame rate."""
+        return self.timing.fps
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3)."""
+        return (self.header.frames, self.header.height, self.header.width, 3)
+
+    @property
+    def tracks(self) -> list[Track]:
+        """Audio and subtitles."""
+        return [Track.unpack(payload) for payload in self.file.tracks()]
+
+    @property
+    def model(self) -> Representation:
+        """The network, a plain nn.Module: model(t) for t (B,) float gives (B, 3, H, W) in [0, 1].
+
+        Raises UsageError where the file has more than one segment; see `segment_model`.
+        """
+        if len(self.header.segments) > 1:
+            raise UsageError("this file has several segments; use segment_model(index)")
+        return self.segment_model(0)
+
+    def segment_model(self, index: int) -> Representation:
+        """The network of one segment; positions count from the segment's first frame."""
+        if self._loaded is None or self._loaded[0] != index:
+            segment = self.header.segments[index]
+            shape = VideoShape(segment.frames, self.header.height, self.header.width)
+            model = rebuild(segment, shape, self.file.segment(index), self._limits)
+            self._loaded = index, model.to(self._device)
+        return self._loaded[1]
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames [start, stop) one by one, (H, W, 3) uint8."""
+        for position in range(start, len(self) if stop is None else stop):
+            index = int(np.searchsorted(self._starts, position, side="right")) - 1
+            yield render(self.segment_model(index), position - self._starts[index])
+
+    def __len__(self) -> int:
+        return self.header.frames
+
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        if isinstance(index, slice):
+            positions = range(*index.indices(len(self)))
+            result = np.empty((len(positions), *self.shape[1:]), np.uint8)
+            for row, position in enumerate(positions):
+                result[row] = self[position]
+            return result
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return next(self.frames(position, position + 1))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.frames()
+
+    def close(self) -> None:
+        """Close the file. Frames can no longer be decoded."""
+        self.file.close()
+
+    def __enter__(self) -> NervVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        count, height, width, _ = self.shape
+        models = ", ".join(sorted({segment.model for segment in self.header.segments}))
+        return f"NervVideo({count} frames of {width}x{height}, {float(self.fps):.3g} fps, {models})"
+
+
+def rebuild(
+    segment: Segment, shape: VideoShape, data: SegmentData, limits: Limits
+) -> Representation:
+    """The model of a segment with its stored tensors, ready to decode on the CPU.
+
+    What the configuration needs is computed without allocating anything, and checked first.
+    Raises FormatError or LimitError.
+    """
+    if segment.model not in model_names():
+        raise FormatError(f"the file needs the model {segment.model!r}, which is not installed")
+    model_type = load_model(segment.model)
+    try:
+        config = model_type.config_type.from_dict(segment.config)
+        skeleton = model_type.skeleton(config, shape)
+        values, working = count_stored(skeleton), working_bytes(skeleton)
+    except (UsageError, RuntimeError, OverflowError) as error:
+        raise FormatError(f"the model's configuration is impossible: {error}") from error
+    if values != segment.values:
+        raise FormatError(f"the header declares {segment.values} values, the model has {values}")
+    if working > limits.working_bytes:
+        raise LimitError(
+            f"decoding a frame takes {working:,} bytes, the limit is {limits.working_bytes:,}"
+        )
+    arrays = decompress_tensors(data.weights, _shapes(skeleton.weights()))
+    embeddings = _shapes(skeleton.embeddings())
+    if bool(embeddings) != bool(data.embeddings):
+        raise FormatError("the file's embeddings do not fit its model")
+    if embeddings:
+        arrays |= decompress_tensors(data.embeddings, embeddings)
+    model = model_type.for_decoding(config, shape)
+    model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return model
+
+
+@torch.inference_mode()
+def render(model: Representation, position: float) -> np.ndarray:
+    """The (H, W, 3) uint8 frame at a position: the reference decode, float32, one frame."""
+    device = next(model.parameters()).device
+    frame = model(torch.tensor([float(position)], device=device))[0]
+    return frame.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def working_bytes(model: Representation) -> int:
+    """The most that one module's input and output take while a frame is decoded, in bytes.
+
+    `model` is a skeleton: nothing is allocated.
+    """
+    most = 0
+
+    def measure(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal most
+        tensors = [x for x in (*inputs, output) if isinstance(x, Tensor)]
+        most = max(most, sum(4 * x.numel() for x in tensors))
+
+    hooks = [module.register_forward_hook(measure) for module in model.modules()]
+    with torch.inference_mode():
+        model(torch.zeros(1, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return most
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What a decode did. `seconds` is the whole time, from opening to the output in place."""
+
+    output: str
+    frames: int
+    width: int
+    height: int
+    fps: float
+    model: str
+    parameters: int
+    bytes: int
+    bpp: float
+    seconds: float
+    frames_per_second: float
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; docs/json.md documents the keys."""
+        return asdict(self)
+
+
+def decode(
+    source: str | Path,
+    output: str | Path,
+    *,
+    frames: str | slice | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    pixel_format: str | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> DecodeReport:
+    """Decode a .nerv file to a movie, y4m, images or an array, chosen by the output's name.
+
+    Args:
+        source: a .nerv file.
+        output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern such as "f/%05d.png", or
+            "-" for y4m on standard output.
+        frames: "a:b" or a slice; only those are decoded.
+        codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless).
+        crf: quality of a lossy codec, lower is better.
+        pixel_format: of a movie or y4m, such as yuv444p.
+        overwrite: replace an existing output.
+        on_progress: called with (frames done, frames in all).
+
+    Raises:
+        FormatError: the source is not a valid .nerv file.
+        OutputError: the output exists, or cannot be written.
+        UsageError: an option is not understood, or does not fit.
+    """
+    start_time = time.perf_counter()
+    output = str(output)
+    options = MovieOptions(codec, crf, pixel_format)
+    check_destination(output, options, overwrite, source)
+    with NervVideo(source, device=device) as video:
+        first, stop = parse_frames(frames)
+        stop = len(video) if stop is None else min(stop, len(video))
+        if first >= stop:
+            raise UsageError(f"frames {frames} selects nothing: there are {len(video)} frames")
+        timing, window = video.timing[first:stop], None
+        if (first, stop) != (0, len(video)):
+            window = timing.seconds
+            timing = Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration)
+        header = video.header
+
+        def pictures() -> Iterator[np.ndarray]:
+            for done, frame in enumerate(video.frames(first, stop), start=1):
+                yield frame
+                if on_progress is not None:
+                    on_progress(done, stop - first)
+
+        stream = Stream(
+            frames=pictures(),
+            width=header.width,
+            height=header.height,
+            timing=timing,
+            sample_aspect_ratio=header.sample_aspect_ratio,
+            colour=Colour.from_dict(header.colour),
+            tracks=tuple(video.tracks),
+            window=window,
+        )
+        notes = write_video(output, stream, options)
+        seconds = time.perf_counter() - start_time
+        return DecodeReport(
+            output=output,
+            frames=stop - first,
+            width=header.width,
+            height=header.height,
+            fps=float(timing.fps),
+            model=header.segments[0].model,
+            parameters=header.values,
+            bytes=video.file.size,
+            bpp=video.file.bpp,
+            seconds=seconds,
+            frames_per_second=(stop - first) / seconds,
+            notes=notes,
+        )

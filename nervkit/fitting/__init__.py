@@ -1,0 +1,1 @@
+"""Overfitting one representation to one clip, under a budget."""

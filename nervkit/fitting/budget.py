@@ -1,0 +1,83 @@
+"""How long to fit: presets, epochs, steps or seconds. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nervkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An amount of work, for any model: `epochs` passes, but at least `min_steps` steps."""
+
+    epochs: int
+    min_steps: int
+
+
+# Short clips have few steps in an epoch; the floor keeps them from ending untrained.
+PRESETS = {
+    "draft": Preset(epochs=10, min_steps=600),
+    "fast": Preset(epochs=40, min_steps=2_000),
+    "medium": Preset(epochs=120, min_steps=5_000),
+    "slow": Preset(epochs=300, min_steps=10_000),  # the papers' 300 epochs
+    "placebo": Preset(epochs=1200, min_steps=40_000),
+}
+DEFAULT_PRESET = "fast"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Exactly one of a number of steps, of epochs, or of seconds; or a preset's name."""
+
+    preset: str | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [
+            name for name in ("preset", "epochs", "steps", "seconds") if getattr(self, name) is not None
+        ]
+        if len(given) != 1:
+            raise UsageError("give one of preset, epochs, steps and time, not " + " and ".join(given))
+        if self.preset is not None and self.preset not in PRESETS:
+            raise UsageError(
+                f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}"
+            )
+        amount = getattr(self, given[0])
+        if given[0] != "preset" and not (amount > 0 and math.isfinite(amount)):
+            raise UsageError(f"{given[0]} must be positive, not {amount}")
+
+    @classmethod
+    def choose(
+        cls,
+        preset: str | None = None,
+        epochs: float | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+    ) -> Budget:
+        """A budget from options of which at most one is given; none means the default preset."""
+        if preset is None and epochs is None and steps is None and seconds is None:
+            preset = DEFAULT_PRESET
+        return cls(preset, epochs, steps, seconds)
+
+    def total_steps(self, steps_per_epoch: int, step_seconds: float | None = None) -> int:
+        """Steps to run. A budget in seconds needs the measured `step_seconds`."""
+        if self.steps is not None:
+            return self.steps
+        if self.seconds is not None:
+            assert step_seconds is not None, "a time budget needs a measured step"
+            return max(1, int(self.seconds / step_seconds))
+        if self.epochs is not None:
+            return max(1, round(self.epochs * steps_per_epoch))
+        preset = PRESETS[self.preset or DEFAULT_PRESET]
+        return max(preset.epochs * steps_per_epoch, preset.min_steps)
+
+    def __str__(self) -> str:
+        if self.preset is not None:
+            return f"preset {self.preset}"
+        if self.seconds is not None:
+            return f"{self.seconds:g} s"
+        return f"{self.steps} steps" if self.steps is not None else f"{self.epochs:g} epochs"

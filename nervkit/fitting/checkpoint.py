@@ -1,0 +1,106 @@
+"""Checkpoints: a .npz of plain arrays plus JSON. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nervkit.errors import OutputError, SourceError
+
+META = "meta"
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint file of one fit. `identity` says what is fitted, to what and how; a file of
+    another identity is refused, never overwritten."""
+
+    path: Path
+    identity: dict[str, Any]
+    interval: float = 60.0  # seconds between writes
+
+    def save(
+        self, progress: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]
+    ) -> None:
+        """Replace the file, atomically. `progress` is JSON: step, phase, seconds, ..."""
+        arrays = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+        scalars: dict[str, Any] = {}
+        for index, optimizer in enumerate(optimizers):
+            for slot, state in optimizer.state_dict()["state"].items():
+                for key, value in state.items():
+                    name = f"optimizer/{index}/{slot}/{key}"
+                    (arrays if isinstance(value, Tensor) else scalars)[name] = value
+        arrays["random"] = torch.get_rng_state()
+        meta = {"identity": self.identity, "progress": progress, "scalars": scalars}
+        saved = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
+        saved[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **saved)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"{self.path}: cannot write the checkpoint: {error.strerror}") from error
+
+    def load(self) -> Saved | None:
+        """What was saved, or None where there is no file. Raises SourceError on another fit's."""
+        if not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(arrays.pop(META).tobytes())
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise SourceError(
+                f"{self.path}: not a readable checkpoint ({error}); delete it or use --restart"
+            ) from error
+        saved, wanted = meta["identity"], self.identity
+        differing = sorted(k for k in saved | wanted if saved.get(k) != wanted.get(k))
+        if differing:
+            changes = ", ".join(f"{k}: {saved.get(k)} -> {wanted.get(k)}" for k in differing)
+            raise SourceError(
+                f"{self.path}: a checkpoint of another encode ({changes}); "
+                "repeat that command to go on with it, or use --restart to discard it"
+            )
+        return Saved(meta["progress"], arrays, meta["scalars"])
+
+    def delete(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass
+class Saved:
+    """The content of a checkpoint file."""
+
+    progress: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    scalars: dict[str, Any]
+
+    def restore(self, model: nn.Module, optimizers: list[Optimizer]) -> None:
+        """Put model, optimizers and torch's random state back as they were."""
+        values = {k: torch.from_numpy(v) for k, v in self.arrays.items()} | self.scalars
+        model.load_state_dict(_below(values, "model"))
+        for index, optimizer in enumerate(optimizers):
+            content = optimizer.state_dict()
+            for name, value in _below(values, f"optimizer/{index}").items():
+                slot, key = name.split("/")
+                content["state"].setdefault(int(slot), {})[key] = value
+            optimizer.load_state_dict(content)
+        torch.set_rng_state(values["random"])
+
+
+def _below(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    start = prefix + "/"
+    return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}

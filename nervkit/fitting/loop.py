@@ -1,0 +1,185 @@
+"""The fit: one step, the loop around it, and the measurement that a time budget needs."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nervkit.errors import Interrupted
+from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.models.device import autocast, choose_precision
+from nervkit.fitting.losses import LOSSES
+from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
+from nervkit.fitting.progress import Meter, Progress
+from nervkit.models.base import Representation
+from nervkit.models.recipe import Recipe
+
+PROBE_FRAMES = 4
+WARM_UP_STEPS = 3  # the first steps pick and build kernels; no measurement includes them
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """What a finished fit did. `seconds` counts all sessions of a resumed fit."""
+
+    steps: int
+    seconds: float
+
+
+class Stepper:
+    """One model, its frames and its optimizers; `step(k, steps)` is the k-th of `steps` updates."""
+
+    def __init__(
+        self,
+        model: Representation,
+        frames: Tensor,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        keep: dict[str, Tensor] | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
+        self.device = frames.device
+        name = recipe.precision if precision == "auto" else precision
+        self.dtype = choose_precision(name, self.device)
+        if self.dtype == torch.bfloat16:
+            model.to(memory_format=torch.channels_last)
+        model.train()
+        self.optimizers = build_optimizers(model, recipe)
+        self.batch = min(recipe.batch, len(frames))
+        self.steps_per_epoch = -(-len(frames) // self.batch)
+        parameters = dict(model.named_parameters())
+        self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
+        self._order: tuple[int, Tensor] | None = None
+
+    def step(self, k: int, steps: int) -> None:
+        """One update. Nothing here waits for the device."""
+        index = self._batch_of(k)
+        target = to_float(self.frames[index])
+        set_rates(self.optimizers, schedule(k / steps, self.recipe))
+        with autocast(self.device, self.dtype):
+            output = self.model.fit_forward(index.float(), target)
+        loss = LOSSES[self.recipe.loss](output.float(), target)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for parameter, mask in self._masked:
+            parameter.data.mul_(mask)
+
+    def _batch_of(self, k: int) -> Tensor:
+        """Frame indices of step k. Each epoch is a permutation that depends on the seed and the
+        epoch only, so a fit can be resumed anywhere."""
+        epoch, position = divmod(k, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed((self.seed << 24) + epoch)
+            order = torch.randperm(len(self.frames), generator=generator)
+            self._order = epoch, order.to(self.device)
+        return self._order[1][position * self.batch : (position + 1) * self.batch]
+
+    @torch.inference_mode()
+    def probe(self) -> float:
+        """PSNR in dB, mean over a few frames spread over the clip, after rounding to 8 bits."""
+        count = min(PROBE_FRAMES, len(self.frames))
+        index = torch.linspace(0, len(self.frames) - 1, count, device=self.device).round().long()
+        target = to_float(self.frames[index])
+        with autocast(self.device, self.dtype):
+            output = self.model.fit_forward(index.float(), target)
+        error = (output.float().mul(255).round().div(255) - target).square().mean(dim=(1, 2, 3))
+        return float((-10 * error.clamp(min=1e-10).log10()).mean())
+
+
+def fit(
+    stepper: Stepper,
+    steps: int,
+    *,
+    record: dict[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
+    saved: Saved | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> FitSummary:
+    """Run `steps` updates and finish the model, so that `model(t)` gives frames.
+
+    Args:
+        stepper: what to fit; its model is changed in place.
+        record: kept in checkpoints; its "phase" names this run where an encode has several.
+        checkpoint: saved on its interval, at the end and on `stop`; None saves nothing.
+        saved: an earlier state of this same fit to go on from.
+        on_progress: called about once a second.
+        stop: asked before every step; once True, the fit is saved and Interrupted is raised.
+    """
+    model, frames = stepper.model, stepper.frames
+    record = record or {"phase": "fit"}
+    step, spent_before = 0, 0.0
+    if saved is not None:
+        saved.restore(model, stepper.optimizers)
+        step, spent_before = saved.progress["step"], saved.progress["seconds"]
+    meter = Meter(step)
+    last_save = 0.0
+
+    def save() -> None:
+        if checkpoint is not None:
+            seconds = spent_before + meter.elapsed()
+            progress = record | {"step": step, "steps": steps, "seconds": seconds}
+            checkpoint.save(progress, model, stepper.optimizers)
+
+    while step < steps:
+        if stop():
+            save()
+            raise Interrupted(f"stopped at step {step} of {steps}")
+        stepper.step(step, steps)
+        step += 1
+        if on_progress is not None and (meter.due() or step == steps):
+            per_epoch = stepper.steps_per_epoch
+            on_progress(meter.report(record["phase"], step, steps, per_epoch, stepper.probe))
+        if checkpoint is not None and meter.elapsed() - last_save > checkpoint.interval:
+            save()
+            last_save = meter.elapsed()
+
+    save()
+    model.eval()
+    with torch.no_grad():
+        model.finish_fit(to_float(part) for part in frames.split(1))
+    return FitSummary(steps, spent_before + meter.elapsed())
+
+
+def measure_step(stepper: Stepper, seconds: float) -> float:
+    """Seconds per step, measured for about `seconds` on a copy that is thrown away."""
+    trial = Stepper(
+        copy.deepcopy(stepper.model),
+        stepper.frames,
+        stepper.recipe,
+        seed=stepper.seed,
+        precision="bfloat16" if stepper.dtype == torch.bfloat16 else "float32",
+    )
+    random = torch.get_rng_state()
+    far = 1 << 30
+    for k in range(WARM_UP_STEPS):
+        trial.step(k, far)
+    _synchronize(stepper.device)
+    start, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - start < seconds:
+        trial.step(done, far)
+        done += 1
+        _synchronize(stepper.device)
+    torch.set_rng_state(random)
+    return (time.perf_counter() - start) / done
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames to float32 in [0, 1]."""
+    return frames.float().div_(255)

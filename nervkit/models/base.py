@@ -1,0 +1,141 @@
+"""What every representation is: a module from frame positions to frames, and how it is sized."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from nervkit.errors import UsageError
+from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.recipe import Recipe
+
+
+class Representation(nn.Module):
+    """A video as a network: `model(t)` gives the frames at positions `t`.
+
+    A subclass is one file and one registry line. It sets `config_type`, `recipes` (with at least
+    "paper" and "native"), `embedding_names` and `fit_only`, and implements `configure`, `forward`,
+    and, where fitting needs the frames themselves, `fit_forward` and `finish_fit`.
+    """
+
+    config_type: ClassVar[type[ModelConfig]]
+    recipes: ClassVar[dict[str, Recipe]]
+    #: names of tensors that hold per-frame content; coded apart from the weights
+    embedding_names: ClassVar[tuple[str, ...]] = ()
+    #: names of child modules that help fitting and never travel
+    fit_only: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ModelConfig, shape: VideoShape) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = shape
+
+    @classmethod
+    @abstractmethod
+    def configure(
+        cls, shape: VideoShape, parameters: int | None = None, **options: Any
+    ) -> ModelConfig:
+        """A configuration for `shape` with about `parameters` stored values.
+
+        `options` fix fields of the configuration. Raises UsageError when no configuration fits,
+        TooFewParametersError when only a larger one does.
+        """
+
+    @abstractmethod
+    def forward(self, t: Tensor) -> Tensor:
+        """Frames at positions `t`.
+
+        Args:
+            t: (B,) float, in frame units from 0 to frames - 1; may be fractional.
+
+        Returns:
+            (B, 3, H, W) RGB in [0, 1].
+        """
+
+    def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
+        """Frames at integer positions `t` while fitting; `frames` (B, 3, H, W) are the targets."""
+        return self(t)
+
+    def finish_fit(self, frames: Iterable[Tensor]) -> None:
+        """Called once after fitting with the clip's frames, in order, in batches as above."""
+
+    def matrices(self) -> Iterable[str]:
+        """Names of parameters that a matrix optimizer (Muon) may drive: inner conv and linear."""
+        inner = [
+            name
+            for name, p in self.named_parameters()
+            if p.ndim >= 2 and name.partition(".")[0] not in self.fit_only + self.embedding_names
+        ]
+        return inner[1:-1]
+
+    def stored(self) -> dict[str, Tensor]:
+        """Every tensor that travels, in the order of the file: weights, then embeddings."""
+        tensors = self.weights()
+        tensors.update(self.embeddings())
+        return tensors
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's own tensors that travel, by name, in a fixed order."""
+        skip = self.fit_only + self.embedding_names
+        state = self.state_dict()
+        return {k: v for k, v in state.items() if k.partition(".")[0] not in skip}
+
+    def embeddings(self) -> dict[str, Tensor]:
+        """The per-frame tensors that travel, by name."""
+        state = self.state_dict()
+        return {name: state[name] for name in self.embedding_names}
+
+    def load_stored(self, tensors: dict[str, Tensor]) -> None:
+        """Set every travelling tensor, from `stored()` of a model with the same configuration."""
+        self.load_state_dict(tensors, strict=False)
+
+    @classmethod
+    def skeleton(cls, config: ModelConfig, shape: VideoShape) -> Self:
+        """The model without memory: shapes and counts only (torch's meta device)."""
+        with torch.device("meta"):
+            return cls(config, shape)
+
+    @classmethod
+    def for_decoding(cls, config: ModelConfig, shape: VideoShape) -> Self:
+        """The model as a decoder needs it: uninitialised, without what only helps fitting."""
+        model = cls.skeleton(config, shape)
+        for name in cls.fit_only:
+            delattr(model, name)
+        return model.to_empty(device="cpu").eval()
+
+
+def count_stored(model: Representation) -> int:
+    """How many numbers travel: weights, biases and embeddings."""
+    return sum(tensor.numel() for tensor in model.stored().values())
+
+
+class TooFewParametersError(UsageError):
+    """A model cannot be as small as asked for; `least` is the smallest count that it can have."""
+
+    def __init__(self, wanted: float, least: float) -> None:
+        self.least = math.ceil(least)
+        super().__init__(
+            f"{int(wanted):,} parameters are too few: this model needs at least {self.least:,} "
+            "for a clip of this size and length"
+        )
+
+
+def largest_within(count: Callable[[int], float], target: float, low: int, high: int) -> int:
+    """The largest n in [low, high] with count(n) <= target, for a count that grows with n.
+
+    Raises TooFewParametersError where there is none.
+    """
+    if count(low) > target:
+        raise TooFewParametersError(target, count(low))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count(middle) <= target:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,70 @@
+"""Blocks that several papers share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PositionalEncoding(nn.Module):
+    """PE(t) = (sin(b^0 pi t), cos(b^0 pi t), ..., sin(b^(l-1) pi t), cos(b^(l-1) pi t)).
+
+    NeRV (2110.13903), eq. 1. Evaluated in float64: b^(l-1) pi t reaches thousands of turns.
+
+    Args of forward:
+        t: (B,) normalised time in [0, 1].
+
+    Returns of forward:
+        (B, 2 * levels) float32.
+    """
+
+    def __init__(self, base: float, levels: int) -> None:
+        super().__init__()
+        self.base, self.levels = base, levels
+
+    def forward(self, t: Tensor) -> Tensor:
+        exponents = torch.arange(self.levels, dtype=torch.float64, device=t.device)
+        angles = t.double()[:, None] * (torch.pi * self.base**exponents)
+        return torch.stack((angles.sin(), angles.cos()), dim=2).flatten(1).float()
+
+
+class UpBlock(nn.Module):
+    """Conv (same padding) to cout * stride^2 channels -> PixelShuffle -> GELU. NeRV, fig. 3."""
+
+    def __init__(self, cin: int, cout: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout * stride**2, kernel, padding=kernel // 2)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
+
+
+def to_unit(x: Tensor) -> Tensor:
+    """The family's output activation, (tanh(x) + 1) / 2, in float32."""
+    return (torch.tanh(x.float()) + 1) * 0.5
+
+
+def padded(size: int, factor: int) -> int:
+    """The smallest multiple of `factor` that is at least `size`."""
+    return math.ceil(size / factor) * factor
+
+
+def choose_strides(
+    ladder: tuple[tuple[int, ...], ...], height: int, width: int, rows: float
+) -> tuple[int, ...]:
+    """The strides from `ladder` that suit a frame size.
+
+    Weighs the pixels computed in vain (padding up to whole grid cells) against how far the
+    grid's shorter side is from `rows`, in octaves; one octave costs as much as 10% of padding.
+    """
+
+    def cost(strides: tuple[int, ...]) -> float:
+        factor = math.prod(strides)
+        area = padded(height, factor) * padded(width, factor) / (height * width)
+        return area + 0.1 * abs(math.log2(math.ceil(min(height, width) / factor) / rows))
+
+    return min(ladder, key=cost)

@@ -1,0 +1,47 @@
+"""Where and in what precision to compute."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+
+from nervkit.errors import UsageError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}; choose from: auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"no such device here: {name} ({torch.cuda.device_count()} CUDA devices)")
+    return device
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); elsewhere it is
+    emulated, and slower than float32."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The autocast type for "auto", "bfloat16" or "float32" on `device`."""
+    if name == "auto":
+        gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+        name = "bfloat16" if gains else "float32"
+    choices = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    if name not in choices:
+        raise UsageError(f"unknown precision {name!r}; choose from: auto, {', '.join(choices)}")
+    return choices[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Autocast to `dtype` on `device`; float32 means no autocast."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)

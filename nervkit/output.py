@@ -1,0 +1,46 @@
+"""Outputs appear whole or not at all: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nervkit.errors import OutputError
+
+
+def check_output(path: Path, overwrite: bool, source: object = None) -> None:
+    """Raise OutputError where `path` must not or cannot be written; before any work is done."""
+    if isinstance(source, (str, Path)) and Path(source).exists() and path.exists():
+        if Path(source).samefile(path):
+            raise OutputError(f"{path}: input and output are the same file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; use -y to replace it")
+    if path.is_dir() and path.suffix:
+        raise OutputError(f"{path}: is a folder")
+    parent = path.parent
+    if not parent.is_dir():
+        raise OutputError(f"{parent}: no such folder for the output")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{parent}: this folder is not writable")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, of the same suffix, renamed to it on success and removed
+    on failure. What the system refuses becomes an OutputError that names `path`."""
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)

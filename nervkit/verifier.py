@@ -1,0 +1,146 @@
+"""Check a .nerv file: its checksums, its frames, and its quality against the source."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nervkit.decoder import NervVideo
+from nervkit.errors import SourceError
+from nervkit.metrics import Quality, mean_quality, psnr, ssim
+from nervkit.video.edit import Edit
+from nervkit.video.reader import read_clip
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What a check found.
+
+    Attributes:
+        identical: frames whose pixels are exactly the encoder's; None where the file has no
+            frame checks.
+        largest_difference: of any sample, in 8-bit levels: 0 where all frames are identical;
+            else between this decode and the reference decode (CPU, float32) where that one is
+            identical; None where this machine does not reproduce the encoder's pixels at all.
+        psnr, ssim: against the source, means over frames; None without one.
+        frame_psnr, frame_ssim: the same for every frame; empty without a source.
+    """
+
+    input: str
+    frames: int
+    width: int
+    height: int
+    model: str
+    parameters: int
+    bytes: int
+    bpp: float
+    identical: int | None
+    largest_difference: int | None
+    psnr: float | None
+    ssim: float | None
+    frame_psnr: list[float]
+    frame_ssim: list[float | None]
+    seconds: float
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; docs/json.md documents the keys."""
+        return asdict(self)
+
+
+def verify(
+    source: str | Path,
+    against: Any = None,
+    *,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+    **reading: Any,
+) -> VerifyReport:
+    """Verify every checksum of a .nerv file, decode every frame, and compare.
+
+    Args:
+        source: a .nerv file.
+        against: what was encoded, as for `read_clip`; the stored start, frames, crop, resize,
+            matrix and range are applied to it first.
+        device: where to decode; "cpu" is the reference.
+        on_progress: called with (frames done, frames in all).
+        reading: fps, size and pixel_format for `against`, where it does not say.
+
+    Raises:
+        FormatError: a checksum is wrong, or the file is otherwise invalid.
+        SourceError: `against` cannot be read, or has other frames than the file.
+    """
+    began = time.perf_counter()
+    with NervVideo(source, device=device) as video:
+        checks = video.file.checks()
+        for track in video.tracks:
+            track.packets()
+        clip = None
+        if against is not None:
+            edit = Edit.from_dict(video.header.edit).to_dict()
+            clip = read_clip(against, **edit, **reading)
+            if clip.shape != video.shape:
+                raise SourceError(
+                    f"{against}: has {clip.shape[0]} frames of {clip.shape[2]}x{clip.shape[1]} "
+                    f"after the stored edit, {source} has {len(video)} of "
+                    f"{video.shape[2]}x{video.shape[1]}"
+                )
+        crcs, qualities = [], []
+        for index, frame in enumerate(video):
+            crcs.append(zlib.crc32(frame))
+            if clip is not None:
+                reference = clip.frames[index]
+                qualities.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+            if on_progress is not None:
+                on_progress(index + 1, len(video))
+        notes = list(clip.notes) if clip is not None else []
+        identical = largest = None
+        if checks is None:
+            notes.append("the file holds no frame checks: identity is not known")
+        else:
+            differing = np.flatnonzero(np.array(crcs, np.uint32) != checks.crcs).tolist()
+            identical = len(video) - len(differing)
+            largest = _largest_difference(source, video, differing, checks.crcs)
+            if largest is None:
+                notes.append("this machine does not reproduce the encoder's pixels exactly")
+        mean = mean_quality(qualities) if qualities else Quality(float("nan"), None)
+        header = video.header
+        return VerifyReport(
+            input=str(source),
+            frames=len(video),
+            width=header.width,
+            height=header.height,
+            model=header.segments[0].model,
+            parameters=header.values,
+            bytes=video.file.size,
+            bpp=video.file.bpp,
+            identical=identical,
+            largest_difference=largest,
+            psnr=mean.psnr if qualities else None,
+            ssim=mean.ssim,
+            frame_psnr=[q.psnr for q in qualities],
+            frame_ssim=[q.ssim for q in qualities],
+            seconds=time.perf_counter() - began,
+            notes=notes,
+        )
+
+
+def _largest_difference(
+    source: str | Path, video: NervVideo, differing: list[int], crcs: np.ndarray
+) -> int | None:
+    """The largest difference of `video`'s frames to the reference decode; None where that does
+    not have the encoder's checksums either."""
+    largest = 0
+    with NervVideo(source) as reference:
+        for index in differing:
+            exact = reference[index]
+            if zlib.crc32(exact) != crcs[index]:
+                return None
+            largest = max(largest, int(np.abs(exact.astype(np.int16) - video[index]).max()))
+    return largest

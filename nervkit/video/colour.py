@@ -1,0 +1,98 @@
+"""Colour descriptions: the source's codes, and the matrix and range that are used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from nervkit.errors import FormatError, SourceError, UsageError
+
+#: names of --matrix, and their codes in ITU-T H.273 (table 4)
+MATRICES = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
+#: names of --range, and ffmpeg's codes
+RANGES = {"limited": 1, "full": 2}
+
+RGB, UNSPECIFIED = 0, 2
+# H.273 codes of one and the same matrix, as far as 8-bit RGB is concerned
+SAME_MATRIX = {6: 5, 10: 9}
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How the source describes its colours, and how its planes were made RGB.
+
+    Attributes:
+        matrix, primaries, transfer: H.273 codes as tagged; 2 is unspecified, matrix 0 is RGB.
+        range: as tagged: 0 unspecified, 1 limited, 2 full.
+        rgb_matrix, rgb_range: names from MATRICES and RANGES of the conversion used.
+    """
+
+    matrix: int = RGB
+    range: int = 0
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    rgb_matrix: str = "bt709"
+    rgb_range: str = "limited"
+
+    @classmethod
+    def resolve(
+        cls,
+        matrix: int,
+        range: int,
+        primaries: int,
+        transfer: int,
+        *,
+        full_by_default: bool,
+        asked_matrix: str | None,
+        asked_range: str | None,
+    ) -> Self:
+        """Settle the conversion: what was asked for (which then counts as tagged), else the
+        tags, else ffmpeg's defaults (BT.601, limited). Raises SourceError where the tag has no
+        known conversion."""
+        by_code = {code: name for name, code in MATRICES.items()}
+        tagged = by_code.get(SAME_MATRIX.get(matrix, matrix))
+        if asked_matrix is None and tagged is None and matrix not in (RGB, UNSPECIFIED):
+            raise SourceError(
+                f"colour matrix {matrix} is not supported; say what to use with --matrix "
+                f"({', '.join(MATRICES)})"
+            )
+        default_range = "full" if range == 2 or (range == 0 and full_by_default) else "limited"
+        if asked_matrix is not None and matrix != RGB:
+            matrix = MATRICES[asked_matrix]
+        return cls(
+            matrix=matrix,
+            range=RANGES[asked_range] if asked_range is not None else range,
+            primaries=primaries,
+            transfer=transfer,
+            rgb_matrix=asked_matrix or tagged or "bt601",
+            rgb_range=asked_range or default_range,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises FormatError."""
+        if set(values) != {spec.name for spec in fields(cls)}:
+            raise FormatError("header: the colour description is incomplete")
+        colour = cls(**values)
+        codes = (colour.matrix, colour.range, colour.primaries, colour.transfer)
+        if any(type(code) is not int or not 0 <= code <= 255 for code in codes):
+            raise FormatError("header: the colour description has an impossible code")
+        if colour.rgb_matrix not in MATRICES or colour.rgb_range not in RANGES:
+            raise FormatError("header: the colour conversion is not known")
+        return colour
+
+    def __str__(self) -> str:
+        if self.matrix == RGB:
+            return "RGB"
+        tagged = "" if self.matrix != UNSPECIFIED else " (untagged)"
+        return f"{self.rgb_matrix} {self.rgb_range}{tagged}"
+
+
+def check_colour_options(matrix: str | None, range: str | None) -> None:
+    """Raise UsageError, with the list, where a name is not known."""
+    for option, value, known in (("matrix", matrix, MATRICES), ("range", range, RANGES)):
+        if value is not None and value not in known:
+            raise UsageError(f"unknown {option} {value!r}; choose from: {', '.join(known)}")

@@ -1,0 +1,117 @@
+"""Folders of images, numbered patterns and arrays as input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from nervkit.errors import SourceError, UsageError
+from nervkit.video.source import Picture, Source
+
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+class ImageSource(Source):
+    """Image files, one a frame, at a constant rate."""
+
+    def __init__(self, paths: list[Path], name: str, fps: Fraction) -> None:
+        super().__init__(name, 1 / fps)
+        self.paths = paths
+        self.description = {"codec": "images"}
+
+    def count(self) -> int:
+        return len(self.paths)
+
+    def pictures(self) -> Iterator[Picture]:
+        for index, path in enumerate(self.paths):
+            yield Picture(index, 1, lambda path=path: self._read(path))
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            pixels = iio.imread(path, index=0, rotate=True)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SourceError(f"{path}: not a readable image ({error})") from error
+        if pixels.ndim == 2:
+            pixels = pixels[..., None]
+        if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
+            raise SourceError(f"{path}: not an image of 1 to 4 channels")
+        if pixels.shape[2] in (2, 4):
+            self.note("alpha: the source's transparency is not kept")
+            pixels = pixels[..., :-1]
+        return np.broadcast_to(self._to_8_bit(pixels, path), (*pixels.shape[:2], 3))
+
+    def _to_8_bit(self, pixels: np.ndarray, path: Path) -> np.ndarray:
+        if pixels.dtype == np.bool_:
+            return pixels.astype(np.uint8) * np.uint8(255)
+        if pixels.dtype == np.uint16:
+            self.note("bit depth: the source has 16 bits a sample, 8 are kept")
+            return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        if pixels.dtype != np.uint8:
+            raise SourceError(f"{path}: samples of type {pixels.dtype}; only 8 and 16 bits are read")
+        return pixels
+
+
+class ArraySource(Source):
+    """Frames that are in memory already: (T, H, W, 3), (T, H, W, 1) or (T, H, W).
+
+    uint8 is taken as it is; floats must lie in [0, 1].
+    """
+
+    def __init__(self, frames: np.ndarray, name: str, fps: Fraction) -> None:
+        super().__init__(name, 1 / fps)
+        if frames.ndim == 3:
+            frames = frames[..., None]
+        if frames.ndim != 4 or frames.shape[3] not in (1, 3):
+            raise UsageError(
+                f"{name}: frames must have shape (T, H, W, 3) or (T, H, W), not {frames.shape}"
+            )
+        if frames.dtype != np.uint8 and not np.issubdtype(frames.dtype, np.floating):
+            raise UsageError(f"{name}: frames must be uint8, or float in [0, 1], not {frames.dtype}")
+        self.frames = frames
+        self.description = {"codec": "array"}
+
+    def count(self) -> int:
+        return len(self.frames)
+
+    def pictures(self) -> Iterator[Picture]:
+        for index, frame in enumerate(self.frames):
+            yield Picture(index, 1, lambda frame=frame: self._to_rgb(frame))
+
+    def _to_rgb(self, frame: np.ndarray) -> np.ndarray:
+        if frame.dtype != np.uint8:
+            if not (frame.min() >= 0 and frame.max() <= 1):  # also refuses NaN
+                raise UsageError(f"{self.name}: float frames must lie in [0, 1]")
+            frame = np.rint(frame * 255).astype(np.uint8)
+        return np.broadcast_to(frame, (*frame.shape[:2], 3))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder in natural order. Raises SourceError where there are none."""
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file()]
+    if not paths:
+        raise SourceError(f"{folder}: no images in this folder ({', '.join(sorted(EXTENSIONS))})")
+    return sorted(paths, key=_natural)
+
+
+def images_like(pattern: str) -> list[Path]:
+    """The files that a pattern such as frames/%05d.png names, in order of their number."""
+    path = Path(pattern)
+    if not path.parent.is_dir():
+        raise SourceError(f"{path.parent}: no such folder")
+    shape = re.escape(path.name)
+    number = re.sub(r"%0?\d*d", r"(\\d+)", shape, count=1)
+    paths = [p for p in path.parent.iterdir() if re.fullmatch(number, p.name)]
+    if not paths:
+        raise SourceError(f"{pattern}: no file has such a name")
+    return sorted(paths, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[bool, int | str]]:
+    """Sorts frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(False, int(part)) if part.isdecimal() else (True, part) for part in parts]

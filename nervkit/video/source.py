@@ -1,0 +1,60 @@
+"""What every kind of input offers: pictures in order, and what is known about them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nervkit.video.colour import Colour
+
+if TYPE_CHECKING:
+    import av
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame of a source. `rgb()` makes its (H, W, 3) uint8 pixels, when they are needed;
+    `pts` and `duration` are in the source's time base, None where it does not say."""
+
+    pts: int | None
+    duration: int | None
+    rgb: Callable[[], np.ndarray]
+
+
+class Source(ABC):
+    """An input. `colour`, `description` and `sample_aspect_ratio` are final once the first
+    picture was taken, `damage` and `side_packets` once the last was."""
+
+    def __init__(self, name: str, time_base: Fraction = Fraction(1, 25)) -> None:
+        self.name = name
+        self.time_base = time_base
+        self.sample_aspect_ratio = Fraction(1)
+        self.colour = Colour()
+        self.description: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.damage: str | None = None
+
+    def note(self, text: str) -> None:
+        """Say something once that the user should know."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @abstractmethod
+    def count(self) -> int | None:
+        """How many pictures to expect; None where only reading can tell."""
+
+    @abstractmethod
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures in order of time."""
+
+    def skip_rest(self) -> None:
+        """Called instead of taking all pictures, once those that are wanted were taken."""
+
+    def side_packets(self) -> list[list[av.Packet]]:
+        """The packets of every audio and subtitle stream."""
+        return []

@@ -1,0 +1,189 @@
+"""Video files and streams through PyAV: pictures one by one, packets of the other tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+from nervkit.errors import SourceError
+from nervkit.video.colour import MATRICES, RANGES, RGB, UNSPECIFIED, Colour
+from nervkit.video.edit import Edit
+from nervkit.video.source import Picture, Source
+
+SIDE_TRACKS = ("audio", "subtitle")
+
+
+class StreamSource(Source):
+    """The first video stream of anything that PyAV opens.
+
+    Args:
+        target: a path, or a binary file that is read from its start.
+        name: what to call it in messages.
+        format, options: of the demuxer, where they cannot be told from the data (raw video).
+    """
+
+    def __init__(
+        self,
+        target: str | BinaryIO,
+        name: str,
+        edit: Edit,
+        format: str | None = None,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self._target, self._edit = target, edit
+        self._open_arguments = {"format": format, "options": options or {}}
+        self._container = self._open()
+        if not self._container.streams.video:
+            raise SourceError(f"{name}: no video stream in this file")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.time_base = Fraction(self._stream.time_base or Fraction(1, 1000))
+        self.sample_aspect_ratio = Fraction(self._stream.sample_aspect_ratio or 1)
+        self._packets: dict[int, list[av.Packet]] = {}
+        self._video_packets = self._demux()
+        self._whole = self._damaged = self._rotation = 0
+        if len(self._container.streams.video) > 1:
+            self.note("more than one video stream: the first one is used")
+
+    def _open(self) -> av.container.InputContainer:
+        try:
+            return av.open(self._target, **self._open_arguments)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SourceError(
+                f"{self.name}: cannot be opened as video ({reason}); is it damaged, or no video?"
+            ) from error
+
+    def count(self) -> int | None:
+        """Packets of the video stream, counted without decoding; None for a pipe."""
+        if not isinstance(self._target, str):
+            return None
+        if self._stream.frames:
+            return self._stream.frames
+        with self._open() as container:
+            stream = container.streams.video[0]
+            try:
+                return sum(1 for packet in container.demux(stream) if packet.size)
+            except av.error.FFmpegError:
+                return None  # a cut file: reading it will tell
+
+    def pictures(self) -> Iterator[Picture]:
+        for frame in self._frames():
+            rotation = self._describe(frame) if self._whole == 1 else self._rotation
+            yield Picture(
+                pts=frame.pts,
+                duration=frame.duration or None,
+                rgb=lambda frame=frame, turns=rotation // 90: self._to_rgb(frame, turns),
+            )
+
+    def skip_rest(self) -> None:
+        """Read on for the packets of the other tracks, without decoding pictures."""
+        for _ in self._video_packets:
+            pass
+
+    def _demux(self) -> Iterator[av.Packet]:
+        """The video packets, the last one empty; those of the other tracks are put aside."""
+        wanted = [self._stream, *(s for s in self._container.streams if s.type in SIDE_TRACKS)]
+        packets = self._container.demux(wanted)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError):
+                self._damaged += 1
+                return
+            if packet is None:
+                return
+            if packet.stream.index == self._stream.index:
+                yield packet
+            elif packet.size:
+                self._packets.setdefault(packet.stream.index, []).append(packet)
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        for packet in self._video_packets:
+            yield from self._decode(packet)
+        self._report_damage()
+
+    def _decode(self, packet: av.Packet) -> Iterator[av.VideoFrame]:
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            self._damaged += 1
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                self._damaged += 1
+                continue
+            self._whole += 1
+            yield frame
+
+    def _report_damage(self) -> None:
+        expected = self._stream.frames
+        if self._damaged or self._whole < expected:
+            total = max(expected, self._whole + self._damaged)
+            lost = total - self._whole
+            self.damage = f"damaged or cut short: {self._whole} of {total} frames are whole, {lost} lost"
+
+    def _describe(self, frame: av.VideoFrame) -> int:
+        """Record what the first frame says of all; returns its rotation."""
+        pixel_format = frame.format
+        self._rotation = int(frame.rotation) % 360
+        bits = max(component.bits for component in pixel_format.components)
+        is_rgb = pixel_format.is_rgb or pixel_format.name.startswith("pal")
+        self.colour = Colour.resolve(
+            RGB if is_rgb else _known(frame.colorspace),
+            int(frame.color_range) if int(frame.color_range) in RANGES.values() else 0,
+            _known(frame.color_primaries),
+            _known(frame.color_trc),
+            full_by_default=pixel_format.name.startswith(("yuvj", "gray")),
+            asked_matrix=self._edit.matrix,
+            asked_range=self._edit.range,
+        )
+        self.description = {
+            "codec": self._stream.codec_context.codec.canonical_name,
+            "pixel_format": pixel_format.name,
+            "width": frame.width,
+            "height": frame.height,
+        }
+        if self._rotation:
+            self.description["rotation"] = self._rotation
+            self.note(f"rotated by {self._rotation} degrees to stand upright")
+            if self._rotation % 180:
+                self.sample_aspect_ratio = 1 / self.sample_aspect_ratio
+        if not is_rgb and self.colour.matrix == UNSPECIFIED and self._edit.matrix is None:
+            self.note(
+                f"colours are not tagged: taken as {self.colour.rgb_matrix} "
+                f"{self.colour.rgb_range}, ffmpeg's default (--matrix, --range to change)"
+            )
+        if bits > 8:
+            self.note(f"bit depth: the source has {bits} bits a sample, 8 are kept")
+        alpha = any(component.is_alpha for component in pixel_format.components)
+        if alpha or self._stream.metadata.get("alpha_mode") == "1":
+            self.note("alpha: the source's transparency is not kept")
+        if frame.interlaced_frame:
+            self.note("interlaced: both fields stay woven into each frame")
+        return self._rotation
+
+    def _to_rgb(self, frame: av.VideoFrame, quarter_turns: int) -> np.ndarray:
+        """(H, W, 3) uint8. A YUV frame is converted with the resolved matrix and range."""
+        matrix, range = self.colour.rgb_matrix, self.colour.rgb_range
+        arguments: dict[str, Any] = {}
+        if self.colour.matrix != RGB:
+            arguments["src_colorspace"] = Colorspace(MATRICES[matrix])
+            arguments["src_color_range"] = ColorRange(RANGES[range])
+        return np.rot90(frame.reformat(format="rgb24", **arguments).to_ndarray(), quarter_turns)
+
+    def side_packets(self) -> list[list[av.Packet]]:
+        """The packets of every audio and subtitle stream, read along with the pictures."""
+        return list(self._packets.values())
+
+
+def _known(code: Any) -> int:
+    """An H.273 code as an int, with 2 for everything that says nothing."""
+    return int(code) if 0 <= int(code) <= 255 and int(code) != 3 else UNSPECIFIED

@@ -1,0 +1,76 @@
+"""Neural video representations: fit a small network to one video, compress it into a .nerv file,
+decode it back.
+
+    report = nervkit.encode("in.mp4", "out.nerv", model="hnerv", params="0.35M", preset="fast")
+    video = nervkit.open("out.nerv")
+    video[10:20]  # uint8 (10, H, W, 3)
+
+Importing nervkit imports no torch, and makes imageio.v3 read .nerv files.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nervkit.errors import NervError
+from nervkit.imageio_plugin import register
+from nervkit.version import __version__
+
+if TYPE_CHECKING:
+    from nervkit.container.header import Limits
+    from nervkit.decoder import DecodeReport, NervVideo, decode
+    from nervkit.encoder import EncodeReport, encode
+    from nervkit.models.registry import model_names
+    from nervkit.summary import info
+    from nervkit.verifier import VerifyReport, verify
+    from nervkit.video.clip import Clip
+    from nervkit.video.reader import read_clip
+
+    open = NervVideo
+
+_LAZY = {
+    "Clip": "nervkit.video.clip",
+    "DecodeReport": "nervkit.decoder",
+    "EncodeReport": "nervkit.encoder",
+    "Limits": "nervkit.container.header",
+    "NervVideo": "nervkit.decoder",
+    "VerifyReport": "nervkit.verifier",
+    "decode": "nervkit.decoder",
+    "encode": "nervkit.encoder",
+    "info": "nervkit.summary",
+    "model_names": "nervkit.models.registry",
+    "open": "nervkit.decoder:NervVideo",
+    "read_clip": "nervkit.video.reader",
+    "verify": "nervkit.verifier",
+}
+__all__ = [
+    "Clip",
+    "DecodeReport",
+    "EncodeReport",
+    "Limits",
+    "NervError",
+    "NervVideo",
+    "VerifyReport",
+    "__version__",
+    "decode",
+    "encode",
+    "info",
+    "model_names",
+    "open",
+    "read_clip",
+    "verify",
+]
+
+register()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        module, _, attribute = _LAZY[name].partition(":")
+        return getattr(import_module(module), attribute or name)
+    raise AttributeError(f"module 'nervkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

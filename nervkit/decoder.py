@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nervkit.compression.tensors import decompress_tensors
 from nervkit.container.file import NervFile, SegmentData
 from nervkit.container.header import Header, Limits, Segment, Timing
+from nervkit.container.track import Track
 from nervkit.errors import FormatError, LimitError, UsageError
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import VideoShape
@@ -24,7 +25,6 @@ from nervkit.models.registry import load_model, model_names
 from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames
 from nervkit.video.movies import MovieOptions
-from nervkit.video.tracks import Track
 from nervkit.video.writer import Stream, check_destination, write_video
 
 
@@ -79,7 +79,7 @@ class NervVideo:
     @property
     def tracks(self) -> list[Track]:
         """Audio and subtitles."""
-        return [Track.unpack(payload) for payload in self.file.tracks()]
+        return self.file.tracks()
 
     @property
     def model(self) -> Representation:
@@ -96,7 +96,8 @@ class NervVideo:
         if self._loaded is None or self._loaded[0] != index:
             segment = self.header.segments[index]
             shape = VideoShape(segment.frames, self.header.height, self.header.width)
-            model = rebuild(segment, shape, self.file.segment(index), self._limits)
+            with self.file.naming():
+                model = rebuild(segment, shape, self.file.segment(index), self._limits)
             self._loaded = index, model.to(self._device)
         return self._loaded[1]
 
@@ -208,7 +209,8 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What a decode did. `seconds` is the whole time, from opening to the output in place."""
+    """What a decode did. `seconds` is the whole time, from opening to the output in place;
+    `psnr` and `ssim` are the encoder's, of the whole file."""
 
     output: str
     frames: int
@@ -219,6 +221,8 @@ class DecodeReport:
     parameters: int
     bytes: int
     bpp: float
+    psnr: float | None
+    ssim: float | None
     seconds: float
     frames_per_second: float
     notes: list[str]
@@ -290,6 +294,7 @@ def decode(
             window=window,
         )
         notes = write_video(output, stream, options)
+        checks = video.file.checks()
         seconds = time.perf_counter() - start_time
         return DecodeReport(
             output=output,
@@ -301,6 +306,8 @@ def decode(
             parameters=header.values,
             bytes=video.file.size,
             bpp=video.file.bpp,
+            psnr=checks.psnr if checks else None,
+            ssim=checks.ssim if checks else None,
             seconds=seconds,
             frames_per_second=(stop - first) / seconds,
             notes=notes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import time as clock
 import zlib
@@ -23,9 +22,9 @@ from nervkit.compression.tensors import compress_tensors
 from nervkit.container.file import Checks, NervFile, SegmentData, pack_file
 from nervkit.container.header import Header, Segment
 from nervkit.decoder import NervVideo
-from nervkit.errors import NervError, ResourceError, UsageError
+from nervkit.errors import Interrupted, NervError, ResourceError, UsageError
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
 from nervkit.fitting.progress import Progress
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
@@ -174,7 +173,9 @@ def encode(
         network = model_type(config, shape).to(chosen)
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(chosen)
     except torch.cuda.OutOfMemoryError as error:
-        raise ResourceError(f"the frames do not fit on {chosen}; try --resize or --device cpu") from error
+        raise ResourceError(
+            f"the frames do not fit on {chosen}; try --resize or --device cpu"
+        ) from error
     settings = {
         "model": model,
         "config": config.to_dict(),
@@ -187,7 +188,9 @@ def encode(
         "torch": torch.__version__,
     }
     identity = settings | {"frames": _fingerprint(clip.frames)}
-    checkpoint = Checkpoint(output.with_name(output.name + ".checkpoint"), identity, checkpoint_interval)
+    checkpoint = Checkpoint(
+        output.with_name(output.name + ".checkpoint"), identity, checkpoint_interval
+    )
     if restart:
         checkpoint.delete()
     job = FitJob(network, frames, model_type.recipes[recipe], budget, prune, seed, precision)
@@ -213,7 +216,7 @@ def encode(
         encoder={"version": f"nervkit {__version__}", "settings": told},
         segments=(Segment(shape.frames, model, config.to_dict(), values),),
     )
-    quality = write_checked(output, header, clip, segment)
+    quality = write_checked(output, header, clip, segment, stop)
     checkpoint.delete()
     with NervFile(output) as file:
         parts = file.bytes_by_part
@@ -241,20 +244,22 @@ def encode(
         )
 
 
-def write_checked(output: Path, header: Header, clip: Clip, segment: SegmentData) -> Quality:
+def write_checked(
+    output: Path, header: Header, clip: Clip, segment: SegmentData, stop: Callable[[], bool]
+) -> Quality:
     """Write the file, decode it, add what the decode showed, and only then put it in place."""
-    tracks = [track.pack() for track in clip.tracks]
     with replacing(output) as partial:
-        partial.write_bytes(pack_file(header, clip.timing, [segment], tracks))
+        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks))
         frame_quality, crcs = [], []
         with NervVideo(partial) as video:
             for reference, frame in zip(clip.frames, video, strict=True):
+                if stop():
+                    raise Interrupted("stopped while the file was checked")
                 frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
                 crcs.append(zlib.crc32(frame))
         quality = mean_quality(frame_quality)
-        similarity = math.nan if quality.ssim is None else quality.ssim
-        checks = Checks(quality.psnr, similarity, np.array(crcs, np.uint32))
-        partial.write_bytes(pack_file(header, clip.timing, [segment], tracks, checks))
+        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32))
+        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks, checks))
         with NervVideo(partial) as video:
             if video.file.segment(0) != segment:
                 raise NervError(f"{output}: the disk did not give back what was written")
@@ -284,7 +289,11 @@ class FitJob:
         stepper = self._stepper(self.recipe)
         total = saved.progress["total"] if saved else self._total_steps(stepper)
         tuning = max(1, round(FINE_TUNE_SHARE * total)) if self.prune else 0
-        common: dict[str, Any] = {"checkpoint": checkpoint, "on_progress": on_progress, "stop": stop}
+        common: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "on_progress": on_progress,
+            "stop": stop,
+        }
 
         if saved is None or saved.progress["phase"] == "fit":
             record = {"phase": "fit", "total": total, "before": 0.0}

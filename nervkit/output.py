@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nervkit.errors import OutputError
+from nervkit.errors import OutputError, UsageError
 
 
 def check_output(path: Path, overwrite: bool, source: object = None) -> None:
     """Raise OutputError where `path` must not or cannot be written; before any work is done."""
-    if isinstance(source, (str, Path)) and Path(source).exists() and path.exists():
-        if Path(source).samefile(path):
-            raise OutputError(f"{path}: input and output are the same file")
+    named = isinstance(source, (str, Path)) and Path(source).exists()
+    if named and path.exists() and Path(source).samefile(path):
+        raise UsageError(f"{path}: input and output are the same file")
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists already; use -y to replace it")
     if path.is_dir() and path.suffix:

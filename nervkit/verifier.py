@@ -16,6 +16,7 @@ from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.video.edit import Edit
 from nervkit.video.reader import read_clip
+from nervkit.video.tracks import track_packets
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def verify(
     with NervVideo(source, device=device) as video:
         checks = video.file.checks()
         for track in video.tracks:
-            track.packets()
+            track_packets(track)
         clip = None
         if against is not None:
             edit = Edit.from_dict(video.header.edit).to_dict()

@@ -45,9 +45,7 @@ def compress_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> bytes:
     return COUNT.pack(len(quantized)) + b"".join(descriptors) + coder.finish()
 
 
-def decompress_tensors(
-    data: bytes, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
+def decompress_tensors(data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """The float32 tensors that `compress_tensors` coded, given their names and shapes in order.
 
     Raises FormatError where the bytes and the shapes do not fit together.
@@ -94,4 +92,3 @@ def _shorter(values: np.ndarray) -> tuple[np.ndarray, bool]:
         return values, False
     differences = np.diff(values, axis=0, prepend=np.zeros_like(values[:1]))
     return min((values, False), (differences, True), key=lambda pair: entropy(pair[0]))
-

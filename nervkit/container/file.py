@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +16,7 @@ import numpy as np
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk
 from nervkit.container.header import Header, Limits, Timing
+from nervkit.container.track import Track
 from nervkit.errors import FormatError, SourceError
 
 CHECKS_HEAD = struct.Struct("<ff")
@@ -33,24 +36,25 @@ class Checks:
     """What the encoder saw when it decoded its own file.
 
     Attributes:
-        psnr: dB, mean over frames of 8-bit RGB; NaN where unknown.
-        ssim: mean over frames; NaN where unknown (frames too small for its window).
+        psnr: dB, mean over frames of 8-bit RGB; None where unknown.
+        ssim: mean over frames; None where unknown (frames too small for its window).
         crcs: (T,) uint32, CRC-32 of each frame's RGB bytes, rows from the top.
     """
 
-    psnr: float
-    ssim: float
+    psnr: float | None
+    ssim: float | None
     crcs: np.ndarray
 
     def pack(self) -> bytes:
-        return CHECKS_HEAD.pack(self.psnr, self.ssim) + self.crcs.astype("<u4").tobytes()
+        means = (math.nan if mean is None else mean for mean in (self.psnr, self.ssim))
+        return CHECKS_HEAD.pack(*means) + self.crcs.astype("<u4").tobytes()
 
     @classmethod
     def unpack(cls, payload: bytes, frames: int) -> Checks:
         if len(payload) != CHECKS_HEAD.size + 4 * frames:
             raise FormatError(f"the frame checks do not cover {frames} frames")
-        psnr, ssim = CHECKS_HEAD.unpack_from(payload)
-        return cls(psnr, ssim, np.frombuffer(payload, "<u4", offset=CHECKS_HEAD.size))
+        means = (mean if math.isfinite(mean) else None for mean in CHECKS_HEAD.unpack_from(payload))
+        return cls(*means, np.frombuffer(payload, "<u4", offset=CHECKS_HEAD.size))
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def pack_file(
     header: Header,
     timing: Timing,
     segments: Sequence[SegmentData],
-    tracks: Sequence[bytes] = (),
+    tracks: Sequence[Track] = (),
     checks: Checks | None = None,
 ) -> bytes:
     """The bytes of a whole file."""
@@ -76,7 +80,7 @@ def pack_file(
             parts.append((chunks.EMBEDDINGS, segment.embeddings))
     if checks is not None:
         parts.append((chunks.CHECKS, checks.pack()))
-    parts += [(chunks.TRACK, track) for track in tracks]
+    parts += [(chunks.TRACK, track.pack()) for track in tracks]
     parts.append((chunks.END, b""))
     return chunks.preamble() + b"".join(chunks.pack_chunk(*part) for part in parts)
 
@@ -95,17 +99,19 @@ class NervFile:
 
     def __init__(self, source: str | Path | bytes, limits: Limits | None = None) -> None:
         limits = limits or Limits()
+        self.name = "these bytes" if isinstance(source, bytes) else str(source)
         self._file: BinaryIO
         if isinstance(source, bytes):
             self._file, self.size = io.BytesIO(source), len(source)
         else:
             try:
-                self._file = Path(source).open("rb")
+                self._file = Path(source).open("rb")  # noqa: SIM115 - closed by close()
                 self.size = Path(source).stat().st_size
             except OSError as error:
                 raise SourceError(f"{source}: {error.strerror}") from error
         try:
-            self._open(limits)
+            with self.naming():
+                self._open(limits)
         except BaseException:
             self.close()
             raise
@@ -143,8 +149,19 @@ class NervFile:
             raise FormatError("chunk cHCK is repeated")
         return segments
 
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Names this file in every FormatError raised inside."""
+        try:
+            yield
+        except FormatError as error:
+            if str(error).startswith(self.name):
+                raise
+            raise type(error)(f"{self.name}: {error}") from error
+
     def _payload(self, chunk: Chunk) -> bytes:
-        return chunks.read_payload(self._file, chunk)
+        with self.naming():
+            return chunks.read_payload(self._file, chunk)
 
     def segment(self, index: int) -> SegmentData:
         """The coded tensors of a segment."""
@@ -153,20 +170,23 @@ class NervFile:
             self._payload(weights), b"" if embeddings is None else self._payload(embeddings)
         )
 
-    def tracks(self) -> list[bytes]:
-        """The payloads of all audio and subtitle tracks."""
-        return [self._payload(c) for c in self.chunks if c.type == chunks.TRACK]
+    def tracks(self) -> list[Track]:
+        """All audio and subtitle tracks."""
+        with self.naming():
+            return [Track.unpack(self._payload(c)) for c in self.chunks if c.type == chunks.TRACK]
 
     def checks(self) -> Checks | None:
         """What the encoder saw, or None where the file does not say."""
         for chunk in self.chunks:
             if chunk.type == chunks.CHECKS:
-                return Checks.unpack(self._payload(chunk), self.header.frames)
+                with self.naming():
+                    return Checks.unpack(self._payload(chunk), self.header.frames)
         return None
 
     def check_all(self) -> None:
         """Verify the checksum of every chunk. Raises ChecksumError."""
-        chunks.check_all(self._file, self.chunks)
+        with self.naming():
+            chunks.check_all(self._file, self.chunks)
 
     @property
     def bytes_by_part(self) -> dict[str, int]:

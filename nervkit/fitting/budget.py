@@ -38,14 +38,16 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = [
-            name for name in ("preset", "epochs", "steps", "seconds") if getattr(self, name) is not None
+            name
+            for name in ("preset", "epochs", "steps", "seconds")
+            if getattr(self, name) is not None
         ]
         if len(given) != 1:
-            raise UsageError("give one of preset, epochs, steps and time, not " + " and ".join(given))
-        if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(
-                f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}"
+                "give one of preset, epochs, steps and time, not " + " and ".join(given)
             )
+        if self.preset is not None and self.preset not in PRESETS:
+            raise UsageError(f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}")
         amount = getattr(self, given[0])
         if given[0] != "preset" and not (amount > 0 and math.isfinite(amount)):
             raise UsageError(f"{given[0]} must be positive, not {amount}")

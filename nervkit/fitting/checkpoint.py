@@ -28,9 +28,7 @@ class Checkpoint:
     identity: dict[str, Any]
     interval: float = 60.0  # seconds between writes
 
-    def save(
-        self, progress: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]
-    ) -> None:
+    def save(self, progress: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]) -> None:
         """Replace the file, atomically. `progress` is JSON: step, phase, seconds, ..."""
         arrays = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
         scalars: dict[str, Any] = {}
@@ -52,7 +50,9 @@ class Checkpoint:
             partial.replace(self.path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise OutputError(f"{self.path}: cannot write the checkpoint: {error.strerror}") from error
+            raise OutputError(
+                f"{self.path}: cannot write the checkpoint: {error.strerror}"
+            ) from error
 
     def load(self) -> Saved | None:
         """What was saved, or None where there is no file. Raises SourceError on another fit's."""

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.models.device import autocast, choose_precision
 from nervkit.fitting.losses import LOSSES
 from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
 from nervkit.models.base import Representation
+from nervkit.models.device import autocast, choose_precision
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4

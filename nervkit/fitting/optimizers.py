@@ -39,7 +39,7 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Momentum orthogonalised by Newton-Schulz, for matrices and convolutions (Jordan et al., 2024).
+    """Momentum orthogonalised by Newton-Schulz, for matrices (Jordan et al., "Muon", 2024).
 
     A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). The update of a
     matrix has about unit singular values, times sqrt(max(1, rows / columns)), times `lr`.

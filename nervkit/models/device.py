@@ -17,7 +17,9 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"unknown device {name!r}; choose from: auto, cpu, cuda, cuda:N") from error
+        raise UsageError(
+            f"unknown device {name!r}; choose from: auto, cpu, cuda, cuda:N"
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"no such device here: {name} ({torch.cuda.device_count()} CUDA devices)")
     return device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class HNeRV(Representation):
     config_type = HNeRVConfig
     embedding_names = ("embedding",)
     fit_only = ("encoder",)
-    recipes = {
+    recipes: ClassVar = {
         # Section 4.1: Adam (0.9, 0.999), 1e-3, batch 2, 10% warm-up, cosine, MSE, 300 epochs.
         "paper": Recipe(loss="mse", lr=1e-3, batch=2, epochs=300, precision="float32"),
         "native": Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05),
@@ -85,7 +85,9 @@ class HNeRV(Representation):
         grid = self.inner[0] // factor, self.inner[1] // factor
         stages = config.stages()
         self.encoder = Encoder(config.strides, config.embedding_channels)
-        self.register_buffer("embedding", torch.zeros(shape.frames, config.embedding_channels, *grid))
+        self.register_buffer(
+            "embedding", torch.zeros(shape.frames, config.embedding_channels, *grid)
+        )
         self.stem = nn.Conv2d(config.embedding_channels, config.width, 1)
         self.blocks = nn.Sequential(*(UpBlock(*stage) for stage in stages))
         self.head = nn.Conv2d(stages[-1][1], 3, 3, padding=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -53,7 +53,7 @@ class NeRV(Representation):
     """Frame index -> positional encoding -> MLP -> grid -> up-blocks -> frame (section 3.1)."""
 
     config_type = NeRVConfig
-    recipes = {
+    recipes: ClassVar = {
         # Section 4.1: Adam (0.5, 0.999), 5e-4, batch 1, 20% warm-up, cosine, 0.7 L1 + 0.3 (1-SSIM).
         "paper": Recipe(
             loss="fusion6",

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nervkit.container.header import Timing
+from nervkit.container.track import Track
 from nervkit.video.colour import Colour
-from nervkit.video.tracks import Track
 
 
 @dataclass

@@ -93,12 +93,14 @@ class Edit:
             frame = self.crop.apply(frame)
         if self.resize is None or self.resize == frame.shape[1::-1]:
             return frame
-        whole = all(have % want == 0 for have, want in zip(frame.shape[1::-1], self.resize, strict=True))
+        whole = all(
+            have % want == 0 for have, want in zip(frame.shape[1::-1], self.resize, strict=True)
+        )
         kind = Image.Resampling.BOX if whole else Image.Resampling.LANCZOS
         return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(self.resize, kind))
 
     def sample_aspect_ratio(self, before: Fraction, width: int, height: int) -> Fraction:
-        """The pixels' shape after the edit of a width x height source, so that it looks the same."""
+        """The pixels' shape after the edit of a width x height source: it looks as before."""
         if self.crop is not None:
             width, height = self.crop.width, self.crop.height
         if self.resize is None:

@@ -52,7 +52,9 @@ class ImageSource(Source):
             self.note("bit depth: the source has 16 bits a sample, 8 are kept")
             return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
         if pixels.dtype != np.uint8:
-            raise SourceError(f"{path}: samples of type {pixels.dtype}; only 8 and 16 bits are read")
+            raise SourceError(
+                f"{path}: samples of type {pixels.dtype}; only 8 and 16 bits are read"
+            )
         return pixels
 
 
@@ -71,7 +73,9 @@ class ArraySource(Source):
                 f"{name}: frames must have shape (T, H, W, 3) or (T, H, W), not {frames.shape}"
             )
         if frames.dtype != np.uint8 and not np.issubdtype(frames.dtype, np.floating):
-            raise UsageError(f"{name}: frames must be uint8, or float in [0, 1], not {frames.dtype}")
+            raise UsageError(
+                f"{name}: frames must be uint8, or float in [0, 1], not {frames.dtype}"
+            )
         self.frames = frames
         self.description = {"codec": "array"}
 

@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from nervkit.errors import OutputError, UsageError
 from nervkit.video.colour import MATRICES, RANGES, RGB, Colour
-from nervkit.video.tracks import add_track
+from nervkit.video.tracks import add_track, track_packets
 
 if TYPE_CHECKING:
     from nervkit.video.writer import Stream
@@ -104,7 +104,7 @@ def write_movie(path: Path, stream: Stream, options: MovieOptions) -> list[str]:
             _describe(video, stream, pixel_format)
             packets = []
             for track in stream.tracks:
-                found = track.packets(stream.window)
+                found = track_packets(track, stream.window)
                 if not found:
                     continue
                 if add_track(container, found):
@@ -120,7 +120,9 @@ def write_movie(path: Path, stream: Stream, options: MovieOptions) -> list[str]:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, error.strerror) from error
         raise OutputError(f"{path.suffix} output with {codec.encoder} failed: {error}") from error
-    if path.suffix.lower() in (".mkv", ".webm") and 1000 % stream.timing.time_base.denominator:
+    milliseconds = stream.timing.time_base * 1000
+    inexact = (stream.timing.pts * milliseconds.numerator % milliseconds.denominator).any()
+    if path.suffix.lower() in (".mkv", ".webm") and inexact:
         notes.append("Matroska keeps times to the millisecond: frame times are rounded to that")
     return notes
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nervkit.container.header import Timing
+from nervkit.container.track import Track
 from nervkit.errors import ResourceError, SourceError, UsageError
 from nervkit.video.clip import Clip
 from nervkit.video.colour import check_colour_options
@@ -19,7 +20,7 @@ from nervkit.video.images import ArraySource, ImageSource, images_in, images_lik
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.source import Picture, Source
 from nervkit.video.streams import StreamSource
-from nervkit.video.tracks import Track
+from nervkit.video.tracks import store_track
 
 DEFAULT_FPS = Fraction(25)
 RAW_NAME = re.compile(r"_(\d+)x(\d+)(?:_(\d+(?:\.\d+)?)(?:fps|hz)?)?(?=[_.]|$)", re.IGNORECASE)
@@ -133,7 +134,9 @@ def _open_raw(
 
 def _raw_format(stem: str) -> str:
     """The pixel format that a raw file's name tells: 4:2:0, 8 bits where it is silent."""
-    chroma = next((c for c in ("444", "422", "420") if re.search(rf"(?<!\d){c}(?!\d)", stem)), "420")
+    chroma = next(
+        (c for c in ("444", "422", "420") if re.search(rf"(?<!\d){c}(?!\d)", stem)), "420"
+    )
     depth = re.search(r"(?<!\d)(10|12|16)[-_ ]?bits?", stem, re.IGNORECASE)
     return f"yuv{chroma}p" + (f"{depth[1]}le" if depth else "")
 
@@ -146,7 +149,9 @@ def _rate(fps: str | float | Fraction | None) -> Fraction | None:
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 100_000:
-        raise UsageError(f"fps must be a positive number or a fraction such as 30000/1001, not {fps!r}")
+        raise UsageError(
+            f"fps must be a positive number or a fraction such as 30000/1001, not {fps!r}"
+        )
     return rate
 
 
@@ -166,7 +171,9 @@ def _as_array(source: Any) -> np.ndarray:
             source = source.permute(0, 2, 3, 1)
         return source.numpy()
     if not isinstance(source, np.ndarray):
-        raise UsageError(f"cannot read frames from {type(source).__name__}; give a path or an array")
+        raise UsageError(
+            f"cannot read frames from {type(source).__name__}; give a path or an array"
+        )
     return source
 
 
@@ -252,7 +259,8 @@ class _Collector:
         elif frame.shape != self.frames.shape[1:]:
             height, width = self.frames.shape[1:3]
             raise SourceError(
-                f"{self.source.name}: frame {self.passed - 1} is {frame.shape[1]}x{frame.shape[0]}, "
+                f"{self.source.name}: frame {self.passed - 1} has "
+                f"{frame.shape[1]}x{frame.shape[0]} pixels, "
                 f"the first one {width}x{height}; all must have one size (--resize WxH makes them)"
             )
         elif kept == len(self.frames):
@@ -293,7 +301,7 @@ class _Collector:
             if self.edit.trims:
                 origin = first
                 packets = [p for p in packets if _starts_within(p, first, last)]
-            track = Track.from_packets(packets, origin) if packets else None
+            track = store_track(packets, origin) if packets else None
             if track is not None:
                 tracks.append(track)
             elif packets:

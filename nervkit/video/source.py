@@ -54,6 +54,7 @@ class Source(ABC):
 
     def skip_rest(self) -> None:
         """Called instead of taking all pictures, once those that are wanted were taken."""
+        return
 
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream."""

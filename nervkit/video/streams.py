@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -128,7 +127,9 @@ class StreamSource(Source):
         if self._damaged or self._whole < expected:
             total = max(expected, self._whole + self._damaged)
             lost = total - self._whole
-            self.damage = f"damaged or cut short: {self._whole} of {total} frames are whole, {lost} lost"
+            self.damage = (
+                f"damaged or cut short: {self._whole} of {total} frames are whole, {lost} lost"
+            )
 
     def _describe(self, frame: av.VideoFrame) -> int:
         """Record what the first frame says of all; returns its rotation."""

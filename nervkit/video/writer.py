@@ -13,11 +13,11 @@ import imageio.v3 as iio
 import numpy as np
 
 from nervkit.container.header import Timing
+from nervkit.container.track import Track
 from nervkit.errors import OutputError, UsageError
 from nervkit.output import check_output, replacing
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie, write_y4m
-from nervkit.video.tracks import Track
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".webp")
 

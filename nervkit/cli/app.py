@@ -1,0 +1,77 @@
+"""The `nervkit` command, and how its failures are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from nervkit.cli.console import say
+from nervkit.cli.decode import decode
+from nervkit.cli.encode import encode
+from nervkit.cli.info import info
+from nervkit.cli.verify import verify
+from nervkit.errors import NervError
+from nervkit.version import __version__
+
+# typer brings its own copy of click in new versions, and depends on click in old ones; either
+# way this is click's base of everything that is shown to the user.
+ClickException = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    help="Neural video representations: fit a small network to a video, store it as one .nerv "
+    "file, decode it back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(encode)
+app.command()(decode)
+app.command()(info)
+app.command()(verify)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nervkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: every expected failure is one line on stderr and an exit code.
+
+    0 success, 1 failure, 2 wrong usage, 130 interrupted.
+    """
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "nervkit"
+        message = " ".join(error.format_message().split())
+        if message:
+            say(f"{command}: {message} (see {command} --help)")
+        code = error.exit_code
+    except NervError as error:
+        say(f"nervkit: {' '.join(str(error).split())}")
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say("nervkit: interrupted")
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code or 0)

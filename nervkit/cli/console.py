@@ -1,0 +1,119 @@
+"""What people see (stderr) and what programs read (stdout)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nervkit.fitting.progress import Progress
+
+PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def emit(values: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(values, allow_nan=False), flush=True)  # noqa: T201
+
+
+def duration(seconds: float) -> str:
+    """Such as 4.2s, 3m05s, 2h10m."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress display for (done, total)."""
+    began = time.perf_counter()
+    with _display() as show:
+
+        def update(done: int, total: int) -> None:
+            rate = done / max(time.perf_counter() - began, 1e-9)
+            left = duration((total - done) / rate)
+            show(done, total, f"{what} frame {done}/{total}  {rate:.1f} frames/s  {left} left")
+
+        yield update
+
+
+@contextmanager
+def fitting() -> Iterator[Callable[[Progress], None]]:
+    """A progress display for a fit."""
+    with _display() as show:
+
+        def update(p: Progress) -> None:
+            rate = f"{p.steps_per_second:.1f} steps/s"
+            if p.steps_per_second < 1:
+                rate = f"{1 / p.steps_per_second:.1f} s/step"
+            show(
+                p.step,
+                p.steps,
+                f"{p.phase} step {p.step}/{p.steps}  epoch {p.epoch:.1f}  {rate}  "
+                f"PSNR {p.psnr:.2f} dB  {duration(p.seconds_left)} left",
+            )
+
+        yield update
+
+
+@contextmanager
+def _display() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on a terminal; plain lines, now and then and at the end, elsewhere."""
+    if not sys.stderr.isatty():
+        last = time.perf_counter()
+
+        def line(done: int, total: int, text: str) -> None:
+            nonlocal last
+            if done == total or time.perf_counter() - last >= PLAIN_SECONDS:
+                last = time.perf_counter()
+                say(text)
+
+        yield line
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(done: int, total: int, text: str) -> None:
+            bar.update(task, completed=done, total=total, description=text)
+
+        yield update
+
+
+class StopSignals:
+    """Turns the first Ctrl-C (or SIGTERM) into a request to stop; the second ends at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def install(self) -> None:
+        """Take over both signals, from now to the end of the process."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        if self.requested:
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h\n")  # the progress bar hides the cursor
+                sys.stderr.flush()
+            os._exit(130)
+        self.requested = True
+        say("stopping: a checkpoint is written; once more ends at once")

@@ -1,0 +1,62 @@
+"""nervkit decode"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.console import counting, duration, emit, say
+from nervkit.errors import UsageError
+
+
+def decode(
+    source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), "
+            "or - for y4m on stdout.",
+        ),
+    ],
+    frames: options.Frames = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="x264, x265, vp9, av1; ffv1 and x264rgb are lossless."),
+    ] = None,
+    crf: Annotated[int | None, typer.Option(help="Quality of the codec, lower is better.")] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option(help="Pixel format of the output, such as yuv444p.")
+    ] = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Decode a .nerv file to a movie, images, y4m or an array."""
+    if json and output == "-":
+        raise UsageError("--json and -o - both need stdout; choose one")
+    from nervkit.decoder import decode as run
+
+    with counting("decode") as on_progress:
+        report = run(
+            source,
+            output,
+            frames=frames,
+            codec=codec,
+            crf=crf,
+            pixel_format=pixel_format,
+            overwrite=overwrite,
+            device=device,
+            on_progress=on_progress,
+        )
+    for note in report.notes:
+        say(f"note: {note}")
+    if json:
+        emit(report.to_dict())
+    say(
+        f"{report.output}: {report.frames} frames of {report.width}x{report.height} in "
+        f"{duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
+    )

@@ -1,0 +1,131 @@
+"""nervkit encode"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.console import StopSignals, duration, emit, fitting, say
+from nervkit.errors import Interrupted
+
+if TYPE_CHECKING:
+    from nervkit.encoder import EncodeReport
+    from nervkit.video.clip import Clip
+
+
+def encode(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or -."
+        ),
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
+    model: Annotated[str, typer.Option(help="The representation: hnerv, nerv, ...")] = "hnerv",
+    params: Annotated[
+        str | None, typer.Option(help="Stored values to aim at, such as 350k or 1.5M.")
+    ] = None,
+    strides: Annotated[
+        str | None, typer.Option(help="The model's strides, such as 5,4,4,2,2.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="native (nervkit's) or paper (as published).")
+    ] = "native",
+    preset: Annotated[
+        str | None, typer.Option(help="draft, fast (default), medium, slow or placebo.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Fit for so many epochs instead.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Fit for so many steps instead.")] = None,
+    time: Annotated[str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.")] = None,
+    bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
+    embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
+    prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Makes a fit repeatable.")] = 0,
+    device: options.Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    start: options.Start = None,
+    frames: options.Frames = None,
+    crop: options.Crop = None,
+    resize: options.Resize = None,
+    matrix: options.Matrix = None,
+    range: options.Range = None,
+    fps: options.Fps = None,
+    size: options.Size = None,
+    pixel_format: options.PixelFormat = None,
+    strict: options.Strict = False,
+    overwrite: options.Overwrite = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard a checkpoint instead of going on from it.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Overfit a network to a video and write it as a .nerv file.
+
+    Ctrl-C keeps a checkpoint; the same command goes on from it.
+    """
+    from nervkit.encoder import encode as run
+
+    signals = StopSignals()
+
+    def on_clip(clip: Clip) -> None:
+        count, height, width, _ = clip.shape
+        rate = float(clip.fps)
+        say(f"{source}: {count} frames of {width}x{height}, {rate:.3f} fps, {clip.colour}")
+        for note in clip.notes:
+            say(f"note: {note}")
+        signals.install()
+
+    with fitting() as on_progress:
+        try:
+            report = run(
+                source,
+                output,
+                model=model,
+                params=params,
+                strides=strides,
+                recipe=recipe,
+                preset=preset,
+                epochs=epochs,
+                steps=steps,
+                time=time,
+                bits=bits,
+                embedding_bits=embedding_bits,
+                prune=prune,
+                seed=seed,
+                device=device,
+                precision=precision,
+                overwrite=overwrite,
+                restart=restart,
+                on_clip=on_clip,
+                on_progress=on_progress,
+                stop=lambda: signals.requested,
+                start=start,
+                frames=frames,
+                crop=crop,
+                resize=resize,
+                matrix=matrix,
+                range=range,
+                fps=fps,
+                size=size,
+                pixel_format=pixel_format,
+                strict=strict,
+            )
+        except Interrupted as error:
+            raise Interrupted(f"{error}; run the same command again to go on") from error
+    if json:
+        emit(report.to_dict())
+    _tell(report)
+
+
+def _tell(report: EncodeReport) -> None:
+    similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
+    parts = ", ".join(f"{name} {size:,}" for name, size in report.bytes_by_part.items() if size)
+    say(f"{report.output}: PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
+    say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp without tracks")
+    say(
+        f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "
+        f"each; {report.steps} steps in {duration(report.fit_seconds)}, "
+        f"{duration(report.seconds)} in all"
+    )

@@ -1,0 +1,62 @@
+"""nervkit verify"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.console import counting, emit, say
+
+if TYPE_CHECKING:
+    from nervkit.verifier import VerifyReport
+
+
+def verify(
+    source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    against: Annotated[
+        str | None, typer.Option(help="What was encoded: measures the quality, frame by frame.")
+    ] = None,
+    fps: options.Fps = None,
+    size: options.Size = None,
+    pixel_format: options.PixelFormat = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Check every checksum of a .nerv file, decode every frame, and compare."""
+    from nervkit.verifier import verify as run
+
+    with counting("verify") as on_progress:
+        report = run(
+            source,
+            against,
+            device=device,
+            on_progress=on_progress,
+            fps=fps,
+            size=size,
+            pixel_format=pixel_format,
+        )
+    for note in report.notes:
+        say(f"note: {note}")
+    if json:
+        emit(report.to_dict())
+    _tell(report)
+
+
+def _tell(report: VerifyReport) -> None:
+    for index, quality in enumerate(report.frame_psnr):
+        similarity = report.frame_ssim[index]
+        told = "" if similarity is None else f"  SSIM {similarity:.4f}"
+        say(f"frame {index:5d}  PSNR {quality:6.2f} dB{told}")
+    say(f"{report.input}: all checksums are right, {report.frames} frames decoded")
+    if report.identical == report.frames:
+        say("every frame is identical to what the encoder saw")
+    elif report.identical is not None:
+        most = "unknown" if report.largest_difference is None else report.largest_difference
+        say(
+            f"{report.identical} of {report.frames} frames are identical; largest difference {most}"
+        )
+    if report.psnr is not None:
+        similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
+        say(f"PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")

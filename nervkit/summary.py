@@ -1,0 +1,65 @@
+"""What a .nerv file says of itself. numpy only: answers at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from nervkit.container.chunks import MAJOR, MINOR
+from nervkit.container.file import NervFile
+
+
+def info(source: str | Path) -> dict[str, Any]:
+    """Everything that the header of a .nerv file declares, with its bytes by part.
+
+    Reads no weights and decodes nothing. docs/json.md documents the keys.
+
+    Raises:
+        SourceError: no such file.
+        FormatError: not a valid .nerv file.
+    """
+    began = time.perf_counter()
+    with NervFile(source) as file:
+        header, timing, checks = file.header, file.timing, file.checks()
+        start, end = timing.seconds
+        ratio = header.sample_aspect_ratio
+        first = header.segments[0]
+        return {
+            "input": str(source),
+            "format_version": f"{MAJOR}.{MINOR}",
+            "frames": header.frames,
+            "width": header.width,
+            "height": header.height,
+            "sample_aspect_ratio": f"{ratio.numerator}:{ratio.denominator}",
+            "fps": float(timing.fps),
+            "variable_timing": not timing.constant,
+            "time_base": str(timing.time_base),
+            "start_time": float(start),
+            "duration": float(end - start),
+            "colour": header.colour,
+            "source": header.source,
+            "edit": header.edit,
+            "model": first.model,
+            "config": first.config,
+            "segments": len(header.segments),
+            "parameters": header.values,
+            "psnr": checks.psnr if checks else None,
+            "ssim": checks.ssim if checks else None,
+            "bytes": file.size,
+            "bytes_by_part": file.bytes_by_part,
+            "bpp": file.bpp,
+            "tracks": [
+                {
+                    "kind": track.kind,
+                    "codec": track.codec,
+                    "language": track.language,
+                    "packets": len(track.times),
+                    "bytes": len(track.data),
+                }
+                for track in file.tracks()
+            ],
+            "encoder": header.encoder["version"],
+            "settings": header.encoder["settings"],
+            "seconds": time.perf_counter() - began,
+        }

@@ -209,7 +209,7 @@ def _whole(value: Any, most: int, name: str) -> int:
 
 def _within(value: int, most: int, name: str) -> None:
     if value > most:
-        raise LimitError(f"the file declares {name} = {value:.6g}, the limit is {most}")
+        raise LimitError(f"the file declares {name} = {value!s:.20}, the limit is {most}")
 
 
 def _check_flat(value: Any, name: str) -> None:

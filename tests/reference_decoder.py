@@ -1,0 +1,229 @@
+"""A decoder written from docs/format.md alone: plain Python and numpy, nothing of nervkit.
+
+Slow, and meant to be read beside the specification.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from itertools import pairwise
+
+import numpy as np
+
+SIGNIFICANDS = [
+    *(8388608, 8760003, 9147842, 9552851, 9975792, 10417458, 10878679, 11360319),
+    *(11863283, 12388516, 12937002, 13509772, 14107901, 14732511, 15384775, 16065917),
+]
+MASK = (1 << 64) - 1
+
+
+def decode_frames(data: bytes) -> np.ndarray:
+    """All frames of a .nerv file, (T, H, W, 3) uint8."""
+    chunks = read_chunks(data)
+    header = json.loads(zlib.decompress(chunks[0][1]))
+    payloads = iter([c for c in chunks if c[0] in (b"WGTS", b"EMBD")])
+    frames = []
+    for segment in header["segments"]:
+        model = {"hnerv": HNeRV, "nerv": NeRV}[segment["model"]](header, segment)
+        model.tensors = read_tensors(next(payloads)[1], model.weight_shapes)
+        if model.embedding_shapes:
+            model.tensors += read_tensors(next(payloads)[1], model.embedding_shapes)
+        frames += [model.frame(t) for t in range(segment["frames"])]
+    return np.stack(frames)
+
+
+def read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Section 1."""
+    assert data[:8] == b"\x89NERV\r\n\x1a"
+    assert struct.unpack_from("<HHI", data, 8) == (1, 0, zlib.crc32(data[:12]))
+    position, chunks = 16, []
+    while position < len(data):
+        kind, length = struct.unpack_from("<4sQ", data, position)
+        end = position + 12 + length
+        assert struct.unpack_from("<I", data, end)[0] == zlib.crc32(data[position:end])
+        chunks.append((kind, data[position + 12 : end]))
+        position = end + 4
+    assert chunks[-1] == (b"NEND", b"")
+    return chunks
+
+
+def read_times(payload: bytes, frames: int) -> list[float]:
+    """Section 3: seconds at which each frame is shown, and at which the last one ends."""
+    numerator, denominator, first, duration, mode = struct.unpack_from("<IIqIB", payload)
+    steps = [duration] * (frames - 1)
+    if mode == 1:
+        steps = list(struct.unpack(f"<{frames - 1}I", zlib.decompress(payload[21:])))
+    units = [first]
+    for step in [*steps, duration]:
+        units.append(units[-1] + step)
+    return [unit * numerator / denominator for unit in units]
+
+
+def read_tensors(payload: bytes, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """Section 4."""
+    (count,) = struct.unpack_from("<H", payload)
+    assert count == len(shapes)
+    coder = RangeDecoder(payload[2 + 11 * count :])
+    tensors = []
+    for index, shape in enumerate(shapes):
+        _, axis, predicted, low, high, first, last = struct.unpack_from(
+            "<BBBhhHH", payload, 2 + 11 * index
+        )
+        positions = coder.integers(1 if axis == 255 else shape[axis], first, last)
+        values = np.array(coder.integers(math.prod(shape), low, high)).reshape(shape)
+        if predicted:
+            values = np.cumsum(values, axis=0)
+        steps = np.array(
+            [SIGNIFICANDS[p % 16] * 2.0 ** (p // 16 - 47) for p in positions], np.float32
+        )
+        if axis != 255:
+            steps = steps.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        tensors.append(values.astype(np.float32) * steps)
+    return tensors
+
+
+class RangeDecoder:
+    """Section 4.3."""
+
+    def __init__(self, data: bytes) -> None:
+        self.words = iter(struct.unpack(f"<{len(data) // 4}I", data))
+        self.lower, self.range = 0, MASK
+        self.point = next(self.words, 0) << 32 | next(self.words, 0)
+
+    def integers(self, count: int, low: int, high: int) -> list[int]:
+        n = high - low + 1
+        if n == 1:
+            return [low] * count
+        counts, symbols, block = [0] * n, [], 32
+        while len(symbols) < count:
+            table = frequencies(counts, -low if low <= 0 <= high else None)
+            new = [self.symbol(table) for _ in range(min(block, count - len(symbols)))]
+            for symbol in new:
+                counts[symbol] += 1
+            symbols += new
+            block = min(2 * block, 4096)
+        return [low + symbol for symbol in symbols]
+
+    def symbol(self, table: list[int]) -> int:
+        scale = self.range >> 24
+        x = ((self.point - self.lower) & MASK) // scale
+        assert x < 1 << 24, "damaged"
+        symbol = below = 0
+        while below + table[symbol] <= x:
+            below += table[symbol]
+            symbol += 1
+        self.lower = (self.lower + scale * below) & MASK
+        self.range = scale * table[symbol]
+        if self.range < 1 << 32:
+            self.lower = self.lower << 32 & MASK
+            self.range = self.range << 32
+            self.point = (self.point << 32 | next(self.words, 0)) & MASK
+        return symbol
+
+
+def frequencies(counts: list[int], zero: int | None) -> list[int]:
+    n = len(counts)
+    r = n // 32
+    spread = [0 if s == zero else c for s, c in enumerate(counts)]
+    weights = [
+        1 + sum((r + 1 - abs(j)) * spread[s + j] for j in range(-r, r + 1) if 0 <= s + j < n)
+        for s in range(n)
+    ]
+    if zero is not None:
+        weights[zero] += (r + 1) ** 2 * counts[zero]
+    total = sum(weights)
+    table = [1 + ((1 << 24) - n) * w // total for w in weights]
+    table[weights.index(max(weights))] += (1 << 24) - sum(table)
+    return table
+
+
+class Network:
+    """What sections 5 and 6 share."""
+
+    embedding_shapes: list[tuple[int, ...]] = []  # noqa: RUF012
+    tensors: list[np.ndarray]
+
+    def __init__(self, header: dict, segment: dict) -> None:
+        self.size = header["height"], header["width"]
+        self.config, self.frames = segment["config"], segment["frames"]
+        factor = math.prod(self.config["strides"])
+        self.grid = tuple(math.ceil(side / factor) for side in self.size)
+
+    def stages_and_head(self, x: np.ndarray, tensors: list[np.ndarray]) -> np.ndarray:
+        for stride, weight, bias in zip(
+            self.config["strides"], tensors[0:-2:2], tensors[1:-2:2], strict=True
+        ):
+            x = gelu(shuffle(conv(x, weight, bias), stride))
+        x = (np.tanh(conv(x, *tensors[-2:])) + 1) / 2
+        pixels = np.clip(np.rint(255 * x), 0, 255).astype(np.uint8)
+        return pixels[:, : self.size[0], : self.size[1]].transpose(1, 2, 0)
+
+
+class HNeRV(Network):
+    """Section 5."""
+
+    def __init__(self, header: dict, segment: dict) -> None:
+        super().__init__(header, segment)
+        c = self.config
+        widths = [c["width"]]
+        for _ in c["strides"]:
+            widths.append(max(round(widths[-1] / c["reduction"]), c["min_width"]))
+        self.weight_shapes = [(c["width"], c["embedding_channels"], 1, 1), (c["width"],)]
+        for i, ((n, m), s) in enumerate(zip(pairwise(widths), c["strides"], strict=True)):
+            k = min(1 + 2 * i, c["max_kernel"])
+            self.weight_shapes += [(m * s * s, n, k, k), (m * s * s,)]
+        self.weight_shapes += [(3, widths[-1], 3, 3), (3,)]
+        self.embedding_shapes = [(self.frames, c["embedding_channels"], *self.grid)]
+
+    def frame(self, t: int) -> np.ndarray:
+        *weights, embedding = self.tensors
+        return self.stages_and_head(gelu(conv(embedding[t], *weights[:2])), weights[2:])
+
+
+class NeRV(Network):
+    """Section 6."""
+
+    def __init__(self, header: dict, segment: dict) -> None:
+        super().__init__(header, segment)
+        c = self.config
+        hidden, cells = c["stem_width"], c["grid_channels"] * math.prod(self.grid)
+        self.weight_shapes = [(hidden, 2 * c["pe_levels"]), (hidden,), (cells, hidden), (cells,)]
+        n = m = c["grid_channels"]
+        for i, s in enumerate(c["strides"]):
+            m = n if i == 0 else max(n // 2, c["min_width"])
+            self.weight_shapes += [(m * s * s, n, 3, 3), (m * s * s,)]
+            n = m
+        self.weight_shapes += [(3, m, 1, 1), (3,)]
+
+    def frame(self, t: int) -> np.ndarray:
+        c, u = self.config, t / self.frames
+        angles = [c["pe_base"] ** i * math.pi * u for i in range(c["pe_levels"])]
+        e = np.array([f(a) for a in angles for f in (math.sin, math.cos)])
+        w1, b1, w2, b2 = self.tensors[:4]
+        x = gelu(w2 @ gelu(w1 @ e + b1) + b2).reshape(c["grid_channels"], *self.grid)
+        return self.stages_and_head(x, self.tensors[4:])
+
+
+def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    k = weight.shape[2]
+    padded = np.pad(x.astype(np.float64), ((0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    height, width = x.shape[1:]
+    out = np.zeros((len(weight), height, width)) + bias[:, None, None]
+    for a in range(k):
+        for b in range(k):
+            window = padded[:, a : a + height, b : b + width]
+            out += np.tensordot(weight[:, :, a, b].astype(np.float64), window, 1)
+    return out
+
+
+def shuffle(x: np.ndarray, s: int) -> np.ndarray:
+    channels, height, width = x.shape
+    parts = x.reshape(channels // s**2, s, s, height, width)
+    return parts.transpose(0, 3, 1, 4, 2).reshape(-1, height * s, width * s)
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))

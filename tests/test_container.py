@@ -1,0 +1,369 @@
+"""The .nerv file: its specification, and what damaged or hostile files get."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tracemalloc
+import zlib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nervkit
+from nervkit.container import chunks
+from nervkit.container.file import NervFile, SegmentData, pack_file
+from nervkit.container.header import Header, Limits, Timing
+from nervkit.decoder import NervVideo
+from nervkit.errors import (
+    ChecksumError,
+    FormatError,
+    LimitError,
+    NervError,
+    SourceError,
+    TruncatedError,
+    VersionError,
+)
+from tests import reference_decoder
+
+
+def moving_frames(frames: int, height: int, width: int) -> np.ndarray:
+    """A small clip with some structure: gradients that drift."""
+    t, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
+    planes = [128 + 100 * np.sin((x + 3 * t) / 5), 255 * y / height, 90 + 10 * t + x]
+    return np.stack(planes, axis=3).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .nerv file of about a kilobyte."""
+    path = tmp_path_factory.mktemp("nerv") / "small.nerv"
+    nervkit.encode(moving_frames(3, 9, 11), path, params=900, strides=(2, 2), steps=4)
+    return path
+
+
+def parts(data: bytes) -> list[tuple[bytes, bytes]]:
+    return reference_decoder.read_chunks(data)
+
+
+def join(pieces: list[tuple[bytes, bytes]]) -> bytes:
+    return chunks.preamble() + b"".join(chunks.pack_chunk(*piece) for piece in pieces)
+
+
+def with_header(data: bytes, **changes: Any) -> bytes:
+    """The file with header fields replaced, all checksums right."""
+    pieces = parts(data)
+    header = json.loads(zlib.decompress(pieces[0][1]))
+    for name, value in changes.items():
+        if name in header["segments"][0]:
+            header["segments"][0][name] = value
+        else:
+            header[name] = value
+    return join([(b"HEAD", zlib.compress(json.dumps(header).encode())), *pieces[1:]])
+
+
+def decode_all(data: bytes) -> np.ndarray:
+    with NervVideo(data) as video:
+        video.file.checks()
+        video.file.tracks()
+        return video[:]
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "options"),
+    [
+        ("hnerv", (20, 33), {"params": 6000, "strides": (4, 3), "prune": 0.3}),
+        ("hnerv", (7, 5), {"params": 3000, "bits": 5, "embedding_bits": 11}),
+        ("nerv", (24, 18), {"params": 9000, "bits": 6}),
+    ],
+)
+def test_a_decoder_written_from_the_specification_agrees(
+    tmp_path: Path, model: str, size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    path = tmp_path / "clip.nerv"
+    nervkit.encode(moving_frames(4, *size), path, model=model, steps=30, fps=12, **options)
+    expected = nervkit.open(path)[:].astype(int)
+    found = reference_decoder.decode_frames(path.read_bytes())
+    assert found.shape == expected.shape
+    # float64 here, float32 there: a value near the middle of two levels may round either way.
+    difference = np.abs(found - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+
+
+def test_variable_timing_as_specified() -> None:
+    timing = Timing(np.array([-40, 0, 7, 1000], np.int64), Fraction(1, 100), 3)
+    found = reference_decoder.read_times(timing.pack(), 4)
+    assert found == pytest.approx([-0.4, 0, 0.07, 10, 10.03])
+    again = Timing.unpack(timing.pack(), 4)
+    assert (again.pts == timing.pts).all()
+    assert (again.time_base, again.duration) == (timing.time_base, timing.duration)
+
+
+def test_constant_timing_takes_no_room() -> None:
+    timing = Timing(np.arange(0, 132 * 512, 512), Fraction(1, 12800), 512)
+    assert len(timing.pack()) == 21
+    assert reference_decoder.read_times(timing.pack(), 132)[-1] == pytest.approx(5.28)
+
+
+def test_timing_of_a_part_keeps_durations() -> None:
+    timing = Timing(np.array([0, 10, 50, 60], np.int64), Fraction(1, 10), 7)
+    assert timing[1:3].seconds == (1, 6)
+    assert timing[2:4].seconds == (5, Fraction(67, 10))
+
+
+def test_two_segments_decode_as_one_video(tmp_path: Path) -> None:
+    clip = moving_frames(7, 12, 16)
+    halves = []
+    for index, frames in enumerate((clip[:4], clip[4:])):
+        path = tmp_path / f"{index}.nerv"
+        nervkit.encode(frames, path, params=2500, strides=(2, 2), steps=10, seed=index)
+        halves.append(NervVideo(path))
+    first, second = halves
+    header = Header(
+        **{**vars(first.header), "segments": first.header.segments + second.header.segments}
+    )
+    timing = Timing(np.arange(7), Fraction(1, 25), 1)
+    whole = NervVideo(pack_file(header, timing, [first.file.segment(0), second.file.segment(0)]))
+    assert len(whole) == 7
+    assert (whole[:] == np.concatenate([first[:], second[:]])).all()
+    assert (whole[4] == second[0]).all()
+    assert (whole[-1] == second[2]).all()
+    with pytest.raises(NervError, match="several segments"):
+        _ = whole.model
+
+
+def test_every_truncation_is_refused(small: Path) -> None:
+    data = small.read_bytes()
+    for length in range(len(data)):
+        with pytest.raises(FormatError):
+            NervFile(data[:length])
+
+
+def test_every_flipped_bit_is_refused(small: Path) -> None:
+    data = bytearray(small.read_bytes())
+    for position in range(8 * len(data)):
+        data[position // 8] ^= 1 << position % 8
+        with pytest.raises(FormatError), NervFile(bytes(data)) as file:
+            file.check_all()
+        data[position // 8] ^= 1 << position % 8
+
+
+def test_flips_with_right_checksums_never_crash(small: Path) -> None:
+    """Without the protection of checksums: a typed error, or frames of the declared size."""
+    pieces = parts(small.read_bytes())
+    random = np.random.default_rng(0)
+    decoded = 0
+    for index, (kind, payload) in enumerate(pieces[:-1]):
+        for position in random.choice(8 * len(payload), min(150, 8 * len(payload)), replace=False):
+            changed = bytearray(payload)
+            changed[position // 8] ^= 1 << position % 8
+            data = join([*pieces[:index], (kind, bytes(changed)), *pieces[index + 1 :]])
+            try:
+                assert decode_all(data).shape == (3, 9, 11, 3)
+                decoded += 1
+            except FormatError:
+                pass
+    assert decoded > 100  # flipped weights are other weights
+
+
+def test_other_versions(small: Path) -> None:
+    body = small.read_bytes()[chunks.PREAMBLE.size :]
+
+    def preamble(major: int, minor: int) -> bytes:
+        start = chunks.SIGNATURE + struct.pack("<HH", major, minor)
+        return start + struct.pack("<I", zlib.crc32(start))
+
+    with pytest.raises(VersionError, match=r"version 2\.0.*newer nervkit"):
+        NervFile(preamble(2, 0) + body)
+    assert NervFile(preamble(1, 7) + body).header.frames == 3
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89", b"not a video at all", b"\x89PNG\r\n\x1a\n" * 9])
+def test_other_files_are_no_nerv_files(data: bytes) -> None:
+    with pytest.raises(FormatError, match=r"not a \.nerv file"):
+        NervFile(data)
+
+
+def test_trailing_bytes(small: Path) -> None:
+    with pytest.raises(FormatError, match="5 bytes follow"):
+        NervFile(small.read_bytes() + b"extra")
+
+
+def test_order_and_number_of_chunks(small: Path) -> None:
+    head, time, weights, embeddings, checks, end = parts(small.read_bytes())
+    assert [p[0] for p in (head, time, weights, embeddings, checks, end)] == [
+        *(b"HEAD", b"TIME", b"WGTS", b"EMBD", b"cHCK", b"NEND")
+    ]
+    wrong = {
+        "no header": [time, weights, embeddings, end],
+        "no timing": [head, weights, embeddings, end],
+        "no weights": [head, time, end],
+        "weights twice": [head, time, weights, embeddings, weights, end],
+        "header twice": [head, time, head, weights, embeddings, end],
+        "embeddings first": [head, time, embeddings, weights, end],
+        "embeddings twice": [head, time, weights, embeddings, embeddings, end],
+        "checks twice": [head, time, weights, embeddings, checks, checks, end],
+        "unknown and critical": [head, time, weights, embeddings, (b"NEWS", b"?"), end],
+    }
+    for name, pieces in wrong.items():
+        with pytest.raises(FormatError):
+            NervFile(join(pieces))
+            pytest.fail(name)
+    with pytest.raises(FormatError, match="do not fit"):
+        decode_all(join([head, time, weights, end]))
+    allowed = join([head, time, (b"nEWS", b"?"), weights, embeddings, end])
+    assert decode_all(allowed).shape == (3, 9, 11, 3)
+    with pytest.raises(TruncatedError):
+        NervFile(join([head, time, weights, embeddings]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 1 << 31},
+        {"height": 0},
+        {"width": -3},
+        {"width": 11.0},
+        {"width": True},
+        {"width": "11"},
+        {"frames": 1 << 63},
+        {"frames": 10**4000},
+        {"frames": 0},
+        {"values": 1 << 40},
+        {"values": 899},
+        {"segments": []},
+        {"segments": {}},
+        {"sample_aspect_ratio": [1, 0]},
+        {"sample_aspect_ratio": 1},
+        {"colour": []},
+        {"model": "../../etc/passwd"},
+        {"model": "os"},
+        {"model": 7},
+        {"config": {}},
+        {"config": {"strides": [2, 2]}},
+        {"edit": {"frames": [[1]]}},
+        {"surprise": 1},
+    ],
+)
+def test_impossible_headers(small: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        decode_all(with_header(small.read_bytes(), **changes))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"width": 1 << 30},
+        {"width": 4096, "embedding_channels": 256, "strides": [8] * 8},
+        {"strides": [8] * 8},
+        {"strides": [2] * 9},
+        {"strides": [0, 2]},
+        {"strides": [2.0, 2]},
+        {"reduction": float("1e308")},
+        {"reduction": 0.5},
+        {"max_kernel": 1000},
+        {"min_width": 1024},
+        {"width": None},
+    ],
+)
+def test_configuration_bombs_allocate_nothing(small: Path, config: dict[str, Any]) -> None:
+    data = small.read_bytes()
+    header = json.loads(zlib.decompress(parts(data)[0][1]))
+    changed = header["segments"][0]["config"] | config
+    tracemalloc.start()
+    with pytest.raises(FormatError):
+        decode_all(with_header(data, config=changed))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_a_large_frame_is_checked_against_the_working_memory(small: Path) -> None:
+    """A legal size and few parameters, but activations beyond the limit."""
+    data = with_header(small.read_bytes(), width=11, height=9)
+    with (
+        pytest.raises(LimitError, match="decoding a frame takes"),
+        NervVideo(data, limits=Limits(working_bytes=1000)) as video,
+    ):
+        _ = video[0]
+
+
+def test_decompression_bombs(small: Path) -> None:
+    head, time, *rest = parts(small.read_bytes())
+    bomb = zlib.compress(b" " * 100_000_000, 9)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="longer than allowed"):
+        NervFile(join([(b"HEAD", bomb), time, *rest]))
+    times = time[1][:20] + b"\x01" + bomb
+    with pytest.raises(FormatError, match="longer than allowed"):
+        NervFile(join([head, (b"TIME", times), *rest]))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_deep_json_is_refused(small: Path) -> None:
+    _, *rest = parts(small.read_bytes())
+    deep = zlib.compress(b"[" * 60_000)
+    with pytest.raises(FormatError, match="not valid JSON"):
+        NervFile(join([(b"HEAD", deep), *rest]))
+
+
+def test_huge_chunk_length_is_refused_before_allocation(small: Path) -> None:
+    data = bytearray(small.read_bytes())
+    struct.pack_into("<Q", data, chunks.PREAMBLE.size + 4, 1 << 62)
+    with pytest.raises(TruncatedError):
+        NervFile(bytes(data))
+
+
+def test_tampered_tensor_chunks(small: Path) -> None:
+    head, time, weights, embeddings, *rest = parts(small.read_bytes())
+    for payload in (
+        b"",
+        weights[1][:5],
+        weights[1][:-4],
+        weights[1] + b"abcdefgh",
+        weights[1][:-1],
+    ):
+        try:
+            frames = decode_all(join([head, time, (b"WGTS", payload), embeddings, *rest]))
+            assert frames.shape == (3, 9, 11, 3)
+        except FormatError:
+            pass
+    with pytest.raises(FormatError, match="does not hold"):
+        decode_all(join([head, time, (b"WGTS", embeddings[1]), embeddings, *rest]))
+
+
+def test_errors_name_the_file(small: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.nerv"
+    data = bytearray(small.read_bytes())
+    data[-40] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(ChecksumError, match=r"damaged\.nerv: chunk cHCK"):
+        nervkit.open(damaged)
+    with pytest.raises(SourceError, match=r"missing\.nerv: No such file"):
+        nervkit.open(tmp_path / "missing.nerv")
+
+
+def test_info_reads_headers_only(small: Path, tmp_path: Path) -> None:
+    """Damaged weights do not keep the header from being read."""
+    with NervFile(small) as file:
+        chunk = next(c for c in file.chunks if c.type == chunks.WEIGHTS)
+    data = bytearray(small.read_bytes())
+    data[chunk.offset] ^= 1
+    damaged = tmp_path / "damaged.nerv"
+    damaged.write_bytes(data)
+    assert nervkit.info(damaged)["frames"] == 3
+    with pytest.raises(ChecksumError):
+        nervkit.open(damaged)
+
+
+def test_parts_add_up(small: Path) -> None:
+    with NervFile(small) as file:
+        assert sum(file.bytes_by_part.values()) == small.stat().st_size
+        assert file.bpp == 8 * small.stat().st_size / (3 * 9 * 11)
+        assert isinstance(file.segment(0), SegmentData)

@@ -1,0 +1,85 @@
+"""What all benchmarks share: the clip, the measurement, the record of where it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nervkit
+from nervkit.decoder import render
+from nervkit.fitting.loop import Stepper, fit
+from nervkit.metrics import psnr
+from nervkit.models.base import Representation
+from nervkit.models.config import VideoShape
+from nervkit.models.recipe import Recipe
+from nervkit.models.registry import load_model
+from nervkit.video.clip import Clip
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def small_bunny() -> Clip:
+    """The literature's 640x1280 centre crop of Bunny, 132 frames, area-averaged to 160x320."""
+    return nervkit.read_clip(ROOT / "examples" / "bunny.mp4", crop="1280x640", resize="320x160")
+
+
+def fitted(
+    clip: Clip, model: str, params: int, recipe: Recipe, steps: int, seed: int = 0
+) -> tuple[Representation, float]:
+    """A model fitted to the clip, and the seconds that the fit took."""
+    model_type, shape = load_model(model), VideoShape(*clip.shape[:3])
+    torch.manual_seed(seed)
+    network = model_type(model_type.configure(shape, params), shape)
+    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+    summary = fit(Stepper(network, frames, recipe, seed=seed), steps)
+    return network, summary.seconds
+
+
+def quality(network: Representation, clip: Clip) -> float:
+    """PSNR in dB, mean over frames of 8-bit RGB, as the reference decoder shows them."""
+    pairs = enumerate(clip.frames)
+    return sum(psnr(frame, render(network, t)) for t, frame in pairs) / len(clip.frames)
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions."""
+    return {
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "nervkit": nervkit.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def report(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
+    """Print the rows as a table and write them, with the environment, to results/<name>.json."""
+    columns = list(rows[0])
+    cells = [columns] + [[_text(row[column]) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    command = f"python benchmarks/{Path(sys.argv[0]).name}"
+    record = {"command": command, "environment": environment(), **notes, "rows": rows}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+    extra = " with AVX512-BF16" if any("avx512_bf16" in line for line in lines) else ""
+    return (name or platform.processor()) + extra

@@ -20,7 +20,7 @@ from nervkit.container.track import Track
 from nervkit.errors import FormatError, LimitError, UsageError
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import VideoShape
-from nervkit.models.device import choose_device
+from nervkit.models.device import choose_device, reproducible
 from nervkit.models.registry import load_model, model_names
 from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames
@@ -179,7 +179,8 @@ def rebuild(
 def render(model: Representation, position: float) -> np.ndarray:
     """The (H, W, 3) uint8 frame at a position: the reference decode, float32, one frame."""
     device = next(model.parameters()).device
-    frame = model(torch.tensor([float(position)], device=device))[0]
+    with reproducible(device):
+        frame = model(torch.tensor([float(position)], device=device))[0]
     return frame.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 

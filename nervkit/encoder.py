@@ -29,7 +29,7 @@ from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
 from nervkit.fitting.progress import Progress
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import Representation, TooFewParametersError, count_stored
-from nervkit.models.config import VideoShape
+from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model
@@ -160,14 +160,7 @@ def encode(
     if on_clip is not None:
         on_clip(clip)
     shape = VideoShape(*clip.shape[:3])
-    options = {} if strides is None else {"strides": parse_strides(strides)}
-    if params is not None:
-        config = model_type.configure(shape, parse_count(params), **options)
-    else:
-        try:
-            config = model_type.configure(shape, default_parameters(shape), **options)
-        except TooFewParametersError as error:
-            config = model_type.configure(shape, error.least, **options)
+    config = choose_config(model_type, shape, params, strides)
     torch.manual_seed(seed)
     try:
         network = model_type(config, shape).to(chosen)
@@ -177,8 +170,6 @@ def encode(
             f"the frames do not fit on {chosen}; try --resize or --device cpu"
         ) from error
     settings = {
-        "model": model,
-        "config": config.to_dict(),
         "recipe": recipe,
         "budget": str(budget),
         "prune": prune,
@@ -187,9 +178,9 @@ def encode(
         "precision": precision,
         "torch": torch.__version__,
     }
-    identity = settings | {"frames": _fingerprint(clip.frames)}
+    fitted = {"model": model, "config": config.to_dict(), "frames": _fingerprint(clip.frames)}
     checkpoint = Checkpoint(
-        output.with_name(output.name + ".checkpoint"), identity, checkpoint_interval
+        output.with_name(output.name + ".checkpoint"), fitted | settings, checkpoint_interval
     )
     if restart:
         checkpoint.delete()
@@ -203,9 +194,8 @@ def encode(
         else b"",
     )
     values = count_stored(network)
-    told = f"recipe={recipe} budget={budget} bits={bits} embedding_bits={embedding_bits} "
-    told += f"prune={prune:g} seed={seed} precision={precision} device={chosen.type} "
-    told += f"torch={torch.__version__}"
+    settings |= {"bits": bits, "embedding_bits": embedding_bits}
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = Header(
         width=shape.width,
         height=shape.height,
@@ -330,11 +320,29 @@ class FitJob:
         return replace(self.budget, seconds=left).total_steps(stepper.steps_per_epoch, step_seconds)
 
 
+def choose_config(
+    model_type: type[Representation],
+    shape: VideoShape,
+    params: str | float | None,
+    strides: str | tuple[int, ...] | None,
+) -> ModelConfig:
+    """The model's configuration for what the user asked, or did not ask. See `encode`."""
+    options = {} if strides is None else {"strides": parse_strides(strides)}
+    if params is not None:
+        return model_type.configure(shape, parse_count(params), **options)
+    try:
+        return model_type.configure(shape, default_parameters(shape), **options)
+    except TooFewParametersError as error:
+        return model_type.configure(shape, error.least, **options)
+
+
 def default_parameters(shape: VideoShape) -> int:
     """Stored values to aim at where the user does not say: 0.75M for the papers' 132 frames of
-    720p, and less than in proportion for less video, which needs more bits a pixel."""
+    720p, and less than in proportion for less video, which needs more bits a pixel; never more
+    than a quarter of the samples."""
     reference = 132 * 720 * 1280
-    return max(20_000, round(750_000 * (shape.pixels / reference) ** 0.75))
+    count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
+    return max(1, min(count, 3 * shape.pixels // 4))
 
 
 def parse_count(text: str | float) -> int:

@@ -30,17 +30,27 @@ def check_output(path: Path, overwrite: bool, source: object = None) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, renamed to it on success and removed
-    on failure. What the system refuses becomes an OutputError that names `path`."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    on failure; the files of a folder move into one that exists. What the system refuses becomes
+    an OutputError that names `path`."""
+    partial = path.parent / f".{path.stem}.partial{path.suffix}"
     try:
+        _remove(partial)
         yield partial
-        partial.replace(path)
+        if partial.is_dir() and path.is_dir():
+            for part in partial.iterdir():
+                part.replace(path / part.name)
+        else:
+            partial.replace(path)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

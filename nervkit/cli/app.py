@@ -55,7 +55,7 @@ def main() -> None:
     0 success, 1 failure, 2 wrong usage, 130 interrupted.
     """
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="nervkit", standalone_mode=False)
         sys.stdout.flush()
     except ClickException as error:
         context = getattr(error, "ctx", None)

@@ -37,8 +37,10 @@ def peak(bits: int) -> int:
 
 def check_bits(bits: int, name: str = "bits") -> int:
     """`bits`, or UsageError where it is not an allowed width."""
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise UsageError(f"{name} must lie in {MIN_BITS} to {MAX_BITS}, not {bits}")
+    if not isinstance(bits, int) or not MIN_BITS <= bits <= MAX_BITS:
+        raise UsageError(
+            f"{name} must be a whole number from {MIN_BITS} to {MAX_BITS}, not {bits!r}"
+        )
     return bits
 
 

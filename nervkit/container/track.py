@@ -79,7 +79,7 @@ class Track:
                 str(fields[k]) for k in ("kind", "codec", "language", "carrier")
             )
             time_base = Fraction(*(int(part) for part in fields["time_base"]))
-        except (ValueError, KeyError, TypeError, RecursionError, ZeroDivisionError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError, ArithmeticError) as error:
             raise FormatError("a track's description is not understood") from error
         if kind not in KINDS or carrier not in CARRIERS or time_base <= 0:
             raise FormatError("a track's description is not understood")

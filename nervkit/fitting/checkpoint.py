@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,12 @@ class Checkpoint:
                     name = f"optimizer/{index}/{slot}/{key}"
                     (arrays if isinstance(value, Tensor) else scalars)[name] = value
         arrays["random"] = torch.get_rng_state()
-        meta = {"identity": self.identity, "progress": progress, "scalars": scalars}
+        meta = {
+            "identity": self.identity,
+            "progress": progress,
+            "scalars": scalars,
+            "arrays": sorted(arrays),
+        }
         saved = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
         saved[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         partial = self.path.with_name(self.path.name + ".partial")
@@ -55,18 +59,22 @@ class Checkpoint:
             ) from error
 
     def load(self) -> Saved | None:
-        """What was saved, or None where there is no file. Raises SourceError on another fit's."""
+        """What was saved, or None where there is no file. Raises SourceError on another fit's
+        and on a damaged one."""
         if not self.path.exists():
             return None
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             meta = json.loads(arrays.pop(META).tobytes())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            if meta["arrays"] != sorted(arrays):
+                raise ValueError("arrays are missing")
+            content = Saved(meta["progress"], arrays, meta["scalars"])
+            saved, wanted = dict(meta["identity"]), self.identity
+        except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
             raise SourceError(
-                f"{self.path}: not a readable checkpoint ({error}); delete it or use --restart"
+                f"{self.path}: not a readable checkpoint; delete it or use --restart"
             ) from error
-        saved, wanted = meta["identity"], self.identity
         differing = sorted(k for k in saved | wanted if saved.get(k) != wanted.get(k))
         if differing:
             changes = ", ".join(f"{k}: {saved.get(k)} -> {wanted.get(k)}" for k in differing)
@@ -74,7 +82,7 @@ class Checkpoint:
                 f"{self.path}: a checkpoint of another encode ({changes}); "
                 "repeat that command to go on with it, or use --restart to discard it"
             )
-        return Saved(meta["progress"], arrays, meta["scalars"])
+        return content
 
     def delete(self) -> None:
         self.path.unlink(missing_ok=True)

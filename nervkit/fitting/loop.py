@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nervkit.errors import Interrupted
+from nervkit.errors import Interrupted, NervError
 from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.losses import LOSSES
 from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
 from nervkit.models.base import Representation
-from nervkit.models.device import autocast, choose_precision
+from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
@@ -64,12 +64,12 @@ class Stepper:
         index = self._batch_of(k)
         target = to_float(self.frames[index])
         set_rates(self.optimizers, schedule(k / steps, self.recipe))
-        with autocast(self.device, self.dtype):
-            output = self.model.fit_forward(index.float(), target)
-        loss = LOSSES[self.recipe.loss](output.float(), target)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with reproducible(self.device):
+            with autocast(self.device, self.dtype):
+                output = self.model.fit_forward(index.float(), target)
+            LOSSES[self.recipe.loss](output.float(), target).backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
@@ -80,7 +80,7 @@ class Stepper:
         epoch only, so a fit can be resumed anywhere."""
         epoch, position = divmod(k, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed((self.seed << 24) + epoch)
+            generator = torch.Generator().manual_seed(((self.seed << 24) + epoch) % (1 << 63))
             order = torch.randperm(len(self.frames), generator=generator)
             self._order = epoch, order.to(self.device)
         return self._order[1][position * self.batch : (position + 1) * self.batch]
@@ -116,6 +116,8 @@ def fit(
         saved: an earlier state of this same fit to go on from.
         on_progress: called about once a second.
         stop: asked before every step; once True, the fit is saved and Interrupted is raised.
+
+    Raises NervError where the fit diverged, too.
     """
     model, frames = stepper.model, stepper.frames
     record = record or {"phase": "fit"}
@@ -145,6 +147,8 @@ def fit(
             save()
             last_save = meter.elapsed()
 
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise NervError("the fit diverged; try another --seed, --recipe, or --precision float32")
     save()
     model.eval()
     with torch.no_grad():

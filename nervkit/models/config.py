@@ -6,7 +6,6 @@ No torch here, so that a header can be read and checked without it.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -60,7 +59,7 @@ class ModelConfig:
             entries = value
         for entry in entries:
             number = type(entry) is int or (kind is float and type(entry) is float)
-            if not number or not math.isfinite(entry) or not low <= entry <= high:
+            if not number or not low <= entry <= high:
                 raise UsageError(f"{spec.name} must lie in {low:g} to {high:g}, not {entry!r}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,9 +26,10 @@ class Crop:
     def parse(cls, text: str) -> Self:
         """From "WxH" (centred) or "WxH+X+Y"."""
         match = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?", text.strip())
-        if not match or "0" in match.group(1, 2):
+        width, height, x, y = (part and int(part) for part in match.groups()) if match else [0] * 4
+        if not width or not height:
             raise UsageError(f"crop must be WxH (centred) or WxH+X+Y, not {text!r}")
-        return cls(*(None if part is None else int(part) for part in match.groups()))  # type: ignore[arg-type]
+        return cls(width, height, x, y)
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """The window of an (H, W, 3) frame. Raises UsageError where it does not fit."""
@@ -93,11 +94,16 @@ class Edit:
             frame = self.crop.apply(frame)
         if self.resize is None or self.resize == frame.shape[1::-1]:
             return frame
-        whole = all(
-            have % want == 0 for have, want in zip(frame.shape[1::-1], self.resize, strict=True)
+        width, height = self.resize
+        (down, odd_rows), (across, odd_columns) = (
+            divmod(have, want) for have, want in zip(frame.shape, (height, width), strict=False)
         )
-        kind = Image.Resampling.BOX if whole else Image.Resampling.LANCZOS
-        return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(self.resize, kind))
+        if not odd_rows and not odd_columns:
+            areas = frame.reshape(height, down, width, across, 3)
+            sums, pixels = areas.sum(axis=(1, 3), dtype=np.uint32), down * across
+            return ((sums + pixels // 2) // pixels).astype(np.uint8)
+        image = Image.fromarray(np.ascontiguousarray(frame))
+        return np.asarray(image.resize(self.resize, Image.Resampling.LANCZOS))
 
     def sample_aspect_ratio(self, before: Fraction, width: int, height: int) -> Fraction:
         """The pixels' shape after the edit of a width x height source: it looks as before."""
@@ -141,7 +147,7 @@ def parse_frames(frames: str | slice | None) -> tuple[int, int | None]:
         first, stop = frames.start or 0, frames.stop
         valid = frames.step in (None, 1) and first >= 0
     else:
-        match = re.fullmatch(r"(\d*):(\d*)", frames.strip())
+        match = re.fullmatch(r"(\d*):(\d*)", str(frames).strip())
         valid = match is not None
         first, stop = (int(part) if part else None for part in match.groups()) if match else (0, 0)
         first = first or 0
@@ -152,7 +158,7 @@ def parse_frames(frames: str | slice | None) -> tuple[int, int | None]:
 
 def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:
     """(width, height) from "WxH"."""
-    parts = size.lower().split("x") if isinstance(size, str) else list(size)
+    parts = size if isinstance(size, (tuple, list)) else str(size).lower().split("x")
     if len(parts) == 2 and all(str(p).isdecimal() and 0 < int(p) <= 1 << 14 for p in parts):
         return int(parts[0]), int(parts[1])
     raise UsageError(f"{name} must be WxH in pixels, up to 16384 each, not {size!r}")
@@ -162,7 +168,7 @@ def parse_seconds(text: str | float, name: str) -> Fraction:
     """Seconds from a number, "90s", "1.5m", "2h", "MM:SS" or "HH:MM:SS.s"."""
     units = {"": 1, "s": 1, "m": 60, "h": 3600}
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\d+/\d+)([smh]?)", str(text).strip())
-    if match:
+    if match and not re.search(r"/0+$", match.group(1)):
         return Fraction(match.group(1)) * units[match.group(2)]
     if re.fullmatch(r"(\d+:){1,2}\d+(\.\d+)?", str(text).strip()):
         seconds = Fraction(0)

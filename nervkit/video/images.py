@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
+from PIL import Image, ImageOps
 
 from nervkit.errors import SourceError, UsageError
 from nervkit.video.source import Picture, Source
@@ -33,29 +33,21 @@ class ImageSource(Source):
 
     def _read(self, path: Path) -> np.ndarray:
         try:
-            pixels = iio.imread(path, index=0, rotate=True)
-        except (OSError, ValueError, SyntaxError) as error:
+            with Image.open(path) as image:
+                deep = any(";16" in str(tile) for tile in image.tile)  # Pillow's name of 16 bits
+                upright = ImageOps.exif_transpose(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SourceError(f"{path}: not a readable image ({error})") from error
-        if pixels.ndim == 2:
-            pixels = pixels[..., None]
-        if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
-            raise SourceError(f"{path}: not an image of 1 to 4 channels")
-        if pixels.shape[2] in (2, 4):
-            self.note("alpha: the source's transparency is not kept")
-            pixels = pixels[..., :-1]
-        return np.broadcast_to(self._to_8_bit(pixels, path), (*pixels.shape[:2], 3))
-
-    def _to_8_bit(self, pixels: np.ndarray, path: Path) -> np.ndarray:
-        if pixels.dtype == np.bool_:
-            return pixels.astype(np.uint8) * np.uint8(255)
-        if pixels.dtype == np.uint16:
+        if deep:
             self.note("bit depth: the source has 16 bits a sample, 8 are kept")
-            return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-        if pixels.dtype != np.uint8:
-            raise SourceError(
-                f"{path}: samples of type {pixels.dtype}; only 8 and 16 bits are read"
-            )
-        return pixels
+        if "A" in upright.getbands() or "transparency" in upright.info:
+            self.note("alpha: the source's transparency is not kept")
+        if upright.mode[0] not in "IF":
+            return np.asarray(upright.convert("RGB"))
+        if not deep:
+            raise SourceError(f"{path}: only samples of 8 and 16 bits are read")
+        gray = ((np.asarray(upright).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
 
 
 class ArraySource(Source):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from nervkit.errors import OutputError, UsageError
 from nervkit.video.colour import MATRICES, RANGES, RGB, Colour
@@ -30,11 +32,12 @@ class Codec:
     crf: int | None
     options: tuple[tuple[str, str], ...] = ()
     even_sizes: bool = False  # whether 4:2:0 needs an even width and height
+    says_aspect: bool = False  # whether its own headers give the pixels' shape
 
 
 CODECS = {
     "x264": Codec(
-        "libx264", "yuv420p", (".mp4", ".mkv", ".mov"), 14, (("preset", "medium"),), True
+        "libx264", "yuv420p", (".mp4", ".mkv", ".mov"), 14, (("preset", "medium"),), True, True
     ),
     "x265": Codec(
         "libx265",
@@ -42,6 +45,7 @@ CODECS = {
         (".mp4", ".mkv", ".mov"),
         16,
         (("preset", "medium"), ("x265-params", "log-level=error")),
+        True,
         True,
     ),
     "vp9": Codec(
@@ -52,12 +56,17 @@ CODECS = {
         (("b", "0"), ("cpu-used", "3"), ("row-mt", "1")),
     ),
     "av1": Codec("libsvtav1", "yuv420p", (".mp4", ".mkv", ".webm"), 18, (("preset", "7"),), True),
-    "ffv1": Codec("ffv1", "bgr0", (".mkv", ".mov"), None, (("level", "3"),)),
-    "x264rgb": Codec("libx264rgb", "rgb24", (".mkv", ".mp4", ".mov"), None, (("qp", "0"),)),
+    "ffv1": Codec("ffv1", "bgr0", (".mkv",), None, (("level", "3"),)),
+    "x264rgb": Codec(
+        "libx264rgb", "rgb24", (".mkv", ".mp4", ".mov"), None, (("qp", "0"),), False, True
+    ),
 }
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
+# SVT-AV1 writes to stderr on its own: errors only.
+os.environ.setdefault("SVT_LOG", "1")
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
 Y4M_FORMATS = ("yuv420p", "yuv422p", "yuv444p")
+Y4M_MATRIX = "bt601"  # what readers take, as the format cannot say
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,8 @@ def write_movie(path: Path, stream: Stream, options: MovieOptions) -> list[str]:
     settings = dict(codec.options)
     if codec.crf is not None:
         settings["crf"] = str(codec.crf if options.crf is None else options.crf)
+    if not stream.timing.constant:
+        settings["bf"] = "0"  # MP4 keeps durations in decoding order: B-frames would mix them up
     try:
         with av.open(str(path), "w", options=_muxer_options(path, stream)) as container:
             video = container.add_stream(codec.encoder, rate=stream.timing.fps, options=settings)
@@ -120,10 +131,8 @@ def write_movie(path: Path, stream: Stream, options: MovieOptions) -> list[str]:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, error.strerror) from error
         raise OutputError(f"{path.suffix} output with {codec.encoder} failed: {error}") from error
-    milliseconds = stream.timing.time_base * 1000
-    inexact = (stream.timing.pts * milliseconds.numerator % milliseconds.denominator).any()
-    if path.suffix.lower() in (".mkv", ".webm") and inexact:
-        notes.append("Matroska keeps times to the millisecond: frame times are rounded to that")
+    if path.suffix.lower() in (".mkv", ".webm"):
+        notes += _lost_in_matroska(stream, codec)
     return notes
 
 
@@ -133,6 +142,8 @@ def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str
     if pixel_format not in Y4M_FORMATS:
         raise UsageError(f"y4m holds {', '.join(Y4M_FORMATS)}, not {pixel_format}")
     colour = stream.colour
+    if colour.matrix == RGB:
+        colour = replace(colour, rgb_matrix=Y4M_MATRIX)
     layout = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}[pixel_format]
     fps, ratio = stream.timing.fps, stream.sample_aspect_ratio
     fps = fps.limit_denominator(1 << 20)
@@ -140,9 +151,14 @@ def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str
     head = f"YUV4MPEG2 W{stream.width} H{stream.height} F{fps.numerator}:{fps.denominator} Ip"
     file.write(f"{head} A{ratio.numerator}:{ratio.denominator} C{layout}{full}\n".encode())
     for frame in stream.frames:
-        file.write(b"FRAME\n" + _to_planes(frame, pixel_format, colour).to_ndarray().tobytes())
+        file.write(b"FRAME\n")
+        for plane in _to_planes(frame, pixel_format, colour).planes:
+            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            file.write(rows[: plane.height, : plane.width].tobytes())
     file.flush()
-    return []
+    if colour.rgb_matrix == Y4M_MATRIX:
+        return []
+    return [f"y4m cannot name its colour matrix: {colour.rgb_matrix} here, most take {Y4M_MATRIX}"]
 
 
 def _to_planes(frame: np.ndarray, pixel_format: str, colour: Colour) -> av.VideoFrame:
@@ -152,6 +168,7 @@ def _to_planes(frame: np.ndarray, pixel_format: str, colour: Colour) -> av.Video
         return rgb.reformat(format=pixel_format)
     return rgb.reformat(
         format=pixel_format,
+        interpolation=Interpolation.BICUBIC,  # ffmpeg's default
         dst_colorspace=Colorspace(MATRICES[colour.rgb_matrix]),
         dst_color_range=ColorRange(RANGES[colour.rgb_range]),
     )
@@ -168,9 +185,25 @@ def _describe(video: av.VideoStream, stream: Stream, pixel_format: str) -> None:
         # RGB has no matrix to give back: what was used is said.
         from_rgb = colour.matrix == RGB
         context.colorspace = MATRICES[colour.rgb_matrix] if from_rgb else colour.matrix
-        context.color_range = RANGES[colour.rgb_range] if from_rgb else colour.range
+        # Nor does untagged gray say that it is full range.
+        untagged_full = colour.range == 0 and colour.rgb_range == "full"
+        used = from_rgb or untagged_full
+        context.color_range = RANGES[colour.rgb_range] if used else colour.range
     context.color_primaries = colour.primaries
     context.color_trc = colour.transfer
+
+
+def _lost_in_matroska(stream: Stream, codec: Codec) -> list[str]:
+    notes = []
+    milliseconds = stream.timing.time_base * 1000
+    if (stream.timing.pts * milliseconds.numerator % milliseconds.denominator).any():
+        notes.append("Matroska keeps times to the millisecond: frame times are rounded to that")
+    # PyAV cannot set the container's own field.
+    ratio = stream.sample_aspect_ratio
+    if ratio != 1 and not codec.says_aspect:
+        shape = f"{ratio.numerator}:{ratio.denominator}"
+        notes.append(f"{codec.encoder} in Matroska loses the shape of the pixels ({shape})")
+    return notes
 
 
 def _mux(
@@ -208,9 +241,15 @@ def _mux(
 
 def _muxer_options(path: Path, stream: Stream) -> dict[str, str]:
     if path.suffix.lower() in (".mp4", ".mov"):
-        # Otherwise the muxer picks a coarser clock, and frame times are rounded.
-        timescale = str(stream.timing.time_base.denominator)
-        return {"video_track_timescale": timescale, "movflags": "+faststart"}
+        # Otherwise the muxer picks coarser clocks, and times are rounded: those of the frames,
+        # and where each track begins.
+        clock = stream.timing.time_base.denominator
+        common = math.lcm(clock, *(track.time_base.denominator for track in stream.tracks))
+        return {
+            "video_track_timescale": str(clock),
+            "movie_timescale": str(common if common < 1 << 31 else clock),
+            "movflags": "+faststart",
+        }
     return {}
 
 

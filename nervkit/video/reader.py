@@ -296,7 +296,7 @@ class _Collector:
         tracks = []
         for packets in self.source.side_packets():
             kind = packets[0].stream.type
-            codec = packets[0].stream.codec_context.codec.name
+            codec = packets[0].stream.codec_context.codec.canonical_name
             origin = Fraction(0)
             if self.edit.trims:
                 origin = first
@@ -305,7 +305,7 @@ class _Collector:
             if track is not None:
                 tracks.append(track)
             elif packets:
-                self.source.note(f"a {kind} track ({codec}) cannot be stored and is left out")
+                self.source.note(f"the {kind} track ({codec}) cannot be stored: left out")
         return tracks
 
     def _why_empty(self) -> str:

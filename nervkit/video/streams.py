@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from nervkit.errors import SourceError
 from nervkit.video.colour import MATRICES, RANGES, RGB, UNSPECIFIED, Colour
@@ -16,6 +17,7 @@ from nervkit.video.edit import Edit
 from nervkit.video.source import Picture, Source
 
 SIDE_TRACKS = ("audio", "subtitle")
+EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 class StreamSource(Source):
@@ -84,6 +86,7 @@ class StreamSource(Source):
 
     def skip_rest(self) -> None:
         """Read on for the packets of the other tracks, without decoding pictures."""
+        self._report_damage()
         for _ in self._video_packets:
             pass
 
@@ -107,7 +110,8 @@ class StreamSource(Source):
     def _frames(self) -> Iterator[av.VideoFrame]:
         for packet in self._video_packets:
             yield from self._decode(packet)
-        self._report_damage()
+        missing = _missing_bytes(self._target) if isinstance(self._target, str) else 0
+        self._report_damage(self._stream.frames, missing)
 
     def _decode(self, packet: av.Packet) -> Iterator[av.VideoFrame]:
         try:
@@ -122,14 +126,15 @@ class StreamSource(Source):
             self._whole += 1
             yield frame
 
-    def _report_damage(self) -> None:
-        expected = self._stream.frames
+    def _report_damage(self, expected: int = 0, missing: int = 0) -> None:
         if self._damaged or self._whole < expected:
             total = max(expected, self._whole + self._damaged)
             lost = total - self._whole
             self.damage = (
                 f"damaged or cut short: {self._whole} of {total} frames are whole, {lost} lost"
             )
+        elif missing:
+            self.damage = f"cut short: {self._whole} frames are whole, {missing} bytes are missing"
 
     def _describe(self, frame: av.VideoFrame) -> int:
         """Record what the first frame says of all; returns its rotation."""
@@ -174,7 +179,7 @@ class StreamSource(Source):
     def _to_rgb(self, frame: av.VideoFrame, quarter_turns: int) -> np.ndarray:
         """(H, W, 3) uint8. A YUV frame is converted with the resolved matrix and range."""
         matrix, range = self.colour.rgb_matrix, self.colour.rgb_range
-        arguments: dict[str, Any] = {}
+        arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
         if self.colour.matrix != RGB:
             arguments["src_colorspace"] = Colorspace(MATRICES[matrix])
             arguments["src_color_range"] = ColorRange(RANGES[range])
@@ -182,7 +187,27 @@ class StreamSource(Source):
 
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream, read along with the pictures."""
-        return list(self._packets.values())
+        return [packets for _, packets in sorted(self._packets.items())]
+
+
+def _missing_bytes(path: str) -> int:
+    """How much shorter a Matroska file is than it says. Its demuxer takes a cut for the end."""
+    with Path(path).open("rb") as file:
+        try:
+            for identifier in (EBML_HEADER, MATROSKA_SEGMENT):
+                if file.read(4) != identifier:
+                    return 0
+                first = file.read(1)[0]
+                length = 8 - first.bit_length()  # the size's bytes that follow
+                rest = file.read(length)
+                size = int.from_bytes(bytes([first ^ (0x80 >> length)]) + rest)
+                end = file.tell() + size
+                if identifier == EBML_HEADER:
+                    file.seek(end)
+        except (IndexError, ValueError):  # no size, or none that is valid
+            return 0
+        unknown = size == (1 << 7 * (length + 1)) - 1
+        return 0 if unknown else max(0, end - file.seek(0, 2))
 
 
 def _known(code: Any) -> int:

@@ -31,7 +31,7 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
         data = _carry(packets, carrier)
         if data is not None and _count_packets(data) == len(contents):
             language = stream.language or ""
-            codec = stream.codec_context.codec.name
+            codec = stream.codec_context.codec.canonical_name
             return Track(stream.type, codec, language, time_base, times, carrier, data)
     return None
 

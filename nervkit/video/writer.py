@@ -50,7 +50,7 @@ def check_destination(
         return
     if "%" in path.name:
         _frame_name(path.name, 0)
-        check_output(path.parent, overwrite=True)
+        check_output(path, overwrite)
     elif not _is_folder(output) and path.suffix.lower() not in (*MOVIE_SUFFIXES, ".y4m", ".npy"):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{output}: one file for many frames; use a pattern: frames/%05d.png")
@@ -84,8 +84,6 @@ def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]
             _write_images(partial, "%05d.png", stream)
             if path.is_dir():
                 _clear_frames(path)
-                for image in partial.iterdir():
-                    image.replace(path / image.name)
         return _lost(stream, "images")
     with replacing(path) as partial:
         if suffix == ".npy":
@@ -130,10 +128,11 @@ def _clear_frames(folder: Path) -> None:
 
 def _write_array(path: Path, stream: Stream) -> None:
     shape = (len(stream.timing), stream.height, stream.width, 3)
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    for index, frame in enumerate(stream.frames):
-        array[index] = frame
-    array.flush()
+    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, head)
+        for frame in stream.frames:
+            file.write(np.ascontiguousarray(frame).data)
 
 
 def _lost(stream: Stream, kind: str) -> list[str]:

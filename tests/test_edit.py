@@ -1,0 +1,189 @@
+"""What is kept of a source: options, crop, resize, the pixels' shape."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nervkit.errors import FormatError, UsageError
+from nervkit.video.edit import Crop, Edit, parse_frames, parse_seconds, parse_size
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """A frame that no two places of look alike."""
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+
+
+def test_crop_in_the_centre_and_at_a_place(noise: np.ndarray) -> None:
+    centred = Edit(crop=Crop.parse("31x20")).shape(noise)
+    assert np.array_equal(centred, noise[20:40, 29:60])
+    placed = Edit(crop=Crop.parse("30x20+60+40")).shape(noise)  # touches both edges
+    assert np.array_equal(placed, noise[40:60, 60:90])
+
+
+@pytest.mark.parametrize("text", ["91x10", "10x61", "30x20+61+0", "30x20+0+41"])
+def test_a_crop_that_does_not_fit_is_refused(noise: np.ndarray, text: str) -> None:
+    with pytest.raises(UsageError, match="does not fit into the 90x60"):
+        Edit(crop=Crop.parse(text)).shape(noise)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "0x5", "5x0", "00x5", "-5x5", "5x5+1", "5x5-1-1", "axb", "5.5x5"]
+)
+def test_a_crop_must_be_well_formed(text: str) -> None:
+    with pytest.raises(UsageError, match="crop must be"):
+        Crop.parse(text)
+
+
+@pytest.mark.parametrize("down, across", [(2, 2), (3, 1), (4, 3), (60, 90), (5, 9)])
+def test_reduction_by_whole_factors_is_the_exact_mean(
+    noise: np.ndarray, down: int, across: int
+) -> None:
+    small = Edit(resize=(90 // across, 60 // down)).shape(noise)
+    sums = np.zeros(small.shape, np.int64)
+    for row in range(down):
+        for column in range(across):
+            sums += noise[row::down, column::across]
+    pixels = down * across
+    assert small.dtype == np.uint8
+    assert np.array_equal(small, (2 * sums + pixels) // (2 * pixels))  # rounded half up
+
+
+def test_crop_comes_before_resize(noise: np.ndarray) -> None:
+    both = Edit(crop=Crop.parse("40x20+10+30"), resize=(20, 10)).shape(noise)
+    assert np.array_equal(both, Edit(resize=(20, 10)).shape(noise[30:50, 10:50]))
+
+
+def test_other_reductions_are_antialiased() -> None:
+    stripes = np.zeros((64, 96, 3), np.uint8)
+    stripes[:, ::2] = 255
+    small = Edit(resize=(40, 27)).shape(stripes)
+    # Bilinear or nearest sampling gives stripes of full swing.
+    assert small.shape == (27, 40, 3)
+    assert np.abs(small[2:-2, 2:-2].astype(int) - 127).max() <= 16
+
+
+def test_enlarging_keeps_a_ramp_in_place() -> None:
+    ramp = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], 20, 0).repeat(3, 2)
+    large = Edit(resize=(150, 50)).shape(ramp)
+    places = (np.arange(150) + 0.5) / 2.5 - 0.5  # pixel centres
+    wanted = places * 4
+    assert np.abs(large[25, 8:-8, 0] - wanted[8:-8]).max() <= 1
+
+
+@pytest.mark.parametrize("before", [Fraction(1), Fraction(4, 3), Fraction(64, 45)])
+@pytest.mark.parametrize("crop", [None, "200x300"])
+@pytest.mark.parametrize("resize", [None, "160x90", "333x97"])
+def test_the_picture_keeps_its_shape_on_the_screen(
+    before: Fraction, crop: str | None, resize: str | None
+) -> None:
+    edit = Edit.from_options(crop=crop, resize=resize)
+    width, height = (200, 300) if crop else (720, 576)
+    after = edit.sample_aspect_ratio(before, 720, 576)
+    new_width, new_height = edit.resize or (width, height)
+    shown = after * Fraction(new_width, new_height)
+    assert float(shown) == pytest.approx(float(before * Fraction(width, height)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"start": "1:30.5"},
+        {"start": "1/3"},
+        {"frames": "2:"},
+        {"frames": ":7"},
+        {"frames": slice(3, 9)},
+        {"crop": "10x20", "resize": (30, 40)},
+        {"crop": "10x20+3+4"},
+        {"matrix": "bt709", "range": "full"},
+    ],
+)
+def test_edits_survive_the_header(options: dict[str, Any]) -> None:
+    edit = Edit.from_options(**options)
+    stored = json.loads(json.dumps(edit.to_dict()))
+    assert set(stored) == set(options)
+    assert Edit.from_dict(stored) == edit
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"start": "1/0"},
+        {"start": None, "zoom": 2},
+        {"frames": 5},
+        {"frames": [1, 2]},
+        {"crop": 7},
+        {"resize": 7},
+        {"resize": [1, 2, 3]},
+        {"resize": "0x4"},
+        {"start": "x" * 4096},
+    ],
+)
+def test_a_damaged_header_edit_is_a_format_error(values: dict[str, Any]) -> None:
+    with pytest.raises(FormatError, match="edit is not understood"):
+        Edit.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [
+        ("90", 90),
+        (90, 90),
+        (0.1, Fraction(1, 10)),
+        ("90s", 90),
+        ("1.5m", 90),
+        ("2h", 7200),
+        ("1001/30000", Fraction(1001, 30000)),
+        ("01:30", 90),
+        ("1:00:00.25", Fraction(14401, 4)),
+    ],
+)
+def test_seconds(text: str | float, seconds: Fraction) -> None:
+    assert parse_seconds(text, "start") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1d", "1:", ":5", "nan", "1e3", "1/0", "1/00", "a"])
+def test_bad_seconds(text: str) -> None:
+    with pytest.raises(UsageError, match="start must be a time"):
+        parse_seconds(text, "start")
+
+
+@pytest.mark.parametrize(
+    "frames, span",
+    [
+        (None, (0, None)),
+        ("2:5", (2, 5)),
+        (":5", (0, 5)),
+        ("5:", (5, None)),
+        (slice(2, 5), (2, 5)),
+        (slice(None, None, 1), (0, None)),
+    ],
+)
+def test_frames(frames: str | slice | None, span: tuple[int, int | None]) -> None:
+    assert parse_frames(frames) == span
+
+
+@pytest.mark.parametrize(
+    "frames", ["5", "5:5", "5:2", "-1:4", "a:b", "1:2:3", slice(0, 4, 2), slice(-3, None)]
+)
+def test_bad_frames(frames: str | slice) -> None:
+    with pytest.raises(UsageError, match="frames must be a range"):
+        parse_frames(frames)
+
+
+def test_sizes() -> None:
+    assert parse_size("161x121", "size") == (161, 121)
+    assert parse_size("16384X1", "size") == (16384, 1)
+    assert parse_size((3, 4), "size") == (3, 4)
+
+
+@pytest.mark.parametrize("size", ["", "5", "0x5", "16385x5", "5x5x5", "-5x5", (5.0, 4), (1,), 5])
+def test_bad_sizes(size: Any) -> None:
+    with pytest.raises(UsageError, match="size must be WxH"):
+        parse_size(size, "size")

@@ -1,0 +1,474 @@
+"""The representations: published sizes, any frame size, and what every model promises."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nervkit.errors import UsageError
+from nervkit.models import device as device_module
+from nervkit.models import registry
+from nervkit.models.base import Representation, TooFewParametersError, count_stored
+from nervkit.models.blocks import PositionalEncoding
+from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
+from nervkit.models.device import autocast, choose_device, choose_precision
+from nervkit.models.hnerv import HNeRV, HNeRVConfig
+from nervkit.models.nerv import NeRV, NeRVConfig
+from nervkit.models.recipe import Recipe
+from nervkit.models.registry import load_model, model_names
+
+MODELS: list[type[Representation]] = [HNeRV, NeRV]
+SIZES = [(1, 1), (2, 3), (1, 500), (500, 1), (7, 11), (31, 17), (48, 64), (121, 161), (480, 854)]
+BUNNY = VideoShape(132, 640, 1280)
+
+
+def smallest(model: type[Representation], shape: VideoShape) -> int:
+    """The fewest values that `model` can have for `shape`, as its error says."""
+    with pytest.raises(TooFewParametersError) as caught:
+        model.configure(shape, 1)
+    return caught.value.least
+
+
+def values(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def randomised(model: Representation) -> Representation:
+    """`model` with noise in every parameter and buffer, so that no part is at its special start."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+    return model
+
+
+# Published sizes
+
+
+def test_nerv_s_has_the_published_count() -> None:
+    shape = VideoShape(132, 720, 1280)
+    model = NeRV.skeleton(NeRV.configure(shape), shape)
+    assert count_stored(model) == 3_201_905
+    assert count_stored(model) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("channels", "millions"), [(26, 3.2), (58, 6.3), (112, 12.5)])
+def test_nerv_s_m_l_have_the_published_sizes(channels: int, millions: float) -> None:
+    shape = VideoShape(132, 720, 1280)
+    config = NeRV.configure(shape, grid_channels=channels)
+    assert round(count_stored(NeRV.skeleton(config, shape)) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+    ("parameters", "width"),
+    [(350_000, 32), (750_000, 48), (1_500_000, 68), (3_000_000, 97)],
+)
+def test_hnerv_has_the_published_widths(parameters: int, width: int) -> None:
+    config = HNeRV.configure(BUNNY, parameters)
+    assert config == HNeRVConfig(strides=(5, 4, 4, 2, 2), width=width)
+    assert [kernel for *_, kernel in config.stages()] == [1, 3, 5, 5, 5]
+
+
+def test_hnerv_at_160x320_has_the_authors_counts() -> None:
+    shape = VideoShape(132, 160, 320)
+    config = HNeRV.configure(shape, 180_000)
+    assert config == HNeRVConfig(strides=(5, 4, 2, 2), width=30)
+    model = HNeRV.skeleton(config, shape)
+    assert values(model.weights()) == 161_161
+    assert values(model.embeddings()) == 16_896
+    assert count_stored(model) == 161_161 + 16_896
+
+
+def test_hnerv_stages_round_and_floor_their_widths() -> None:
+    config = HNeRVConfig(strides=(5, 4, 2, 2), width=20)
+    assert config.stages() == [(20, 17, 5, 1), (17, 14, 4, 3), (14, 12, 2, 5), (12, 12, 2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("model", "height", "width", "strides"),
+    [
+        (HNeRV, 640, 1280, (5, 4, 4, 2, 2)),
+        (HNeRV, 480, 960, (5, 4, 3, 2, 2)),
+        (HNeRV, 960, 1920, (5, 4, 4, 3, 2)),
+        (HNeRV, 160, 320, (5, 4, 2, 2)),
+        (NeRV, 720, 1280, (5, 2, 2, 2, 2)),
+        (NeRV, 1080, 1920, (5, 3, 2, 2, 2)),
+    ],
+)
+def test_published_strides_are_chosen(
+    model: type[Representation], height: int, width: int, strides: tuple[int, ...]
+) -> None:
+    assert model.configure(VideoShape(132, height, width)).strides == strides
+
+
+def test_paper_recipes_hold_the_published_numbers() -> None:
+    assert asdict(NeRV.recipes["paper"]) == {
+        "loss": "fusion6",
+        "lr": 5e-4,
+        "batch": 1,
+        "epochs": 300,
+        "betas": (0.5, 0.999),
+        "matrix_lr": None,
+        "warmup": 0.2,
+        "warmup_from": 0.1,
+        "precision": "float32",
+    }
+    assert asdict(HNeRV.recipes["paper"]) == {
+        "loss": "mse",
+        "lr": 1e-3,
+        "batch": 2,
+        "epochs": 300,
+        "betas": (0.9, 0.999),
+        "matrix_lr": None,
+        "warmup": 0.1,
+        "warmup_from": 0.1,
+        "precision": "float32",
+    }
+
+
+# Any size
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_every_frame_size_comes_out_exactly(
+    model: type[Representation], height: int, width: int
+) -> None:
+    shape = VideoShape(3, height, width)
+    network = model(model.configure(shape, max(smallest(model, shape), 20_000)), shape).eval()
+    with torch.inference_mode():
+        frames = network(torch.tensor([0.0, 1.5]))
+    assert frames.shape == (2, 3, height, width)
+    assert frames.dtype == torch.float32
+    assert 0 <= frames.min() <= frames.max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES[:-1])
+def test_hnerv_encodes_every_frame_size(height: int, width: int) -> None:
+    shape = VideoShape(2, height, width)
+    network = HNeRV(HNeRV.configure(shape, max(smallest(HNeRV, shape), 20_000)), shape)
+    frames = torch.rand(2, 3, height, width)
+    network.finish_fit([frames[:1], frames[1:]])
+    assert network.fit_forward(torch.tensor([0.0, 1.0]), frames).shape == frames.shape
+    torch.testing.assert_close(network.embedding, network.encode(frames))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_given_strides_are_kept(model: type[Representation]) -> None:
+    shape = VideoShape(2, 50, 70)
+    config = model.configure(shape, 60_000, strides=(3, 2, 2))
+    assert config.strides == (3, 2, 2)
+    assert model(config, shape)(torch.zeros(1)).shape == (1, 3, 50, 70)
+
+
+# Targets
+
+
+# The stem's width takes up what a channel more or less leaves, so NeRV stays close below.
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("target", [20_000, 100_000, 350_000, 1_500_000, 3_000_000])
+def test_nerv_meets_its_target_from_below(height: int, width: int, target: int) -> None:
+    shape = VideoShape(30, height, width)
+    count = count_stored(NeRV.skeleton(NeRV.configure(shape, target), shape))
+    assert 0.975 * target <= count <= target
+
+
+# HNeRV has one knob, the width, and is counted as its authors count, before rounding.
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("target", [200_000, 350_000, 1_500_000, 3_000_000])
+def test_hnerv_meets_its_target(height: int, width: int, target: int) -> None:
+    shape = VideoShape(30, height, width)
+    count = count_stored(HNeRV.skeleton(HNeRV.configure(shape, target), shape))
+    assert count == pytest.approx(target, rel=0.06)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_too_small_targets_name_the_least_that_works(
+    model: type[Representation], height: int, width: int
+) -> None:
+    shape = VideoShape(5, height, width)
+    least = smallest(model, shape)
+    with pytest.raises(TooFewParametersError, match=f"{least - 1:,} .*at least {least:,}"):
+        model.configure(shape, least - 1)
+    config = model.configure(shape, least)
+    assert config == model.configure(shape, least)
+    assert count_stored(model.skeleton(config, shape)) <= 1.3 * least
+
+
+def test_small_hnerv_lowers_the_floor_only_as_far_as_needed() -> None:
+    shape = VideoShape(8, 48, 64)
+    assert HNeRV.configure(shape, 100_000).min_width == 12
+    small = HNeRV.configure(shape, 4_000)
+    assert 1 < small.min_width < 12
+    assert small.width >= small.min_width
+    with pytest.raises(TooFewParametersError):
+        HNeRV.configure(shape, 4_000, min_width=12)
+
+
+# What every model promises
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (37, 53)])
+def test_gradients_reach_every_parameter(
+    model: type[Representation], height: int, width: int
+) -> None:
+    shape = VideoShape(4, height, width)
+    network = randomised(model(model.configure(shape, 30_000), shape)).train()
+    targets = torch.rand(2, 3, height, width)
+    output = network.fit_forward(torch.tensor([1.0, 2.0]), targets)
+    (output - targets).square().mean().backward()
+    untouched = [
+        name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()
+    ]
+    assert untouched == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stored_tensors_are_all_that_a_decoder_needs(model: type[Representation]) -> None:
+    shape = VideoShape(4, 20, 28)
+    config = model.configure(shape, 30_000)
+    network = randomised(model(config, shape)).eval()
+    decoder = model.for_decoding(config, shape)
+    assert list(decoder.stored()) == list(network.stored())
+    assert set(decoder.state_dict()) == set(decoder.stored())
+    decoder.load_stored(network.stored())
+    t = torch.tensor([0.0, 1.25, 3.0])
+    with torch.inference_mode():
+        assert torch.equal(decoder(t), network(t))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_muon_gets_the_inner_matrices_only(model: type[Representation]) -> None:
+    shape = VideoShape(4, 48, 64)
+    network = model(model.configure(shape, 30_000), shape)
+    names = list(network.matrices())
+    blocks = [f"blocks.{index}.conv.weight" for index in range(len(network.config.strides))]
+    assert names == (["stem.2.weight", *blocks] if model is NeRV else blocks)
+    assert set(names) <= set(dict(network.named_parameters()))
+
+
+def test_hnerv_interpolates_embeddings_between_frames() -> None:
+    shape = VideoShape(5, 24, 32)
+    model = randomised(HNeRV(HNeRV.configure(shape, 30_000), shape)).eval()
+    with torch.inference_mode():
+        embedding = model.embedding
+        middle, quarter, last = model(torch.tensor([2.5, 1.25, 4.0])).split(1)
+        expected = model.decode((embedding[2:3] + embedding[3:4]) / 2)
+        torch.testing.assert_close(middle, expected, rtol=0, atol=1e-6)
+        expected = model.decode(0.75 * embedding[1:2] + 0.25 * embedding[2:3])
+        torch.testing.assert_close(quarter, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(last, model.decode(embedding[4:5]), rtol=0, atol=1e-6)
+        mean_of_frames = (model(torch.tensor([2.0])) + model(torch.tensor([3.0]))) / 2
+    assert (middle - mean_of_frames).abs().max() > 1e-3
+
+
+def test_hnerv_encoder_never_travels() -> None:
+    shape = VideoShape(4, 24, 32)
+    model = HNeRV(HNeRV.configure(shape, 30_000), shape).eval()
+    assert any(name.startswith("encoder.") for name in model.state_dict())
+    assert not [name for name in model.stored() if name.startswith("encoder")]
+    assert list(model.stored())[-1] == "embedding"
+    assert not hasattr(HNeRV.for_decoding(model.config, shape), "encoder")
+    model.finish_fit([torch.rand(4, 3, 24, 32)])
+    with torch.inference_mode():
+        before = model(torch.arange(4.0))
+        for parameter in model.encoder.parameters():
+            parameter.zero_()
+        assert torch.equal(model(torch.arange(4.0)), before)
+
+
+def test_hnerv_embeddings_are_what_the_encoder_makes() -> None:
+    shape = VideoShape(3, 24, 32)
+    model = HNeRV(HNeRV.configure(shape, 30_000), shape).eval()
+    frames = torch.rand(3, 3, 24, 32)
+    with torch.no_grad():
+        model.finish_fit(frames.split(2))
+        fitted = model.fit_forward(torch.arange(3.0), frames)
+        torch.testing.assert_close(model(torch.arange(3.0)), fitted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("base", "levels"), [(1.25, 40), (1.25, 80), (2.0, 8)])
+def test_positional_encoding_is_the_papers(base: float, levels: int) -> None:
+    t = torch.arange(132) / 132
+    angles = t.double().numpy()[:, None] * math.pi * base ** np.arange(levels)
+    expected = np.empty((132, 2 * levels))
+    expected[:, 0::2], expected[:, 1::2] = np.sin(angles), np.cos(angles)
+    encoded = PositionalEncoding(base, levels)(t)
+    assert encoded.dtype == torch.float32
+    # Past 2^23 turns the last bits of the float64 angle show.
+    limit = 1e-7 if base**levels < 1e6 else 1e-6
+    assert np.abs(encoded.numpy() - expected).max() <= limit
+
+
+def test_nerv_normalises_time_by_the_number_of_frames() -> None:
+    shape = VideoShape(8, 10, 12)
+    model = NeRV(NeRV.configure(shape, 30_000), shape)
+    seen: list[Tensor] = []
+    model.encoding.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    model(torch.tensor([0.0, 2.0, 7.0]))
+    assert seen[0].tolist() == [0, 0.25, 0.875]
+
+
+# Configurations
+
+
+@pytest.mark.parametrize("config", [HNeRVConfig(), NeRVConfig(), HNeRVConfig(strides=(3, 2))])
+def test_configurations_survive_json(config: ModelConfig) -> None:
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "bad"),
+    [
+        (HNeRVConfig, "width", 0),
+        (HNeRVConfig, "width", 4097),
+        (HNeRVConfig, "width", 68.0),
+        (HNeRVConfig, "width", True),
+        (HNeRVConfig, "width", "68"),
+        (HNeRVConfig, "width", None),
+        (HNeRVConfig, "width", [68]),
+        pytest.param(HNeRVConfig, "width", 10**400, id="beyond-float"),
+        pytest.param(HNeRVConfig, "width", -(10**400), id="below-float"),
+        (HNeRVConfig, "strides", []),
+        (HNeRVConfig, "strides", [2] * 9),
+        (HNeRVConfig, "strides", [2, 0]),
+        (HNeRVConfig, "strides", [2, 9]),
+        (HNeRVConfig, "strides", [2, 2.0]),
+        (HNeRVConfig, "strides", [[2]]),
+        (HNeRVConfig, "strides", 5),
+        (HNeRVConfig, "reduction", 0.99),
+        (HNeRVConfig, "reduction", 4.01),
+        (HNeRVConfig, "reduction", math.nan),
+        (HNeRVConfig, "reduction", math.inf),
+        (HNeRVConfig, "reduction", True),
+        (HNeRVConfig, "max_kernel", 10),
+        (NeRVConfig, "pe_levels", 129),
+        (NeRVConfig, "pe_base", 0.5),
+        (NeRVConfig, "grid_channels", 1025),
+    ],
+)
+def test_configurations_are_bounded(config: type[ModelConfig], field: str, bad: Any) -> None:
+    with pytest.raises(UsageError, match=field):
+        config.from_dict(config().to_dict() | {field: bad})
+
+
+def test_configuration_bounds_are_inclusive() -> None:
+    least = HNeRVConfig.from_dict(HNeRVConfig().to_dict() | {"width": 1, "reduction": 1})
+    assert (least.width, least.reduction) == (1, 1)
+    assert HNeRVConfig(width=4096, strides=(8,) * 8).width == 4096
+
+
+def test_configurations_refuse_unknown_and_missing_fields() -> None:
+    fields = NeRVConfig().to_dict()
+    with pytest.raises(UsageError, match="depth"):
+        NeRVConfig.from_dict(fields | {"depth": 1})
+    del fields["stem_width"]
+    with pytest.raises(UsageError, match="stem_width"):
+        NeRVConfig.from_dict(fields)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.0, True, "3", None])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_video_shapes_are_whole_positive_numbers(place: int, bad: Any) -> None:
+    sides: list[Any] = [3, 4, 5]
+    sides[place] = bad
+    with pytest.raises(UsageError, match="whole number"):
+        VideoShape(*sides)
+
+
+def test_video_shapes_have_limits() -> None:
+    assert VideoShape(MAX_FRAMES, MAX_SIDE, MAX_SIDE).pixels == MAX_FRAMES * MAX_SIDE**2
+    for sides in [(MAX_FRAMES + 1, 1, 1), (1, MAX_SIDE + 1, 1), (1, 1, MAX_SIDE + 1)]:
+        with pytest.raises(UsageError):
+            VideoShape(*sides)
+
+
+# The registry
+
+
+class Flat(Representation):
+    """A third party's model: one colour per frame."""
+
+    config_type = ModelConfig
+    recipes = {"native": Recipe("mse", 1e-2, 1, 1), "paper": Recipe("mse", 1e-2, 1, 1)}  # noqa: RUF012
+
+    def __init__(self, config: ModelConfig, shape: VideoShape) -> None:
+        super().__init__(config, shape)
+        self.colour = nn.Parameter(torch.zeros(shape.frames, 3))
+
+    @classmethod
+    def configure(
+        cls, shape: VideoShape, parameters: int | None = None, **options: Any
+    ) -> ModelConfig:
+        return ModelConfig(**options)
+
+    def forward(self, t: Tensor) -> Tensor:
+        colour = self.colour[t.round().long()].sigmoid()
+        return colour[:, :, None, None].expand(-1, -1, self.shape.height, self.shape.width)
+
+
+def test_the_registry_knows_its_own_models() -> None:
+    assert model_names() == ["hnerv", "nerv"]
+    assert load_model("hnerv") is HNeRV
+    assert load_model("nerv") is NeRV
+
+
+def test_an_unknown_model_is_answered_with_the_names() -> None:
+    with pytest.raises(UsageError, match="'hnrev'; choose from: hnerv, nerv"):
+        load_model("hnrev")
+
+
+def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = registry.ENTRY_POINT_GROUP
+    points = [
+        EntryPoint("flat", f"{__name__}:Flat", group),
+        EntryPoint("nerv", f"{__name__}:Flat", group),
+    ]
+    asked: list[str] = []
+
+    def entry_points(*, group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return points
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    assert model_names() == ["flat", "hnerv", "nerv"]
+    assert load_model("flat") is Flat
+    assert load_model("nerv") is NeRV  # nobody takes the place of a built-in model
+    assert set(asked) == {"nervkit.models"}
+
+
+# Devices and precisions
+
+
+def test_unknown_devices_and_precisions_are_usage_errors() -> None:
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(UsageError, match="no such device here"):
+        choose_device(f"cuda:{torch.cuda.device_count()}")
+    with pytest.raises(UsageError, match="unknown precision 'half'; choose from: auto, bfloat16"):
+        choose_precision("half", torch.device("cpu"))
+
+
+def test_precision_follows_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for has, expected in [(True, torch.bfloat16), (False, torch.float32)]:
+        monkeypatch.setattr(device_module, "cpu_has_bfloat16", lambda has=has: has)
+        assert choose_precision("auto", cpu) == expected
+    assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_computes_in_the_type_asked_for(dtype: torch.dtype) -> None:
+    with autocast(torch.device("cpu"), dtype):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype

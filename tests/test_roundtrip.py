@@ -1,0 +1,131 @@
+"""Encode and decode of real clips, through the command line: what was in comes out again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from nervkit.decoder import NervVideo
+
+CLIPS = {
+    "robust/androidx_bear-vp9-odd-dimensions.webm": [],
+    "robust/androidx_bt601.mov": ["--resize", "160x108"],
+    "robust/decord_video_90.mov": [],
+    "robust/imageio_cockatoo.mp4": ["--resize", "64x36"],
+    "robust/moviepy_fire2.mp4": ["--resize", "128x72"],
+    "robust/moviepy_transparent.webm": ["--resize", "50x50"],
+    "robust/small_1frame.webm": [],
+    "robust/torchcodec_h265_10bits.mp4": [],
+    "cars_320x240_30fps_8bit_420.yuv": ["--frames", ":9", "--crop", "101x67+7+9"],
+    "basketballpass": ["--frames", "4:9", "--fps", "50"],
+    "davis/blackswan/frames": ["--frames", ":3", "--resize", "213x120"],
+}
+
+
+def nervkit(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    command = [sys.executable, "-c", "from nervkit.cli import main; main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def video_times(path: Path) -> tuple[list[Fraction], Fraction]:
+    """Seconds at which the frames of a movie are shown, and the duration of the last."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        shown = sorted((p.pts, p.duration) for p in container.demux(stream) if p.size)
+        times = [p * stream.time_base for p, _ in shown]
+        return times, shown[-1][1] * stream.time_base
+
+
+def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
+    """(seconds, bytes) of every packet of the streams of one kind."""
+    found = []
+    with av.open(str(path)) as container:
+        streams = [s for s in container.streams if s.type == kind]
+        for packet in container.demux(streams) if streams else ():
+            if packet.size:
+                found.append((packet.pts * packet.time_base, bytes(packet)))
+    return found
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_every_clip_goes_through_and_comes_back(clips: Path, tmp_path: Path, name: str) -> None:
+    source, coded, movie = clips / name, tmp_path / "clip.nerv", tmp_path / "clip.mp4"
+    options = ["--steps", "2", *CLIPS[name]]
+    told = json.loads(nervkit("encode", str(source), "-o", str(coded), *options, "--json").stdout)
+    decoded = json.loads(nervkit("decode", str(coded), "-o", str(movie), "--json").stdout)
+    assert decoded["frames"] == told["frames"]
+
+    checked = nervkit("verify", str(coded), "--against", str(source), "--json")
+    verdict = json.loads(checked.stdout)
+    assert verdict["identical"] == told["frames"]
+    assert verdict["psnr"] == pytest.approx(told["psnr"], abs=1e-9)
+    assert told["bytes"] == coded.stat().st_size
+
+    with av.open(str(movie)) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == told["frames"]
+    assert (frames[0].width, frames[0].height) == (told["width"], told["height"])
+    if source.suffix in (".mp4", ".mov", ".webm"):
+        assert video_times(movie)[0] == video_times(source)[0]
+        expected, found = packets(source, "audio"), packets(movie, "audio")
+        assert [data for _, data in found] == [data for _, data in expected]
+        early = [abs(a - b) for (a, _), (b, _) in zip(found, expected, strict=True)]
+        assert all(difference < Fraction(1, 1000) for difference in early)
+
+
+def test_part_of_a_clip_keeps_sound_in_sync(bunny: Path, tmp_path: Path) -> None:
+    """Frames and audio of a cut move together: what is heard at a frame stays with it."""
+    coded, movie = tmp_path / "cut.nerv", tmp_path / "cut.mp4"
+    options = ["--start", "2", "--frames", "5:25", "--resize", "64x36", "--steps", "2"]
+    nervkit("encode", str(bunny), "-o", str(coded), *options)
+    nervkit("decode", str(coded), "-o", str(movie), "--frames", "10:20")
+    times, last = video_times(movie)
+    assert times == [Fraction(i, 25) for i in range(10)]
+    assert last == Fraction(1, 25)
+    start = 2 + Fraction(15, 25)
+    source = {data: time for time, data in packets(bunny, "audio")}
+    heard = packets(movie, "audio")
+    assert 0 <= heard[0][0] < Fraction(1024, 48000)
+    assert heard[-1][0] < Fraction(10, 25)
+    for time, data in heard:
+        assert abs(source[data] - start - time) < Fraction(1, 1000)
+
+
+def test_y4m_pipe_in_and_out(bunny: Path, tmp_path: Path) -> None:
+    """ffmpeg | nervkit encode - ... nervkit decode -o - | ffmpeg, as people chain tools."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    coded = tmp_path / "piped.nerv"
+    pipe = [
+        get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(bunny),
+        "-frames:v",
+        "4",
+        "-vf",
+        "scale=63:35",
+    ]
+    sent = subprocess.run([*pipe, "-f", "yuv4mpegpipe", "-"], capture_output=True, check=True)
+    run = [sys.executable, "-c", "from nervkit.cli import main; main()"]
+    encode = [*run, "encode", "-", "-o", str(coded), "--steps", "2"]
+    subprocess.run(encode, input=sent.stdout, check=True, capture_output=True)
+    decode = [*run, "decode", str(coded), "-o", "-", "--pixel-format", "yuv444p"]
+    y4m = subprocess.run(decode, capture_output=True, check=True)
+    read = [get_ffmpeg_exe(), "-v", "error", "-i", "-", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    shown = subprocess.run(read, input=y4m.stdout, capture_output=True, check=True).stdout
+    frames = np.frombuffer(shown, np.uint8).reshape(4, 35, 63, 3)
+    expected = NervVideo(coded)[:]
+    # 8-bit YUV and back: a few levels at most.
+    assert np.abs(frames.astype(int) - expected).max() <= 4

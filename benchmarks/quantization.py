@@ -10,7 +10,7 @@ from nervkit.container.chunks import FRAMING
 from nervkit.models.base import count_stored
 from nervkit.models.hnerv import HNeRV
 
-STEPS = 1320  # 20 epochs
+STEPS = 660  # 10 epochs
 
 if __name__ == "__main__":
     import torch

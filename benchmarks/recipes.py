@@ -7,7 +7,7 @@ from nervkit.fitting.loop import Stepper, measure_step
 from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
 
-SECONDS = 120
+SECONDS = 60
 SIZES = {"hnerv": 180_000, "nerv": 350_000}
 
 if __name__ == "__main__":

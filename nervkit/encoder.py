@@ -147,6 +147,8 @@ def encode(
     check_bits(embedding_bits, "embedding-bits")
     if not 0 <= prune < 1:
         raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {prune}")
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
     model_type = load_model(model)
     if recipe not in model_type.recipes:
         known = ", ".join(model_type.recipes)
@@ -356,7 +358,7 @@ def parse_count(text: str | float) -> int:
 
 def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
     """Strides from "5,4,4,2,2" or a sequence."""
-    parts = strides.split(",") if isinstance(strides, str) else strides
+    parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
     if not all(str(part).strip().isdecimal() for part in parts):
         raise UsageError(f"strides must be whole numbers such as 5,4,4,2,2, not {strides!r}")
     return tuple(int(part) for part in parts)

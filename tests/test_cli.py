@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o x.nerv --strides 2,x", 2, "strides must be whole numbers"),
         ("encode clip.npy -o x.nerv --strides 0", 2, "strides must lie in 1 to 8"),
         ("encode clip.npy -o x.nerv --bits 1", 2, "bits must be a whole number from 2 to 12"),
-        ("encode clip.npy -o x.nerv --embedding-bits 13", 2, "embedding-bits must be a whole number"),
+        ("encode clip.npy -o x.nerv --embedding-bits 13", 2, "embedding-bits must be a whole"),
         ("encode clip.npy -o x.nerv --bits x", 2, "--bits"),
         ("encode clip.npy -o x.nerv --prune 1", 2, "prune must lie in"),
         ("encode clip.npy -o x.nerv --resize 0x5", 2, "resize must be WxH"),

@@ -185,6 +185,7 @@ def test_any_size(tmp_path: Path, suffix: str, width: int, height: int) -> None:
         (Colour(1, 2, 1, 1, "bt709", "full"), (1, 2, 1, 1)),
         (Colour(6, 1, 6, 6, "bt601", "limited"), (6, 1, 6, 6)),
         (Colour(9, 1, 9, 16, "bt2020", "limited"), (9, 1, 9, 16)),
+        (Colour(2, 0, 2, 2, "bt601", "full"), (2, 2, 2, 2)),  # from gray
         (Colour(), (1, 1, 2, 2)),  # from RGB
     ],
 )

@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.txt").write_text("not a video")
     (folder / "nothing").mkdir()
     (folder / "empty.mp4").touch()
+    (folder / "f00.png").touch()
     (folder / "mixed").mkdir()
     for index, size in enumerate(((8, 8, 3), (8, 9, 3))):
         iio.imwrite(folder / "mixed" / f"{index}.png", np.zeros(size, np.uint8))
@@ -95,6 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decode cut.nerv -o x.mp4", 1, "cut.nerv: the file ends"),
         ("decode flipped.nerv -o x.mp4", 1, "flipped.nerv: chunk"),
         ("decode clip.nerv -o clip.npy", 1, "clip.npy: exists already"),
+        ("decode clip.nerv -o f%02d.png", 1, "f00.png: exists already"),
         ("decode clip.nerv -o x.gif", 2, "x.gif: unknown kind of output"),
         ("decode clip.nerv -o x.png", 2, "use a pattern"),
         ("decode clip.nerv -o x%s.png", 2, "a pattern needs one number"),

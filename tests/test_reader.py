@@ -123,6 +123,30 @@ def test_rotation_is_applied(ffmpeg: FFmpeg, tmp_path: Path, degrees: int, turns
     assert clip.source["rotation"] == degrees
 
 
+@pytest.mark.parametrize("flip", [["-display_hflip:v"], ["-display_vflip:v"]])
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_mirroring_is_applied(
+    ffmpeg: FFmpeg, tmp_path: Path, flip: list[str], degrees: int
+) -> None:
+    plain, turned = tmp_path / "plain.mp4", tmp_path / "turned.mp4"
+    ffmpeg("-f", "lavfi", "-i", PATTERN, "-pix_fmt", "yuv420p", plain)
+    ffmpeg("-display_rotation:v", str(degrees), *flip, "-i", plain, "-c", "copy", turned)
+    clip = read_clip(turned)
+    assert not np.array_equal(clip.frames, read_clip(plain).frames)
+    assert np.array_equal(clip.frames, decode(ffmpeg, turned, shape=clip.shape))
+    assert clip.source["mirrored"]
+    assert any("mirrored" in note for note in clip.notes)
+
+
+def test_an_oblique_turn_is_not_done_and_said(ffmpeg: FFmpeg, tmp_path: Path) -> None:
+    plain, turned = tmp_path / "plain.mp4", tmp_path / "turned.mp4"
+    ffmpeg("-f", "lavfi", "-i", PATTERN, "-pix_fmt", "yuv420p", plain)
+    ffmpeg("-display_rotation:v", "30", "-i", plain, "-c", "copy", turned)
+    clip = read_clip(turned)
+    assert np.array_equal(clip.frames, read_clip(plain).frames)
+    assert any("not done" in note for note in clip.notes)
+
+
 def make_tagged(
     ffmpeg: FFmpeg, path: Path, pixel_format: str, matrix: str | None, range: str | None
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
@@ -18,6 +19,38 @@ from nervkit.video.source import Picture, Source
 
 SIDE_TRACKS = ("audio", "subtitle")
 EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How decoded pictures must be turned to be shown: transposed, then flipped."""
+
+    transpose: bool = False
+    flip_columns: bool = False
+    flip_rows: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Self:
+        """What the frame's display matrix asks for; nothing where that is no quarter turn."""
+        data = frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        # x' = a x + c y, y' = b x + d y, in 16.16 fixed point (ISO 14496-12, 6.2.2)
+        a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
+        if b == c == 0:
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0) if a == d == 0 else cls()
+
+    @property
+    def mirrors(self) -> bool:
+        return self.transpose ^ self.flip_columns ^ self.flip_rows
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """The (H, W, 3) picture as it is to be shown."""
+        if self.transpose:
+            picture = picture.swapaxes(0, 1)
+        rows, columns = (-1 if flip else 1 for flip in (self.flip_rows, self.flip_columns))
+        return picture[::rows, ::columns]
 
 
 class StreamSource(Source):
@@ -49,7 +82,8 @@ class StreamSource(Source):
         self.sample_aspect_ratio = Fraction(self._stream.sample_aspect_ratio or 1)
         self._packets: dict[int, list[av.Packet]] = {}
         self._video_packets = self._demux()
-        self._whole = self._damaged = self._rotation = 0
+        self._whole = self._damaged = 0
+        self._orientation = Orientation()
         if len(self._container.streams.video) > 1:
             self.note("more than one video stream: the first one is used")
 
@@ -77,11 +111,12 @@ class StreamSource(Source):
 
     def pictures(self) -> Iterator[Picture]:
         for frame in self._frames():
-            rotation = self._describe(frame) if self._whole == 1 else self._rotation
+            if self._whole == 1:
+                self._describe(frame)
             yield Picture(
                 pts=frame.pts,
                 duration=frame.duration or None,
-                rgb=lambda frame=frame, turns=rotation // 90: self._to_rgb(frame, turns),
+                rgb=lambda frame=frame: self._to_rgb(frame),
             )
 
     def skip_rest(self) -> None:
@@ -136,10 +171,10 @@ class StreamSource(Source):
         elif missing:
             self.damage = f"cut short: {self._whole} frames are whole, {missing} bytes are missing"
 
-    def _describe(self, frame: av.VideoFrame) -> int:
-        """Record what the first frame says of all; returns its rotation."""
+    def _describe(self, frame: av.VideoFrame) -> None:
+        """Record what the first frame says of all."""
         pixel_format = frame.format
-        self._rotation = int(frame.rotation) % 360
+        self._orientation = turn = Orientation.of(frame)
         bits = max(component.bits for component in pixel_format.components)
         is_rgb = pixel_format.is_rgb or pixel_format.name.startswith("pal")
         self.colour = Colour.resolve(
@@ -157,11 +192,17 @@ class StreamSource(Source):
             "width": frame.width,
             "height": frame.height,
         }
-        if self._rotation:
-            self.description["rotation"] = self._rotation
-            self.note(f"rotated by {self._rotation} degrees to stand upright")
-            if self._rotation % 180:
-                self.sample_aspect_ratio = 1 / self.sample_aspect_ratio
+        if turn.transpose:
+            self.sample_aspect_ratio = 1 / self.sample_aspect_ratio
+        if turn.mirrors:
+            self.description["mirrored"] = True
+            self.note("mirrored as the file asks")
+        elif turn != Orientation():
+            rotation = int(frame.rotation) % 360
+            self.description["rotation"] = rotation
+            self.note(f"rotated by {rotation} degrees to stand upright")
+        elif frame.rotation:
+            self.note(f"the file asks to be turned by {frame.rotation:g} degrees: not done")
         if not is_rgb and self.colour.matrix == UNSPECIFIED and self._edit.matrix is None:
             self.note(
                 f"colours are not tagged: taken as {self.colour.rgb_matrix} "
@@ -174,16 +215,15 @@ class StreamSource(Source):
             self.note("alpha: the source's transparency is not kept")
         if frame.interlaced_frame:
             self.note("interlaced: both fields stay woven into each frame")
-        return self._rotation
 
-    def _to_rgb(self, frame: av.VideoFrame, quarter_turns: int) -> np.ndarray:
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) uint8. A YUV frame is converted with the resolved matrix and range."""
         matrix, range = self.colour.rgb_matrix, self.colour.rgb_range
         arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
         if self.colour.matrix != RGB:
             arguments["src_colorspace"] = Colorspace(MATRICES[matrix])
             arguments["src_color_range"] = ColorRange(RANGES[range])
-        return np.rot90(frame.reformat(format="rgb24", **arguments).to_ndarray(), quarter_turns)
+        return self._orientation.apply(frame.reformat(format="rgb24", **arguments).to_ndarray())
 
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream, read along with the pictures."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import imageio.v3 as iio
 import numpy as np
@@ -49,8 +50,7 @@ def check_destination(
     if output == "-":
         return
     if "%" in path.name:
-        _frame_name(path.name, 0)
-        check_output(path, overwrite)
+        check_output(path.with_name(_frame_name(path.name, 0)), overwrite)
     elif not _is_folder(output) and path.suffix.lower() not in (*MOVIE_SUFFIXES, ".y4m", ".npy"):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{output}: one file for many frames; use a pattern: frames/%05d.png")
@@ -77,7 +77,11 @@ def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]
     if output == "-":
         return write_y4m(sys.stdout.buffer, stream, options) + _lost(stream, "y4m")
     if "%" in path.name:
-        return _write_images(path.parent, path.name, stream) + _lost(stream, "images")
+        with TemporaryDirectory(dir=path.parent, prefix=".partial") as partial:
+            _write_images(Path(partial), path.name, stream)
+            for image in Path(partial).iterdir():
+                image.replace(path.parent / image.name)
+        return _lost(stream, "images")
     if _is_folder(output):
         with replacing(path) as partial:
             partial.mkdir()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import nervkit
+from nervkit.bench.machine import cpu_name
 from nervkit.decoder import render
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.metrics import psnr
@@ -51,7 +52,7 @@ def quality(network: Representation, clip: Clip) -> float:
 def environment() -> dict[str, Any]:
     """The machine and the versions."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "nervkit": nervkit.__version__,
@@ -76,10 +77,3 @@ def report(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
 def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
-    extra = " with AVX512-BF16" if any("avx512_bf16" in line for line in lines) else ""
-    return (name or platform.processor()) + extra

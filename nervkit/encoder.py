@@ -56,6 +56,7 @@ class EncodeReport:
         parameters: values that travel: weights, biases and embeddings.
         bits_per_parameter: of the coded weights and embeddings.
         fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's.
+        device_memory: the most bytes that torch held on the device; None on the CPU.
     """
 
     output: str
@@ -75,6 +76,7 @@ class EncodeReport:
     bits_per_parameter: float
     seconds: float
     fit_seconds: float
+    device_memory: int | None
     settings: str
     notes: list[str]
 
@@ -231,6 +233,9 @@ def encode(
             bits_per_parameter=8 * coded / values,
             seconds=clock.perf_counter() - began,
             fit_seconds=summary.seconds,
+            device_memory=torch.cuda.max_memory_allocated(chosen)
+            if chosen.type == "cuda"
+            else None,
             settings=told,
             notes=clip.notes,
         )
@@ -366,6 +371,10 @@ def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {k: v.detach().float().cpu().contiguous().numpy() for k, v in tensors.items()}
+
+
+def _device_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def _fingerprint(frames: np.ndarray) -> str:

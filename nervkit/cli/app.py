@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nervkit.cli.bench import bench
 from nervkit.cli.console import say
 from nervkit.cli.decode import decode
 from nervkit.cli.encode import encode
@@ -32,6 +33,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.command()(verify)
+app.add_typer(bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,5 +1,23 @@
-"""Measures of quality between 8-bit RGB frames."""
+"""Measures of quality between 8-bit frames; vmaf.py measures whole files, bd.py curves."""
 
-from nervkit.metrics.quality import Quality, mean_quality, psnr, ssim
+from nervkit.metrics.msssim import ms_ssim
+from nervkit.metrics.quality import (
+    Quality,
+    mean_quality,
+    mean_squared_error,
+    psnr,
+    psnr_of,
+    psnr_yuv,
+    ssim,
+)
 
-__all__ = ["Quality", "mean_quality", "psnr", "ssim"]
+__all__ = [
+    "Quality",
+    "mean_quality",
+    "mean_squared_error",
+    "ms_ssim",
+    "psnr",
+    "psnr_of",
+    "psnr_yuv",
+    "ssim",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Self
 
@@ -34,11 +34,17 @@ class Crop:
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """The window of an (H, W, 3) frame. Raises UsageError where it does not fit."""
         height, width = frame.shape[:2]
-        x = (width - self.width) // 2 if self.x is None else self.x
-        y = (height - self.height) // 2 if self.y is None else self.y
+        x, y = self.origin(frame)
         if min(x, y) < 0 or x + self.width > width or y + self.height > height:
             raise UsageError(f"crop {self} does not fit into the {width}x{height} source")
         return frame[y : y + self.height, x : x + self.width]
+
+    def origin(self, frame: np.ndarray) -> tuple[int, int]:
+        """The window's first column and row in an (H, W, ...) frame."""
+        height, width = frame.shape[:2]
+        x = (width - self.width) // 2 if self.x is None else self.x
+        y = (height - self.height) // 2 if self.y is None else self.y
+        return x, y
 
     def __str__(self) -> str:
         place = "" if self.x is None else f"+{self.x}+{self.y}"
@@ -85,7 +91,7 @@ class Edit:
         return self.start > 0 or self.first > 0 or self.stop is not None
 
     def shape(self, frame: np.ndarray) -> np.ndarray:
-        """Crop and resize one (H, W, 3) uint8 frame.
+        """Crop and resize one (H, W, 3) uint8 frame, or one (H, W) plane.
 
         A reduction by whole factors averages areas exactly; every other size is resampled with
         an antialiased Lanczos filter.
@@ -99,11 +105,27 @@ class Edit:
             divmod(have, want) for have, want in zip(frame.shape, (height, width), strict=False)
         )
         if not odd_rows and not odd_columns:
-            areas = frame.reshape(height, down, width, across, 3)
+            areas = frame.reshape(height, down, width, across, *frame.shape[2:])
             sums, pixels = areas.sum(axis=(1, 3), dtype=np.uint32), down * across
             return ((sums + pixels // 2) // pixels).astype(np.uint8)
         image = Image.fromarray(np.ascontiguousarray(frame))
         return np.asarray(image.resize(self.resize, Image.Resampling.LANCZOS))
+
+    def shape_planes(self, planes: list[np.ndarray]) -> list[np.ndarray] | None:
+        """Crop and resize the Y, U and V of a 4:2:0 frame, each by itself; None where the crop
+        begins between two chroma samples."""
+        luma, *chroma = planes
+        halved = self
+        if self.crop is not None:
+            x, y = self.crop.origin(luma)
+            if x % 2 or y % 2:
+                return None
+            width, height = self.crop.width, self.crop.height
+            halved = replace(self, crop=Crop(_half(width), _half(height), x // 2, y // 2))
+        if self.resize is not None:
+            width, height = self.resize
+            halved = replace(halved, resize=(_half(width), _half(height)))
+        return [self.shape(luma), *(halved.shape(plane) for plane in chroma)]
 
     def sample_aspect_ratio(self, before: Fraction, width: int, height: int) -> Fraction:
         """The pixels' shape after the edit of a width x height source: it looks as before."""
@@ -137,6 +159,10 @@ class Edit:
             return cls.from_options(**values)
         except (TypeError, UsageError, AttributeError) as error:
             raise FormatError(f"header: the edit is not understood ({error})") from error
+
+
+def _half(side: int) -> int:
+    return (side + 1) // 2
 
 
 def parse_frames(frames: str | slice | None) -> tuple[int, int | None]:

@@ -91,7 +91,7 @@ def images_in(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file()]
     if not paths:
         raise SourceError(f"{folder}: no images in this folder ({', '.join(sorted(EXTENSIONS))})")
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=natural)
 
 
 def images_like(pattern: str) -> list[Path]:
@@ -104,10 +104,10 @@ def images_like(pattern: str) -> list[Path]:
     paths = [p for p in path.parent.iterdir() if re.fullmatch(number, p.name)]
     if not paths:
         raise SourceError(f"{pattern}: no file has such a name")
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=natural)
 
 
-def _natural(path: Path) -> list[tuple[bool, int | str]]:
+def natural(path: Path) -> list[tuple[bool, int | str]]:
     """Sorts frame2 before frame10."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(False, int(part)) if part.isdecimal() else (True, part) for part in parts]

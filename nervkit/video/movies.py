@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from nervkit.errors import OutputError, UsageError
-from nervkit.video.colour import MATRICES, RANGES, RGB, Colour
+from nervkit.video.colour import MATRICES, RANGES, RGB
+from nervkit.video.planes import DEFAULT_MATRIX, convert_from_rgb, yuv_colour
 from nervkit.video.tracks import add_track, track_packets
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
 os.environ.setdefault("SVT_LOG", "1")
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
 Y4M_FORMATS = ("yuv420p", "yuv422p", "yuv444p")
-Y4M_MATRIX = "bt601"  # what readers take, as the format cannot say
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,7 @@ def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str
     pixel_format = options.pixel_format or "yuv420p"
     if pixel_format not in Y4M_FORMATS:
         raise UsageError(f"y4m holds {', '.join(Y4M_FORMATS)}, not {pixel_format}")
-    colour = stream.colour
-    if colour.matrix == RGB:
-        colour = replace(colour, rgb_matrix=Y4M_MATRIX)
+    colour = yuv_colour(stream.colour)
     layout = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}[pixel_format]
     fps, ratio = stream.timing.fps, stream.sample_aspect_ratio
     fps = fps.limit_denominator(1 << 20)
@@ -152,26 +149,14 @@ def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str
     file.write(f"{head} A{ratio.numerator}:{ratio.denominator} C{layout}{full}\n".encode())
     for frame in stream.frames:
         file.write(b"FRAME\n")
-        for plane in _to_planes(frame, pixel_format, colour).planes:
+        for plane in convert_from_rgb(frame, pixel_format, colour).planes:
             rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
             file.write(rows[: plane.height, : plane.width].tobytes())
     file.flush()
-    if colour.rgb_matrix == Y4M_MATRIX:
+    if colour.rgb_matrix == DEFAULT_MATRIX:
         return []
-    return [f"y4m cannot name its colour matrix: {colour.rgb_matrix} here, most take {Y4M_MATRIX}"]
-
-
-def _to_planes(frame: np.ndarray, pixel_format: str, colour: Colour) -> av.VideoFrame:
-    """An RGB frame in the output's pixel format, with the source's own matrix and range."""
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    if not pixel_format.startswith("yuv"):
-        return rgb.reformat(format=pixel_format)
-    return rgb.reformat(
-        format=pixel_format,
-        interpolation=Interpolation.BICUBIC,  # ffmpeg's default
-        dst_colorspace=Colorspace(MATRICES[colour.rgb_matrix]),
-        dst_color_range=ColorRange(RANGES[colour.rgb_range]),
-    )
+    matrix = colour.rgb_matrix
+    return [f"y4m cannot name its colour matrix: {matrix} here, most take {DEFAULT_MATRIX}"]
 
 
 def _describe(video: av.VideoStream, stream: Stream, pixel_format: str) -> None:
@@ -230,7 +215,7 @@ def _mux(
             container.mux(packet)
 
     for time, frame in zip(pts, stream.frames, strict=True):
-        picture = _to_planes(frame, pixel_format, stream.colour)
+        picture = convert_from_rgb(frame, pixel_format, stream.colour)
         picture.pts, picture.time_base = time, stream.timing.time_base
         mux(video.encode(picture))
     mux(video.encode(None))

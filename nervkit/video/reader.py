@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def read_clip(
     size: str | tuple[int, int] | None = None,
     pixel_format: str | None = None,
     strict: bool = False,
+    on_picture: Callable[[Picture], None] | None = None,
 ) -> Clip:
     """Read a video into memory as 8-bit RGB.
 
@@ -56,6 +58,7 @@ def read_clip(
         fps: rate of images, arrays and raw video that do not say (25 otherwise).
         size, pixel_format: of raw .yuv, where its name does not say.
         strict: refuse damaged input instead of keeping what is whole.
+        on_picture: called with every Picture that is kept, before `edit` shapes it.
 
     Raises:
         SourceError: missing, empty, damaged beyond use, of mixed sizes.
@@ -65,7 +68,7 @@ def read_clip(
     check_colour_options(matrix, range)
     edit = Edit.from_options(start, frames, crop, resize, matrix, range)
     opened = open_source(source, edit, fps=fps, size=size, pixel_format=pixel_format)
-    return _Collector(opened, edit).collect(strict)
+    return _Collector(opened, edit, on_picture).collect(strict)
 
 
 def open_source(
@@ -123,7 +126,7 @@ def _open_raw(
         )
     width, height = parse_size(size or f"{named[1]}x{named[2]}", "size")  # type: ignore[index]
     rate = rate or (_rate(named[3]) if named and named[3] else None)
-    format = pixel_format or _raw_format(path.stem)
+    format = pixel_format or raw_format(path.stem)
     options = {"video_size": f"{width}x{height}", "pixel_format": format}
     options["framerate"] = str(rate or DEFAULT_FPS)
     source = _default_rate(StreamSource(str(path), str(path), edit, "rawvideo", options), rate)
@@ -132,7 +135,7 @@ def _open_raw(
     return source
 
 
-def _raw_format(stem: str) -> str:
+def raw_format(stem: str) -> str:
     """The pixel format that a raw file's name tells: 4:2:0, 8 bits where it is silent."""
     chroma = next(
         (c for c in ("444", "422", "420") if re.search(rf"(?<!\d){c}(?!\d)", stem)), "420"
@@ -180,8 +183,10 @@ def _as_array(source: Any) -> np.ndarray:
 class _Collector:
     """Gathers the wanted pictures of a source into one array."""
 
-    def __init__(self, source: Source, edit: Edit) -> None:
-        self.source, self.edit = source, edit
+    def __init__(
+        self, source: Source, edit: Edit, on_picture: Callable[[Picture], None] | None
+    ) -> None:
+        self.source, self.edit, self.on_picture = source, edit, on_picture
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.pts: list[int] = []
         self.passed = 0  # pictures seen in all
@@ -234,6 +239,8 @@ class _Collector:
                 self.after = pts
                 break
             self._keep(picture.rgb())
+            if self.on_picture is not None:
+                self.on_picture(picture)
             self.pts.append(pts)
             self.last_duration = picture.duration
         if self.after is not None:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Picture:
     """One frame of a source. `rgb()` makes its (H, W, 3) uint8 pixels, when they are needed;
-    `pts` and `duration` are in the source's time base, None where it does not say."""
+    `pts` and `duration` are in the source's time base, None where it does not say. `planes()`
+    gives its own Y (H, W), U and V (half of that, rounded up) as uint8, where it is 8-bit 4:2:0."""
 
     pts: int | None
     duration: int | None
     rgb: Callable[[], np.ndarray]
+    planes: Callable[[], list[np.ndarray]] | None = None
 
 
 class Source(ABC):

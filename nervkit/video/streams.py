@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from nervkit.errors import SourceError
-from nervkit.video.colour import MATRICES, RANGES, RGB, UNSPECIFIED, Colour
+from nervkit.video.colour import RANGES, RGB, UNSPECIFIED, Colour
 from nervkit.video.edit import Edit
+from nervkit.video.planes import convert_to_rgb
 from nervkit.video.source import Picture, Source
 
 SIDE_TRACKS = ("audio", "subtitle")
+OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
 EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -46,7 +48,7 @@ class Orientation:
         return self.transpose ^ self.flip_columns ^ self.flip_rows
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """The (H, W, 3) picture as it is to be shown."""
+        """The (H, W, 3) picture, or the (H, W) plane, as it is to be shown."""
         if self.transpose:
             picture = picture.swapaxes(0, 1)
         rows, columns = (-1 if flip else 1 for flip in (self.flip_rows, self.flip_columns))
@@ -113,10 +115,12 @@ class StreamSource(Source):
         for frame in self._frames():
             if self._whole == 1:
                 self._describe(frame)
+            own = frame.format.name in OWN_PLANES
             yield Picture(
                 pts=frame.pts,
                 duration=frame.duration or None,
-                rgb=lambda frame=frame: self._to_rgb(frame),
+                rgb=partial(self._rgb, frame),
+                planes=partial(self._planes, frame) if own else None,
             )
 
     def skip_rest(self) -> None:
@@ -216,14 +220,15 @@ class StreamSource(Source):
         if frame.interlaced_frame:
             self.note("interlaced: both fields stay woven into each frame")
 
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """(H, W, 3) uint8. A YUV frame is converted with the resolved matrix and range."""
-        matrix, range = self.colour.rgb_matrix, self.colour.rgb_range
-        arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
-        if self.colour.matrix != RGB:
-            arguments["src_colorspace"] = Colorspace(MATRICES[matrix])
-            arguments["src_color_range"] = ColorRange(RANGES[range])
-        return self._orientation.apply(frame.reformat(format="rgb24", **arguments).to_ndarray())
+    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        return self._orientation.apply(convert_to_rgb(frame, self.colour))
+
+    def _planes(self, frame: av.VideoFrame) -> list[np.ndarray]:
+        planes = []
+        for plane in frame.planes:
+            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            planes.append(self._orientation.apply(rows[: plane.height, : plane.width]))
+        return planes
 
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream, read along with the pictures."""

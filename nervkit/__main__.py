@@ -1,0 +1,5 @@
+"""`python -m nervkit`"""
+
+from nervkit.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Rate-distortion benchmarks: anchors, sweeps, datasets, the report."""

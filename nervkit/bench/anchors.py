@@ -1,0 +1,239 @@
+"""The anchors: H.264, HEVC, AV1 and VVC through the ffmpeg binary, as data and two commands.
+
+Sources of the settings: x265's manual (PSNR without --tune psnr is not to be compared), the
+codecs' own advice, and the NeRV and HNeRV papers' section on H.264 and HEVC (`paper`).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from nervkit.errors import MissingDependencyError, NervError, UsageError
+from nervkit.video.planes import Planes
+
+#: between keyframes at the most, in `strong`: one for all, a multiple of VVC's GOP of 32
+KEYFRAME_INTERVAL = 256
+PROFILES = ("strong", "paper")
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """How one encoder is driven.
+
+    Attributes:
+        encoder: ffmpeg's name.
+        format: ffmpeg's name of the elementary stream, in a file with `suffix`.
+        quantizer: the option that sets the rate; `ladder` its usual values, which may be
+            extended by steps within `limits`.
+        profiles: options by profile; what is told in the bitstream about the encoder is turned
+            off, as it is no picture.
+        interval: the option for the keyframe interval, with {} for the number of frames.
+        bits: of a sample, inside the codec.
+    """
+
+    encoder: str
+    format: str
+    suffix: str
+    quantizer: str
+    ladder: tuple[int, ...]
+    limits: tuple[int, int]
+    profiles: dict[str, tuple[str, ...]]
+    interval: tuple[str, ...] = ("-g", "{}")
+    bits: int = 8
+    after: tuple[str, ...] = field(default=())
+
+    def rungs(self) -> list[int]:
+        """All values of the quantizer that may be used, best quality first."""
+        low, high = self.limits
+        step = self.ladder[1] - self.ladder[0]
+        below = range(self.ladder[0] - step, low - 1, -step)
+        above = range(self.ladder[-1] + step, high + 1, step)
+        rungs = [*reversed(below), *self.ladder, *above]
+        return rungs if rungs[-1] == high else [*rungs, high]
+
+    def encode_arguments(
+        self, profile: str, value: int, interval: int | None, frames: Frames, output: str
+    ) -> list[str]:
+        """ffmpeg's arguments for one point; `frames` are the raw planes to encode."""
+        if profile not in self.profiles:
+            known = ", ".join(self.profiles)
+            raise UsageError(f"{self.encoder} has no profile {profile!r}; choose from: {known}")
+        keys = interval or (KEYFRAME_INTERVAL if profile == "strong" else None)
+        told = [part.format(keys) for part in self.interval] if keys else []
+        deeper = ["-pix_fmt", "yuv420p10le"] if self.bits == 10 else []
+        return [
+            *frames.arguments(),
+            *("-c:v", self.encoder, *self.profiles[profile], *deeper),
+            *(f"-{self.quantizer}", str(value), *told, *self.after),
+            *("-f", self.format, "-y", output),
+        ]
+
+
+ANCHORS = {
+    "x264": Anchor(
+        "libx264",
+        "h264",
+        ".h264",
+        "crf",
+        (17, 22, 27, 32, 37),
+        (0, 51),
+        {
+            "strong": ("-preset", "veryslow", "-tune", "psnr"),
+            "paper": ("-preset", "medium", "-bf", "0"),
+        },
+        after=("-bsf:v", "filter_units=remove_types=6"),
+    ),
+    "x265": Anchor(
+        "libx265",
+        "hevc",
+        ".h265",
+        "crf",
+        (17, 22, 27, 32, 37),
+        (0, 51),
+        {
+            "strong": (
+                *("-preset", "veryslow", "-tune", "psnr"),
+                *("-x265-params", "info=0:log-level=error"),
+            ),
+            "paper": ("-preset", "medium", "-x265-params", "bframes=0:info=0:log-level=error"),
+        },
+    ),
+    "svt-av1": Anchor(
+        "libsvtav1",
+        "obu",
+        ".obu",
+        "crf",
+        (20, 27, 34, 41, 48, 55, 62),
+        (1, 63),
+        {"strong": ("-preset", "4", "-svtav1-params", "tune=1")},
+    ),
+    "libaom": Anchor(
+        "libaom-av1",
+        "obu",
+        ".obu",
+        "crf",
+        (20, 27, 34, 41, 48, 55, 62),
+        (0, 63),
+        {"strong": ("-cpu-used", "3", "-b:v", "0", "-tune", "psnr", "-row-mt", "1")},
+    ),
+    "vvenc": Anchor(
+        "libvvenc",
+        "vvc",
+        ".h266",
+        "qp",
+        (22, 27, 32, 37, 42),
+        (0, 63),
+        {"strong": ("-preset", "medium", "-qpa", "0")},
+        # ffmpeg's -g does not reach it: it would spend a keyframe on every second.
+        interval=("-vvenc-params", "intraperiod={}"),
+        bits=10,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A file of raw 8-bit yuv420p planes; width and height are even."""
+
+    path: Path
+    width: int
+    height: int
+    fps: Fraction
+    count: int
+
+    def arguments(self) -> list[str]:
+        """ffmpeg's arguments to read them."""
+        size = f"{self.width}x{self.height}"
+        return [
+            *("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size),
+            *("-r", str(self.fps), "-i", str(self.path)),
+        ]
+
+    def read(self) -> Iterator[Planes]:
+        """One frame after the other."""
+        with self.path.open("rb") as file:
+            yield from _read_planes(file, self.width, self.height, 8)
+
+
+class FFmpeg:
+    """An ffmpeg binary: the one that imageio-ffmpeg ships, or another."""
+
+    def __init__(self, path: str | None = None) -> None:
+        if path is None:
+            import imageio_ffmpeg
+
+            path = imageio_ffmpeg.get_ffmpeg_exe()
+        self.path = path
+        told = self._ask("-version")
+        found = re.match(r"ffmpeg version (\S+)", told)
+        if found is None:
+            raise UsageError(f"{path}: this is no ffmpeg")
+        self.version = found[1]
+        self._encoders = set(re.findall(r"^ V\S+ (\S+)", self._ask("-encoders"), re.MULTILINE))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The whole command line."""
+        return [self.path, "-nostdin", "-v", "error", *arguments]
+
+    def require(self, anchor: Anchor) -> None:
+        """Raise MissingDependencyError where this binary has no such encoder."""
+        if anchor.encoder not in self._encoders:
+            raise MissingDependencyError(
+                f"{self.path}: has no {anchor.encoder}; give one that has with --ffmpeg, "
+                "or leave this codec out of --codecs"
+            )
+
+    def _ask(self, question: str) -> str:
+        try:
+            answer = subprocess.run(
+                [self.path, "-hide_banner" if question != "-version" else "-nostdin", question],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UsageError(f"{self.path}: cannot be run as ffmpeg") from error
+        return answer.stdout.decode(errors="replace")
+
+
+def decode_arguments(anchor: Anchor, stream: str, output: str, format: str) -> list[str]:
+    """ffmpeg's arguments to decode an elementary stream to all its frames, as the codec has
+    them: 10-bit codecs give 10 bits."""
+    pixels = "yuv420p10le" if anchor.bits == 10 else "yuv420p"
+    deep = ["-strict", "-1"] if anchor.bits == 10 and format == "yuv4mpegpipe" else []
+    return [
+        *("-f", anchor.format, "-i", stream, "-fps_mode", "passthrough"),
+        *("-pix_fmt", pixels, *deep, "-f", format, "-y", output),
+    ]
+
+
+def decoded_planes(anchor: Anchor, raw: IO[bytes], frames: Frames) -> Iterator[Planes]:
+    """The frames that `decode_arguments` wrote as rawvideo, rounded to 8 bits.
+
+    Raises NervError where there are more or fewer than were encoded.
+    """
+    count = 0
+    for planes in _read_planes(raw, frames.width, frames.height, anchor.bits):
+        count += 1
+        if count <= frames.count:
+            yield planes
+    if count != frames.count:
+        raise NervError(f"{anchor.encoder}: {count} frames came back of {frames.count}")
+
+
+def _read_planes(raw: IO[bytes], width: int, height: int, bits: int) -> Iterator[Planes]:
+    size = width * height * 3 // 2 * (2 if bits > 8 else 1)
+    while len(data := raw.read(size)) == size:
+        samples = np.frombuffer(data, np.uint8 if bits == 8 else "<u2")
+        if bits > 8:
+            half = 1 << (bits - 9)
+            samples = np.minimum((samples + half) >> (bits - 8), 255).astype(np.uint8)
+        yield Planes.from_samples(samples, width, height)

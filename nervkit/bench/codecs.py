@@ -1,0 +1,289 @@
+"""One rate point of one codec: encoded by a command, decoded, timed. What a sweep repeats."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nervkit.bench.anchors import (
+    ANCHORS,
+    PROFILES,
+    FFmpeg,
+    decode_arguments,
+    decoded_planes,
+)
+from nervkit.bench.machine import versions
+from nervkit.bench.process import Runner
+from nervkit.bench.reference import Reference
+from nervkit.errors import UsageError
+from nervkit.models.registry import model_names
+from nervkit.video.planes import Planes
+
+Decoded = Iterator[tuple[np.ndarray, Planes]]
+
+
+@dataclass(frozen=True)
+class NeuralOptions:
+    """How the neural codecs are fitted: options of `nervkit encode`, by their names."""
+
+    device: str = "cpu"
+    seed: int = 0
+    options: dict[str, str] = field(default_factory=dict)
+
+
+class Codec(ABC):
+    """A codec with everything about it settled but the rate.
+
+    Attributes:
+        name: what records and tables call it.
+        profile: how it is driven, as text.
+        kind: "neural" or "anchor".
+        suffix: of its bitstreams.
+    """
+
+    name: str
+    profile: str
+    kind: str
+    suffix: str
+    device: str = "cpu"
+    seed: int | None = None
+
+    @abstractmethod
+    def setting(self, rate: Any) -> dict[str, Any]:
+        """The rate as an option and its value."""
+
+    @abstractmethod
+    def inputs(self, reference: Reference, rate: Any) -> dict[str, Any]:
+        """All that determines a point's bitstream, as JSON-ready values."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Of the software that makes the bitstream."""
+
+    @abstractmethod
+    def encode(self, reference: Reference, rate: Any, output: Path) -> dict[str, Any]:
+        """Write the bitstream; gives the facts of the point record that this determines.
+
+        Raises NervError, Interrupted."""
+
+    @abstractmethod
+    def decode(self, reference: Reference, path: Path) -> tuple[dict[str, Any], Decoded]:
+        """Decode the bitstream twice, to memory and to a y4m file; gives the facts of the point
+        record that this determines, and the frames."""
+
+    def point(self, rate: Any) -> str:
+        """The rate point's name, such as crf27."""
+        ((option, value),) = self.setting(rate).items()
+        return str(value) if option == "params" else f"{option}{value}"
+
+
+class AnchorCodec(Codec):
+    """H.264, HEVC, AV1 or VVC."""
+
+    kind = "anchor"
+
+    def __init__(
+        self, name: str, profile: str, interval: int | None, ffmpeg: FFmpeg, runner: Runner
+    ) -> None:
+        self.base, self.anchor = name, ANCHORS[name]
+        ffmpeg.require(self.anchor)
+        if profile not in self.anchor.profiles:
+            raise UsageError(f"{name} has no profile {profile!r}: the papers do not measure it")
+        self.name = name if profile == PROFILES[0] else f"{name}-{profile}"
+        self.suffix = self.anchor.suffix
+        self._profile, self._interval = profile, interval
+        self.profile = profile if interval is None else f"{profile}, keyframe every {interval}"
+        self._ffmpeg, self._runner = ffmpeg, runner
+
+    def setting(self, rate: int) -> dict[str, Any]:
+        return {self.anchor.quantizer: rate}
+
+    def versions(self) -> dict[str, str]:
+        return {"nervkit": versions()["nervkit"], "ffmpeg": self._ffmpeg.version}
+
+    def inputs(self, reference: Reference, rate: int) -> dict[str, Any]:
+        frames = replace(reference.planes, path=Path("{frames}"))
+        command = self._arguments(frames, rate, "{output}")
+        return {"encode": command, "planes": reference.record["anchor_input"]}
+
+    def _arguments(self, frames: Any, rate: int, output: str) -> list[str]:
+        return self.anchor.encode_arguments(self._profile, rate, self._interval, frames, output)
+
+    def encode(self, reference: Reference, rate: int, output: Path) -> dict[str, Any]:
+        planes = reference.planes
+        arguments = self._arguments(planes, rate, str(output))
+        done = self._runner.run(self._ffmpeg.command(*arguments))
+        shown = self._arguments(replace(planes, path=Path("{frames}")), rate, output.name)
+        size = output.stat().st_size
+        return {
+            "commands": {"encode": shlex.join(["ffmpeg", *shown])},
+            "bytes": size,
+            "bytes_by_part": {"stream": size},
+            "encode_seconds": done.seconds,
+            "peak_memory": {"encode": done.peak_memory},
+            "device_memory": None,
+            "macs_per_pixel": None,
+            "parameters": None,
+            "steps": None,
+            "notes": [],
+        }
+
+    def decode(self, reference: Reference, path: Path) -> tuple[dict[str, Any], Decoded]:
+        anchor, planes = self.anchor, reference.planes
+        y4m = path.with_suffix(".y4m")
+        to_memory = decode_arguments(anchor, str(path), "pipe:1", "rawvideo")
+        to_file = decode_arguments(anchor, str(path), str(y4m), "yuv4mpegpipe")
+        shown: list[Planes] = []
+        try:
+            memory = self._runner.run(
+                self._ffmpeg.command(*to_memory),
+                read=lambda pipe: shown.extend(decoded_planes(anchor, pipe, planes)),
+            )
+            written = self._runner.run(self._ffmpeg.command(*to_file))
+        finally:
+            y4m.unlink(missing_ok=True)
+        told = decode_arguments(anchor, path.name, y4m.name, "yuv4mpegpipe")
+        facts = {
+            "commands": {"decode": shlex.join(["ffmpeg", *told])},
+            "decode_seconds": memory.seconds,
+            "decode_write_seconds": written.seconds,
+            "peak_memory": {"decode": max(memory.peak_memory, written.peak_memory)},
+        }
+        height, width = reference.clip.shape[1:3]
+        colour = reference.clip.colour
+        return facts, ((frame.rgb(colour, width, height), frame) for frame in shown)
+
+
+class NeuralCodec(Codec):
+    """A representation, through `nervkit encode` and `nervkit decode` in processes of their own."""
+
+    kind = "neural"
+    suffix = ".nerv"
+
+    def __init__(self, model: str, recipe: str, fit: NeuralOptions, runner: Runner) -> None:
+        self.name = model if recipe == "native" else f"{model}-{recipe}"
+        self.model, self.recipe, self._fit, self._runner = model, recipe, fit, runner
+        told = [recipe, *(f"{name} {value}" for name, value in fit.options.items())]
+        self.profile = ", ".join(told)
+        self.device, self.seed = fit.device, fit.seed
+
+    def setting(self, rate: str) -> dict[str, Any]:
+        return {"params": rate}
+
+    def versions(self) -> dict[str, str]:
+        return versions()
+
+    def inputs(self, reference: Reference, rate: str) -> dict[str, Any]:
+        return {"encode": self._options(reference, rate), "device": self.device}
+
+    def _options(self, reference: Reference, rate: str) -> list[str]:
+        chosen = {
+            "model": self.model,
+            "recipe": self.recipe,
+            "params": rate,
+            "seed": str(self.seed),
+            "device": self.device,
+            **self._fit.options,
+            **reference.spec.options,
+        }
+        return [part for name, value in chosen.items() for part in (_flag(name), value)]
+
+    def encode(self, reference: Reference, rate: str, output: Path) -> dict[str, Any]:
+        options = self._options(reference, rate)
+        source = str(reference.spec.path)
+        command = ["encode", source, "-o", str(output), *options, "--json", "-y"]
+        done = self._runner.run(_nervkit(command), show=True)
+        report = json.loads(done.output)
+        resumed = report["fit_seconds"] > report["seconds"]
+        parts = report["bytes_by_part"]
+        return {
+            "commands": {
+                "encode": shlex.join(["nervkit", "encode", source, "-o", output.name, *options])
+            },
+            "bytes": report["bytes"] - parts["tracks"],
+            "bytes_by_part": {name: size for name, size in parts.items() if name != "tracks"},
+            "encode_seconds": max(report["seconds"], report["fit_seconds"]),
+            "peak_memory": {"encode": done.peak_memory},
+            "device_memory": report["device_memory"],
+            "macs_per_pixel": _macs_per_pixel(report),
+            "parameters": report["parameters"],
+            "steps": report["steps"],
+            "notes": ["the fit was resumed: its time is of all its parts"] if resumed else [],
+        }
+
+    def decode(self, reference: Reference, path: Path) -> tuple[dict[str, Any], Decoded]:
+        from nervkit.decoder import NervVideo
+
+        began = time.perf_counter()
+        with NervVideo(path, device=self.device) as video:
+            frames = video[:]
+        seconds = time.perf_counter() - began
+        y4m = path.with_suffix(".y4m")
+        command = ["decode", str(path), "-o", str(y4m), "--device", self.device, "--json", "-y"]
+        try:
+            written = self._runner.run(_nervkit(command))
+        finally:
+            y4m.unlink(missing_ok=True)
+        facts = {
+            "commands": {"decode": shlex.join(["nervkit", "decode", path.name, "-o", y4m.name])},
+            "decode_seconds": seconds,
+            "decode_write_seconds": json.loads(written.output)["seconds"],
+            "peak_memory": {"decode": written.peak_memory},
+        }
+        colour = reference.clip.colour
+        return facts, ((frame, Planes.from_rgb(frame, colour)) for frame in frames)
+
+
+def _macs_per_pixel(report: dict[str, Any]) -> float:
+    """From the report of an encode."""
+    from nervkit.models.complexity import decode_macs
+    from nervkit.models.config import VideoShape
+    from nervkit.models.registry import load_model
+
+    model_type = load_model(report["model"])
+    shape = VideoShape(report["frames"], report["height"], report["width"])
+    macs = decode_macs(model_type, model_type.config_type.from_dict(report["config"]), shape)
+    return macs / (shape.height * shape.width)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _nervkit(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "nervkit", *arguments]
+
+
+def choose_codecs(
+    names: list[str],
+    *,
+    profile: str,
+    interval: int | None,
+    ffmpeg: FFmpeg,
+    fit: NeuralOptions,
+    runner: Runner,
+) -> list[Codec]:
+    """The codecs of a sweep from their names; "name:profile" or "model:recipe" says how one is
+    driven where that differs. Raises UsageError, MissingDependencyError."""
+    codecs: list[Codec] = []
+    for name in names:
+        base, _, how = name.strip().partition(":")
+        if base in ANCHORS:
+            codecs.append(AnchorCodec(base, how or profile, interval, ffmpeg, runner))
+        elif base in model_names():
+            codecs.append(NeuralCodec(base, how or "native", fit, runner))
+        else:
+            known = ", ".join([*model_names(), *ANCHORS])
+            raise UsageError(f"unknown codec {base!r}; choose from: {known}")
+    if len({codec.name for codec in codecs}) < len(codecs):
+        raise UsageError(f"--codecs names one twice: {', '.join(names)}")
+    return codecs

@@ -1,0 +1,119 @@
+"""What is measured against: a clip's frames, and the 4:2:0 planes that the anchors encode."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from nervkit.bench.anchors import Frames
+from nervkit.bench.datasets import ClipSpec
+from nervkit.metrics.quality import psnr
+from nervkit.video.clip import Clip
+from nervkit.video.colour import RGB, UNSPECIFIED
+from nervkit.video.edit import Edit
+from nervkit.video.planes import Planes, yuv_colour
+from nervkit.video.reader import read_clip
+from nervkit.video.source import Picture
+
+EDIT_OPTIONS = ("start", "frames", "crop", "resize", "matrix", "range")
+OWN = "the source's own 4:2:0 planes"
+OWN_RESIZED = "the source's own 4:2:0 planes, each resized"
+CONVERTED = "the RGB frames, converted to 4:2:0 once"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A clip that is measured: the RGB frames, the planes on disk, and the source record."""
+
+    spec: ClipSpec
+    clip: Clip
+    planes: Frames
+    record: dict[str, Any]
+
+    @property
+    def viewer_frames(self) -> list[int]:
+        return self.record["viewer_frames"]
+
+
+def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
+    """Read a clip, write its planes and its viewer frames into `folder`, and describe it.
+
+    Raises what `read_clip` does.
+    """
+    path = folder / "frames.yuv"
+    with path.open("wb") as file:
+        own = _PlaneWriter(spec, file)
+        clip = read_clip(spec.path, **spec.options, on_picture=own)
+    count, height, width, _ = clip.shape
+    even = (width + width % 2, height + height % 2)
+    planes = Frames(path, *even, clip.fps, count)
+    if not own.complete:
+        with path.open("wb") as file:
+            for frame in clip.frames:
+                file.write(Planes.from_rgb(frame, clip.colour).samples())
+    colour = yuv_colour(clip.colour)
+    shown = np.linspace(0, count - 1, min(viewer_frames, count) + 2)[1:-1].round().astype(int)
+    record = {
+        "format": 1,
+        "clip": spec.name,
+        "path": str(spec.path),
+        "dataset": spec.dataset,
+        "edit": clip.edit,
+        "frames": count,
+        "width": width,
+        "height": height,
+        "fps": float(clip.fps),
+        "sha256": hashlib.sha256(clip.frames).hexdigest(),
+        "colour": {
+            "matrix": colour.rgb_matrix,
+            "range": colour.rgb_range,
+            "tagged": clip.colour.matrix not in (RGB, UNSPECIFIED),
+            "pixel_format": clip.source.get("pixel_format", "rgb24"),
+        },
+        "anchor_input": own.told if own.complete else CONVERTED,
+        "ceiling_psnr": _ceiling(clip, planes),
+        "viewer_frames": sorted(set(shown.tolist())),
+        "notes": clip.notes,
+    }
+    reference = Reference(spec, clip, planes, record)
+    save_viewer_frames(folder / "source", clip.frames, reference.viewer_frames)
+    return reference
+
+
+def save_viewer_frames(folder: Path, frames: Sequence[Any], indices: Iterable[int]) -> None:
+    """Some of the (H, W, 3) uint8 `frames`, as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for index in indices:
+        Image.fromarray(frames[index]).save(folder / f"{index:05d}.png")
+
+
+def _ceiling(clip: Clip, planes: Frames) -> float:
+    height, width = clip.shape[1:3]
+    pairs = zip(clip.frames, planes.read(), strict=True)
+    values = [psnr(frame, own.rgb(clip.colour, width, height)) for frame, own in pairs]
+    return sum(values) / len(values)
+
+
+class _PlaneWriter:
+    """Writes the pictures' own planes, with the clip's edit, as long as every one has them."""
+
+    def __init__(self, spec: ClipSpec, file: BinaryIO) -> None:
+        options = {k: v for k, v in spec.options.items() if k in EDIT_OPTIONS}
+        self.edit, self.file, self.complete = Edit.from_options(**options), file, True
+        self.told = OWN if self.edit.resize is None else OWN_RESIZED
+
+    def __call__(self, picture: Picture) -> None:
+        planes = None
+        if self.complete and picture.planes is not None:
+            planes = self.edit.shape_planes(picture.planes())
+        self.complete = planes is not None
+        if planes is not None:
+            self.file.write(Planes.from_luma(*planes).samples())

@@ -1,0 +1,230 @@
+"""The report: a run folder as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nervkit.bench.curves import (
+    BD_METRICS,
+    METRICS,
+    THIN_OVERLAP,
+    ClipResults,
+    Point,
+    Run,
+    compare,
+    load_run,
+    mean_comparisons,
+    published,
+)
+from nervkit.errors import SourceError
+from nervkit.output import replacing
+from nervkit.version import __version__
+
+#: bytes of the file; frames of the viewer are left out to stay below
+BUDGET = 40_000_000
+
+
+def write_report(folder: Path, output: Path, budget: int = BUDGET) -> list[str]:
+    """Write the report of the run in `folder` to the HTML file `output`.
+
+    Returns:
+        What is not in it, a line each.
+
+    Raises:
+        SourceError: no run, or a damaged record or frame.
+        OutputError: `output` cannot be written.
+        MissingDependencyError: without the library for BD-rates.
+    """
+    run = load_run(Path(folder))
+    data = _data(run)
+    frames = _Frames(budget - len(_json(data)) - sum(map(len, _page_files().values())))
+    frames.choose(run)
+    for told, clip in zip(data["clips"], run.clips, strict=True):
+        told["shots"] = frames.of(clip, None)
+        for point_told, point in zip(told["points"], clip.points, strict=True):
+            point_told["shots"] = frames.of(clip, point)
+    data["notes"] = frames.notes
+    with replacing(Path(output)) as partial:
+        partial.write_text(_page(run, data, frames.images), encoding="utf-8")
+    return frames.notes
+
+
+def _data(run: Run) -> dict[str, Any]:
+    """What the page shows, but for the frames."""
+    comparisons = [list(compare(clip)) for clip in run.clips]
+    labels = run.labels
+    kinds = {curve.label: curve for clip in run.clips for curve in clip.curves}
+    return {
+        "version": __version__,
+        "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        "metrics": [{"key": key, **metric._asdict()} for key, metric in METRICS.items()],
+        "bdMetrics": BD_METRICS,
+        "thin": THIN_OVERLAP,
+        "series": [
+            {"label": label, "profile": kinds[label].profile, "kind": kinds[label].kind}
+            for label in labels
+        ],
+        "clips": [
+            {
+                "name": clip.name,
+                "source": clip.source,
+                "points": [
+                    _told(point) | {"series": labels.index(curve.label)}
+                    for curve in clip.curves
+                    for point in curve.points
+                ],
+                "bd": [asdict(c) for c in of_clip],
+                "published": [asdict(curve) for curve in published(clip)],
+            }
+            for clip, of_clip in zip(run.clips, comparisons, strict=True)
+        ],
+        "means": [asdict(m) for m in mean_comparisons([c for of in comparisons for c in of])],
+    }
+
+
+def _told(point: Point) -> dict[str, Any]:
+    """A point's record, with the digits of its frames' values that a chart can show."""
+    per_frame = point.record.get("per_frame") or {}
+    return point.record | {
+        "per_frame": {
+            key: [None if v is None else round(v, METRICS[key].digits + 1) for v in values]
+            for key, values in per_frame.items()
+            if key in METRICS
+        }
+    }
+
+
+class _Frames:
+    """The viewer's frames, as lossless WebP in base64, within a budget of characters."""
+
+    def __init__(self, budget: int) -> None:
+        self.left, self.budget = budget, budget
+        self.images: list[str] = []
+        self.notes: list[str] = []
+        self._index: dict[Path, int] = {}
+
+    def choose(self, run: Run) -> None:
+        """Take the first frame of every clip, then the second of every clip, and so on, each
+        whole or not at all; of the first frame alone, what fits a fair share."""
+        for count, clip in enumerate(run.clips):
+            order = _from_the_middle(clip.source["viewer_frames"])
+            if order:
+                share = self.left // (len(run.clips) - count)
+                self._take(clip, order[0], share, whole=False)
+        for rank in range(1, max(len(clip.source["viewer_frames"]) for clip in run.clips)):
+            for clip in run.clips:
+                order = _from_the_middle(clip.source["viewer_frames"])
+                if rank < len(order):
+                    self._take(clip, order[rank], self.left, whole=True)
+        for clip in run.clips:
+            self._note(clip)
+
+    def of(self, clip: ClipResults, point: Point | None) -> dict[int, int]:
+        """Where the frames of a point, or of the source, are in `images`, by frame index."""
+        paths = {i: _path(clip, point, i) for i in clip.source["viewer_frames"]}
+        return {i: self._index[path] for i, path in paths.items() if path in self._index}
+
+    def _take(self, clip: ClipResults, index: int, limit: int, whole: bool) -> None:
+        taken: dict[Path, str] = {}
+        for path in _stored(clip, index):
+            image = _webp(path, (clip.source["width"], clip.source["height"]))
+            if len(image) > limit:
+                if whole:
+                    return
+                break
+            limit -= len(image)
+            taken[path] = image
+        for path, image in taken.items():
+            self._index[path] = len(self.images)
+            self.images.append(image)
+            self.left -= len(image)
+
+    def _note(self, clip: ClipResults) -> None:
+        indices = clip.source["viewer_frames"]
+        stored = sum(len(list(_stored(clip, i))) for i in indices)
+        taken = sum(len(self.of(clip, point)) for point in (None, *clip.points))
+        if taken < stored:
+            size = f"{self.budget / 1e6:.3g} MB"
+            self.notes.append(
+                f"{clip.name}: the viewer has {taken} of {stored} frames: more do not fit {size}"
+            )
+        if stored < len(indices) * (1 + len(clip.points)):
+            self.notes.append(f"{clip.name}: some viewer frames are not in the run folder")
+
+
+def _stored(clip: ClipResults, index: int) -> Iterator[Path]:
+    """The stored images of one frame: the source's, the neural codecs', then anchors' from the
+    nearest in rate to a neural one."""
+    neural = [p.record["bpp"] for p in clip.points if p.record["kind"] == "neural"]
+
+    def distance(point: Point) -> float:
+        rate = point.record["bpp"]
+        return min((abs(math.log(rate / other)) for other in neural), default=0.0)
+
+    for point in (None, *sorted(clip.points, key=distance)):
+        path = _path(clip, point, index)
+        if path.exists():
+            yield path
+
+
+def _path(clip: ClipResults, point: Point | None, index: int) -> Path:
+    return clip.source_frame(index) if point is None else point.frame(index)
+
+
+def _from_the_middle(indices: list[int]) -> list[int]:
+    middle = indices[len(indices) // 2] if indices else 0
+    return sorted(indices, key=lambda index: abs(index - middle))
+
+
+def _webp(path: Path, size: tuple[int, int]) -> str:
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise SourceError(f"{path}: cannot be read as an image: {error}") from error
+    if image.size != size:
+        raise SourceError(f"{path}: is {image.width}x{image.height}, the clip {size[0]}x{size[1]}")
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, quality=60, method=4)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _page_files() -> dict[str, str]:
+    folder = resources.files(__package__).joinpath("page")
+    names = {"page": "page.html", "css": "page.css", "js": "page.js"}
+    return {key: folder.joinpath(name).read_text(encoding="utf-8") for key, name in names.items()}
+
+
+def _page(run: Run, data: dict[str, Any], images: list[str]) -> str:
+    files = _page_files()
+    names = ", ".join(clip.name for clip in run.clips)
+    parts = {
+        "title": html.escape(f"{names} · nervkit bench"),
+        "css": files["css"],
+        "js": files["js"],
+        "data": _json(data),
+        "images": "\n".join(
+            f'<script type="text/plain" id="image-{index}">{image}</script>'
+            for index, image in enumerate(images)
+        ),
+    }
+    # One pass: what was put in is never searched for a place.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], files["page"])
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON that may stand in a <script>: no `<` can end it."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -1,0 +1,179 @@
+"""The tables that `nervkit bench` prints, within 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nervkit.bench.curves import (
+    BD_METRICS,
+    METRICS,
+    THIN_OVERLAP,
+    ClipResults,
+    Comparison,
+    Delta,
+    Mean,
+    Point,
+    Run,
+    compare,
+    mean_comparisons,
+)
+
+NOTHING = "–"
+_POINT_METRICS = ("psnr_rgb", "psnr_yuv", "ssim", "ms_ssim", "vmaf")
+
+
+def print_tables(run: Run, console: Console) -> None:
+    """Points, Bjøntegaard deltas and costs of every clip, and the mean deltas."""
+    comparisons: list[Comparison] = []
+    for clip in run.clips:
+        of_clip = list(compare(clip))
+        comparisons += of_clip
+        print_points(clip, console)
+        print_bd(clip.name, of_clip, console)
+        print_costs(clip, console)
+    print_mean_bd(comparisons, console)
+
+
+def print_points(clip: ClipResults, console: Console) -> None:
+    source = clip.source
+    table = _table(
+        f"{clip.name}: {source['frames']} frames of {source['width']}x{source['height']}",
+        ["codec", "point"],
+        ["bpp", "kbit/s", *(METRICS[m].label for m in _POINT_METRICS)],
+    )
+    for label, point in _rows(clip):
+        record = point.record
+        measures = [_number(record["measures"].get(m), METRICS[m].digits) for m in _POINT_METRICS]
+        rates = f"{record['bpp']:.4f}", f"{record['kbps']:.1f}"
+        table.add_row(label, escape(record["point"]), *rates, *measures)
+    console.print(table)
+
+
+def print_bd(clip: str, comparisons: list[Comparison], console: Console) -> None:
+    """BD-rate by PCHIP of every metric, BD-PSNR RGB, and why cells are refused."""
+    if not comparisons:
+        return
+    table = _bd_table(f"{clip}: BD-rate, PCHIP (overlap); BD-PSNR RGB")
+    refused: list[str] = []
+    for (anchor, test), pair in groupby(comparisons, key=lambda c: (c.anchor, c.test)):
+        of = {c.metric: c for c in pair if c.method == "pchip"}
+        refused += [
+            f"{test} / {anchor}, {METRICS[m].label}: {of[m].rate.refused}"
+            for m in BD_METRICS
+            if of[m].rate.refused
+        ]
+        cells = [_percent(of[m].rate) for m in BD_METRICS]
+        quality = of["psnr_rgb"].quality.value
+        told = NOTHING if quality is None else f"{quality:+.2f} dB"
+        table.add_row(escape(anchor), escape(test), *cells, told)
+    console.print(table)
+    for line in refused:
+        console.print(f"  {NOTHING} {line}", style="dim", markup=False, highlight=False)
+    _print_thin(console, [c.rate.overlap for c in comparisons if c.method == "pchip"])
+
+
+def print_mean_bd(comparisons: list[Comparison], console: Console) -> None:
+    """The mean of the clips' deltas, where several clips hold the same two curves."""
+    means = [m for m in mean_comparisons(comparisons) if m.method == "pchip"]
+    if not means:
+        return
+    table = _bd_table("Mean over clips: BD-rate, PCHIP (clips that have one); BD-PSNR RGB")
+    for (anchor, test), pair in groupby(means, key=lambda m: (m.anchor, m.test)):
+        of = {m.metric: m for m in pair}
+        cells = [_mean_percent(of[m].rate, of[m].clips) for m in BD_METRICS]
+        quality = of["psnr_rgb"].quality.value
+        told = NOTHING if quality is None else f"{quality:+.2f} dB"
+        table.add_row(escape(anchor), escape(test), *cells, told)
+    console.print(table)
+    _print_thin(console, [m.rate.overlap for m in means])
+
+
+def print_costs(clip: ClipResults, console: Console) -> None:
+    """Times, memory and arithmetic; `*` marks times taken while something else ran."""
+    table = _table(
+        f"{clip.name}: cost",
+        ["codec", "point", "device"],
+        ["encode s", "encode fps", "decode fps", "peak MB enc", "dec", "MAC/pixel"],
+    )
+    shared = False
+    for label, point in _rows(clip):
+        record = point.record
+        mark = "" if record.get("alone") else "*"
+        shared = shared or bool(mark)
+        memory = record.get("peak_memory") or {}
+        table.add_row(
+            label,
+            escape(record["point"]),
+            record.get("device") or NOTHING,
+            *(
+                _number(record.get(key), 1) + mark
+                for key in ("encode_seconds", "encode_fps", "decode_fps")
+            ),
+            *(_megabytes(memory.get(key)) for key in ("encode", "decode")),
+            _number(record.get("macs_per_pixel"), 0),
+        )
+    console.print(table)
+    if shared:
+        console.print("  * the machine was shared: not comparable", style="dim")
+
+
+def _table(title: str, texts: list[str], numbers: list[str]) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _bd_table(title: str) -> Table:
+    columns = [METRICS[m].label for m in BD_METRICS]
+    return _table(title, ["anchor", "codec"], [*columns, "BD-PSNR"])
+
+
+def _rows(clip: ClipResults) -> Iterator[tuple[str, Point]]:
+    """Points with their curve's label; a curve is named once."""
+    for curve in clip.curves:
+        for index, point in enumerate(curve.points):
+            yield (escape(curve.label) if index == 0 else ""), point
+
+
+def _number(value: Any, digits: int) -> str:
+    return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def _megabytes(count: int | None) -> str:
+    return NOTHING if count is None else f"{count / 1e6:,.0f}"
+
+
+def _percent(delta: Delta) -> str:
+    if delta.value is None or delta.overlap is None:
+        return NOTHING
+    return f"{_signed(delta.value)} ({delta.overlap:.2f}){_thin(delta.overlap)}"
+
+
+def _mean_percent(mean: Mean, clips: int) -> str:
+    if mean.value is None or mean.overlap is None:
+        return NOTHING
+    return f"{_signed(mean.value)} ({mean.clips}/{clips}){_thin(mean.overlap)}"
+
+
+def _signed(percent: float) -> str:
+    return f"{percent:+.{1 if abs(percent) < 100 else 0}f}%"
+
+
+def _thin(overlap: float) -> str:
+    return "?" if overlap < THIN_OVERLAP else ""
+
+
+def _print_thin(console: Console, overlaps: list[float | None]) -> None:
+    if any(overlap is not None and overlap < THIN_OVERLAP for overlap in overlaps):
+        told = f"  ? the curves share under {THIN_OVERLAP:.0%} of their quality range"
+        console.print(told, style="dim", highlight=False)

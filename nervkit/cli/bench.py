@@ -1,0 +1,240 @@
+"""nervkit bench"""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nervkit.cli import options
+from nervkit.cli.console import emit, say
+from nervkit.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from nervkit.bench.datasets import ClipSpec
+
+
+class _RunUnlessNamed(TyperGroup):
+    """`nervkit bench CLIP ...` is `nervkit bench run CLIP ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+bench = typer.Typer(
+    cls=_RunUnlessNamed,
+    help="Measure neural codecs against H.264, HEVC, AV1 and VVC, and report it. "
+    "`nervkit bench CLIP ... --out DIR` is short for `nervkit bench run`.",
+    no_args_is_help=True,
+)
+
+
+@bench.command()
+def run(
+    clips: Annotated[
+        list[str] | None, typer.Argument(help="What to measure on: any input of nervkit encode.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="The run folder; what is there is kept.")
+    ] = ...,  # type: ignore[assignment]
+    codecs: Annotated[
+        str,
+        typer.Option(
+            help="Anchors and models, such as hnerv,nerv,hnerv:paper,x264,x265,svt-av1,vvenc."
+        ),
+    ] = "hnerv,x264,x265,svt-av1,vvenc",
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Instead of clips: uvg, mcl-jcv, davis, bunny, folder; uvg@hnerv, ..."),
+    ] = None,
+    root: Annotated[str | None, typer.Option(help="Where the dataset lies.")] = None,
+    profile: Annotated[
+        str, typer.Option(help="Of the anchors: strong, or paper (medium, no B-frames).")
+    ] = "strong",
+    keyframes: Annotated[
+        int | None, typer.Option(help="Anchors: a keyframe at least every so many frames.", min=1)
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="An anchor's rate points, such as x264=20,25,30. Repeatable."),
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(help="Sizes of the neural codecs, such as 50k,100k,200k.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="How long to fit: draft, fast (default), medium, ...")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Fit for so many epochs instead.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Fit for so many steps instead.")] = None,
+    time: Annotated[str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Bits of a weight.")] = None,
+    embedding_bits: Annotated[int | None, typer.Option(help="Bits of an embedding value.")] = None,
+    prune: Annotated[float | None, typer.Option(help="Share of weights set to zero.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fits.")] = 0,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    device: options.Device = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Clips whose anchors run beside the fits (spoils times).")
+    ] = 0,
+    ffmpeg: Annotated[
+        str | None, typer.Option(help="The ffmpeg binary, instead of imageio-ffmpeg's.")
+    ] = None,
+    viewer_frames: Annotated[
+        int, typer.Option(min=0, help="Frames of every point that the report can show.")
+    ] = 2,
+    start: options.Start = None,
+    frames: options.Frames = None,
+    crop: options.Crop = None,
+    resize: options.Resize = None,
+    matrix: options.Matrix = None,
+    range: options.Range = None,
+    fps: options.Fps = None,
+    size: options.Size = None,
+    pixel_format: options.PixelFormat = None,
+    json: options.Json = False,
+) -> None:
+    """Measure codecs on clips. What is measured already is kept: run it again to go on."""
+    reading = {
+        "start": start,
+        "frames": frames,
+        "crop": crop,
+        "resize": resize,
+        "matrix": matrix,
+        "range": range,
+        "fps": fps,
+        "size": size,
+        "pixel_format": pixel_format,
+    }
+    fitting = {
+        "preset": preset,
+        "epochs": epochs,
+        "steps": steps,
+        "time": time,
+        "bits": bits,
+        "embedding_bits": embedding_bits,
+        "prune": prune,
+        "precision": precision,
+    }
+    specs = _clips(clips or [], dataset, root, _given(reading))
+    from nervkit.bench.codecs import NeuralOptions
+    from nervkit.bench.sweep import SweepOptions, sweep
+    from nervkit.models.device import choose_device
+
+    sweep_options = SweepOptions(
+        codecs=codecs.split(","),
+        profile=profile,
+        interval=keyframes,
+        params=[part.strip() for part in params.split(",")] if params else [],
+        rates=dict(_rate(text) for text in rate or []),
+        fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting)),
+        ffmpeg=ffmpeg,
+        jobs=jobs,
+        viewer_frames=viewer_frames,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        notes = sweep(specs, Path(out), sweep_options, say)
+    except (KeyboardInterrupt, Interrupted) as error:
+        raise Interrupted("stopped; run the same command again to go on") from error
+    _report(Path(out), Path(out) / "report.html", None, json, notes)
+
+
+@bench.command()
+def report(
+    folder: Annotated[str, typer.Argument(help="The run folder.")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="The HTML file, self-contained.")
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="A plot for a paper: .png, .svg or .pdf.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="Of the plot: psnr_rgb, psnr_yuv, ssim, ms_ssim, vmaf, ...")
+    ] = "psnr_rgb",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Make the tables, the HTML report and the plot of a run that was measured."""
+    from nervkit.output import check_output
+
+    for path in (output, plot):
+        if path is not None:
+            check_output(Path(path), overwrite)
+    page = None if output is None else Path(output)
+    _report(Path(folder), page, None if plot is None else (Path(plot), metric), json, [])
+
+
+def _report(
+    folder: Path,
+    page: Path | None,
+    plot: tuple[Path, str] | None,
+    json: bool,
+    notes: list[str],
+) -> None:
+    from rich.console import Console
+
+    from nervkit.bench.curves import load_run, summary
+    from nervkit.bench.plot import write_plot
+    from nervkit.bench.report import write_report
+    from nervkit.bench.tables import print_tables
+
+    run_data = load_run(folder)
+    if page is not None:
+        notes = [*notes, *write_report(folder, page)]
+    if plot is not None:
+        write_plot(run_data, *plot)
+    console = Console(stderr=json)
+    if not console.is_terminal:
+        console = Console(stderr=json, width=100)
+    print_tables(run_data, console)
+    for note in notes:
+        say(f"note: {note}")
+    for path in (page, plot and plot[0]):
+        if path is not None:
+            say(f"written: {path}")
+    if json:
+        emit(summary(run_data) | {"notes": notes})
+
+
+def _clips(
+    paths: list[str], dataset: str | None, root: str | None, reading: dict[str, str]
+) -> list[ClipSpec]:
+    """What to measure on, from paths or from a dataset."""
+    from nervkit.bench.datasets import ClipSpec, dataset_clips, unique_name
+
+    if bool(paths) == bool(dataset):
+        raise UsageError("give clips, or --dataset NAME --root DIR")
+    if dataset is not None:
+        if root is None:
+            raise UsageError("--dataset needs --root, the folder where it lies")
+        found = dataset_clips(dataset, Path(root))
+        if found.missing:
+            say(f"note: {dataset}: not there, left out: {', '.join(found.missing)}")
+        return [
+            ClipSpec(spec.name, spec.path, spec.dataset, {**spec.options, **reading})
+            for spec in found.clips
+        ]
+    specs: list[ClipSpec] = []
+    for path in paths:
+        if path == "-":
+            raise UsageError("bench reads its clips more than once: standard input cannot be one")
+        name = unique_name(Path(path).stem, [spec.name for spec in specs])
+        specs.append(ClipSpec(name, Path(path), None, reading))
+    return specs
+
+
+def _rate(text: str) -> tuple[str, list[int]]:
+    name, _, values = text.partition("=")
+    if not re.fullmatch(r"\d+(,\d+)*", values):
+        raise UsageError(f"rate must be CODEC=N,N,... such as x264=20,25,30, not {text!r}")
+    return name, [int(value) for value in values.split(",")]
+
+
+def _given(values: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,92 @@
+"""RGB to YUV and back, through swscale, and 4:2:0 planes as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from nervkit.video.colour import MATRICES, RANGES, RGB, Colour
+
+#: the matrix for frames that have none of their own, being RGB: ffmpeg's default
+DEFAULT_MATRIX = "bt601"
+
+
+def yuv_colour(colour: Colour) -> Colour:
+    """The colour to make planes with: the source's own, where it has one."""
+    if colour.matrix != RGB:
+        return colour
+    return replace(colour, rgb_matrix=DEFAULT_MATRIX)
+
+
+def convert_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
+    """(H, W, 3) uint8. A YUV frame is converted with `colour`'s resolved matrix and range."""
+    arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
+    if colour.matrix != RGB:
+        arguments["src_colorspace"] = Colorspace(MATRICES[colour.rgb_matrix])
+        arguments["src_color_range"] = ColorRange(RANGES[colour.rgb_range])
+    return frame.reformat(format="rgb24", **arguments).to_ndarray()
+
+
+def convert_from_rgb(frame: np.ndarray, pixel_format: str, colour: Colour) -> av.VideoFrame:
+    """An (H, W, 3) uint8 frame in a pixel format; YUV with `colour`'s matrix and range."""
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    if not pixel_format.startswith("yuv"):
+        return rgb.reformat(format=pixel_format)
+    return rgb.reformat(
+        format=pixel_format,
+        interpolation=Interpolation.BICUBIC,  # ffmpeg's default
+        dst_colorspace=Colorspace(MATRICES[colour.rgb_matrix]),
+        dst_color_range=ColorRange(RANGES[colour.rgb_range]),
+    )
+
+
+@dataclass(frozen=True)
+class Planes:
+    """One 8-bit 4:2:0 frame: `y` (H, W), `u` and `v` (H / 2, W / 2), uint8; H and W are even,
+    of an odd picture one more, with its last row or column twice."""
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+    @classmethod
+    def from_luma(cls, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> Self:
+        """Of a luma plane of any size, and chroma planes of half that, rounded up."""
+        return cls(_even(y), u, v)
+
+    @classmethod
+    def from_rgb(cls, frame: np.ndarray, colour: Colour) -> Self:
+        """Of an (H, W, 3) uint8 frame of any size."""
+        even = _even(frame)
+        made = convert_from_rgb(even, "yuv420p", yuv_colour(colour)).to_ndarray()
+        return cls.from_samples(made.ravel(), even.shape[1], even.shape[0])
+
+    @classmethod
+    def from_samples(cls, samples: np.ndarray, width: int, height: int) -> Self:
+        """Of the samples of raw yuv420p, one plane after the other; width and height are even."""
+        luma, chroma = width * height, width * height // 4
+        y, u, v = np.split(samples, [luma, luma + chroma])
+        half = (height // 2, width // 2)
+        return cls(y.reshape(height, width), u.reshape(half), v.reshape(half))
+
+    def samples(self) -> np.ndarray:
+        """Raw yuv420p: all samples, one plane after the other."""
+        return np.concatenate([self.y.ravel(), self.u.ravel(), self.v.ravel()])
+
+    def rgb(self, colour: Colour, width: int, height: int) -> np.ndarray:
+        """The (height, width, 3) uint8 picture."""
+        stacked = self.samples().reshape(-1, self.y.shape[1])
+        frame = av.VideoFrame.from_ndarray(stacked, format="yuv420p")
+        used = yuv_colour(colour)
+        return convert_to_rgb(frame, replace(used, matrix=MATRICES[used.rgb_matrix]))[
+            :height, :width
+        ]
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    odd = [(0, side % 2) for side in picture.shape[:2]]
+    return np.pad(picture, odd + [(0, 0)] * (picture.ndim - 2), mode="edge")

@@ -76,4 +76,3 @@ def report(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
 
 def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-

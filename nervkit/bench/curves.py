@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -282,6 +282,8 @@ def _read_clip(folder: Path) -> tuple[Path, dict[str, Any], list[Point]]:
         raise SourceError(f"{folder}: holds point records but no source.json")
     source_path = folder / "source.json"
     source = _record(source_path, _SOURCE_KEYS)
+    if not all(_is(index, int) and index >= 0 for index in source["viewer_frames"]):
+        raise SourceError(f"{source_path}: damaged record: a viewer frame is not a number")
     return folder, source, [_read_point(path, source_path, source) for path in points]
 
 
@@ -291,8 +293,11 @@ def _read_point(path: Path, source_path: Path, source: dict[str, Any]) -> Point:
         raise SourceError(f"{path}: damaged record: kind is neither neural nor anchor")
     if record["bytes"] <= 0 or record["bpp"] <= 0 or record["kbps"] <= 0:
         raise SourceError(f"{path}: damaged record: a rate is not positive")
-    measures = record["measures"].values()
-    if not all(value is None or _is(value, (int, float)) for value in measures):
+    per_frame = record.get("per_frame") or {}
+    if not isinstance(per_frame, dict) or not all(isinstance(v, list) for v in per_frame.values()):
+        raise SourceError(f"{path}: damaged record: per_frame is not lists")
+    values = chain(record["measures"].values(), *per_frame.values())
+    if not all(value is None or _is(value, (int, float)) for value in values):
         raise SourceError(f"{path}: damaged record: a measure is not a number")
     for key, of in (("clip", "clip"), ("source_sha256", "sha256")):
         if record.get(key) != source.get(of):
@@ -356,6 +361,8 @@ def _delta(
         found = function(anchor, test, method)
     except NoOverlapError as error:
         return Delta(refused=str(error))
+    if not math.isfinite(found.value):
+        return Delta(refused="the curves are too far apart for a number")
     return Delta(found.value, found.overlap, found.interval)
 
 

@@ -50,7 +50,7 @@ def write_report(folder: Path, output: Path, budget: int = BUDGET) -> list[str]:
     """
     run = load_run(Path(folder))
     data = _data(run)
-    frames = _Frames(budget - len(_json(data)) - sum(map(len, _page_files().values())))
+    frames = _Frames(budget, len(_json(data)) + sum(map(len, _page_files().values())))
     frames.choose(run)
     for told, clip in zip(data["clips"], run.clips, strict=True):
         told["shots"] = frames.of(clip, None)
@@ -66,7 +66,7 @@ def _data(run: Run) -> dict[str, Any]:
     """What the page shows, but for the frames."""
     comparisons = [list(compare(clip)) for clip in run.clips]
     labels = run.labels
-    kinds = {curve.label: curve for clip in run.clips for curve in clip.curves}
+    curves = {curve.label: curve for clip in run.clips for curve in clip.curves}
     return {
         "version": __version__,
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -74,7 +74,7 @@ def _data(run: Run) -> dict[str, Any]:
         "bdMetrics": BD_METRICS,
         "thin": THIN_OVERLAP,
         "series": [
-            {"label": label, "profile": kinds[label].profile, "kind": kinds[label].kind}
+            {key: getattr(curves[label], key) for key in ("label", "codec", "profile", "kind")}
             for label in labels
         ],
         "clips": [
@@ -108,10 +108,10 @@ def _told(point: Point) -> dict[str, Any]:
 
 
 class _Frames:
-    """The viewer's frames, as lossless WebP in base64, within a budget of characters."""
+    """The viewer's frames, as lossless WebP in base64, in what a budget leaves."""
 
-    def __init__(self, budget: int) -> None:
-        self.left, self.budget = budget, budget
+    def __init__(self, budget: int, used: int) -> None:
+        self.budget, self.left = budget, budget - used
         self.images: list[str] = []
         self.notes: list[str] = []
         self._index: dict[Path, int] = {}

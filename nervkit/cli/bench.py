@@ -124,8 +124,10 @@ def run(
     specs = _clips(clips or [], dataset, root, _given(reading))
     from nervkit.bench.codecs import NeuralOptions
     from nervkit.bench.sweep import SweepOptions, sweep
+    from nervkit.metrics.bd import library
     from nervkit.models.device import choose_device
 
+    library()  # needed at the end: better missed now
     sweep_options = SweepOptions(
         codecs=codecs.split(","),
         profile=profile,
@@ -224,9 +226,15 @@ def _clips(
     for path in paths:
         if path == "-":
             raise UsageError("bench reads its clips more than once: standard input cannot be one")
-        name = unique_name(Path(path).stem, [spec.name for spec in specs])
+        name = unique_name(_stem(Path(path)), [spec.name for spec in specs])
         specs.append(ClipSpec(name, Path(path), None, reading))
     return specs
+
+
+def _stem(path: Path) -> str:
+    """What to call a clip: its file or folder, or the folder around images/ or %05d.png."""
+    generic = "%" in path.name or path.name.lower() in ("frames", "images")
+    return path.absolute().parent.name if generic else path.stem
 
 
 def _rate(text: str) -> tuple[str, list[int]]:

@@ -55,7 +55,7 @@ def bd_rate(
     rates, qualities = _curves(anchor, test, method)
     interval = _shared(qualities, "quality")
     points = rates[0], qualities[0], rates[1], qualities[1]
-    value = _library().bd_rate(*points, method, require_matching_points=False, min_overlap=0)
+    value = library().bd_rate(*points, method, require_matching_points=False, min_overlap=0)
     return BD(float(value), _overlap(qualities), interval)
 
 
@@ -69,7 +69,7 @@ def bd_psnr(
     rates, qualities = _curves(anchor, test, method)
     interval = _shared(rates, "rate")
     points = rates[0], qualities[0], rates[1], qualities[1]
-    value = _library().bd_psnr(*points, method, require_matching_points=False, min_overlap=0)
+    value = library().bd_psnr(*points, method, require_matching_points=False, min_overlap=0)
     return BD(float(value), _overlap([np.log10(rate) for rate in rates]), interval)
 
 
@@ -122,7 +122,8 @@ def _overlap(ranges: list[np.ndarray]) -> float:
     return float(shared / (max(r[-1] for r in ranges) - min(r[0] for r in ranges)))
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
+    """The library. Raises MissingDependencyError where it is not installed."""
     # Imported here: it draws in matplotlib, and is not needed to decode.
     try:
         import bjontegaard

@@ -248,6 +248,21 @@ def test_refused_deltas_say_why_and_leave_the_mean(tmp_path: Path) -> None:
     assert (mean.rate.clips, mean.rate.value) == (1, alone.rate.value)
 
 
+def test_points_that_are_beaten_enter_no_delta_and_are_named(tmp_path: Path) -> None:
+    beaten = {**X265, "crf51": (92, 24.0)}
+    make_clip(tmp_path, codecs={"x264": X264, "x265": beaten})
+    make_clip(tmp_path, "plain", codecs={"x264": X264, "x265": X265})
+    run = load_run(tmp_path)
+    with_it, without = (list(compare(clip)) for clip in run.clips)
+    assert [c.rate for c in with_it] == [c.rate for c in without]
+    assert [clip.left_out != [] for clip in run.clips] == [True, False]
+    assert run.clips[0].left_out[0].startswith("x265 crf51: another point is better and smaller")
+    assert summary(run)["bd_left_out"]["bunny"] == run.clips[0].left_out
+    console = Console(file=io.StringIO(), width=100)
+    print_tables(run, console)
+    assert "left out: x265 crf51" in console.file.getvalue()
+
+
 def test_summary_is_json(tmp_path: Path) -> None:
     make_clip(tmp_path)
     values = json.loads(json.dumps(summary(load_run(tmp_path)), allow_nan=False))

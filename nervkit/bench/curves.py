@@ -98,6 +98,32 @@ class Curve:
         pairs = ((p.record["bpp"], p.record["measures"].get(metric)) for p in self.points)
         return [(rate, quality) for rate, quality in pairs if quality is not None]
 
+    def frontier(self, metric: str) -> list[tuple[float, float]]:
+        """The (bpp, quality) pairs that no other point beats: at a rate as low, a quality as
+        high. Encoders at the end of their range give points that nobody would choose, and a curve
+        through those has no Bjøntegaard delta."""
+        pairs: list[tuple[float, float]] = []
+        for rate, quality in sorted(self.rated(metric), key=lambda pair: (pair[0], -pair[1])):
+            if not pairs or quality > pairs[-1][1]:
+                pairs.append((rate, quality))
+        return pairs
+
+    def beaten(self) -> list[str]:
+        """The points that are not on the frontier of every BD metric, a line each."""
+        lines = []
+        for point in self.points:
+            metrics = [
+                METRICS[metric].label
+                for metric in BD_METRICS
+                if point.record["measures"].get(metric) is not None
+                and (point.record["bpp"], point.record["measures"][metric])
+                not in self.frontier(metric)
+            ]
+            if metrics:
+                name, told = point.record["point"], ", ".join(metrics)
+                lines.append(f"{self.label} {name}: another point is better and smaller ({told})")
+        return lines
+
 
 @dataclass(frozen=True)
 class Published:
@@ -125,6 +151,11 @@ class ClipResults:
     @property
     def points(self) -> list[Point]:
         return [point for curve in self.curves for point in curve.points]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Points that enter no Bjøntegaard delta, and why."""
+        return [line for curve in self.curves for line in curve.beaten()]
 
     def source_frame(self, index: int) -> Path:
         return self.folder / "source" / f"{index:05}.png"
@@ -232,7 +263,7 @@ def compare(clip: ClipResults) -> Iterator[Comparison]:
         if test is anchor:
             continue
         for metric, method in product(BD_METRICS, METHODS):
-            curves = anchor.rated(metric), test.rated(metric)
+            curves = anchor.frontier(metric), test.frontier(metric)
             yield Comparison(
                 *(clip.name, anchor.label, test.label, metric, method),
                 rate=_delta(bd_rate, *curves, method),
@@ -268,6 +299,7 @@ def summary(run: Run) -> dict[str, Any]:
             for point in clip.points
         ],
         "bd": [asdict(c) for c in comparisons],
+        "bd_left_out": {clip.name: clip.left_out for clip in run.clips},
         "bd_mean": [asdict(c) for c in mean_comparisons(comparisons)],
     }
 

@@ -87,6 +87,7 @@ def _data(run: Run) -> dict[str, Any]:
                     for point in curve.points
                 ],
                 "bd": [asdict(c) for c in of_clip],
+                "leftOut": clip.left_out,
                 "published": [asdict(curve) for curve in published(clip)],
             }
             for clip, of_clip in zip(run.clips, comparisons, strict=True)

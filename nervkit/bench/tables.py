@@ -36,7 +36,7 @@ def print_tables(run: Run, console: Console) -> None:
         of_clip = list(compare(clip))
         comparisons += of_clip
         print_points(clip, console)
-        print_bd(clip.name, of_clip, console)
+        print_bd(clip, of_clip, console)
         print_costs(clip, console)
     print_mean_bd(comparisons, console)
 
@@ -56,11 +56,12 @@ def print_points(clip: ClipResults, console: Console) -> None:
     console.print(table)
 
 
-def print_bd(clip: str, comparisons: list[Comparison], console: Console) -> None:
-    """BD-rate by PCHIP of every metric, BD-PSNR RGB, and why cells are refused."""
+def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console) -> None:
+    """BD-rate by PCHIP of every metric, BD-PSNR RGB, and why cells are refused or points left
+    out."""
     if not comparisons:
         return
-    table = _bd_table(f"{clip}: BD-rate, PCHIP (overlap); BD-PSNR RGB")
+    table = _bd_table(f"{clip.name}: BD-rate, PCHIP (overlap); BD-PSNR RGB")
     refused: list[str] = []
     for (anchor, test), pair in groupby(comparisons, key=lambda c: (c.anchor, c.test)):
         of = {c.metric: c for c in pair if c.method == "pchip"}
@@ -74,7 +75,7 @@ def print_bd(clip: str, comparisons: list[Comparison], console: Console) -> None
         told = NOTHING if quality is None else f"{quality:+.2f} dB"
         table.add_row(escape(anchor), escape(test), *cells, told)
     console.print(table)
-    for line in refused:
+    for line in refused + [f"left out: {line}" for line in clip.left_out]:
         console.print(f"  {NOTHING} {line}", style="dim", markup=False, highlight=False)
     _print_thin(console, [c.rate.overlap for c in comparisons if c.method == "pchip"])
 

@@ -700,8 +700,9 @@ function bdDraw() {
         ]
       : []),
   );
+  const leftOut = clip().leftOut.length ? ` Left out: ${clip().leftOut.join("; ")}.` : "";
   byId("bd-note").textContent = rows.length
-    ? `“Thin”: the two curves share under ${Math.round(data.thin * 100)} % of their range, so the number speaks for little of them.`
+    ? `“Thin”: the two curves share under ${Math.round(data.thin * 100)} % of their range, so the number speaks for little of them.${leftOut}`
     : "";
 }
 

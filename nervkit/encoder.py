@@ -55,7 +55,8 @@ class EncodeReport:
         bpp: bits per pixel of all but the tracks.
         parameters: values that travel: weights, biases and embeddings.
         bits_per_parameter: of the coded weights and embeddings.
-        fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's.
+        fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's, and
+            `earlier_seconds` what was fitted in earlier ones.
         device_memory: the most bytes that torch held on the device; None on the CPU.
     """
 
@@ -76,6 +77,7 @@ class EncodeReport:
     bits_per_parameter: float
     seconds: float
     fit_seconds: float
+    earlier_seconds: float
     device_memory: int | None
     settings: str
     notes: list[str]
@@ -143,18 +145,18 @@ def encode(
     """
     began = clock.perf_counter()
     output = Path(output)
-    seconds = None if time is None else float(parse_seconds(time, "time"))
-    budget = Budget.choose(preset, epochs, steps, seconds)
-    check_bits(bits)
-    check_bits(embedding_bits, "embedding-bits")
-    if not 0 <= prune < 1:
-        raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {prune}")
-    if not 0 <= seed < 1 << 63:
-        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
-    model_type = load_model(model)
-    if recipe not in model_type.recipes:
-        known = ", ".join(model_type.recipes)
-        raise UsageError(f"unknown recipe {recipe!r} for {model}; choose from: {known}")
+    model_type, budget = settle(
+        model,
+        recipe=recipe,
+        preset=preset,
+        epochs=epochs,
+        steps=steps,
+        time=time,
+        prune=prune,
+        bits=bits,
+        embedding_bits=embedding_bits,
+        seed=seed,
+    )
     chosen = choose_device(device)
     if output.suffix.lower() != ".nerv":
         raise UsageError(f"{output}: the output's name must end in .nerv")
@@ -233,12 +235,40 @@ def encode(
             bits_per_parameter=8 * coded / values,
             seconds=clock.perf_counter() - began,
             fit_seconds=summary.seconds,
-            device_memory=torch.cuda.max_memory_allocated(chosen)
-            if chosen.type == "cuda"
-            else None,
+            earlier_seconds=summary.earlier_seconds,
+            device_memory=_device_memory(chosen),
             settings=told,
             notes=clip.notes,
         )
+
+
+def settle(
+    model: str,
+    *,
+    recipe: str = "native",
+    preset: str | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    time: str | float | None = None,
+    prune: float = 0.0,
+    bits: int = 8,
+    embedding_bits: int = 8,
+    seed: int = 0,
+) -> tuple[type[Representation], Budget]:
+    """The model and the budget that options of `encode` name. Raises UsageError."""
+    seconds = None if time is None else float(parse_seconds(time, "time"))
+    budget = Budget.choose(preset, epochs, steps, seconds)
+    check_bits(bits)
+    check_bits(embedding_bits, "embedding-bits")
+    if not 0 <= prune < 1:
+        raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {prune}")
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
+    model_type = load_model(model)
+    if recipe not in model_type.recipes:
+        known = ", ".join(model_type.recipes)
+        raise UsageError(f"unknown recipe {recipe!r} for {model}; choose from: {known}")
+    return model_type, budget
 
 
 def write_checked(
@@ -283,6 +313,7 @@ class FitJob:
     ) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
         saved = checkpoint.load()
+        earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
         stepper = self._stepper(self.recipe)
         total = saved.progress["total"] if saved else self._total_steps(stepper)
         tuning = max(1, round(FINE_TUNE_SHARE * total)) if self.prune else 0
@@ -296,7 +327,7 @@ class FitJob:
             record = {"phase": "fit", "total": total, "before": 0.0}
             summary = fit(stepper, max(1, total - tuning), record=record, saved=saved, **common)
             if not tuning:
-                return summary
+                return replace(summary, earlier_seconds=earlier)
             record = {"phase": "fine-tune", "total": total, "before": summary.seconds}
             keep, saved = prune_weights(self.model, self.prune), None
         else:
@@ -310,7 +341,7 @@ class FitJob:
             matrix_lr=self.recipe.matrix_lr and self.recipe.matrix_lr * rate,
         )
         tuned = fit(self._stepper(gentle, keep), tuning, record=record, saved=saved, **common)
-        return FitSummary(total, record["before"] + tuned.seconds)
+        return FitSummary(total, record["before"] + tuned.seconds, earlier)
 
     def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
         return Stepper(

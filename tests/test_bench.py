@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +25,17 @@ from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import CONVERTED, OWN, OWN_RESIZED, prepare
 from nervkit.bench.sweep import ClipBench, SweepOptions, sweep
+from nervkit.encoder import parse_count
 from nervkit.errors import (
     Interrupted,
     MissingDependencyError,
     NervError,
+    OutputError,
     SourceError,
     UsageError,
 )
 from nervkit.metrics import psnr
+from nervkit.models.config import VideoShape
 from nervkit.video.planes import Planes
 
 SMALL = {"crop": "1280x640", "resize": "96x48", "frames": "0:8"}
@@ -212,10 +217,34 @@ class TestAnchors:
 
     def test_a_binary_without_the_encoder(self, tmp_path: Path) -> None:
         fake = tmp_path / "ffmpeg"
-        fake.write_text("#!/bin/sh\necho 'ffmpeg version 1.0 test'\n")
+        fake.write_text("#!/bin/sh\necho 'ffmpeg version 1.0 test libvmaf filter'\n")
         fake.chmod(0o755)
         with pytest.raises(MissingDependencyError, match=r"no libvvenc.*--ffmpeg"):
             FFmpeg(str(fake)).require(ANCHORS["vvenc"])
+
+    def test_a_binary_without_vmaf_is_refused_at_once(self, tmp_path: Path) -> None:
+        fake = tmp_path / "ffmpeg"
+        fake.write_text("#!/bin/sh\necho 'ffmpeg version 1.0 test'\n")
+        fake.chmod(0o755)
+        with pytest.raises(MissingDependencyError, match=r"no libvmaf.*--ffmpeg"):
+            FFmpeg(str(fake))
+
+    def test_no_stream_holds_what_is_no_picture(
+        self, bunny: Path, tmp_path: Path, binary: FFmpeg
+    ) -> None:
+        """User data in x264's and x265's, access unit delimiters in VVenC's."""
+        frames = prepare(ClipSpec("b", bunny, None, SMALL | {"resize": "160x80"}), tmp_path, 1)
+        for name, unit in (("x264", 6), ("x265", 39), ("vvenc", 20)):
+            stream = tmp_path / f"s{ANCHORS[name].suffix}"
+            encode_anchor(name, 40, frames.planes, stream, binary)
+            heads = re.findall(rb"\x00\x00\x01(.)(.)", stream.read_bytes(), re.DOTALL)
+            kinds = {
+                "x264": [a[0] & 31 for a, _ in heads],
+                "x265": [a[0] >> 1 & 63 for a, _ in heads],
+                "vvenc": [b[0] >> 3 for _, b in heads],
+            }[name]
+            assert len(kinds) >= 8
+            assert unit not in kinds
 
     @pytest.mark.parametrize("path", ["/no/such/ffmpeg", "/bin/false", "/bin/echo"])
     def test_no_ffmpeg(self, path: str) -> None:
@@ -264,9 +293,13 @@ OPTIONS = SweepOptions(
     codecs=["hnerv", "x264", "svt-av1"],
     params=["6k", "12k"],
     rates={"x264": [30, 45]},
-    fit=NeuralOptions("cpu", 0, {"steps": "20"}),
+    fit=NeuralOptions("cpu", 0, {"steps": 20}),
     viewer_frames=2,
 )
+
+
+BAD_PRESET = NeuralOptions(options={"preset": "rapid"})
+BAD_BITS = NeuralOptions(options={"bits": 40})
 
 
 class TestSweep:
@@ -331,11 +364,90 @@ class TestSweep:
         assert len(points) == sum(" bpp " in line for line in first)
         assert all(line.endswith("(kept)") for line in points)
         assert before == {p: p.stat().st_mtime_ns for p in (folder / "b").glob("hnerv-*.json")}
+        (folder / "b" / "x264-crf45.h264").write_bytes(b"xx")
+        told: list[str] = []
+        sweep([spec], folder, replace(OPTIONS, codecs=["x264"]), told.append)
+        assert [line.endswith("(kept)") for line in told if " bpp " in line] == [True, False]
         changed = replace(OPTIONS, codecs=["x264"], interval=4)
         told: list[str] = []
         sweep([spec], folder, changed, told.append)
         assert not any(line.endswith("(kept)") for line in told)
         sweep([spec], folder, replace(OPTIONS, codecs=["x264"]))
+
+    def test_other_viewer_frames_are_decoded_but_not_fitted_again(
+        self, swept: tuple[Path, list[str]], bunny: Path, tmp_path: Path
+    ) -> None:
+        folder = shutil.copytree(swept[0], tmp_path / "run")
+        before = json.loads((folder / "b" / "hnerv-6k.json").read_text())
+        stream = folder / "b" / "hnerv-6k.nerv"
+        made = stream.stat().st_mtime_ns
+        options = replace(OPTIONS, codecs=["hnerv"], params=["6k"], viewer_frames=1, rates={})
+        sweep([ClipSpec("b", bunny, None, SMALL)], folder, options)
+        after = json.loads((folder / "b" / "hnerv-6k.json").read_text())
+        assert stream.stat().st_mtime_ns == made
+        assert after["encode_seconds"] == before["encode_seconds"]
+        assert after["measures"] == before["measures"]
+        assert len(list((folder / "b" / "hnerv-6k").glob("*.png"))) == 1
+
+    def test_what_fails_after_the_fit_does_not_lose_it(
+        self, bunny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from nervkit.bench import points
+
+        def fail(*_: object) -> None:
+            raise NervError("no measure today")
+
+        spec = ClipSpec("b", bunny, None, SMALL)
+        options = replace(OPTIONS, codecs=["hnerv"], params=["6k"], rates={})
+        with monkeypatch.context() as patch:
+            patch.setattr(points, "measure", fail)
+            notes = sweep([spec], tmp_path, options)
+        assert notes == ["b: hnerv 6k failed: no measure today"]
+        stream = tmp_path / "b" / "hnerv-6k.nerv"
+        made = stream.stat().st_mtime_ns
+        assert sweep([spec], tmp_path, options) == []
+        assert stream.stat().st_mtime_ns == made
+        assert not list((tmp_path / "b").glob("*.state"))
+
+    def test_a_folder_keeps_to_its_source(self, swept: tuple[Path, list[str]], bunny: Path) -> None:
+        spec = ClipSpec("b", bunny, None, SMALL | {"frames": "0:4"})
+        with pytest.raises(UsageError, match="holds points of other frames"):
+            sweep([spec], swept[0], OPTIONS)
+        assert not (swept[0] / "b" / "frames.yuv").exists()
+
+    def test_an_unreadable_clip_is_left_out(self, bunny: Path, tmp_path: Path) -> None:
+        broken = tmp_path / "broken.mp4"
+        broken.write_bytes(bytes(1000))
+        specs = [ClipSpec("broken", broken), ClipSpec("b", bunny, None, SMALL)]
+        notes = sweep(specs, tmp_path / "run", replace(OPTIONS, codecs=["x264"]))
+        assert [note.startswith("broken: left out: ") for note in notes] == [True]
+        assert (tmp_path / "run" / "b" / "x264-crf30.json").exists()
+
+    def test_default_sizes_are_possible_ones(
+        self, bunny: Path, tmp_path: Path, binary: FFmpeg
+    ) -> None:
+        from nervkit.bench.codecs import NeuralCodec
+
+        for options in (SMALL, SMALL | {"resize": "16x16", "frames": "0:1"}):
+            reference = prepare(ClipSpec("b", bunny, None, options), tmp_path, 0)
+            for model in ("hnerv", "nerv"):
+                codec = NeuralCodec(model, "native", NeuralOptions(), Runner())
+                sizes = codec.default_sizes(reference)
+                assert len(sizes) == len(set(sizes)) >= 1
+                shape = VideoShape(*reference.clip.shape[:3])
+                for size in sizes:
+                    codec.model_type.configure(shape, parse_count(size))
+
+    def test_a_full_disk_is_one_error(self, bunny: Path, tmp_path: Path, monkeypatch) -> None:
+        from nervkit.bench import reference
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(reference.Planes, "samples", full)
+        with pytest.raises(OutputError, match="No space left"):
+            sweep([ClipSpec("b", bunny, None, SMALL)], tmp_path, OPTIONS)
+        assert not list(tmp_path.rglob("*.yuv"))
 
     def test_anchors_enclose_the_neural_quality_or_say_not(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch
@@ -392,6 +504,10 @@ class TestSweep:
             ({"codecs": ["x264:best"]}, "no profile 'best'"),
             ({"rates": {"x264": [99]}}, "crf must lie in 0 to 51"),
             ({"rates": {"x265": [20]}}, "'x265', which is no anchor of this run"),
+            ({"codecs": ["hnerv:best"]}, "unknown recipe 'best' for hnerv"),
+            ({"params": ["many"]}, "params must be a number"),
+            ({"codecs": ["nerv"], "fit": BAD_PRESET, "rates": {}}, "unknown preset 'rapid'"),
+            ({"codecs": ["nerv"], "fit": BAD_BITS, "rates": {}}, "bits must"),
         ],
     )
     def test_usage(self, bunny: Path, tmp_path: Path, change: dict, message: str) -> None:
@@ -439,6 +555,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
         [
+            (["x.mp4", "-o", "run", "--root", "."], 2, "--root is for --dataset"),
             (["x.mp4"], 2, "Missing option"),
             (["-o", "run"], 2, "give clips, or --dataset"),
             (["x.mp4", "-o", "run", "--dataset", "uvg"], 2, "give clips, or --dataset"),
@@ -451,6 +568,7 @@ class TestCommand:
         ],
     )
     def test_bad_input(self, arguments: list[str], code: int, message: str, tmp_path: Path) -> None:
+        (tmp_path / "x.mp4").touch()
         run = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
         assert run.returncode == code
         assert message in run.stderr
@@ -476,3 +594,4 @@ class TestCommand:
         assert "run the same command again to go on" in rest
         assert checkpoint.is_file()
         assert not list((tmp_path / "run").rglob("*.nerv"))
+        assert not list((tmp_path / "run").rglob("*.yuv"))

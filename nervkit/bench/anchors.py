@@ -62,10 +62,8 @@ class Anchor:
     def encode_arguments(
         self, profile: str, value: int, interval: int | None, frames: Frames, output: str
     ) -> list[str]:
-        """ffmpeg's arguments for one point; `frames` are the raw planes to encode."""
-        if profile not in self.profiles:
-            known = ", ".join(self.profiles)
-            raise UsageError(f"{self.encoder} has no profile {profile!r}; choose from: {known}")
+        """ffmpeg's arguments for one point; `frames` are the raw planes to encode, and `profile`
+        is one of `profiles`."""
         keys = interval or (KEYFRAME_INTERVAL if profile == "strong" else None)
         told = [part.format(keys) for part in self.interval] if keys else []
         deeper = ["-pix_fmt", "yuv420p10le"] if self.bits == 10 else []
@@ -134,6 +132,7 @@ ANCHORS = {
         {"strong": ("-preset", "medium", "-qpa", "0")},
         # ffmpeg's -g does not reach it: it would spend a keyframe on every second.
         interval=("-vvenc-params", "intraperiod={}"),
+        after=("-bsf:v", "filter_units=remove_types=20"),  # access unit delimiters
         bits=10,
     ),
 }
@@ -170,13 +169,22 @@ class FFmpeg:
         if path is None:
             import imageio_ffmpeg
 
-            path = imageio_ffmpeg.get_ffmpeg_exe()
+            try:
+                path = imageio_ffmpeg.get_ffmpeg_exe()
+            except RuntimeError as error:
+                raise MissingDependencyError(
+                    "imageio-ffmpeg has no ffmpeg for this machine; give one with --ffmpeg"
+                ) from error
         self.path = path
         told = self._ask("-version")
         found = re.match(r"ffmpeg version (\S+)", told)
         if found is None:
             raise UsageError(f"{path}: this is no ffmpeg")
         self.version = found[1]
+        if "libvmaf" not in self._ask("-filters").split():
+            raise MissingDependencyError(
+                f"{path}: has no libvmaf, which VMAF needs; give one that has with --ffmpeg"
+            )
         self._encoders = set(re.findall(r"^ V\S+ (\S+)", self._ask("-encoders"), re.MULTILINE))
 
     def command(self, *arguments: str) -> list[str]:

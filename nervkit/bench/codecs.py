@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nervkit.bench.anchors import (
     ANCHORS,
@@ -24,11 +25,22 @@ from nervkit.bench.anchors import (
 from nervkit.bench.machine import versions
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import Reference
+from nervkit.decoder import NervVideo
+from nervkit.encoder import default_parameters, settle
 from nervkit.errors import UsageError
-from nervkit.models.registry import model_names
+from nervkit.models.base import TooFewParametersError
+from nervkit.models.complexity import decode_macs
+from nervkit.models.config import VideoShape
+from nervkit.models.device import choose_precision
+from nervkit.models.registry import load_model, model_names
+from nervkit.output import replacing
 from nervkit.video.planes import Planes
 
 Decoded = Iterator[tuple[np.ndarray, Planes]]
+
+#: sizes of a neural codec where none are given, as shares of nervkit's default for the clip
+DEFAULT_SIZES = (0.25, 0.5, 1.0, 2.0)
+BUDGET_OPTIONS = ("preset", "epochs", "steps", "time")
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class NeuralOptions:
 
     device: str = "cpu"
     seed: int = 0
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Codec(ABC):
@@ -70,10 +82,12 @@ class Codec(ABC):
         """Of the software that makes the bitstream."""
 
     @abstractmethod
-    def encode(self, reference: Reference, rate: Any, output: Path) -> dict[str, Any]:
-        """Write the bitstream; gives the facts of the point record that this determines.
+    def encode(self, reference: Reference, rate: Any, output: Path, resume: bool) -> dict[str, Any]:
+        """Write the bitstream; gives the facts of the point record that this determines. `resume`
+        says that an earlier attempt at the very same was interrupted.
 
-        Raises NervError, Interrupted."""
+        Raises NervError, Interrupted.
+        """
 
     @abstractmethod
     def decode(self, reference: Reference, path: Path) -> tuple[dict[str, Any], Decoded]:
@@ -118,14 +132,16 @@ class AnchorCodec(Codec):
     def _arguments(self, frames: Any, rate: int, output: str) -> list[str]:
         return self.anchor.encode_arguments(self._profile, rate, self._interval, frames, output)
 
-    def encode(self, reference: Reference, rate: int, output: Path) -> dict[str, Any]:
+    def encode(self, reference: Reference, rate: int, output: Path, resume: bool) -> dict[str, Any]:
         planes = reference.planes
-        arguments = self._arguments(planes, rate, str(output))
-        done = self._runner.run(self._ffmpeg.command(*arguments))
+        with replacing(output) as partial:
+            arguments = self._arguments(planes, rate, str(partial))
+            done = self._runner.run(self._ffmpeg.command(*arguments))
         shown = self._arguments(replace(planes, path=Path("{frames}")), rate, output.name)
         size = output.stat().st_size
         return {
             "commands": {"encode": shlex.join(["ffmpeg", *shown])},
+            "file_bytes": size,
             "bytes": size,
             "bytes_by_part": {"stream": size},
             "encode_seconds": done.seconds,
@@ -170,11 +186,30 @@ class NeuralCodec(Codec):
     suffix = ".nerv"
 
     def __init__(self, model: str, recipe: str, fit: NeuralOptions, runner: Runner) -> None:
+        chosen = {k: v for k, v in fit.options.items() if k != "precision"}
+        model_type, budget = settle(model, recipe=recipe, seed=fit.seed, **chosen)
+        precision = fit.options.get("precision", "auto")
+        choose_precision(precision, torch.device(fit.device))
         self.name = model if recipe == "native" else f"{model}-{recipe}"
-        self.model, self.recipe, self._fit, self._runner = model, recipe, fit, runner
-        told = [recipe, *(f"{name} {value}" for name, value in fit.options.items())]
+        self.model, self.model_type, self.recipe = model, model_type, recipe
+        self._fit, self._runner = fit, runner
+        other = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
+        told = [recipe, str(budget), f"seed {fit.seed}", *(f"{k} {v}" for k, v in other.items())]
         self.profile = ", ".join(told)
         self.device, self.seed = fit.device, fit.seed
+
+    def default_sizes(self, reference: Reference) -> list[str]:
+        """Shares of nervkit's own choice for the clip, none under the model's least."""
+        shape = VideoShape(*reference.clip.shape[:3])
+        sizes = []
+        for share in DEFAULT_SIZES:
+            count = max(1, round(share * default_parameters(shape)))
+            try:
+                self.model_type.configure(shape, count)
+            except TooFewParametersError as error:
+                count = error.least
+            sizes.append(f"{round(count / 1000)}k" if count >= 20_000 else str(count))
+        return list(dict.fromkeys(sizes))
 
     def setting(self, rate: str) -> dict[str, Any]:
         return {"params": rate}
@@ -195,23 +230,24 @@ class NeuralCodec(Codec):
             **self._fit.options,
             **reference.spec.options,
         }
-        return [part for name, value in chosen.items() for part in (_flag(name), value)]
+        return [part for name, value in chosen.items() for part in (_flag(name), str(value))]
 
-    def encode(self, reference: Reference, rate: str, output: Path) -> dict[str, Any]:
+    def encode(self, reference: Reference, rate: str, output: Path, resume: bool) -> dict[str, Any]:
         options = self._options(reference, rate)
         source = str(reference.spec.path)
         command = ["encode", source, "-o", str(output), *options, "--json", "-y"]
-        done = self._runner.run(_nervkit(command), show=True)
+        done = self._runner.run(_nervkit(command + ["--restart"] * (not resume)), show=True)
         report = json.loads(done.output)
-        resumed = report["fit_seconds"] > report["seconds"]
+        resumed = report["earlier_seconds"] > 0
         parts = report["bytes_by_part"]
         return {
             "commands": {
                 "encode": shlex.join(["nervkit", "encode", source, "-o", output.name, *options])
             },
+            "file_bytes": report["bytes"],
             "bytes": report["bytes"] - parts["tracks"],
             "bytes_by_part": {name: size for name, size in parts.items() if name != "tracks"},
-            "encode_seconds": max(report["seconds"], report["fit_seconds"]),
+            "encode_seconds": report["seconds"] + report["earlier_seconds"],
             "peak_memory": {"encode": done.peak_memory},
             "device_memory": report["device_memory"],
             "macs_per_pixel": _macs_per_pixel(report),
@@ -221,8 +257,6 @@ class NeuralCodec(Codec):
         }
 
     def decode(self, reference: Reference, path: Path) -> tuple[dict[str, Any], Decoded]:
-        from nervkit.decoder import NervVideo
-
         began = time.perf_counter()
         with NervVideo(path, device=self.device) as video:
             frames = video[:]
@@ -234,9 +268,13 @@ class NeuralCodec(Codec):
         finally:
             y4m.unlink(missing_ok=True)
         facts = {
-            "commands": {"decode": shlex.join(["nervkit", "decode", path.name, "-o", y4m.name])},
+            "commands": {
+                "decode": shlex.join(
+                    ["nervkit", "decode", path.name, "-o", y4m.name, "--device", self.device]
+                )
+            },
             "decode_seconds": seconds,
-            "decode_write_seconds": json.loads(written.output)["seconds"],
+            "decode_write_seconds": written.seconds,
             "peak_memory": {"decode": written.peak_memory},
         }
         colour = reference.clip.colour
@@ -245,10 +283,6 @@ class NeuralCodec(Codec):
 
 def _macs_per_pixel(report: dict[str, Any]) -> float:
     """From the report of an encode."""
-    from nervkit.models.complexity import decode_macs
-    from nervkit.models.config import VideoShape
-    from nervkit.models.registry import load_model
-
     model_type = load_model(report["model"])
     shape = VideoShape(report["frames"], report["height"], report["width"])
     macs = decode_macs(model_type, model_type.config_type.from_dict(report["config"]), shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -49,7 +50,7 @@ class Runner:
         Args:
             command: the program and its arguments.
             read: consumes standard output to its end, as it comes; otherwise it is kept whole.
-            show: lets standard error through to ours.
+            show: copies standard error to ours, line by line.
 
         Raises:
             NervError: the command failed; the last line of its standard error says why.
@@ -57,23 +58,23 @@ class Runner:
         """
         with tempfile.TemporaryFile() as errors:
             began = time.perf_counter()
-            child = self._start(command, None if show else errors)
-            try:
-                with _MemoryMeter(child) as memory:
+            child = self._start(command, subprocess.PIPE if show else errors)
+            with _MemoryMeter(child) as memory, _Echo(child.stderr, errors):
+                try:
                     assert child.stdout is not None
                     output = child.stdout.read() if read is None else read(child.stdout)
                     code = child.wait()
                     seconds = time.perf_counter() - began
-            except KeyboardInterrupt as error:
-                self._end(child)
-                raise Interrupted("stopped") from error
-            except BaseException:
-                child.kill()
-                child.wait()
-                raise
-            finally:
-                with self._lock:
-                    self._live.discard(child)
+                except KeyboardInterrupt as error:
+                    self._end(child)
+                    raise Interrupted("stopped") from error
+                except BaseException:
+                    child.kill()
+                    child.wait()
+                    raise
+                finally:
+                    with self._lock:
+                        self._live.discard(child)
             if self._stopped:
                 raise Interrupted("stopped")
             if code != 0:
@@ -99,7 +100,7 @@ class Runner:
             self.stop()
             child.wait()
 
-    def _start(self, command: list[str], errors: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str], errors: IO[bytes] | int) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
                 raise Interrupted("stopped")
@@ -116,6 +117,27 @@ class Runner:
                 raise SourceError(f"{command[0]}: cannot be run ({error.strerror})") from error
             self._live.add(child)
             return child
+
+
+class _Echo:
+    """Copies lines from `source`, where there is one, to our standard error and to a file."""
+
+    def __init__(self, source: IO[bytes] | None, copy: IO[bytes]) -> None:
+        self._source, self._copy = source, copy
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        for line in self._source or ():
+            self._copy.write(line)
+            sys.stderr.write(line.decode(errors="replace"))
+            sys.stderr.flush()
 
 
 class _MemoryMeter:

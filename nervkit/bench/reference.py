@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,12 +40,17 @@ class Reference:
         return self.record["viewer_frames"]
 
 
+def planes_path(folder: Path) -> Path:
+    """Where the planes of the clip with this folder are, while it is measured."""
+    return folder / "frames.yuv"
+
+
 def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
-    """Read a clip, write its planes and its viewer frames into `folder`, and describe it.
+    """Read a clip, write its planes into `folder`, and describe it.
 
     Raises what `read_clip` does.
     """
-    path = folder / "frames.yuv"
+    path = planes_path(folder)
     with path.open("wb") as file:
         own = _PlaneWriter(spec, file)
         clip = read_clip(spec.path, **spec.options, on_picture=own)
@@ -81,17 +85,15 @@ def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
         "viewer_frames": sorted(set(shown.tolist())),
         "notes": clip.notes,
     }
-    reference = Reference(spec, clip, planes, record)
-    save_viewer_frames(folder / "source", clip.frames, reference.viewer_frames)
-    return reference
+    return Reference(spec, clip, planes, record)
 
 
-def save_viewer_frames(folder: Path, frames: Sequence[Any], indices: Iterable[int]) -> None:
-    """Some of the (H, W, 3) uint8 `frames`, as PNG."""
+def save_viewer_frames(folder: Path, frames: Any, source: dict[str, Any]) -> None:
+    """The viewer frames of a source record, from (H, W, 3) uint8 `frames` by index, as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    for index in indices:
+    for index in source["viewer_frames"]:
         Image.fromarray(frames[index]).save(folder / f"{index:05d}.png")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,23 +13,17 @@ from nervkit.bench.anchors import FFmpeg
 from nervkit.bench.codecs import (
     AnchorCodec,
     Codec,
-    Decoded,
     NeuralCodec,
     NeuralOptions,
     choose_codecs,
 )
 from nervkit.bench.datasets import ClipSpec
-from nervkit.bench.machine import machine, versions
-from nervkit.bench.measure import Measures, measure
+from nervkit.bench.points import measure_point, read_record, write_record
 from nervkit.bench.process import Runner
-from nervkit.bench.reference import Reference, prepare, save_viewer_frames
-from nervkit.errors import Interrupted, NervError, OutputError, UsageError
-from nervkit.metrics.vmaf import VMAF_MODEL
-from nervkit.output import replacing
+from nervkit.bench.reference import planes_path, prepare, save_viewer_frames
+from nervkit.encoder import parse_count
+from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
 
-RECORD_FORMAT = 1
-#: sizes of a neural codec where none are given, as shares of nervkit's default for the clip
-DEFAULT_SIZES = (0.25, 0.5, 1.0, 2.0)
 LEAST_POINTS = 4  # on a curve, where the codec's range allows
 
 
@@ -99,21 +91,28 @@ def sweep(
     )
     anchors = [codec for codec in codecs if isinstance(codec, AnchorCodec)]
     neural = [codec for codec in codecs if isinstance(codec, NeuralCodec)]
+    for size in options.params:
+        parse_count(size)
     _check_rates(options, anchors)
     notes: list[str] = []
     beside: list[Future[None]] = []
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         try:
             for spec in clips:
-                bench = ClipBench(spec, output, options, ffmpeg, tell, notes)
-                bench.measure_neural(neural)
-                if not options.jobs:
-                    bench.measure_anchors(anchors)
-                    continue
-                # No more than these: each holds the frames of a clip.
-                for earlier in beside[: -options.jobs]:
+                # Each clip holds its frames: no more are open than are being worked on.
+                for earlier in beside[: max(0, len(beside) - options.jobs + 1)]:
                     earlier.result()
-                beside.append(pool.submit(bench.measure_anchors, anchors))
+                try:
+                    bench = ClipBench(spec, output, options, ffmpeg, tell, notes)
+                except SourceError as error:
+                    notes.append(f"{spec.name}: left out: {error}")
+                    tell(f"note: {notes[-1]}")
+                    continue
+                bench.measure_neural(neural)
+                if options.jobs:
+                    beside.append(pool.submit(bench.measure_anchors, anchors))
+                else:
+                    bench.measure_anchors(anchors)
             for task in beside:
                 task.result()
         except BaseException:
@@ -121,6 +120,9 @@ def sweep(
                 pool.shutdown(wait=False, cancel_futures=True)
                 runner.stop()
             raise
+        finally:
+            for spec in clips:
+                planes_path(output / spec.name).unlink(missing_ok=True)
     return notes
 
 
@@ -138,32 +140,44 @@ class ClipBench:
     ) -> None:
         self.options, self.ffmpeg, self.tell, self.notes = options, ffmpeg, tell, notes
         self.folder = output / spec.name
-        _make_folder(self.folder)
-        self.reference = prepare(spec, self.folder, options.viewer_frames)
-        for note in self.reference.record["notes"]:
+        with _disk(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.reference = prepare(spec, self.folder, options.viewer_frames)
+        record = self.reference.record
+        before = read_record(self.folder / "source.json")
+        if before is not None and before.get("sha256") != record["sha256"]:
+            raise UsageError(
+                f"{self.folder}: holds points of other frames ({before.get('path')}, "
+                f"{before.get('edit')}); give another --out, or delete that folder"
+            )
+        for note in record["notes"]:
             tell(f"{spec.name}: note: {note}")
-        _write_json(self.folder / "source.json", self.reference.record)
-        self._qualities: list[float] = []
+        save_viewer_frames(self.folder / "source", self.reference.clip.frames, record)
+        write_record(self.folder / "source.json", record)
 
     def measure_neural(self, codecs: Sequence[NeuralCodec]) -> None:
         """Every size of every neural codec."""
         for codec in codecs:
-            for size in self.options.params or _default_sizes(self.reference):
-                record = self._attempt(codec, size)
-                if record is not None:
-                    self._qualities.append(record["measures"]["psnr_rgb"])
+            for size in self.options.params or codec.default_sizes(self.reference):
+                self._attempt(codec, size)
 
     def measure_anchors(self, codecs: Sequence[AnchorCodec]) -> None:
         """Every anchor, at the rates given, else at those whose quality encloses that of the
-        neural codecs, else at its usual ones."""
+        folder's neural codecs, else at its usual ones."""
+        qualities = self._neural_qualities()
         for codec in codecs:
             rates = self.options.rates.get(codec.base)
-            if rates is None and self._qualities:
-                self._enclose(codec, min(self._qualities), max(self._qualities))
+            if rates is None and qualities:
+                self._enclose(codec, min(qualities), max(qualities))
                 continue
             for rate in rates or codec.anchor.ladder:
                 self._attempt(codec, rate)
         self.reference.planes.path.unlink()
+
+    def _neural_qualities(self) -> list[float]:
+        records = [read_record(path) for path in self.folder.glob("*.json")]
+        neural = [r for r in records if r is not None and r.get("kind") == "neural"]
+        return [record["measures"]["psnr_rgb"] for record in neural]
 
     def _enclose(self, codec: AnchorCodec, low: float, high: float) -> None:
         """Measure rungs until the qualities reach from `low` to `high` dB."""
@@ -193,111 +207,26 @@ class ClipBench:
     def _attempt(self, codec: Codec, rate: Any) -> dict[str, Any] | None:
         """The point's record; None, with a note, where the codec fails on this clip."""
         try:
-            return self._point(codec, rate)
+            with _disk(self.folder):
+                record, kept = measure_point(
+                    codec, rate, self.reference, self.folder, self.ffmpeg, not self.options.jobs
+                )
         except (Interrupted, OutputError):
             raise
         except NervError as error:
             self._note(codec, f"{codec.point(rate)} failed: {error}")
             return None
+        how = "kept" if kept else f"{record['encode_seconds']:.1f} s"
+        self.tell(
+            f"{record['clip']}  {record['codec']} {record['point']}  {record['bytes']:,} bytes  "
+            f"{record['bpp']:.4f} bpp  {record['measures']['psnr_rgb']:.2f} dB  ({how})"
+        )
+        return record
 
     def _note(self, codec: Codec, text: str) -> None:
         line = f"{self.reference.spec.name}: {codec.name} {text}"
         self.notes.append(line)
         self.tell(f"note: {line}")
-
-    def _point(self, codec: Codec, rate: Any) -> dict[str, Any]:
-        name = f"{codec.name}-{codec.point(rate)}"
-        path = self.folder / f"{name}.json"
-        stream = self.folder / f"{name}{codec.suffix}"
-        inputs = self._inputs(codec, rate)
-        kept = _read_record(path)
-        if kept is not None and kept["inputs"] == inputs and stream.is_file():
-            self._tell_point(kept, "kept")
-            return kept
-        encoded = codec.encode(self.reference, rate, stream)
-        decode_facts, decoded = codec.decode(self.reference, stream)
-        shots: dict[int, Any] = {}
-        measures = measure(
-            self.reference, self._watched(decoded, shots), self.folder, self.ffmpeg.path
-        )
-        save_viewer_frames(self.folder / name, shots, shots)
-        record = self._record(codec, rate, encoded, decode_facts, measures) | {"inputs": inputs}
-        _write_json(path, record)
-        self._tell_point(record, f"{record['encode_seconds']:.1f} s")
-        return record
-
-    def _watched(self, decoded: Decoded, shots: dict[int, Any]) -> Decoded:
-        for index, pair in enumerate(decoded):
-            if index in self.reference.viewer_frames:
-                shots[index] = pair[0]
-            yield pair
-
-    def _inputs(self, codec: Codec, rate: Any) -> str:
-        """A hash of everything that determines a point's bitstream and its measures."""
-        values = {
-            "format": RECORD_FORMAT,
-            "source": self.reference.record["sha256"],
-            "codec": codec.inputs(self.reference, rate),
-            "versions": codec.versions(),
-            "measured with": self.ffmpeg.version,
-        }
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-    def _record(
-        self,
-        codec: Codec,
-        rate: Any,
-        encoded: dict[str, Any],
-        decoded: dict[str, Any],
-        measures: Measures,
-    ) -> dict[str, Any]:
-        source = self.reference.record
-        count, bits = source["frames"], 8 * encoded["bytes"]
-        facts = encoded | decoded
-        for key in ("commands", "peak_memory"):
-            facts[key] = encoded[key] | decoded[key]
-        return {
-            "format": RECORD_FORMAT,
-            "clip": source["clip"],
-            "codec": codec.name,
-            "kind": codec.kind,
-            "profile": codec.profile,
-            "point": codec.point(rate),
-            "setting": codec.setting(rate),
-            **{key: source[key] for key in ("frames", "width", "height", "fps")},
-            "bpp": bits / (count * source["width"] * source["height"]),
-            "kbps": bits * source["fps"] / count / 1000,
-            "measures": measures.means,
-            "per_frame": measures.per_frame,
-            "vmaf_model": VMAF_MODEL,
-            **facts,
-            "encode_fps": count / encoded["encode_seconds"],
-            "decode_fps": count / decoded["decode_seconds"],
-            "alone": not self.options.jobs,
-            "seed": codec.seed,
-            "device": codec.device,
-            "machine": machine(codec.device),
-            "versions": versions() | {"ffmpeg": self.ffmpeg.version},
-            "source_sha256": source["sha256"],
-            "matrix": source["colour"]["matrix"],
-            "range": source["colour"]["range"],
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-
-    def _tell_point(self, record: dict[str, Any], how: str) -> None:
-        measured = record["measures"]
-        self.tell(
-            f"{record['clip']}  {record['codec']} {record['point']}  {record['bytes']:,} bytes  "
-            f"{record['bpp']:.4f} bpp  {measured['psnr_rgb']:.2f} dB  ({how})"
-        )
-
-
-def _default_sizes(reference: Reference) -> list[str]:
-    from nervkit.encoder import default_parameters
-    from nervkit.models.config import VideoShape
-
-    count = default_parameters(VideoShape(*reference.clip.shape[:3]))
-    return [f"{round(share * count / 1000)}k" for share in DEFAULT_SIZES]
 
 
 def _check_rates(options: SweepOptions, anchors: Sequence[AnchorCodec]) -> None:
@@ -310,22 +239,13 @@ def _check_rates(options: SweepOptions, anchors: Sequence[AnchorCodec]) -> None:
             raise UsageError(f"{name}: {codec.anchor.quantizer} must lie in {low} to {high}")
 
 
-def _make_folder(folder: Path) -> None:
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """What the system refuses below `folder` becomes an OutputError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-
-
-def _write_json(path: Path, record: dict[str, Any]) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """A point's record; None where there is none that is whole."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "inputs" in record else None
+        if isinstance(error, NervError):
+            raise
+        where = error.filename or folder
+        raise OutputError(f"{where}: cannot be written ({error.strerror or error})") from error

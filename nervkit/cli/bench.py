@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from nervkit.cli import options
 from nervkit.cli.console import emit, say
-from nervkit.errors import Interrupted, UsageError
+from nervkit.errors import Interrupted, SourceError, UsageError
 
 if TYPE_CHECKING:
     from nervkit.bench.datasets import ClipSpec
@@ -133,13 +133,15 @@ def run(
         profile=profile,
         interval=keyframes,
         params=[part.strip() for part in params.split(",")] if params else [],
-        rates=dict(_rate(text) for text in rate or []),
+        rates=_rates(rate or []),
         fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting)),
         ffmpeg=ffmpeg,
         jobs=jobs,
         viewer_frames=viewer_frames,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ("SIGTERM", "SIGHUP"):  # end like Ctrl-C: the processes that we started, too
+        if hasattr(signal, number):
+            signal.signal(getattr(signal, number), signal.default_int_handler)
     try:
         notes = sweep(specs, Path(out), sweep_options, say)
     except (KeyboardInterrupt, Interrupted) as error:
@@ -218,15 +220,26 @@ def _clips(
         found = dataset_clips(dataset, Path(root))
         if found.missing:
             say(f"note: {dataset}: not there, left out: {', '.join(found.missing)}")
+        # Other frames than the dataset's are not what its published curves are of.
+        cut = {"start", "frames", "crop", "resize"} & set(reading)
         return [
-            ClipSpec(spec.name, spec.path, spec.dataset, {**spec.options, **reading})
+            ClipSpec(
+                spec.name,
+                spec.path,
+                None if cut else spec.dataset,
+                {**spec.options, **reading},
+            )
             for spec in found.clips
         ]
+    if root is not None:
+        raise UsageError("--root is for --dataset")
     specs: list[ClipSpec] = []
     for path in paths:
         if path == "-":
             raise UsageError("bench reads its clips more than once: standard input cannot be one")
         name = unique_name(_stem(Path(path)), [spec.name for spec in specs])
+        if "%" not in path and not Path(path).exists():
+            raise SourceError(f"{path}: no such file or folder")
         specs.append(ClipSpec(name, Path(path), None, reading))
     return specs
 
@@ -237,12 +250,15 @@ def _stem(path: Path) -> str:
     return path.absolute().parent.name if generic else path.stem
 
 
-def _rate(text: str) -> tuple[str, list[int]]:
-    name, _, values = text.partition("=")
-    if not re.fullmatch(r"\d+(,\d+)*", values):
-        raise UsageError(f"rate must be CODEC=N,N,... such as x264=20,25,30, not {text!r}")
-    return name, [int(value) for value in values.split(",")]
+def _rates(texts: list[str]) -> dict[str, list[int]]:
+    rates: dict[str, list[int]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if not re.fullmatch(r"\d+(,\d+)*", values):
+            raise UsageError(f"rate must be CODEC=N,N,... such as x264=20,25,30, not {text!r}")
+        rates.setdefault(name, []).extend(int(value) for value in values.split(","))
+    return rates
 
 
-def _given(values: dict[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -26,10 +26,12 @@ WARM_UP_STEPS = 3  # the first steps pick and build kernels; no measurement incl
 
 @dataclass(frozen=True)
 class FitSummary:
-    """What a finished fit did. `seconds` counts all sessions of a resumed fit."""
+    """What a finished fit did. `seconds` counts all sessions of a resumed fit, `earlier_seconds`
+    those before this one."""
 
     steps: int
     seconds: float
+    earlier_seconds: float = 0.0
 
 
 class Stepper:
@@ -153,7 +155,7 @@ def fit(
     model.eval()
     with torch.no_grad():
         model.finish_fit(to_float(part) for part in frames.split(1))
-    return FitSummary(steps, spent_before + meter.elapsed())
+    return FitSummary(steps, spent_before + meter.elapsed(), spent_before)
 
 
 def measure_step(stepper: Stepper, seconds: float) -> float:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from nervkit.bench.curves import compare, load_run, mean_comparisons, published, summary
 from nervkit.bench.plot import write_plot
-from nervkit.bench.report import write_report
+from nervkit.bench.report import SCRIPTS, write_report
 from nervkit.bench.tables import print_tables
 from nervkit.errors import OutputError, SourceError, UsageError
 
@@ -352,8 +352,10 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
 
 
 def test_page_inserts_text_only() -> None:
-    script = Path(__file__).parent.parent / "nervkit" / "bench" / "page" / "page.js"
-    text = script.read_text(encoding="utf-8")
+    folder = Path(__file__).parent.parent / "nervkit" / "bench" / "page"
+    scripts = sorted(folder.glob("*.js"))
+    assert [script.stem for script in scripts] == sorted(SCRIPTS)
+    text = "".join(script.read_text(encoding="utf-8") for script in scripts)
     for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert unsafe not in text
 

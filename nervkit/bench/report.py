@@ -33,6 +33,8 @@ from nervkit.errors import SourceError
 from nervkit.output import replacing
 from nervkit.version import __version__
 
+#: parts of the page's one script, in order
+SCRIPTS = ("base", "curves", "deltas", "viewer", "frames", "costs", "foot", "main")
 #: bytes of the file; frames of the viewer are left out to stay below
 BUDGET = 40_000_000
 
@@ -204,9 +206,14 @@ def _webp(path: Path, size: tuple[int, int]) -> str:
 
 
 def _page_files() -> dict[str, str]:
-    folder = resources.files(__package__).joinpath("page")
-    names = {"page": "page.html", "css": "page.css", "js": "page.js"}
-    return {key: folder.joinpath(name).read_text(encoding="utf-8") for key, name in names.items()}
+    def text(name: str) -> str:
+        return resources.files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+
+    return {
+        "page": text("page.html"),
+        "css": text("page.css"),
+        "js": "\n".join(text(f"{part}.js") for part in SCRIPTS),
+    }
 
 
 def _page(run: Run, data: dict[str, Any], images: list[str]) -> str:

@@ -1,0 +1,36 @@
+// All.
+
+function drawClip() {
+  header();
+  rdDraw();
+  rdTable();
+  bdControls();
+  bdDraw();
+  viewerSetup();
+  framesSetup();
+  bytesDraw();
+  costDraw();
+  sourceDraw();
+  provenanceDraw();
+}
+
+// Means over other clips are no curve of this one: shown on request.
+data.clips.forEach((c, i) =>
+  c.published.forEach((curve, j) => {
+    if (curve.mean) state.off.add(`p${i}/${j}`);
+  }),
+);
+byId("notes").textContent = data.notes.join(" · ");
+clipBar();
+rdControls();
+framesControls();
+drawClip();
+let known = document.documentElement.clientWidth;
+new ResizeObserver(() => {
+  const width = document.documentElement.clientWidth;
+  if (width === known) return;
+  known = width;
+  rdDraw();
+  framesDraw();
+  if (view.a) viewerDraw();
+}).observe(document.documentElement);

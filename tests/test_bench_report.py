@@ -14,7 +14,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from nervkit.bench.curves import compare, load_run, mean_comparisons, published, summary
+from nervkit.bench.curves import (
+    compare,
+    load_run,
+    mean_comparisons,
+    mixed_versions,
+    published,
+    summary,
+)
 from nervkit.bench.plot import write_plot
 from nervkit.bench.report import SCRIPTS, write_report
 from nervkit.bench.tables import print_tables
@@ -261,6 +268,16 @@ def test_points_that_are_beaten_enter_no_delta_and_are_named(tmp_path: Path) -> 
     console = Console(file=io.StringIO(), width=100)
     print_tables(run, console)
     assert "left out: x265 crf51" in console.file.getvalue()
+
+
+def test_points_of_different_software_are_told(tmp_path: Path) -> None:
+    place = make_clip(tmp_path)
+    assert mixed_versions(load_run(tmp_path)) == []
+    path = place / "hnerv-80k.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"versions": {"nervkit": "9.8"}}))
+    (line,) = mixed_versions(load_run(tmp_path))
+    assert line.startswith("bunny: hnerv has points of different software (nervkit 9.8, 9.9)")
 
 
 def test_summary_is_json(tmp_path: Path) -> None:

@@ -256,6 +256,21 @@ def published(clip: ClipResults) -> list[Published]:
     return found
 
 
+def mixed_versions(run: Run) -> list[str]:
+    """Curves whose points were made by different software, a line each."""
+    lines = []
+    for clip, curve in ((c, curve) for c in run.clips for curve in c.curves):
+        seen: dict[str, set[str]] = {}
+        for point in curve.points:
+            for name, version in (point.record.get("versions") or {}).items():
+                seen.setdefault(name, set()).add(version)
+        differing = [f"{name} {', '.join(sorted(of))}" for name, of in seen.items() if len(of) > 1]
+        if differing:
+            told = "; ".join(differing)
+            lines.append(f"{clip.name}: {curve.label} has points of different software ({told})")
+    return lines
+
+
 def compare(clip: ClipResults) -> Iterator[Comparison]:
     """Every codec against every anchor codec, by each BD metric and method."""
     anchors = [curve for curve in clip.curves if curve.kind == "anchor"]

@@ -183,12 +183,13 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from nervkit.bench.curves import load_run, summary
+    from nervkit.bench.curves import load_run, mixed_versions, summary
     from nervkit.bench.plot import write_plot
     from nervkit.bench.report import write_report
     from nervkit.bench.tables import print_tables
 
     run_data = load_run(folder)
+    notes = [*notes, *mixed_versions(run_data)]
     if page is not None:
         notes = [*notes, *write_report(folder, page)]
     if plot is not None:

@@ -35,6 +35,8 @@ METRICS = {
     "ms_ssim": Metric("MS-SSIM", "", 4),
     "vmaf": Metric("VMAF", "", 2),
 }
+#: why a delta is refused where one of the curves lacks the metric
+NOT_MEASURED = "not measured"
 BD_METRICS = ("psnr_rgb", "psnr_yuv", "ms_ssim", "vmaf")
 
 _SOURCE_KEYS = {
@@ -403,7 +405,7 @@ def _delta(
     method: str,
 ) -> Delta:
     if not anchor or not test:
-        return Delta(refused="not measured")
+        return Delta(refused=NOT_MEASURED)
     try:
         found = function(anchor, test, method)
     except NoOverlapError as error:

@@ -14,6 +14,7 @@ from rich.table import Table
 from nervkit.bench.curves import (
     BD_METRICS,
     METRICS,
+    NOT_MEASURED,
     THIN_OVERLAP,
     ClipResults,
     Comparison,
@@ -68,7 +69,7 @@ def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console)
         refused += [
             f"{test} / {anchor}, {METRICS[m].label}: {of[m].rate.refused}"
             for m in BD_METRICS
-            if of[m].rate.refused
+            if of[m].rate.refused not in (None, NOT_MEASURED)
         ]
         cells = [_percent(of[m].rate) for m in BD_METRICS]
         quality = of["psnr_rgb"].quality.value

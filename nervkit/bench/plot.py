@@ -33,7 +33,7 @@ def write_plot(run: Run, output: Path, metric: str = "psnr_rgb") -> None:
     except ImportError as error:
         raise MissingDependencyError("plots need matplotlib: pip install nervkit[bench]") from error
 
-    columns = min(3, len(run.clips))
+    columns = min(3, math.ceil(math.sqrt(len(run.clips))))
     rows = math.ceil(len(run.clips) / columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -574,8 +574,9 @@ class TestCommand:
         assert message in run.stderr
         assert len(run.stderr.strip().splitlines()) == 1
 
-    def test_ctrl_c_ends_the_fit_with_a_checkpoint_and_goes_on(
-        self, bunny: Path, tmp_path: Path
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_the_fit_with_a_checkpoint(
+        self, number: signal.Signals, bunny: Path, tmp_path: Path
     ) -> None:
         arguments = command(
             *(bunny, "-o", tmp_path / "run", "--codecs", "hnerv", "--params", "12k"),
@@ -588,7 +589,7 @@ class TestCommand:
         for line in process.stderr:
             if "fit step" in line or time.monotonic() > deadline:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait() == 130
         assert "run the same command again to go on" in rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -56,6 +57,10 @@ def main() -> None:
 
     0 success, 1 failure, 2 wrong usage, 130 interrupted.
     """
+    # SIGTERM stops like Ctrl-C, with nothing half-written and no child left behind. A script's
+    # background jobs start with Ctrl-C ignored, which Python would keep.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         code = app(prog_name="nervkit", standalone_mode=False)
         sys.stdout.flush()

@@ -39,6 +39,7 @@ def fitted(
     torch.manual_seed(seed)
     network = model_type(model_type.configure(shape, params), shape)
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+    network.start_fit(frames)
     summary = fit(Stepper(network, frames, recipe, seed=seed), steps)
     return network, summary.seconds
 

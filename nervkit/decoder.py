@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +28,8 @@ from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames
 from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
+
+AHEAD = 4  # frames that are computed before they are asked for
 
 
 class NervVideo:
@@ -208,6 +212,15 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
+def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same frames, computed in a thread of their own while the earlier ones are used."""
+    with ThreadPoolExecutor(1) as worker:
+        pending = deque(worker.submit(next, frames, None) for _ in range(AHEAD))
+        while (frame := pending.popleft().result()) is not None:
+            pending.append(worker.submit(next, frames, None))
+            yield frame
+
+
 @dataclass(frozen=True)
 class DecodeReport:
     """What a decode did. `seconds` is the whole time, from opening to the output in place;
@@ -279,7 +292,7 @@ def decode(
         header = video.header
 
         def pictures() -> Iterator[np.ndarray]:
-            for done, frame in enumerate(video.frames(first, stop), start=1):
+            for done, frame in enumerate(computed_ahead(video.frames(first, stop)), start=1):
                 yield frame
                 if on_progress is not None:
                     on_progress(done, stop - first)

@@ -91,7 +91,7 @@ def encode(
     source: Any,
     output: str | Path,
     *,
-    model: str = "hnerv",
+    model: str = "gridnerv",
     params: str | float | None = None,
     strides: str | tuple[int, ...] | None = None,
     recipe: str = "native",
@@ -110,6 +110,7 @@ def encode(
     checkpoint_interval: float = 60.0,
     on_clip: Callable[[Clip], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     **reading: Any,
 ) -> EncodeReport:
@@ -137,6 +138,7 @@ def encode(
         restart: discard a checkpoint instead of going on from it.
         on_clip: called with the Clip once it is read.
         on_progress: called about once a second while fitting.
+        on_note: called with what went wrong in the fit and was mended, as it happens.
         stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
         reading: options of `read_clip`.
 
@@ -191,7 +193,7 @@ def encode(
     if restart:
         checkpoint.delete()
     job = FitJob(network, frames, model_type.recipes[recipe], budget, prune, seed, precision)
-    summary = job.run(checkpoint, on_progress, stop)
+    summary = job.run(checkpoint, on_progress, on_note, stop)
 
     segment = SegmentData(
         compress_tensors(_arrays(network.weights()), bits),
@@ -238,7 +240,7 @@ def encode(
             earlier_seconds=summary.earlier_seconds,
             device_memory=_device_memory(chosen),
             settings=told,
-            notes=clip.notes,
+            notes=[*clip.notes, *summary.notes],
         )
 
 
@@ -309,10 +311,13 @@ class FitJob:
         self,
         checkpoint: Checkpoint,
         on_progress: Callable[[Progress], None] | None,
+        on_note: Callable[[str], None] | None,
         stop: Callable[[], bool],
     ) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
         saved = checkpoint.load()
+        if saved is None:
+            self.model.start_fit(self.frames)
         earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
         stepper = self._stepper(self.recipe)
         total = saved.progress["total"] if saved else self._total_steps(stepper)
@@ -320,6 +325,7 @@ class FitJob:
         common: dict[str, Any] = {
             "checkpoint": checkpoint,
             "on_progress": on_progress,
+            "on_note": on_note,
             "stop": stop,
         }
 
@@ -328,10 +334,15 @@ class FitJob:
             summary = fit(stepper, max(1, total - tuning), record=record, saved=saved, **common)
             if not tuning:
                 return replace(summary, earlier_seconds=earlier)
-            record = {"phase": "fine-tune", "total": total, "before": summary.seconds}
+            record = {
+                "phase": "fine-tune",
+                "total": total,
+                "before": summary.seconds,
+                "notes": summary.notes,
+            }
             keep, saved = prune_weights(self.model, self.prune), None
         else:
-            record = {k: saved.progress[k] for k in ("phase", "total", "before")}
+            record = {k: saved.progress[k] for k in ("phase", "total", "before", "notes")}
             saved.restore(self.model, [])
             keep = alive(self.model)
         rate = FINE_TUNE_RATE
@@ -341,7 +352,8 @@ class FitJob:
             matrix_lr=self.recipe.matrix_lr and self.recipe.matrix_lr * rate,
         )
         tuned = fit(self._stepper(gentle, keep), tuning, record=record, saved=saved, **common)
-        return FitSummary(total, record["before"] + tuned.seconds, earlier)
+        notes = (*record["notes"], *tuned.notes)
+        return FitSummary(total, record["before"] + tuned.seconds, earlier, notes)
 
     def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
         return Stepper(

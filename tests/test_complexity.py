@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nervkit.models.base import Representation
 from nervkit.models.complexity import decode_macs
 from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 
@@ -52,7 +53,7 @@ def test_hnerv_by_the_formula(parameters: int) -> None:
     assert decode_macs(HNeRV, config, shape) == expected
 
 
-@pytest.mark.parametrize("model_type", [HNeRV, NeRV])
+@pytest.mark.parametrize("model_type", [GridNeRV, HNeRV, NeRV])
 def test_the_count_is_that_of_a_real_decode(model_type: type[Representation]) -> None:
     shape = VideoShape(6, 50, 70)
     config = model_type.configure(shape, 20_000)

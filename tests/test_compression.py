@@ -42,6 +42,7 @@ from nervkit.compression.tensors import (
 from nervkit.errors import FormatError, UsageError
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
+from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 
@@ -565,7 +566,7 @@ def network(model: type[Representation]) -> Representation:
     return result
 
 
-@pytest.mark.parametrize("model", [HNeRV, NeRV])
+@pytest.mark.parametrize("model", [GridNeRV, HNeRV, NeRV])
 @pytest.mark.parametrize("share", [0.0, 1e-9, 0.1, 0.5, 0.999])
 def test_pruning_takes_the_smallest_weights_of_all(
     model: type[Representation], share: float
@@ -597,7 +598,7 @@ def test_pruning_leaves_biases_and_embeddings_and_the_encoder() -> None:
     assert all(torch.equal(before[name], pruned.state_dict()[name]) for name in untouched)
 
 
-@pytest.mark.parametrize("model", [HNeRV, NeRV])
+@pytest.mark.parametrize("model", [GridNeRV, HNeRV, NeRV])
 def test_masks_can_be_read_off_a_pruned_model(model: type[Representation]) -> None:
     pruned = network(model)
     keep = prune(pruned, 0.4)
@@ -612,7 +613,7 @@ def test_impossible_shares_are_usage_errors(share: float) -> None:
         prune(network(NeRV), share)
 
 
-@pytest.mark.parametrize("model", ["hnerv", "nerv"])
+@pytest.mark.parametrize("model", ["gridnerv", "hnerv", "nerv"])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_pruned_weights_are_zeros_in_the_decoder(
     model: str, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

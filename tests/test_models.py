@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import asdict
@@ -20,12 +21,13 @@ from nervkit.models.base import Representation, TooFewParametersError, count_sto
 from nervkit.models.blocks import PositionalEncoding
 from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
 from nervkit.models.device import autocast, choose_device, choose_precision
+from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model, model_names
 
-MODELS: list[type[Representation]] = [HNeRV, NeRV]
+MODELS: list[type[Representation]] = [GridNeRV, HNeRV, NeRV]
 SIZES = [(1, 1), (2, 3), (1, 500), (500, 1), (7, 11), (31, 17), (48, 64), (121, 161), (480, 854)]
 BUNNY = VideoShape(132, 640, 1280)
 
@@ -117,6 +119,8 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "epochs": 300,
         "betas": (0.5, 0.999),
         "matrix_lr": None,
+        "embedding_lr": None,
+        "decay": "cosine",
         "warmup": 0.2,
         "warmup_from": 0.1,
         "precision": "float32",
@@ -128,6 +132,8 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "epochs": 300,
         "betas": (0.9, 0.999),
         "matrix_lr": None,
+        "embedding_lr": None,
+        "decay": "cosine",
         "warmup": 0.1,
         "warmup_from": 0.1,
         "precision": "float32",
@@ -247,7 +253,7 @@ def test_stored_tensors_are_all_that_a_decoder_needs(model: type[Representation]
         assert torch.equal(decoder(t), network(t))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [HNeRV, NeRV])
 def test_muon_gets_the_inner_matrices_only(model: type[Representation]) -> None:
     shape = VideoShape(4, 48, 64)
     network = model(model.configure(shape, 30_000), shape)
@@ -255,6 +261,117 @@ def test_muon_gets_the_inner_matrices_only(model: type[Representation]) -> None:
     blocks = [f"blocks.{index}.conv.weight" for index in range(len(network.config.strides))]
     assert names == (["stem.2.weight", *blocks] if model is NeRV else blocks)
     assert set(names) <= set(dict(network.named_parameters()))
+
+
+def test_muon_gets_what_mixes_channels_in_gridnerv() -> None:
+    shape = VideoShape(4, 48, 64)
+    network = GridNeRV(GridNeRVConfig(), shape)
+    blocks = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    linear = [f"stages.{i}.{j}.{part}.weight" for i, j in blocks for part in ("expand", "project")]
+    expected = ["stem.weight", *linear, "reductions.0.weight", "head.weight"]
+    assert list(network.matrices()) == expected
+
+
+def test_gridnerv_has_the_counts_of_its_equations() -> None:
+    shape = VideoShape(132, 160, 320)
+    model = GridNeRV.skeleton(GridNeRVConfig(), shape)
+    # knots x channels x rows x columns: one knot in 2, 4, 12 frames and one for all
+    grids = 67 * 4 * 5 * 10 + 34 * 3 * 10 * 20 + 12 * 3 * 20 * 40 + 8 * 20 * 40
+    assert values(model.embeddings()) == grids
+
+    def block(c: int) -> int:
+        return 9 * c + (c + 1) * 3 * c + (3 * c + 1) * c
+
+    stem, reduction, head = (9 * 18 + 1) * 50, 51 * 40, (9 * 40 + 1) * 48
+    assert values(model.weights()) == stem + 2 * block(50) + reduction + 3 * block(40) + head
+
+
+def test_gridnerv_bounds_its_work_per_pixel() -> None:
+    shape = VideoShape(132, 640, 1280)
+    for parameters in (500_000, 3_000_000):
+        config = GridNeRV.configure(shape, parameters)
+        assert config.widths[-1] == 40
+        assert math.prod(config.strides) == 32
+        stored = count_stored(GridNeRV.skeleton(config, shape))
+        assert 0.97 * parameters < stored <= parameters
+
+
+def test_gridnerv_gives_longer_clips_slower_grids() -> None:
+    def configured(frames: int) -> tuple[GridNeRVConfig, float]:
+        shape = VideoShape(frames, 160, 320)
+        config = GridNeRV.configure(shape, 200_000)
+        model = GridNeRV.skeleton(config, shape)
+        return config, values(model.embeddings()) / count_stored(model)
+
+    assert configured(132)[0].grid_rates == (2, 4, 12, 0)
+    config, share = configured(3000)
+    assert share <= 0.5
+    factor = config.grid_rates[0] // 2
+    assert factor > 1
+    assert config.grid_rates == (2 * factor, 4 * factor, 12 * factor, 0)
+
+
+def test_gridnerv_grids_are_linear_between_their_knots() -> None:
+    shape = VideoShape(9, 16, 16)
+    config = GridNeRVConfig(
+        strides=(2, 4),
+        widths=(6, 5),
+        depths=(1, 1),
+        grid_rates=(4, 0),
+        grid_scales=(1, 1),
+        grid_channels=(2, 1),
+    )
+    model = randomised(GridNeRV(config, shape))
+    moving, still = model.grids
+    assert (len(moving), len(still)) == (3, 1)
+    with torch.inference_mode():
+        sampled = model._sample(moving, torch.tensor([0.0, 4.0, 5.0, 8.0]))
+        expected = torch.stack(
+            [moving[0], moving[1], 0.75 * moving[1] + 0.25 * moving[2], moving[2]]
+        )
+        torch.testing.assert_close(sampled, expected)
+        torch.testing.assert_close(
+            model._sample(still, torch.tensor([0.0, 7.5])), still.expand(2, -1, -1, -1)
+        )
+
+
+def test_gridnerv_configurations_need_lists_of_one_length() -> None:
+    with pytest.raises(UsageError, match="strides, widths, depths must be lists of the same"):
+        GridNeRVConfig(strides=(2, 2, 4))
+    with pytest.raises(UsageError, match="grid_rates, grid_scales, grid_channels must be lists"):
+        GridNeRVConfig(grid_rates=(2, 4))
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (31, 17), (1, 1), (2, 500)])
+def test_gridnerv_starts_from_the_clips_principal_components(height: int, width: int) -> None:
+    frames = drifting(6, height, width)
+    shape = VideoShape(6, height, width)
+    torch.manual_seed(0)
+    model = GridNeRV(GridNeRV.configure(shape, smallest(GridNeRV, shape) + 40_000), shape)
+    before = copy.deepcopy(model.state_dict())
+    model.start_fit(frames)
+    after = model.state_dict()
+    assert all(bool(tensor.isfinite().all()) for tensor in after.values())
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in after if name.startswith(("grids.", "head."))}
+    if (height, width) == (48, 64):
+        channels = after["grids.0"].transpose(0, 1).flatten(1)
+        spread = channels @ channels.T / channels.shape[1]
+        torch.testing.assert_close(
+            spread.diag(), torch.full((len(spread),), 0.09), rtol=0.05, atol=0
+        )
+        assert (spread - spread.diag().diag()).abs().max() < 0.005
+        # features of 0 give the mean picture's patch: within the clamp, the clip's mean colour
+        mean = torch.sigmoid(after["head.bias"].view(3, -1).mean(1))
+        torch.testing.assert_close(mean, frames.float().mean((0, 2, 3)) / 255, rtol=0, atol=0.05)
+
+
+def drifting(frames: int, height: int, width: int) -> Tensor:
+    """(T, 3, H, W) uint8: waves that drift, with some noise."""
+    t, y, x = np.ogrid[:frames, :height, :width]
+    waves = [np.sin((x + 3 * t) / (5 + c)) * np.cos((y - t) / 5 + c) for c in range(3)]
+    noise = np.random.default_rng(0).normal(scale=5, size=(frames, 3, height, width))
+    return torch.from_numpy(np.rint(127 + 100 * np.stack(waves, 1) + noise).clip(0, 255)).byte()
 
 
 def test_hnerv_interpolates_embeddings_between_frames() -> None:
@@ -418,13 +535,14 @@ class Flat(Representation):
 
 
 def test_the_registry_knows_its_own_models() -> None:
-    assert model_names() == ["hnerv", "nerv"]
+    assert model_names() == ["gridnerv", "hnerv", "nerv"]
+    assert load_model("gridnerv") is GridNeRV
     assert load_model("hnerv") is HNeRV
     assert load_model("nerv") is NeRV
 
 
 def test_an_unknown_model_is_answered_with_the_names() -> None:
-    with pytest.raises(UsageError, match="'hnrev'; choose from: hnerv, nerv"):
+    with pytest.raises(UsageError, match="'hnrev'; choose from: gridnerv, hnerv, nerv"):
         load_model("hnrev")
 
 
@@ -441,7 +559,7 @@ def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.Monk
         return points
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
-    assert model_names() == ["flat", "hnerv", "nerv"]
+    assert model_names() == ["flat", "gridnerv", "hnerv", "nerv"]
     assert load_model("flat") is Flat
     assert load_model("nerv") is NeRV  # nobody takes the place of a built-in model
     assert set(asked) == {"nervkit.models"}

@@ -23,7 +23,9 @@ def encode(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
-    model: Annotated[str, typer.Option(help="The representation: hnerv, nerv, ...")] = "hnerv",
+    model: Annotated[
+        str, typer.Option(help="The representation: gridnerv, hnerv, nerv, ...")
+    ] = "gridnerv",
     params: Annotated[
         str | None, typer.Option(help="Stored values to aim at, such as 350k or 1.5M.")
     ] = None,
@@ -100,6 +102,7 @@ def encode(
                 restart=restart,
                 on_clip=on_clip,
                 on_progress=on_progress,
+                on_note=lambda note: say(f"note: {note}"),
                 stop=lambda: signals.requested,
                 start=start,
                 frames=frames,

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nervkit.errors import Interrupted, NervError
+from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import LOSSES
 from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
@@ -27,11 +28,12 @@ WARM_UP_STEPS = 3  # the first steps pick and build kernels; no measurement incl
 @dataclass(frozen=True)
 class FitSummary:
     """What a finished fit did. `seconds` counts all sessions of a resumed fit, `earlier_seconds`
-    those before this one."""
+    those before this one; `notes` say what went wrong and was mended."""
 
     steps: int
     seconds: float
     earlier_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class Stepper:
@@ -55,27 +57,30 @@ class Stepper:
             model.to(memory_format=torch.channels_last)
         model.train()
         self.optimizers = build_optimizers(model, recipe)
+        self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.batch = min(recipe.batch, len(frames))
         self.steps_per_epoch = -(-len(frames) // self.batch)
         parameters = dict(model.named_parameters())
         self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
         self._order: tuple[int, Tensor] | None = None
 
-    def step(self, k: int, steps: int) -> None:
-        """One update. Nothing here waits for the device."""
+    def step(self, k: int, steps: int) -> Tensor:
+        """One update; its loss, a scalar on the device. Nothing here waits for the device."""
         index = self._batch_of(k)
         target = to_float(self.frames[index])
-        set_rates(self.optimizers, schedule(k / steps, self.recipe))
+        set_rates(self.optimizers, self.rate * schedule(k / steps, self.recipe))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with reproducible(self.device):
             with autocast(self.device, self.dtype):
                 output = self.model.fit_forward(index.float(), target)
-            LOSSES[self.recipe.loss](output.float(), target).backward()
+            loss = LOSSES[self.recipe.loss](output.float(), target)
+            loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
+        return loss.detach()
 
     def _batch_of(self, k: int) -> Tensor:
         """Frame indices of step k. Each epoch is a permutation that depends on the seed and the
@@ -107,6 +112,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitSummary:
     """Run `steps` updates and finish the model, so that `model(t)` gives frames.
@@ -117,9 +123,11 @@ def fit(
         checkpoint: saved on its interval, at the end and on `stop`; None saves nothing.
         saved: an earlier state of this same fit to go on from.
         on_progress: called about once a second.
+        on_note: called with each of the summary's notes as it is made.
         stop: asked before every step; once True, the fit is saved and Interrupted is raised.
 
-    Raises NervError where the fit diverged, too.
+    A fit that diverges is taken back and goes on at lower rates (see Guard). Raises NervError
+    where that does not help.
     """
     model, frames = stepper.model, stepper.frames
     record = record or {"phase": "fit"}
@@ -127,6 +135,7 @@ def fit(
     if saved is not None:
         saved.restore(model, stepper.optimizers)
         step, spent_before = saved.progress["step"], saved.progress["seconds"]
+    guard = Guard(stepper, step, saved and saved.progress.get("guard"))
     meter = Meter(step)
     last_save = 0.0
 
@@ -134,14 +143,20 @@ def fit(
         if checkpoint is not None:
             seconds = spent_before + meter.elapsed()
             progress = record | {"step": step, "steps": steps, "seconds": seconds}
+            progress["guard"] = guard.state()
             checkpoint.save(progress, model, stepper.optimizers)
 
     while step < steps:
         if stop():
             save()
             raise Interrupted(f"stopped at step {step} of {steps}")
-        stepper.step(step, steps)
+        guard.add(stepper.step(step, steps))
         step += 1
+        if step % WINDOW == 0 or step == steps:
+            notes = len(guard.notes)
+            step = guard.look(step)
+            if on_note is not None and len(guard.notes) > notes:
+                on_note(guard.notes[-1])
         if on_progress is not None and (meter.due() or step == steps):
             per_epoch = stepper.steps_per_epoch
             on_progress(meter.report(record["phase"], step, steps, per_epoch, stepper.probe))
@@ -149,13 +164,11 @@ def fit(
             save()
             last_save = meter.elapsed()
 
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
-        raise NervError("the fit diverged; try another --seed, --recipe, or --precision float32")
     save()
     model.eval()
     with torch.no_grad():
         model.finish_fit(to_float(part) for part in frames.split(1))
-    return FitSummary(steps, spent_before + meter.elapsed(), spent_before)
+    return FitSummary(steps, spent_before + meter.elapsed(), spent_before, tuple(guard.notes))
 
 
 def measure_step(stepper: Stepper, seconds: float) -> float:

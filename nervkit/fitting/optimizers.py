@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,28 +16,26 @@ from nervkit.models.recipe import Recipe
 
 
 def schedule(progress: float, recipe: Recipe) -> float:
-    """Multiplier of the peak rate at `progress` in [0, 1): linear warm-up, then cosine to 0."""
+    """Multiplier of the peak rate at `progress` in [0, 1): linear warm-up, then down to 0."""
     if progress < recipe.warmup:
         return recipe.warmup_from + (1 - recipe.warmup_from) * progress / recipe.warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup)))
+    done = (progress - recipe.warmup) / (1 - recipe.warmup)
+    return 1 - done if recipe.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: five quintic Newton-Schulz iterations.
+def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: five quintic Newton-Schulz iterations.
 
-    Singular values end between about 0.7 and 1.2 (Jordan et al., "Muon", 2024). `matrix` is
-    (rows, columns); so is the result, in `dtype`.
+    Singular values end between about 0.7 and 1.2 (Jordan et al., "Muon", 2024). `matrices` is
+    (count, rows, columns) with rows <= columns; so is the result, in `dtype`.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.to(dtype)
-    tall = x.shape[0] > x.shape[1]
-    if tall:
-        x = x.T
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrices.to(dtype)
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     for _ in range(5):
-        gram = x @ x.T
-        x = a * x + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ x
-    return x.T if tall else x
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 class Muon(Optimizer):
@@ -43,7 +43,8 @@ class Muon(Optimizer):
 
     A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). The update of a
     matrix has about unit singular values, times sqrt(max(1, rows / columns)), times `lr`.
-    `torch.optim.Muon` does the same for 2-D parameters only.
+    `torch.optim.Muon` does the same for 2-D parameters only, and one at a time; here all of the
+    same shape, transposed or not, are one batch.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
@@ -53,29 +54,48 @@ class Muon(Optimizer):
     def step(self, closure: None = None) -> None:
         """One update. Takes no closure."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                nesterov = torch.lerp(p.grad, average, group["momentum"]).flatten(1)
-                dtype = torch.bfloat16 if p.is_cuda else torch.float32
-                update = orthogonalize(nesterov, dtype)
-                rate = group["lr"] * math.sqrt(max(1, update.shape[0] / update.shape[1]))
-                p.add_(update.view_as(p), alpha=-rate)
+            driven = [p for p in group["params"] if p.grad is not None]
+            if driven:
+                self._update(driven, group["lr"], group["momentum"])
+
+    def _update(self, driven: list[Tensor], lr: float, momentum: float) -> None:
+        for p in driven:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        gradients = [p.grad for p in driven]
+        averages = [self.state[p]["momentum"] for p in driven]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        wide: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p, gradient, average in zip(driven, gradients, averages, strict=True):
+            nesterov = torch.lerp(gradient, average, momentum).flatten(1)
+            matrix = nesterov if nesterov.shape[0] <= nesterov.shape[1] else nesterov.mT
+            wide[tuple(matrix.shape)].append((p, matrix))
+        for batch in wide.values():
+            parameters, matrices = zip(*batch, strict=True)
+            dtype = torch.bfloat16 if matrices[0].is_cuda else torch.float32
+            updates = orthogonalize(torch.stack(matrices), dtype).to(parameters[0].dtype)
+            for p, update in zip(parameters, updates.unbind(), strict=True):
+                rows, columns = p.shape[0], p[0].numel()
+                update = update if rows <= columns else update.mT
+                p.add_(update.reshape(p.shape), alpha=-lr * math.sqrt(max(1, rows / columns)))
 
 
 def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     """Muon for the model's matrices where the recipe gives it a rate, Adam for all the rest."""
     matrices = set(model.matrices()) if recipe.matrix_lr is not None else set()
-    driven = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    rest = [p for name, p in driven if name not in matrices]
-    fused = all(p.is_cuda for p in rest)
-    optimizers: list[Optimizer] = [Adam(rest, lr=recipe.lr, betas=recipe.betas, fused=fused)]
+    driven = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    embeddings = {name for name in driven if name.partition(".")[0] in model.embedding_names}
+    rest = [p for name, p in driven.items() if name not in matrices | embeddings]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": recipe.lr}]
+    if embeddings:
+        fitted = [p for name, p in driven.items() if name in embeddings]
+        groups.append({"params": fitted, "lr": recipe.embedding_lr or recipe.lr})
+    # Fused Adam is one kernel for all tensors; on CUDA that is where its gain is.
+    fused = all(p.is_cuda for p in driven.values())
+    optimizers: list[Optimizer] = [Adam(groups, betas=recipe.betas, fused=fused)]
     if recipe.matrix_lr is not None:
-        optimizers.append(Muon([p for name, p in driven if name in matrices], recipe.matrix_lr))
+        chosen = [p for name, p in driven.items() if name in matrices]
+        optimizers.append(Muon(chosen, recipe.matrix_lr))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

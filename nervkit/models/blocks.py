@@ -43,9 +43,27 @@ class UpBlock(nn.Module):
         return F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
 
 
+def principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean (D,) of `samples` (N, D), the `count` directions (D, count) of most variance, and
+    the standard deviation (count,) along each. `count` is at most D."""
+    mean = samples.mean(dim=0)
+    centred = samples - mean
+    variances, directions = torch.linalg.eigh(centred.T @ centred / len(samples))
+    chosen = slice(len(variances) - count, None)
+    deviations = variances[chosen].clamp(min=0).sqrt()
+    return mean, directions[:, chosen].flip(1), deviations.flip(0)
+
+
 def to_unit(x: Tensor) -> Tensor:
     """The family's output activation, (tanh(x) + 1) / 2, in float32."""
     return (torch.tanh(x.float()) + 1) * 0.5
+
+
+def cropped(frames: Tensor, height: int, width: int) -> Tensor:
+    """The upper left (..., height, width) of frames. Free, backwards too, where that is all."""
+    if frames.shape[-2:] == (height, width):
+        return frames
+    return frames[..., :height, :width]
 
 
 def padded(size: int, factor: int) -> int:

@@ -62,6 +62,10 @@ class ModelConfig:
             if not number or not low <= entry <= high:
                 raise UsageError(f"{spec.name} must lie in {low:g} to {high:g}, not {entry!r}")
 
+    def _same_length(self, *names: str) -> None:
+        if len({len(getattr(self, name)) for name in names}) > 1:
+            raise UsageError(f"{', '.join(names)} must be lists of the same length")
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
         values = dataclasses.asdict(self)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nervkit.models.base import Representation, largest_within
-from nervkit.models.blocks import UpBlock, choose_strides, padded, to_unit
+from nervkit.models.blocks import UpBlock, choose_strides, cropped, padded, to_unit
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
 
@@ -119,7 +119,7 @@ class HNeRV(Representation):
     def decode(self, embedding: Tensor) -> Tensor:
         """(B, C, h, w) embeddings to (B, 3, H, W) frames in [0, 1] (section 3.2)."""
         x = self.blocks(F.gelu(self.stem(embedding)))
-        return to_unit(self.head(x)[..., : self.shape.height, : self.shape.width])
+        return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))
 
     def encode(self, frames: Tensor) -> Tensor:
         """(B, 3, H, W) frames to (B, C, h, w) embeddings, padding by repetition of the edge."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from nervkit.models.base import Representation, count_stored, largest_within
-from nervkit.models.blocks import PositionalEncoding, UpBlock, choose_strides, to_unit
+from nervkit.models.blocks import PositionalEncoding, UpBlock, choose_strides, cropped, to_unit
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
 
@@ -123,4 +123,4 @@ class NeRV(Representation):
     def forward(self, t: Tensor) -> Tensor:
         x = self.stem(self.encoding(t / self.shape.frames))
         x = self.blocks(x.unflatten(1, (self.config.grid_channels, *self.grid)))
-        return to_unit(self.head(x)[..., : self.shape.height, : self.shape.width])
+        return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))

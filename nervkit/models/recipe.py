@@ -11,7 +11,7 @@ class Recipe:
     """One way to fit a representation. Rates follow lr * schedule(progress).
 
     The schedule rises linearly from `warmup_from` to 1 over the first `warmup` share of the
-    steps, then falls along a cosine to 0.
+    steps, then falls to 0, along a cosine or a line.
     """
 
     loss: Literal["mse", "fusion6"]
@@ -20,6 +20,8 @@ class Recipe:
     epochs: int  # as published, or nervkit's default where no preset is asked for
     betas: tuple[float, float] = (0.9, 0.999)
     matrix_lr: float | None = None  # Muon's peak rate for the model's matrices; None: Adam for all
+    embedding_lr: float | None = None  # Adam's for fitted embeddings (grids); None: `lr`
+    decay: Literal["cosine", "linear"] = "cosine"
     warmup: float = 0.1  # share of all steps
     warmup_from: float = 0.1  # share of the peak rate
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nervkit.models.base import Representation
 
 BUILT_IN = {
+    "gridnerv": "nervkit.models.gridnerv:GridNeRV",
     "hnerv": "nervkit.models.hnerv:HNeRV",
     "nerv": "nervkit.models.nerv:NeRV",
 }

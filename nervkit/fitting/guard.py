@@ -1,0 +1,87 @@
+"""Notices a fit that diverges, takes it back, and goes on at a lower rate."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nervkit.errors import NervError
+
+if TYPE_CHECKING:
+    from nervkit.fitting.loop import Stepper
+
+WINDOW = 100  # steps between looks; only then does a fit wait for the device
+RISE = 4.0  # a window's mean loss over the best one's that counts as diverged: 6 dB of MSE
+FLOOR = 1e-4  # a mean loss below it (40 dB of MSE) is never called diverged
+CUT = 0.3  # of every rate, each time
+MOST_CUTS = 5
+
+
+class Guard:
+    """Watches the losses of a Stepper in windows of `WINDOW` steps.
+
+    What a good window ended with is kept on the device. After a bad one (a mean loss that is not
+    finite, or `RISE` times the best window's) it is put back, and `stepper.rate` is cut.
+    """
+
+    def __init__(self, stepper: Stepper, step: int, saved: dict[str, Any] | None = None) -> None:
+        """`saved` is an earlier `state()`; the fit stands at `step`, which is taken to be good."""
+        self._stepper = stepper
+        state = saved or {"best": None, "sum": 0.0, "count": 0, "rate": 1.0, "notes": []}
+        self._best, self._count = state["best"], state["count"]
+        self._sum = torch.tensor(state["sum"], dtype=torch.float64, device=stepper.device)
+        self.notes: list[str] = list(state["notes"])  # one for each time
+        stepper.rate = state["rate"]
+        self._good = self._snapshot(step)
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready; all but the snapshot, which a checkpoint of the same step replaces."""
+        return {
+            "best": self._best,
+            "sum": float(self._sum),
+            "count": self._count,
+            "rate": self._stepper.rate,
+            "notes": self.notes,
+        }
+
+    def add(self, loss: Tensor) -> None:
+        """Count the loss of one step. Does not wait for the device."""
+        self._sum += loss
+        self._count += 1
+
+    def look(self, step: int) -> int:
+        """Judge the window that ends at `step`; the step to go on from, which is `step` if it
+        was good. Raises NervError where taking back does not help any more."""
+        mean = float(self._sum) / self._count
+        self._sum.zero_()
+        self._count = 0
+        limit = float("inf") if self._best is None else max(RISE * self._best, FLOOR)
+        if mean < limit and self._finite():
+            self._best = mean if self._best is None else min(self._best, mean)
+            self._good = self._snapshot(step)
+            return step
+        if len(self.notes) == MOST_CUTS:
+            raise NervError(
+                "the fit diverged; try another --seed, --recipe, or --precision float32"
+            )
+        self._stepper.rate *= CUT
+        start, model, optimizers = self._good
+        self._stepper.model.load_state_dict(model)
+        for optimizer, state in zip(self._stepper.optimizers, optimizers, strict=True):
+            optimizer.load_state_dict(deepcopy(state))
+        self.notes.append(
+            f"the fit diverged before step {step}: taken back to step {start}, "
+            f"rates are {self._stepper.rate:.2g} of the recipe's from there on"
+        )
+        return start
+
+    def _snapshot(self, step: int) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+        optimizers = [deepcopy(o.state_dict()) for o in self._stepper.optimizers]
+        return step, deepcopy(self._stepper.model.state_dict()), optimizers
+
+    def _finite(self) -> bool:
+        finite = [p.isfinite().all() for p in self._stepper.model.parameters()]
+        return bool(torch.stack(finite).all())

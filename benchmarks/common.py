@@ -32,16 +32,26 @@ def small_bunny() -> Clip:
 
 
 def fitted(
-    clip: Clip, model: str, params: int, recipe: Recipe, steps: int, seed: int = 0
+    clip: Clip,
+    model: str,
+    params: int,
+    recipe: Recipe,
+    steps: int,
+    seed: int = 0,
+    start: bool = True,
+    **options: Any,
 ) -> tuple[Representation, float]:
-    """A model fitted to the clip, and the seconds that the fit took."""
+    """A model fitted to the clip, and the seconds that the fit took. `options` are those of the
+    model's `configure`; without `start` it does not start from the clip."""
     model_type, shape = load_model(model), VideoShape(*clip.shape[:3])
     torch.manual_seed(seed)
-    network = model_type(model_type.configure(shape, params), shape)
+    network = model_type(model_type.configure(shape, params, **options), shape)
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-    network.start_fit(frames)
-    summary = fit(Stepper(network, frames, recipe, seed=seed), steps)
-    return network, summary.seconds
+    began = time.perf_counter()
+    if start:
+        network.start_fit(frames)
+    fit(Stepper(network, frames, recipe, seed=seed), steps)
+    return network, time.perf_counter() - began
 
 
 def quality(network: Representation, clip: Clip) -> float:

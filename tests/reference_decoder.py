@@ -27,7 +27,7 @@ def decode_frames(data: bytes) -> np.ndarray:
     payloads = iter([c for c in chunks if c[0] in (b"WGTS", b"EMBD")])
     frames = []
     for segment in header["segments"]:
-        model = {"hnerv": HNeRV, "nerv": NeRV}[segment["model"]](header, segment)
+        model = MODELS[segment["model"]](header, segment)
         model.tensors = read_tensors(next(payloads)[1], model.weight_shapes)
         if model.embedding_shapes:
             model.tensors += read_tensors(next(payloads)[1], model.embedding_shapes)
@@ -205,6 +205,78 @@ class NeRV(Network):
         w1, b1, w2, b2 = self.tensors[:4]
         x = gelu(w2 @ gelu(w1 @ e + b1) + b2).reshape(c["grid_channels"], *self.grid)
         return self.stages_and_head(x, self.tensors[4:])
+
+
+class GridNeRV(Network):
+    """Section 7."""
+
+    def __init__(self, header: dict, segment: dict) -> None:
+        super().__init__(header, segment)
+        c = self.config
+        widths, wide = c["widths"], c["expansion"]
+        self.weight_shapes = [(widths[0], sum(c["grid_channels"]), 3, 3), (widths[0],)]
+        for n, depth in zip(widths, c["depths"], strict=True):
+            block = [(n, 1, 3, 3), (wide * n, n), (wide * n,), (n, wide * n), (n,)]
+            self.weight_shapes += depth * block
+        for n, m in pairwise(widths):
+            self.weight_shapes += [(m, n, 1, 1), (m,)]
+        values = 3 * c["strides"][-1] ** 2
+        self.weight_shapes += [(values, widths[-1], 3, 3), (values,)]
+        self.embedding_shapes = [
+            (
+                math.ceil((self.frames - 1) / rate) + 1 if rate and self.frames > 1 else 1,
+                channels,
+                *(math.ceil(side / scale) for side in self.grid),
+            )
+            for rate, scale, channels in zip(
+                c["grid_rates"], c["grid_scales"], c["grid_channels"], strict=True
+            )
+        ]
+
+    def frame(self, t: int) -> np.ndarray:
+        c = self.config
+        count = len(self.weight_shapes)
+        weights, grids = iter(self.tensors[:count]), self.tensors[count:]
+        x = np.concatenate([self.features(grid, t) for grid in grids])
+        x = conv(x, next(weights), next(weights))
+        rows = [[next(weights) for _ in range(5 * depth)] for depth in c["depths"]]
+        reductions = [(next(weights), next(weights)) for _ in c["widths"][1:]]
+        for i, stage in enumerate(rows):
+            if i > 0:
+                x = conv(x, *reductions[i - 1])
+                x = resize(x, *(side * c["strides"][i - 1] for side in x.shape[1:]))
+            for b in range(0, len(stage), 5):
+                depthwise, w1, b1, w2, b2 = stage[b : b + 5]
+                y = np.concatenate(
+                    [conv(x[j : j + 1], depthwise[j : j + 1], np.zeros(1)) for j in range(len(x))]
+                )
+                y = np.maximum(0, np.tensordot(w1, y, 1) + b1[:, None, None])
+                x = x + np.tensordot(w2, y, 1) + b2[:, None, None]
+        x = shuffle(conv(x, next(weights), next(weights)), c["strides"][-1])
+        pixels = np.rint(255 / (1 + np.exp(-x))).astype(np.uint8)
+        return pixels[:, : self.size[0], : self.size[1]].transpose(1, 2, 0)
+
+    def features(self, grid: np.ndarray, t: int) -> np.ndarray:
+        knots = len(grid)
+        if knots == 1:
+            return resize(grid[0], *self.grid)
+        a = t * (knots - 1) / (self.frames - 1)
+        i = min(math.floor(a), knots - 2)
+        return resize((1 - (a - i)) * grid[i] + (a - i) * grid[i + 1], *self.grid)
+
+
+MODELS = {"hnerv": HNeRV, "nerv": NeRV, "gridnerv": GridNeRV}
+
+
+def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    for axis, r in ((1, height), (2, width)):
+        m = x.shape[axis]
+        p = np.maximum(0, (np.arange(r) + 0.5) * m / r - 0.5)
+        low = np.floor(p).astype(int)
+        share = (p - low).reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
+        high = np.minimum(low + 1, m - 1)
+        x = (1 - share) * x.take(low, axis) + share * x.take(high, axis)
+    return x
 
 
 def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

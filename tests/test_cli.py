@@ -65,9 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o clip.nerv", 1, "clip.nerv: exists already; use -y"),
         ("encode clip.nerv -o clip.nerv -y", 2, "same file"),
         ("encode clip.npy -o no/where.nerv", 1, "no: no such folder"),
-        ("encode clip.npy -o x.nerv --model vgg", 2, "choose from: hnerv, nerv"),
+        ("encode clip.npy -o x.nerv --model vgg", 2, "choose from: gridnerv, hnerv, nerv"),
         ("encode clip.npy -o x.nerv --preset best", 2, "choose from: draft, fast, medium"),
-        ("encode clip.npy -o x.nerv --recipe secret", 2, "choose from: paper, native"),
+        ("encode clip.npy -o x.nerv --recipe secret", 2, "choose from: native"),
         ("encode clip.npy -o x.nerv --preset draft --steps 3", 2, "give one of"),
         ("encode clip.npy -o x.nerv --steps 0", 2, "steps must be positive"),
         ("encode clip.npy -o x.nerv --time soon", 2, "time must be a time such as"),
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o x.nerv --params 3", 2, "needs at least"),
         ("encode clip.npy -o x.nerv --params 999999M", 2, "params must be a number"),
         ("encode clip.npy -o x.nerv --strides 2,x", 2, "strides must be whole numbers"),
-        ("encode clip.npy -o x.nerv --strides 0", 2, "strides must lie in 1 to 8"),
+        ("encode clip.npy -o x.nerv --strides 0", 2, "strides must lie in 1 to 16"),
         ("encode clip.npy -o x.nerv --bits 1", 2, "bits must be a whole number from 2 to 12"),
         ("encode clip.npy -o x.nerv --embedding-bits 13", 2, "embedding-bits must be a whole"),
         ("encode clip.npy -o x.nerv --bits x", 2, "--bits"),
@@ -157,7 +157,7 @@ def test_json_on_every_command(folder: Path) -> None:
 
 def test_info_for_people(folder: Path) -> None:
     shown = run("info", "clip.nerv", cwd=folder).stdout
-    for part in ("6 of 32x24", "10.000 fps", "hnerv", "weights", "embeddings", "bpp", "PSNR"):
+    for part in ("6 of 32x24", "10.000 fps", "gridnerv", "weights", "embeddings", "bpp", "PSNR"):
         assert part in shown
 
 
@@ -233,7 +233,7 @@ def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:
         "step = loop.Stepper.step\n"
         "def dies(self, k, steps):\n"
         "    if k == 250: os.kill(os.getpid(), 9)\n"
-        "    step(self, k, steps)\n"
+        "    return step(self, k, steps)\n"
         "loop.Stepper.step = dies\n"
         "import nervkit\n"
         "nervkit.encode('clip.npy', 'twice.nerv', steps=400, seed=3, checkpoint_interval=0.2)\n"

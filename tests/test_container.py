@@ -78,6 +78,8 @@ def decode_all(data: bytes) -> np.ndarray:
         ("hnerv", (20, 33), {"params": 6000, "strides": (4, 3), "prune": 0.3}),
         ("hnerv", (7, 5), {"params": 3000, "bits": 5, "embedding_bits": 11}),
         ("nerv", (24, 18), {"params": 9000, "bits": 6}),
+        ("gridnerv", (21, 50), {"params": 9000, "strides": (2, 3, 2), "prune": 0.2}),
+        ("gridnerv", (40, 24), {"params": 8000, "bits": 7}),
     ],
 )
 def test_a_decoder_written_from_the_specification_agrees(

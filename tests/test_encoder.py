@@ -29,6 +29,7 @@ from nervkit.errors import (
 from nervkit.models import registry
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV
 from nervkit.models.recipe import Recipe
 
@@ -59,7 +60,7 @@ def encode(output: Path, source: Any = None, **options: Any) -> nervkit.EncodeRe
 Encoded = tuple[Path, nervkit.EncodeReport]
 
 
-@pytest.fixture(scope="module", params=["hnerv", "nerv"])
+@pytest.fixture(scope="module", params=["gridnerv", "hnerv", "nerv"])
 def encoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
     """A finished file and its report."""
     output = tmp_path_factory.mktemp("encoded") / "a.nerv"
@@ -300,7 +301,7 @@ def test_a_third_partys_model_goes_all_the_way(
 def test_the_size_asked_for_is_the_size_made(tmp_path: Path) -> None:
     report = encode(tmp_path / "a.nerv", params="30k", strides="2,2,2")
     shape = VideoShape(FRAMES, HEIGHT, WIDTH)
-    config = HNeRV.configure(shape, 30_000, strides=(2, 2, 2))
+    config = GridNeRV.configure(shape, 30_000, strides=(2, 2, 2))
     assert report.config == config.to_dict()
     assert report.parameters == pytest.approx(30_000, rel=0.05)
 
@@ -310,10 +311,10 @@ def test_a_default_that_is_too_small_gives_way_to_the_least(tmp_path: Path) -> N
     shape = VideoShape(40, 1, 200)
     with pytest.raises(TooFewParametersError) as caught:
         HNeRV.configure(shape, default_parameters(shape))
-    report = encode(tmp_path / "a.nerv", clip, steps=1)
+    report = encode(tmp_path / "a.nerv", clip, steps=1, model="hnerv")
     assert report.config == HNeRV.configure(shape, caught.value.least).to_dict()
     with pytest.raises(UsageError, match="20,000 parameters are too few"):
-        encode(tmp_path / "b.nerv", clip, steps=1, params="20k")
+        encode(tmp_path / "b.nerv", clip, steps=1, params="20k", model="hnerv")
     assert not (tmp_path / "b.nerv").exists()
 
 
@@ -362,8 +363,8 @@ def test_strides_are_text_or_numbers() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "hnrev"}, "unknown model 'hnrev'; choose from: hnerv, nerv"),
-        ({"recipe": "secret"}, "unknown recipe 'secret' for hnerv; choose from: paper, native"),
+        ({"model": "hnrev"}, "unknown model 'hnrev'; choose from: gridnerv, hnerv, nerv"),
+        ({"recipe": "secret"}, "unknown recipe 'secret' for gridnerv; choose from: native"),
         ({"steps": None, "preset": "quick"}, "unknown preset 'quick'; choose from: draft"),
         ({"epochs": 3}, "epochs and steps"),
         ({"steps": 0}, "steps must be positive"),
@@ -376,7 +377,7 @@ def test_strides_are_text_or_numbers() -> None:
         ({"precision": "half"}, "unknown precision 'half'"),
         ({"params": "lots"}, "params must be a number"),
         ({"params": 50}, "50 parameters are too few: this model needs at least"),
-        ({"strides": "9"}, "strides must lie in 1 to 8"),
+        ({"strides": "17"}, "strides must lie in 1 to 16"),
         ({"strides": "2,2,2,2,2,2,2,2,2"}, "1 to 8 numbers"),
     ],
 )

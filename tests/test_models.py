@@ -243,7 +243,7 @@ def test_gradients_reach_every_parameter(
 def test_stored_tensors_are_all_that_a_decoder_needs(model: type[Representation]) -> None:
     shape = VideoShape(4, 20, 28)
     config = model.configure(shape, 30_000)
-    network = randomised(model(config, shape)).eval()
+    network = randomised(model(config, shape)).eval().to(memory_format=torch.channels_last)
     decoder = model.for_decoding(config, shape)
     assert list(decoder.stored()) == list(network.stored())
     assert set(decoder.state_dict()) == set(decoder.stored())

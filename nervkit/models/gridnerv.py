@@ -134,15 +134,14 @@ class GridNeRV(Representation):
         )
         earlier = len(strides) - 1
 
-        def sized(width: int, slower: int) -> GridNeRVConfig:
+        def sized(width: int, slower: int, more: int = 0) -> GridNeRVConfig:
             widths = [round(width * REDUCTION**before) for before in range(earlier, 0, -1)]
+            channels = [max(1, round(n * width / TRUNK_WIDTH)) for n in GRID_CHANNELS]
             sizes = {
                 "widths": (*widths, min(width, TRUNK_WIDTH)),
                 "depths": (*(2,) * earlier, 3),
                 "grid_rates": tuple(rate * slower for rate in GRID_RATES),
-                "grid_channels": tuple(
-                    max(1, round(channels * width / TRUNK_WIDTH)) for channels in GRID_CHANNELS
-                ),
+                "grid_channels": (*channels[:-1], channels[-1] + more),
             }
             return GridNeRVConfig(**(sizes | options))
 
@@ -161,7 +160,9 @@ class GridNeRV(Representation):
             grids = cls.skeleton(config, shape).embeddings().values()
             if sum(grid.numel() for grid in grids) <= GRID_SHARE * parameters:
                 break
-        return config
+        # One channel more everywhere is a large step: the constant grid takes up the rest.
+        more = largest_within(lambda n: count(sized(width, slower, n)), parameters, low=0, high=256)
+        return sized(width, slower, more)
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, the grids are interpolated linearly."""

@@ -1,0 +1,53 @@
+"""What each part of GridNeRV is worth: one left out or changed at a time, same size and steps."""
+
+from dataclasses import replace
+
+from common import fitted, quality, report, small_bunny
+
+from nervkit.models.base import count_stored
+from nervkit.models.gridnerv import GridNeRV
+
+PARAMS, STEPS = 180_000, 1_000
+NATIVE = GridNeRV.recipes["native"]
+
+# (what, options of the model, recipe, whether it starts from the clip)
+VARIANTS = (
+    ("as it is", {}, NATIVE, True),
+    ("random start", {}, NATIVE, False),
+    ("Adam 1e-2 for the matrices too", {}, replace(NATIVE, matrix_lr=None), True),
+    ("Adam 1e-2 for the grids", {}, replace(NATIVE, embedding_lr=None), True),
+    ("cosine decay", {}, replace(NATIVE, decay="cosine"), True),
+    ("Muon 0.02", {}, replace(NATIVE, matrix_lr=0.02), True),
+    ("batch 4, half the steps", {}, replace(NATIVE, batch=4), True),
+    (
+        "one grid, a knot in 2 frames",
+        {"grid_rates": (2,), "grid_scales": (2,), "grid_channels": (5,)},
+        NATIVE,
+        True,
+    ),
+    (
+        "no constant grid",
+        {"grid_rates": (2, 4, 12), "grid_scales": (4, 2, 1), "grid_channels": (6, 4, 4)},
+        NATIVE,
+        True,
+    ),
+    ("trunk at 1/8, shuffle by 8", {"strides": (8,), "depths": (3,)}, NATIVE, True),
+    ("no blocks before the upsampling", {"depths": (0, 3)}, NATIVE, True),
+    ("one block after it", {"depths": (2, 1)}, NATIVE, True),
+)
+
+if __name__ == "__main__":
+    clip = small_bunny()
+    rows = []
+    for what, options, recipe, start in VARIANTS:
+        steps = STEPS * NATIVE.batch // recipe.batch
+        network, _ = fitted(clip, "gridnerv", PARAMS, recipe, steps, start=start, **options)
+        rows.append(
+            {
+                "variant": what,
+                "parameters": count_stored(network),
+                "steps": steps,
+                "psnr": quality(network, clip),
+            }
+        )
+    report("ablation", rows)

@@ -315,12 +315,13 @@ class FitJob:
         stop: Callable[[], bool],
     ) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
+        began = clock.perf_counter()
         saved = checkpoint.load()
         if saved is None:
             self.model.start_fit(self.frames)
         earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
         stepper = self._stepper(self.recipe)
-        total = saved.progress["total"] if saved else self._total_steps(stepper)
+        total = saved.progress["total"] if saved else self._total_steps(stepper, began)
         tuning = max(1, round(FINE_TUNE_SHARE * total)) if self.prune else 0
         common: dict[str, Any] = {
             "checkpoint": checkpoint,
@@ -360,11 +361,10 @@ class FitJob:
             self.model, self.frames, recipe, seed=self.seed, keep=keep, precision=self.precision
         )
 
-    def _total_steps(self, stepper: Stepper) -> int:
+    def _total_steps(self, stepper: Stepper, began: float) -> int:
         if self.budget.seconds is None:
             return self.budget.total_steps(stepper.steps_per_epoch)
         measuring = min(MEASURE_SECONDS, MEASURE_SHARE * self.budget.seconds)
-        began = clock.perf_counter()
         step_seconds = measure_step(stepper, measuring)
         left = max(1e-3, self.budget.seconds - (clock.perf_counter() - began))
         return replace(self.budget, seconds=left).total_steps(stepper.steps_per_epoch, step_seconds)

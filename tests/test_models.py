@@ -366,6 +366,15 @@ def test_gridnerv_starts_from_the_clips_principal_components(height: int, width:
         torch.testing.assert_close(mean, frames.float().mean((0, 2, 3)) / 255, rtol=0, atol=0.05)
 
 
+def test_gridnerv_starts_from_long_clips() -> None:
+    shape = VideoShape(256, 16, 16)
+    model = GridNeRV(GridNeRV.configure(shape, 60_000), shape)
+    model.start_fit(drifting(256, 16, 16))
+    still = model.grids[-1].detach()
+    assert bool(still.isfinite().all())
+    assert float(still[0, 0].std(correction=0)) == pytest.approx(0.3, rel=0.01)
+
+
 def drifting(frames: int, height: int, width: int) -> Tensor:
     """(T, 3, H, W) uint8: waves that drift, with some noise."""
     t, y, x = np.ogrid[:frames, :height, :width]

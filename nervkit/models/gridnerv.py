@@ -52,8 +52,7 @@ GRID_RATES, GRID_CHANNELS = (2, 4, 12, 0), (4, 3, 3, 8)
 GRID_SHARE = 0.5  # of all values, at most: a longer clip gets fewer knots in time,
 SLOWER = tuple(2**i for i in range(8))  # by one of these factors
 
-
-START_FRAMES, START_SAMPLES = 12, 2000  # of patches, and from each of how many frames
+START_FRAMES, START_PATCHES = 12, 2000  # that the head starts from, and from each of those
 START_SIDE = 8  # pixels of a cell, once reduced
 START_DEVIATION = 0.3  # of a grid's channels
 
@@ -204,7 +203,7 @@ class GridNeRV(Representation):
         for frame in frames[:: math.ceil(len(frames) / START_FRAMES)]:
             image = _padded_to(frame.float().div(255), patch).clamp(0.02, 0.98).logit()
             patches = F.pixel_unshuffle(image, patch).flatten(1).T
-            samples.append(patches[:: math.ceil(len(patches) / START_SAMPLES)])
+            samples.append(patches[:: math.ceil(len(patches) / START_PATCHES)])
         count = min(width, 3 * patch**2)
         mean, directions, deviations = principal_components(torch.cat(samples), count)
         self.head.bias.copy_(mean)
@@ -216,11 +215,8 @@ class GridNeRV(Representation):
         side = min(START_SIDE, cell)
         size = (self.grid[0] * side, self.grid[1] * side)
         pairs = list(zip(self.grids, self.config.grid_scales, strict=True))
-        sums = [
-            frames.new_zeros((len(grid), 3 * side**2, *grid.shape[2:]), dtype=torch.float32)
-            for grid, _ in pairs
-        ]
-        counts = [frames.new_zeros((len(grid), 1, 1, 1)) for grid, _ in pairs]
+        sums = [grid.new_zeros(len(grid), 3 * side**2, *grid.shape[2:]) for grid, _ in pairs]
+        counts = [grid.new_zeros(len(grid), 1, 1, 1) for grid, _ in pairs]
         for t, frame in enumerate(frames):
             image = F.interpolate(_padded_to(frame.float(), cell)[None], size=size, mode="area")
             for (grid, scale), total, count in zip(pairs, sums, counts, strict=True):

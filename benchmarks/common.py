@@ -14,7 +14,7 @@ import torch
 import nervkit
 from nervkit.bench.machine import cpu_name
 from nervkit.decoder import render
-from nervkit.fitting.loop import Stepper, fit
+from nervkit.fitting.loop import Stepper, fit, measure_step
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
@@ -43,15 +43,28 @@ def fitted(
 ) -> tuple[Representation, float]:
     """A model fitted to the clip, and the seconds that the fit took. `options` are those of the
     model's `configure`; without `start` it does not start from the clip."""
-    model_type, shape = load_model(model), VideoShape(*clip.shape[:3])
     torch.manual_seed(seed)
-    network = model_type(model_type.configure(shape, params, **options), shape)
-    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+    network, frames = _unfitted(clip, model, params, **options)
     began = time.perf_counter()
     if start:
         network.start_fit(frames)
     fit(Stepper(network, frames, recipe, seed=seed), steps)
     return network, time.perf_counter() - began
+
+
+def steps_within(clip: Clip, model: str, params: int, recipe: Recipe, seconds: float) -> int:
+    """How many steps take `seconds` here and now."""
+    network, frames = _unfitted(clip, model, params)
+    return int(seconds / measure_step(Stepper(network, frames, recipe), 4.0))
+
+
+def _unfitted(
+    clip: Clip, model: str, params: int, **options: Any
+) -> tuple[Representation, torch.Tensor]:
+    """A new model for the clip, and the clip's frames as fits take them."""
+    model_type, shape = load_model(model), VideoShape(*clip.shape[:3])
+    network = model_type(model_type.configure(shape, params, **options), shape)
+    return network, torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
 
 
 def quality(network: Representation, clip: Clip) -> float:
@@ -79,7 +92,7 @@ def report(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-    command = f"python benchmarks/{Path(sys.argv[0]).name}"
+    command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     record = {"command": command, "environment": environment(), **notes, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

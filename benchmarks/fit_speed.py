@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import sys
 
-import torch
-from common import ROOT, fitted, quality, report, small_bunny
+from common import ROOT, fitted, quality, report, small_bunny, steps_within
 
 import nervkit
-from nervkit.fitting.loop import Stepper, measure_step
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
-from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model
 from nervkit.video.clip import Clip
 
@@ -42,14 +39,6 @@ def size(clip: Clip) -> int:
     """The stored values of HNeRV at `PARAMS`."""
     model_type, shape = load_model("hnerv"), VideoShape(*clip.shape[:3])
     return count_stored(model_type.skeleton(model_type.configure(shape, PARAMS), shape))
-
-
-def steps_within(clip: Clip, model: str, params: int, recipe: Recipe, seconds: float) -> int:
-    """How many steps take `seconds` here and now."""
-    model_type, shape = load_model(model), VideoShape(*clip.shape[:3])
-    network = model_type(model_type.configure(shape, params), shape)
-    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-    return round(seconds / measure_step(Stepper(network, frames, recipe), 4.0))
 
 
 if __name__ == "__main__":

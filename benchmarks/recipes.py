@@ -1,10 +1,7 @@
 """The native recipes against the published ones: the same model, clip and wall time."""
 
-import torch
-from common import fitted, quality, report, small_bunny
+from common import fitted, quality, report, small_bunny, steps_within
 
-from nervkit.fitting.loop import Stepper, measure_step
-from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
 
 SECONDS = 60
@@ -12,15 +9,11 @@ SIZES = {"hnerv": 180_000, "nerv": 350_000}
 
 if __name__ == "__main__":
     clip = small_bunny()
-    shape = VideoShape(*clip.shape[:3])
-    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
     rows = []
     for model, params in SIZES.items():
-        model_type = load_model(model)
         for name in ("paper", "native"):
-            recipe = model_type.recipes[name]
-            trial = model_type(model_type.configure(shape, params), shape)
-            steps = int(SECONDS / measure_step(Stepper(trial, frames, recipe), 4.0))
+            recipe = load_model(model).recipes[name]
+            steps = steps_within(clip, model, params, recipe, SECONDS)
             network, seconds = fitted(clip, model, params, recipe, steps)
             rows.append(
                 {

@@ -323,7 +323,7 @@ def test_plot_refuses(tmp_path: Path) -> None:
 def test_report_holds_all_that_it_shows(tmp_path: Path) -> None:
     folder = make_clip(tmp_path / "run", dataset="bunny@hnerv")
     output = tmp_path / "report.html"
-    assert write_report(tmp_path / "run", output) == []
+    assert write_report(load_run(tmp_path / "run"), output) == []
     page = output.read_text(encoding="utf-8")
     data = embedded(page)
     clip = data["clips"][0]
@@ -350,7 +350,7 @@ def test_report_holds_all_that_it_shows(tmp_path: Path) -> None:
 
 def test_report_says_what_is_refused(tmp_path: Path) -> None:
     make_clip(tmp_path, "low", {"hnerv": LOW, "x264": X264})
-    write_report(tmp_path, tmp_path / "report.html")
+    write_report(load_run(tmp_path), tmp_path / "report.html")
     rows = embedded((tmp_path / "report.html").read_text())["clips"][0]["bd"]
     assert rows[0]["rate"]["value"] is None
     assert rows[0]["rate"]["refused"].startswith("the curves share no quality")
@@ -359,7 +359,7 @@ def test_report_says_what_is_refused(tmp_path: Path) -> None:
 def test_names_cannot_become_markup(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>{{js}}"
     make_clip(tmp_path, evil, folder="evil")
-    write_report(tmp_path, tmp_path / "report.html")
+    write_report(load_run(tmp_path), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert embedded(page)["clips"][0]["name"] == evil
     assert "alert(1)</script>" not in page
@@ -381,13 +381,13 @@ def test_budget_leaves_out_frames_and_says_so(tmp_path: Path) -> None:
     make_clip(tmp_path / "run", "one")
     make_clip(tmp_path / "run", "two")
     whole = tmp_path / "whole.html"
-    write_report(tmp_path / "run", whole)
+    write_report(load_run(tmp_path / "run"), whole)
     data = embedded(whole.read_text())
     assert [len(c["shots"]) for c in data["clips"]] == [2, 2]
     size = whole.stat().st_size
 
     cut = tmp_path / "cut.html"
-    notes = write_report(tmp_path / "run", cut, budget=size - 5_000)
+    notes = write_report(load_run(tmp_path / "run"), cut, budget=size - 5_000)
     assert cut.stat().st_size < size - 5_000
     data = embedded(cut.read_text())
     assert [len(c["shots"]) for c in data["clips"]] == [2, 1]
@@ -397,7 +397,7 @@ def test_budget_leaves_out_frames_and_says_so(tmp_path: Path) -> None:
     assert data["notes"] == notes
 
     # Not even one frame of every point: the source and the neural codec come first.
-    notes = write_report(tmp_path / "run", cut, budget=size - 65_000)
+    notes = write_report(load_run(tmp_path / "run"), cut, budget=size - 65_000)
     clip = embedded(cut.read_text())["clips"][0]
     kept = [p["point"] for p in clip["points"] if p["shots"]]
     assert clip["shots"] and set(kept) >= set(HNERV)
@@ -410,17 +410,17 @@ def test_missing_and_damaged_frames(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
     frame = folder / "x264-crf22" / "00001.png"
     frame.unlink()
-    assert write_report(tmp_path / "run", output) == [
+    assert write_report(load_run(tmp_path / "run"), output) == [
         "bunny: some viewer frames are not in the run folder"
     ]
     before = output.read_bytes()
     frame.write_bytes(b"not a picture")
     with pytest.raises(SourceError, match=r"00001\.png: cannot be read as an image"):
-        write_report(tmp_path / "run", output)
+        write_report(load_run(tmp_path / "run"), output)
     Image.fromarray(pixels(0)[:8]).save(frame)
     with pytest.raises(SourceError, match="is 24x8, the clip 24x16"):
-        write_report(tmp_path / "run", output)
+        write_report(load_run(tmp_path / "run"), output)
     assert output.read_bytes() == before
     with pytest.raises(OutputError, match="cannot be written"):
         frame.unlink()
-        write_report(tmp_path / "run", tmp_path / "nowhere" / "report.html")
+        write_report(load_run(tmp_path / "run"), tmp_path / "nowhere" / "report.html")

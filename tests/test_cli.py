@@ -245,6 +245,29 @@ def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:
     assert (folder / "once.nerv").read_bytes() == (folder / "twice.nerv").read_bytes()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_ignored_signals() -> None:
+    """Ctrl-C works where a script's background job started with it ignored; nohup stays."""
+    program = (
+        "import signal, sys\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "from nervkit.cli import main\n"
+        "sys.argv = ['nervkit', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
+        "assert handlers == 2 * [signal.default_int_handler]\n"
+        "assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert signal.getsignal(signal.SIGHUP) is signal.default_int_handler\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_reader_that_goes_away(folder: Path) -> None:
     """`nervkit decode -o - | head` ends quietly."""
     command = f"{sys.executable} -c 'from nervkit.cli import main; main()'"

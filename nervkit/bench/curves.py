@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +160,11 @@ class ClipResults:
         """Points that enter no Bjøntegaard delta, and why."""
         return [line for curve in self.curves for line in curve.beaten()]
 
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """Of all its curves, computed once: tables, report and summary show the same."""
+        return list(compare(self))
+
     def source_frame(self, index: int) -> Path:
         return self.folder / "source" / f"{index:05}.png"
 
@@ -173,6 +179,11 @@ class Run:
         """Of all curves, neural ones first; a curve keeps its place here on every clip."""
         kinds = {c.label: c.kind for clip in self.clips for c in clip.curves}
         return sorted(kinds, key=lambda label: (kinds[label] != "neural", label))
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Of all clips."""
+        return [c for clip in self.clips for c in clip.comparisons]
 
 
 @dataclass(frozen=True)
@@ -307,7 +318,6 @@ def mean_comparisons(comparisons: list[Comparison]) -> list[MeanComparison]:
 
 def summary(run: Run) -> dict[str, Any]:
     """What `--json` prints: the sources, the points without their frames, the BD table."""
-    comparisons = [c for clip in run.clips for c in compare(clip)]
     return {
         "sources": [clip.source for clip in run.clips],
         "points": [
@@ -315,9 +325,9 @@ def summary(run: Run) -> dict[str, Any]:
             for clip in run.clips
             for point in clip.points
         ],
-        "bd": [asdict(c) for c in comparisons],
+        "bd": [asdict(c) for c in run.comparisons],
         "bd_left_out": {clip.name: clip.left_out for clip in run.clips},
-        "bd_mean": [asdict(c) for c in mean_comparisons(comparisons)],
+        "bd_mean": [asdict(c) for c in mean_comparisons(run.comparisons)],
     }
 
 

@@ -24,8 +24,6 @@ from nervkit.bench.curves import (
     ClipResults,
     Point,
     Run,
-    compare,
-    load_run,
     mean_comparisons,
     published,
 )
@@ -39,18 +37,17 @@ SCRIPTS = ("base", "curves", "deltas", "viewer", "frames", "costs", "foot", "mai
 BUDGET = 40_000_000
 
 
-def write_report(folder: Path, output: Path, budget: int = BUDGET) -> list[str]:
-    """Write the report of the run in `folder` to the HTML file `output`.
+def write_report(run: Run, output: Path, budget: int = BUDGET) -> list[str]:
+    """Write the report of a run to the HTML file `output`.
 
     Returns:
         What is not in it, a line each.
 
     Raises:
-        SourceError: no run, or a damaged record or frame.
+        SourceError: a damaged frame.
         OutputError: `output` cannot be written.
         MissingDependencyError: without the library for BD-rates.
     """
-    run = load_run(Path(folder))
     data = _data(run)
     frames = _Frames(budget, len(_json(data)) + sum(map(len, _page_files().values())))
     frames.choose(run)
@@ -66,7 +63,6 @@ def write_report(folder: Path, output: Path, budget: int = BUDGET) -> list[str]:
 
 def _data(run: Run) -> dict[str, Any]:
     """What the page shows, but for the frames."""
-    comparisons = [list(compare(clip)) for clip in run.clips]
     labels = run.labels
     curves = {curve.label: curve for clip in run.clips for curve in clip.curves}
     return {
@@ -88,13 +84,13 @@ def _data(run: Run) -> dict[str, Any]:
                     for curve in clip.curves
                     for point in curve.points
                 ],
-                "bd": [asdict(c) for c in of_clip],
+                "bd": [asdict(c) for c in clip.comparisons],
                 "leftOut": clip.left_out,
                 "published": [asdict(curve) for curve in published(clip)],
             }
-            for clip, of_clip in zip(run.clips, comparisons, strict=True)
+            for clip in run.clips
         ],
-        "means": [asdict(m) for m in mean_comparisons([c for of in comparisons for c in of])],
+        "means": [asdict(m) for m in mean_comparisons(run.comparisons)],
     }
 
 

@@ -22,7 +22,6 @@ from nervkit.bench.curves import (
     Mean,
     Point,
     Run,
-    compare,
     mean_comparisons,
 )
 
@@ -32,14 +31,11 @@ _POINT_METRICS = ("psnr_rgb", "psnr_yuv", "ssim", "ms_ssim", "vmaf")
 
 def print_tables(run: Run, console: Console) -> None:
     """Points, Bjøntegaard deltas and costs of every clip, and the mean deltas."""
-    comparisons: list[Comparison] = []
     for clip in run.clips:
-        of_clip = list(compare(clip))
-        comparisons += of_clip
         print_points(clip, console)
-        print_bd(clip, of_clip, console)
+        print_bd(clip, clip.comparisons, console)
         print_costs(clip, console)
-    print_mean_bd(comparisons, console)
+    print_mean_bd(run.comparisons, console)
 
 
 def print_points(clip: ClipResults, console: Console) -> None:

@@ -57,10 +57,12 @@ def main() -> None:
 
     0 success, 1 failure, 2 wrong usage, 130 interrupted.
     """
-    # SIGTERM stops like Ctrl-C, with nothing half-written and no child left behind. A script's
-    # background jobs start with Ctrl-C ignored, which Python would keep.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    # All of them stop like Ctrl-C, with nothing half-written and no child left behind. A script's
+    # background jobs start with Ctrl-C ignored, which Python would keep; nohup is respected.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         code = app(prog_name="nervkit", standalone_mode=False)
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,12 +66,10 @@ def run(
     params: Annotated[
         str | None, typer.Option(help="Sizes of the neural codecs, such as 50k,100k,200k.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="How long to fit: draft, fast (default), medium, ...")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Fit for so many epochs instead.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Fit for so many steps instead.")] = None,
-    time: Annotated[str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.")] = None,
+    preset: options.Preset = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    time: options.Time = None,
     bits: Annotated[int | None, typer.Option(help="Bits of a weight.")] = None,
     embedding_bits: Annotated[int | None, typer.Option(help="Bits of an embedding value.")] = None,
     prune: Annotated[float | None, typer.Option(help="Share of weights set to zero.")] = None,
@@ -139,9 +136,6 @@ def run(
         jobs=jobs,
         viewer_frames=viewer_frames,
     )
-    for number in ("SIGTERM", "SIGHUP"):  # end like Ctrl-C: the processes that we started, too
-        if hasattr(signal, number):
-            signal.signal(getattr(signal, number), signal.default_int_handler)
     try:
         notes = sweep(specs, Path(out), sweep_options, say)
     except (KeyboardInterrupt, Interrupted) as error:
@@ -191,7 +185,7 @@ def _report(
     run_data = load_run(folder)
     notes = [*notes, *mixed_versions(run_data)]
     if page is not None:
-        notes = [*notes, *write_report(folder, page)]
+        notes = [*notes, *write_report(run_data, page)]
     if plot is not None:
         write_plot(run_data, *plot)
     console = Console(stderr=json)

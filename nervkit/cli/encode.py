@@ -35,12 +35,10 @@ def encode(
     recipe: Annotated[
         str, typer.Option(help="native (nervkit's) or paper (as published).")
     ] = "native",
-    preset: Annotated[
-        str | None, typer.Option(help="draft, fast (default), medium, slow or placebo.")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Fit for so many epochs instead.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Fit for so many steps instead.")] = None,
-    time: Annotated[str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.")] = None,
+    preset: options.Preset = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    time: options.Time = None,
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,

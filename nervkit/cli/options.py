@@ -25,6 +25,10 @@ PixelFormat = Annotated[
     str | None, typer.Option(help="Pixel format of raw .yuv input, such as yuv420p10le.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse damaged input.")]
+Preset = Annotated[str | None, typer.Option(help="draft, fast (default), medium, slow or placebo.")]
+Epochs = Annotated[float | None, typer.Option(help="Fit for so many epochs instead.")]
+Steps = Annotated[int | None, typer.Option(help="Fit for so many steps instead.")]
+Time = Annotated[str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -153,9 +153,8 @@ def fit(
         guard.add(stepper.step(step, steps))
         step += 1
         if step % WINDOW == 0 or step == steps:
-            notes = len(guard.notes)
-            step = guard.look(step)
-            if on_note is not None and len(guard.notes) > notes:
+            reached, step = step, guard.look(step)
+            if on_note is not None and step < reached:
                 on_note(guard.notes[-1])
         if on_progress is not None and (meter.due() or step == steps):
             per_epoch = stepper.steps_per_epoch

@@ -66,6 +66,22 @@ def cropped(frames: Tensor, height: int, width: int) -> Tensor:
     return frames[..., :height, :width]
 
 
+def edge_padded(frames: Tensor, factor: int) -> Tensor:
+    """(..., C, H, W) with its last rows and columns repeated up to multiples of `factor`."""
+    height, width = frames.shape[-2:]
+    edges = (0, padded(width, factor) - width, 0, padded(height, factor) - height)
+    return F.pad(frames, edges, mode="replicate")
+
+
+def between(values: Tensor, position: Tensor) -> Tensor:
+    """(B, ...) from (N, ...): linear interpolation along the first axis at `position` (B,), from
+    0 to N - 1."""
+    before = position.floor().long()
+    after = (before + 1).clamp(max=len(values) - 1)
+    share = (position - before).to(values.dtype)
+    return torch.lerp(values[before], values[after], share.view(-1, *[1] * (values.ndim - 1)))
+
+
 def padded(size: int, factor: int) -> int:
     """The smallest multiple of `factor` that is at least `size`."""
     return math.ceil(size / factor) * factor

@@ -19,7 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervkit.models.base import Representation, count_stored, largest_within
-from nervkit.models.blocks import choose_strides, cropped, padded, principal_components
+from nervkit.models.blocks import (
+    between,
+    choose_strides,
+    cropped,
+    edge_padded,
+    principal_components,
+)
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
 
@@ -178,14 +184,7 @@ class GridNeRV(Representation):
 
     def _sample(self, grid: Tensor, t: Tensor) -> Tensor:
         """(B, C, h, w) features at positions `t`: linear in time, bilinear in space."""
-        knots = len(grid)
-        if knots == 1:
-            x = grid.expand(len(t), -1, -1, -1)
-        else:
-            position = t * ((knots - 1) / (self.shape.frames - 1))
-            before = position.floor().long().clamp(max=knots - 2)
-            share = (position - before)[:, None, None, None].to(grid.dtype)
-            x = torch.lerp(grid[before], grid[before + 1], share)
+        x = between(grid, t * ((len(grid) - 1) / max(1, self.shape.frames - 1)))
         if x.shape[2:] != self.grid:
             x = F.interpolate(x, size=self.grid, mode="bilinear")
         return x
@@ -201,7 +200,7 @@ class GridNeRV(Representation):
         patch, width = self.config.strides[-1], self.config.widths[-1]
         samples = []
         for frame in frames[:: math.ceil(len(frames) / START_FRAMES)]:
-            image = _padded_to(frame.float().div(255), patch).clamp(0.02, 0.98).logit()
+            image = edge_padded(frame.float().div(255), patch).clamp(0.02, 0.98).logit()
             patches = F.pixel_unshuffle(image, patch).flatten(1).T
             samples.append(patches[:: math.ceil(len(patches) / START_PATCHES)])
         count = min(width, 3 * patch**2)
@@ -218,10 +217,10 @@ class GridNeRV(Representation):
         sums = [grid.new_zeros(len(grid), 3 * side**2, *grid.shape[2:]) for grid, _ in pairs]
         counts = [grid.new_zeros(len(grid), 1, 1, 1) for grid, _ in pairs]
         for t, frame in enumerate(frames):
-            image = F.interpolate(_padded_to(frame.float(), cell)[None], size=size, mode="area")
+            image = F.interpolate(edge_padded(frame.float(), cell)[None], size=size, mode="area")
             for (grid, scale), total, count in zip(pairs, sums, counts, strict=True):
                 knot = round(t * (len(grid) - 1) / max(1, len(frames) - 1))
-                coarse = F.avg_pool2d(_padded_to(image, scale * side), scale)
+                coarse = F.avg_pool2d(edge_padded(image, scale * side), scale)
                 total[knot] += F.pixel_unshuffle(coarse, side)[0]
                 count[knot] += 1
         for (grid, _), total, count in zip(pairs, sums, counts, strict=True):
@@ -258,10 +257,3 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.depthwise(x).permute(0, 2, 3, 1)
         return x + self.project(F.relu(self.expand(y))).permute(0, 3, 1, 2)
-
-
-def _padded_to(image: Tensor, factor: int) -> Tensor:
-    """(..., C, H, W) with its last rows and columns repeated up to multiples of `factor`."""
-    height, width = image.shape[-2:]
-    edges = (0, padded(width, factor) - width, 0, padded(height, factor) - height)
-    return F.pad(image, edges, mode="replicate")

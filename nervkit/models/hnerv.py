@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nervkit.models.base import Representation, largest_within
-from nervkit.models.blocks import UpBlock, choose_strides, cropped, padded, to_unit
+from nervkit.models.blocks import UpBlock, between, choose_strides, cropped, edge_padded, to_unit
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
 
@@ -83,8 +83,7 @@ class HNeRV(Representation):
     def __init__(self, config: HNeRVConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
         factor = math.prod(config.strides)
-        self.inner = padded(shape.height, factor), padded(shape.width, factor)
-        grid = self.inner[0] // factor, self.inner[1] // factor
+        grid = math.ceil(shape.height / factor), math.ceil(shape.width / factor)
         stages = config.stages()
         self.encoder = Encoder(config.strides, config.embedding_channels)
         self.register_buffer(
@@ -123,16 +122,11 @@ class HNeRV(Representation):
 
     def encode(self, frames: Tensor) -> Tensor:
         """(B, 3, H, W) frames to (B, C, h, w) embeddings, padding by repetition of the edge."""
-        below, right = self.inner[0] - frames.shape[2], self.inner[1] - frames.shape[3]
-        return self.encoder(F.pad(frames, (0, right, 0, below), mode="replicate"))
+        return self.encoder(edge_padded(frames, math.prod(self.config.strides)))
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, embeddings are interpolated linearly."""
-        t = t.clamp(0, self.shape.frames - 1)
-        before = t.floor().long()
-        after = (before + 1).clamp(max=self.shape.frames - 1)
-        share = (t - before)[:, None, None, None].to(self.embedding.dtype)
-        return self.decode(self.embedding[before] * (1 - share) + self.embedding[after] * share)
+        return self.decode(between(self.embedding, t.clamp(0, self.shape.frames - 1)))
 
     def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
         return self.decode(self.encode(frames))

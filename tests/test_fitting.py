@@ -256,6 +256,14 @@ def test_steps_set_the_rates_of_every_optimizer() -> None:
         assert rates == [NATIVE.lr * share, NATIVE.matrix_lr * share]
 
 
+def levelled(lengths: np.ndarray) -> np.ndarray:
+    """Singular values after five iterations."""
+    s = lengths / np.linalg.norm(lengths)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return s
+
+
 @pytest.mark.parametrize("shape", [(16, 64), (32, 32)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
 def test_orthogonalize_keeps_directions_and_levels_their_lengths(
@@ -267,26 +275,26 @@ def test_orthogonalize_keeps_directions_and_levels_their_lengths(
     lengths = np.geomspace(1, 0.02, rank)
     matrix = torch.from_numpy(scale * (u * lengths) @ v.T).float()
     other = torch.from_numpy(rng.normal(size=shape)).float()
-    batch = orthogonalize(torch.stack([other, matrix]), torch.float32)
+    batch = orthogonalize(torch.stack([other, matrix]))
     result = u.T @ batch[1].double().numpy() @ v
-    s = lengths / np.linalg.norm(lengths)
-    for _ in range(5):
-        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    s = levelled(lengths)
     assert np.abs(result - np.diag(s)).max() < 1e-4
     assert 0.65 < s.min() < s.max() < 1.25
 
 
 def test_orthogonalize_of_nothing_is_nothing() -> None:
-    assert not orthogonalize(torch.zeros(2, 4, 6), torch.float32).any()
+    assert not orthogonalize(torch.zeros(2, 4, 6)).any()
 
 
-def walk(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], shape: list[int]) -> Tensor:
-    """How far an optimizer moves a matrix in eight steps along fixed gradients."""
+def walk(
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], shape: list[int], steps: int = 8
+) -> Tensor:
+    """How far an optimizer moves a matrix in some steps along fixed gradients."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(shape, generator=generator)
     matrix = torch.nn.Parameter(start.clone())
     driver = optimizer([matrix])
-    for _ in range(8):
+    for _ in range(steps):
         matrix.grad = torch.randn(shape, generator=generator)
         driver.step()
     return matrix.detach() - start
@@ -296,10 +304,47 @@ def walk(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], shape: list
 # Nesterov 25%, another scale of tall matrices 29% and more.
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 @pytest.mark.parametrize("shape", [[24, 40], [40, 20]])
-def test_muon_is_torchs(shape: list[int]) -> None:
-    ours = walk(lambda p: Muon(p, lr=0.02), shape)
+def test_muon_without_rows_is_torchs(shape: list[int]) -> None:
+    ours = walk(lambda p: Muon(p, lr=0.02, momentum=0.95, beta=None), shape)
     theirs = walk(lambda p: torch.optim.Muon(p, lr=0.02, weight_decay=0, nesterov=True), shape)
     assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+@pytest.mark.parametrize("shape", [[24, 40], [40, 20]])
+def test_muon_gives_every_row_its_share(shape: list[int]) -> None:
+    first = walk(lambda p: Muon(p, lr=0.02), shape, steps=1)
+    plain = walk(lambda p: Muon(p, lr=0.02, beta=None), shape, steps=1)
+    rows = first.norm(dim=1)
+    torch.testing.assert_close(rows, rows.mean().expand_as(rows))
+    torch.testing.assert_close(first.norm(), plain.norm())
+    cosine = (first * plain).sum(dim=1) / (first.norm(dim=1) * plain.norm(dim=1))
+    torch.testing.assert_close(cosine, torch.ones_like(cosine))
+
+
+def test_muon_averages_the_squares_of_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.nn.Parameter(torch.zeros(6, 10))
+    driver = Muon([matrix], lr=0.1, momentum=0.0, beta=0.75)
+    expected, average = torch.zeros(6, 10), None
+    for _ in range(4):
+        matrix.grad = torch.randn(6, 10, generator=generator)
+        update = orthogonalize(matrix.grad[None])[0]
+        squares = (update**2).mean(dim=1)
+        average = squares if average is None else 0.75 * average + 0.25 * squares
+        rows = update / average[:, None] ** 0.5
+        expected -= 0.1 * rows * update.norm() / rows.norm()
+        driver.step()
+        torch.testing.assert_close(matrix.detach(), expected)
+
+
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="this CPU has no bfloat16")
+def test_large_matrices_are_orthogonalized_in_bfloat16() -> None:
+    matrix = np.random.default_rng(0).normal(size=(96, 128))
+    u, lengths, v = np.linalg.svd(matrix, full_matrices=False)
+    expected = (u * levelled(lengths)) @ v
+    coarse = orthogonalize(torch.from_numpy(matrix).float()[None])[0]
+    assert coarse.dtype == torch.bfloat16
+    assert np.linalg.norm(coarse.double().numpy() - expected) < 0.05 * np.linalg.norm(expected)
 
 
 def test_muon_takes_a_convolution_as_a_matrix() -> None:

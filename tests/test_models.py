@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervkit.errors import UsageError
@@ -240,6 +241,36 @@ def test_gradients_reach_every_parameter(
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_a_loss_by_value_has_the_gradients_of_one_on_frames(model: type[Representation]) -> None:
+    shape = VideoShape(4, 24, 32)
+    options = {"strides": (2, 4)} if model is GridNeRV else {}
+    network = randomised(model(model.configure(shape, 60_000, **options), shape)).train()
+    frames = torch.randint(0, 256, (2, 24, 32, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    t = torch.tensor([1.0, 2.0])
+
+    def gradients(output: Tensor, target: Tensor) -> list[Tensor]:
+        network.zero_grad()
+        (output - target).square().sum().backward()
+        return [p.grad.clone() for p in network.parameters()]
+
+    by_value = gradients(*network.fit_values(t, frames))
+    on_frames = gradients(network.fit_forward(t, frames / 255), frames / 255)
+    for ours, theirs in zip(by_value, on_frames, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gridnerv_repeats_the_edge_in_patches_beyond_the_frame() -> None:
+    network = randomised(GridNeRV(GridNeRVConfig(), VideoShape(4, 22, 37)))
+    frames = torch.randint(0, 256, (2, 22, 37, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    t = torch.tensor([1.0, 2.0])
+    output, target = network.fit_values(t, frames)
+    repeated = F.pad(frames / 255, (0, 3, 0, 2), mode="replicate")
+    assert torch.equal(target, F.pixel_unshuffle(repeated, 4).permute(0, 2, 3, 1))
+    shown = F.pixel_shuffle(output.permute(0, 3, 1, 2), 4)[..., :22, :37]
+    torch.testing.assert_close(shown, network(t))
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_stored_tensors_are_all_that_a_decoder_needs(model: type[Representation]) -> None:
     shape = VideoShape(4, 20, 28)
     config = model.configure(shape, 30_000)
@@ -266,7 +297,7 @@ def test_muon_gets_the_inner_matrices_only(model: type[Representation]) -> None:
 def test_muon_gets_what_mixes_channels_in_gridnerv() -> None:
     shape = VideoShape(4, 48, 64)
     network = GridNeRV(GridNeRVConfig(), shape)
-    blocks = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    blocks = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
     linear = [f"stages.{i}.{j}.{part}.weight" for i, j in blocks for part in ("expand", "project")]
     expected = ["stem.weight", *linear, "reductions.0.weight", "head.weight"]
     assert list(network.matrices()) == expected
@@ -282,15 +313,15 @@ def test_gridnerv_has_the_counts_of_its_equations() -> None:
     def block(c: int) -> int:
         return 9 * c + (c + 1) * 3 * c + (3 * c + 1) * c
 
-    stem, reduction, head = (9 * 18 + 1) * 50, 51 * 40, (9 * 40 + 1) * 48
-    assert values(model.weights()) == stem + 2 * block(50) + reduction + 3 * block(40) + head
+    stem, reduction, head = (9 * 18 + 1) * 48, 49 * 48, (9 * 48 + 1) * 48
+    assert values(model.weights()) == stem + 6 * block(48) + reduction + head
 
 
 def test_gridnerv_bounds_its_work_per_pixel() -> None:
     shape = VideoShape(132, 640, 1280)
     for parameters in (500_000, 3_000_000):
         config = GridNeRV.configure(shape, parameters)
-        assert config.widths[-1] == 40
+        assert config.widths[-1] == 68  # 24 sqrt(8)
         assert math.prod(config.strides) == 32
         stored = count_stored(GridNeRV.skeleton(config, shape))
         assert 0.97 * parameters < stored <= parameters

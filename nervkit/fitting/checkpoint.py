@@ -106,6 +106,11 @@ class Saved:
                 slot, key = name.split("/")
                 content["state"].setdefault(int(slot), {})[key] = value
             optimizer.load_state_dict(content)
+            for parameter, state in optimizer.state.items():
+                # A fused optimizer walks a parameter and its state as they lie in memory.
+                for key, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         torch.set_rng_state(values["random"])
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.guard import WINDOW, Guard
-from nervkit.fitting.losses import LOSSES
+from nervkit.fitting.losses import BY_VALUE, LOSSES
 from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
 from nervkit.models.base import Representation
+from nervkit.models.blocks import to_float
 from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
@@ -67,20 +68,27 @@ class Stepper:
     def step(self, k: int, steps: int) -> Tensor:
         """One update; its loss, a scalar on the device. Nothing here waits for the device."""
         index = self._batch_of(k)
-        target = to_float(self.frames[index])
+        frames = self.frames[index]
         set_rates(self.optimizers, self.rate * schedule(k / steps, self.recipe))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with reproducible(self.device):
             with autocast(self.device, self.dtype):
-                output = self.model.fit_forward(index.float(), target)
-            loss = LOSSES[self.recipe.loss](output.float(), target)
+                output, target = self._compared(index.float(), frames)
+            loss = LOSSES[self.recipe.loss](output, target)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
         return loss.detach()
+
+    def _compared(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What the recipe's loss compares, float32."""
+        if self.recipe.loss in BY_VALUE:
+            return self.model.fit_values(t, frames)
+        target = to_float(frames)
+        return self.model.fit_forward(t, target).float(), target
 
     def _batch_of(self, k: int) -> Tensor:
         """Frame indices of step k. Each epoch is a permutation that depends on the seed and the
@@ -196,8 +204,3 @@ def measure_step(stepper: Stepper, seconds: float) -> float:
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def to_float(frames: Tensor) -> Tensor:
-    """uint8 frames to float32 in [0, 1]."""
-    return frames.float().div_(255)

@@ -41,4 +41,6 @@ def fusion6(x: Tensor, y: Tensor) -> Tensor:
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ssim(x, y))
 
 
+#: losses that compare value by value: the arrangement of the values does not matter to them
+BY_VALUE = ("mse",)
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "fusion6": fusion6}

@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from nervkit.models.base import Representation
+from nervkit.models.device import cpu_has_bfloat16
 from nervkit.models.recipe import Recipe
+
+BFLOAT16_ROWS = 96  # a CPU with bfloat16 gains from it in matrices of so many rows
 
 
 def schedule(progress: float, recipe: Recipe) -> float:
@@ -23,14 +26,16 @@ def schedule(progress: float, recipe: Recipe) -> float:
     return 1 - done if recipe.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+def orthogonalize(matrices: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: five quintic Newton-Schulz iterations.
 
     Singular values end between about 0.7 and 1.2 (Jordan et al., "Muon", 2024). `matrices` is
-    (count, rows, columns) with rows <= columns; so is the result, in `dtype`.
+    (count, rows, columns) with rows <= columns; so is the result, in bfloat16 where that is
+    faster.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.to(dtype)
+    gains = matrices.is_cuda or (matrices.shape[1] >= BFLOAT16_ROWS and cpu_has_bfloat16())
+    x = matrices.bfloat16() if gains else matrices
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     for _ in range(5):
         gram = torch.bmm(x, x.mT)
@@ -39,16 +44,20 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Momentum orthogonalised by Newton-Schulz, for matrices (Jordan et al., "Muon", 2024).
+    """Momentum orthogonalised by Newton-Schulz, for matrices (Jordan et al., "Muon", 2024), then
+    normalised by row (Li et al., "NorMuon", 2510.05491, algorithm 1), unless `beta` is None.
 
     A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). The update of a
-    matrix has about unit singular values, times sqrt(max(1, rows / columns)), times `lr`.
-    `torch.optim.Muon` does the same for 2-D parameters only, and one at a time; here all of the
-    same shape, transposed or not, are one batch.
+    matrix has about unit singular values, times sqrt(max(1, rows / columns)), times `lr`; each of
+    its rows is divided by the root of a running mean of its squares, and the whole scaled back to
+    its norm. `torch.optim.Muon` orthogonalises 2-D parameters only, and one at a time; here all
+    of the same shape, transposed or not, are one batch.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0.9, beta: float | None = 0.95
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "beta": beta})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -56,9 +65,9 @@ class Muon(Optimizer):
         for group in self.param_groups:
             driven = [p for p in group["params"] if p.grad is not None]
             if driven:
-                self._update(driven, group["lr"], group["momentum"])
+                self._update(driven, group["lr"], group["momentum"], group["beta"])
 
-    def _update(self, driven: list[Tensor], lr: float, momentum: float) -> None:
+    def _update(self, driven: list[Tensor], lr: float, momentum: float, beta: float | None) -> None:
         for p in driven:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
@@ -72,12 +81,21 @@ class Muon(Optimizer):
             wide[tuple(matrix.shape)].append((p, matrix))
         for batch in wide.values():
             parameters, matrices = zip(*batch, strict=True)
-            dtype = torch.bfloat16 if matrices[0].is_cuda else torch.float32
-            updates = orthogonalize(torch.stack(matrices), dtype).to(parameters[0].dtype)
+            updates = orthogonalize(torch.stack(matrices)).to(parameters[0].dtype)
             for p, update in zip(parameters, updates.unbind(), strict=True):
                 rows, columns = p.shape[0], p[0].numel()
                 update = update if rows <= columns else update.mT
+                if beta is not None:
+                    update = self._by_row(p, update, beta)
                 p.add_(update.reshape(p.shape), alpha=-lr * math.sqrt(max(1, rows / columns)))
+
+    def _by_row(self, p: Tensor, update: Tensor, beta: float) -> Tensor:
+        """The update of `p`, each row over its running root mean square; the norm stays."""
+        squares = update.square().mean(dim=1, keepdim=True)
+        average = self.state[p].setdefault("squares", squares.clone())
+        average.lerp_(squares, 1 - beta)
+        normalized = update / average.sqrt().add(1e-8)
+        return normalized * (update.norm() / normalized.norm().clamp(min=1e-7))
 
 
 def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
@@ -90,9 +108,7 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     if embeddings:
         fitted = [p for name, p in driven.items() if name in embeddings]
         groups.append({"params": fitted, "lr": recipe.embedding_lr or recipe.lr})
-    # Fused Adam is one kernel for all tensors; on CUDA that is where its gain is.
-    fused = all(p.is_cuda for p in driven.values())
-    optimizers: list[Optimizer] = [Adam(groups, betas=recipe.betas, fused=fused)]
+    optimizers: list[Optimizer] = [Adam(groups, betas=recipe.betas, fused=True)]
     if recipe.matrix_lr is not None:
         chosen = [p for name, p in driven.items() if name in matrices]
         optimizers.append(Muon(chosen, recipe.matrix_lr))

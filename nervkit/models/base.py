@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nervkit.errors import UsageError
+from nervkit.models.blocks import to_float
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import Recipe
 
@@ -21,7 +22,7 @@ class Representation(nn.Module):
     A subclass is one file and one registry line. It sets `config_type`, `recipes` ("native", and
     "paper" for a published model), `embedding_names` and `fit_only`, and implements `configure`,
     `forward`, and, where fitting needs the frames themselves, `start_fit`, `fit_forward` and
-    `finish_fit`.
+    `finish_fit`; `fit_values` where a loss can be had more cheaply than on whole frames.
     """
 
     config_type: ClassVar[type[ModelConfig]]
@@ -65,6 +66,13 @@ class Representation(nn.Module):
     def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
         """Frames at integer positions `t` while fitting; `frames` (B, 3, H, W) are the targets."""
         return self(t)
+
+    def fit_values(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Output and target, both float32 in [0, 1], for a loss that compares value by value:
+        those of `fit_forward`, in the arrangement that costs least. `frames` are
+        (B, 3, H, W) uint8."""
+        target = to_float(frames)
+        return self.fit_forward(t, target).float(), target
 
     def finish_fit(self, frames: Iterable[Tensor]) -> None:
         """Called once after fitting with the clip's frames, in order, in batches as above."""

@@ -54,6 +54,11 @@ def principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, T
     return mean, directions[:, chosen].flip(1), deviations.flip(0)
 
 
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames to float32 in [0, 1]."""
+    return frames.float().div_(255)
+
+
 def to_unit(x: Tensor) -> Tensor:
     """The family's output activation, (tanh(x) + 1) / 2, in float32."""
     return (torch.tanh(x.float()) + 1) * 0.5
@@ -67,10 +72,13 @@ def cropped(frames: Tensor, height: int, width: int) -> Tensor:
 
 
 def edge_padded(frames: Tensor, factor: int) -> Tensor:
-    """(..., C, H, W) with its last rows and columns repeated up to multiples of `factor`."""
+    """(..., C, H, W) with its last row and column repeated up to multiples of `factor`."""
     height, width = frames.shape[-2:]
-    edges = (0, padded(width, factor) - width, 0, padded(height, factor) - height)
-    return F.pad(frames, edges, mode="replicate")
+    if height % factor == width % factor == 0:
+        return frames
+    rows = torch.arange(padded(height, factor), device=frames.device).clamp(max=height - 1)
+    columns = torch.arange(padded(width, factor), device=frames.device).clamp(max=width - 1)
+    return frames[..., rows[:, None], columns]
 
 
 def between(values: Tensor, position: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from nervkit.models.blocks import (
     cropped,
     edge_padded,
     principal_components,
+    to_float,
 )
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
@@ -52,9 +53,9 @@ STRIDES = (
     (2, 4, 12),
 )
 GRID_ROWS = 20
-TRUNK_WIDTH = 40  # of the last stage, where most of the work is
-REDUCTION = 1.25  # width of a stage over that of the next
+TRUNK_WIDTH = 24  # of the last stage, times sqrt(last stride): there is most of the work
 GRID_RATES, GRID_CHANNELS = (2, 4, 12, 0), (4, 3, 3, 8)
+GRID_WIDTH = 48  # of a trunk with so many channels in the grids; they grow with it
 GRID_SHARE = 0.5  # of all values, at most: a longer clip gets fewer knots in time,
 SLOWER = tuple(2**i for i in range(8))  # by one of these factors
 
@@ -70,8 +71,8 @@ class GridNeRVConfig(ModelConfig):
     frames (0: one for the whole clip) and one value in grid_scales[k] cells of the stem."""
 
     strides: tuple[int, ...] = bounded(1, 16, (2, 4))
-    widths: tuple[int, ...] = bounded(1, 2048, (50, 40))
-    depths: tuple[int, ...] = bounded(0, 16, (2, 3))
+    widths: tuple[int, ...] = bounded(1, 2048, (48, 48))
+    depths: tuple[int, ...] = bounded(0, 16, (2, 4))
     expansion: int = bounded(1, 8, 3)
     grid_rates: tuple[int, ...] = bounded(0, 1 << 20, GRID_RATES)
     grid_scales: tuple[int, ...] = bounded(1, 64, (4, 2, 1, 1))
@@ -94,7 +95,7 @@ class GridNeRV(Representation):
             lr=1e-2,
             batch=2,
             epochs=300,
-            betas=(0.9, 0.99),
+            betas=(0.8, 0.99),
             matrix_lr=0.04,
             embedding_lr=0.03,
             warmup=0.02,
@@ -132,19 +133,19 @@ class GridNeRV(Representation):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> GridNeRVConfig:
-        """See Representation.configure. The last stage's width stays at 40, which bounds the work
-        per pixel; what else there is goes into the earlier stages and the grids' channels."""
+        """See Representation.configure. The last stage has at most 24 sqrt(last stride) channels,
+        which bounds the work per pixel; what else there is goes into the earlier stages and the
+        grids' channels."""
         strides = options.setdefault(
             "strides", choose_strides(STRIDES, shape.height, shape.width, rows=GRID_ROWS)
         )
-        earlier = len(strides) - 1
+        earlier, trunk = len(strides) - 1, round(TRUNK_WIDTH * math.sqrt(strides[-1]))
 
         def sized(width: int, slower: int, more: int = 0) -> GridNeRVConfig:
-            widths = [round(width * REDUCTION**before) for before in range(earlier, 0, -1)]
-            channels = [max(1, round(n * width / TRUNK_WIDTH)) for n in GRID_CHANNELS]
+            channels = [max(1, round(n * width / GRID_WIDTH)) for n in GRID_CHANNELS]
             sizes = {
-                "widths": (*widths, min(width, TRUNK_WIDTH)),
-                "depths": (*(2,) * earlier, 3),
+                "widths": (*(width,) * earlier, min(width, trunk)),
+                "depths": (*(2,) * earlier, 4),
                 "grid_rates": tuple(rate * slower for rate in GRID_RATES),
                 "grid_channels": (*channels[:-1], channels[-1] + more),
             }
@@ -154,7 +155,7 @@ class GridNeRV(Representation):
             return count_stored(cls.skeleton(config, shape))
 
         if parameters is None:
-            return sized(TRUNK_WIDTH, slower=1)
+            return sized(trunk, slower=1)
         for slower in SLOWER:
             if count(sized(1, slower)) > parameters and slower != SLOWER[-1]:
                 continue
@@ -171,6 +172,24 @@ class GridNeRV(Representation):
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, the grids are interpolated linearly."""
+        frames = F.pixel_shuffle(self._patches(t), self.config.strides[-1])
+        return torch.sigmoid(cropped(frames, self.shape.height, self.shape.width).float())
+
+    def fit_values(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """See Representation.fit_values. Before the PixelShuffle, on channels last: there both
+        ways through the loss take half the time on a CPU. A last patch that goes beyond the
+        frame repeats the frame's edge."""
+        patch = self.config.strides[-1]
+        frames = edge_padded(frames, patch)
+        batch, colours, height, width = frames.shape
+        rows, columns = height // patch, width // patch
+        target = frames.reshape(batch, colours, rows, patch, columns, patch)
+        target = target.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
+        patches = cropped(self._patches(t), rows, columns).permute(0, 2, 3, 1)
+        return torch.sigmoid(patches.float()), to_float(target)
+
+    def _patches(self, t: Tensor) -> Tensor:
+        """(B, 3 * last stride^2, h, w): the frames before PixelShuffle, crop and sigmoid."""
         t = t.clamp(0, self.shape.frames - 1)
         features = [self._sample(grid, t) for grid in self.grids]
         x = self.stem(torch.cat(features, 1))
@@ -179,8 +198,7 @@ class GridNeRV(Representation):
             self.reductions, self.stages[1:], self.config.strides, strict=False
         ):
             x = stage(F.interpolate(reduction(x), scale_factor=stride, mode="bilinear"))
-        frames = F.pixel_shuffle(self.head(x), self.config.strides[-1])
-        return torch.sigmoid(cropped(frames, self.shape.height, self.shape.width).float())
+        return self.head(x)
 
     def _sample(self, grid: Tensor, t: Tensor) -> Tensor:
         """(B, C, h, w) features at positions `t`: linear in time, bilinear in space."""
@@ -200,7 +218,7 @@ class GridNeRV(Representation):
         patch, width = self.config.strides[-1], self.config.widths[-1]
         samples = []
         for frame in frames[:: math.ceil(len(frames) / START_FRAMES)]:
-            image = edge_padded(frame.float().div(255), patch).clamp(0.02, 0.98).logit()
+            image = edge_padded(to_float(frame), patch).clamp(0.02, 0.98).logit()
             patches = F.pixel_unshuffle(image, patch).flatten(1).T
             samples.append(patches[:: math.ceil(len(patches) / START_PATCHES)])
         count = min(width, 3 * patch**2)

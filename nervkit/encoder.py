@@ -351,6 +351,7 @@ class FitJob:
             self.recipe,
             lr=self.recipe.lr * rate,
             matrix_lr=self.recipe.matrix_lr and self.recipe.matrix_lr * rate,
+            embedding_lr=self.recipe.embedding_lr and self.recipe.embedding_lr * rate,
         )
         tuned = fit(self._stepper(gentle, keep), tuning, record=record, saved=saved, **common)
         notes = (*record["notes"], *tuned.notes)
@@ -362,12 +363,13 @@ class FitJob:
         )
 
     def _total_steps(self, stepper: Stepper, began: float) -> int:
+        sizes = stepper.steps_per_epoch, stepper.pixels_per_step
         if self.budget.seconds is None:
-            return self.budget.total_steps(stepper.steps_per_epoch)
+            return self.budget.total_steps(*sizes)
         measuring = min(MEASURE_SECONDS, MEASURE_SHARE * self.budget.seconds)
         step_seconds = measure_step(stepper, measuring)
         left = max(1e-3, self.budget.seconds - (clock.perf_counter() - began))
-        return replace(self.budget, seconds=left).total_steps(stepper.steps_per_epoch, step_seconds)
+        return replace(self.budget, seconds=left).total_steps(*sizes, step_seconds)
 
 
 def choose_config(

@@ -109,32 +109,33 @@ def checkpoint(folder: Path, **identity: Any) -> Checkpoint:
         (Budget(epochs=3), 198),
         (Budget(epochs=0.5), 33),
         (Budget(epochs=1e-6), 1),
-        (Budget(preset="draft"), 600),
-        (Budget(preset="fast"), 2000),
-        (Budget(preset="placebo"), 60_000),
+        (Budget(preset="draft"), 1e9 // (2 * 720 * 1280 + 120_000)),
+        (Budget(preset="medium"), 6e9 // (2 * 720 * 1280 + 120_000)),
     ],
 )
 def test_budgets_count_steps(budget: Budget, steps: int) -> None:
-    assert budget.total_steps(steps_per_epoch=66) == steps
+    assert budget.total_steps(steps_per_epoch=66, pixels=2 * 720 * 1280) == steps
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_have_a_floor_for_short_clips(preset: str) -> None:
-    least = PRESETS[preset].min_steps
-    assert Budget(preset=preset).total_steps(steps_per_epoch=1) == least
-    assert Budget(preset=preset).total_steps(steps_per_epoch=least) > least
+def test_presets_are_bounded(preset: str) -> None:
+    """Small frames are not fitted for ever; each frame of a long clip is seen."""
+    most = PRESETS[preset].most_steps
+    assert Budget(preset=preset).total_steps(steps_per_epoch=1, pixels=300) == most
+    assert Budget(preset=preset).total_steps(2 * most, pixels=300) >= 2 * most
 
 
 def test_presets_grow() -> None:
     assert list(PRESETS) == ["draft", "fast", "medium", "slow", "placebo"]
     for steps_per_epoch in (1, 66, 10_000):
-        steps = [Budget(preset=name).total_steps(steps_per_epoch) for name in PRESETS]
-        assert sorted(set(steps)) == steps
+        for pixels in (300, 102_400, 4_147_200):
+            totals = [Budget(preset=p).total_steps(steps_per_epoch, pixels) for p in PRESETS]
+            assert sorted(set(totals)) == totals
 
 
 def test_time_budgets_divide_by_the_measured_step() -> None:
-    assert Budget(seconds=10).total_steps(66, step_seconds=0.3) == 33
-    assert Budget(seconds=0.1).total_steps(66, step_seconds=0.3) == 1
+    assert Budget(seconds=10).total_steps(66, 100, step_seconds=0.3) == 33
+    assert Budget(seconds=0.1).total_steps(66, 100, step_seconds=0.3) == 1
 
 
 def test_the_default_budget_is_the_fast_preset() -> None:
@@ -869,9 +870,9 @@ def test_a_time_budget_lays_out_its_steps(
     monkeypatch.setattr(encoder, "measure_step", measure)
     reports: list[Progress] = []
     report = encode(
-        tmp_path / "a.nerv", steps=None, time="20s", prune=prune, on_progress=reports.append
+        tmp_path / "a.nerv", steps=None, time="20.9s", prune=prune, on_progress=reports.append
     )
-    assert asked == [pytest.approx(0.6)]
+    assert asked == [pytest.approx(0.627)]
     assert report.steps == 13
     assert {r.phase for r in reports} == phases
     assert sum(r.steps for r in reports if r.step == r.steps) == 13

@@ -61,6 +61,7 @@ class Stepper:
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.batch = min(recipe.batch, len(frames))
         self.steps_per_epoch = -(-len(frames) // self.batch)
+        self.pixels_per_step = self.batch * frames.shape[2] * frames.shape[3]
         parameters = dict(model.named_parameters())
         self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
         self._order: tuple[int, Tensor] | None = None

@@ -23,7 +23,7 @@ from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
 from nervkit.fitting.losses import LOSSES, fusion6, ssim
-from nervkit.fitting.optimizers import Muon, build_optimizers, orthogonalize, schedule
+from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
@@ -357,6 +357,64 @@ def test_muon_skips_what_has_no_gradient() -> None:
     parameter = torch.nn.Parameter(torch.ones(3, 3))
     Muon([parameter], lr=0.1).step()
     assert torch.equal(parameter, torch.ones(3, 3))
+
+
+def soap_reference(gradients: list[np.ndarray], lr: float, every: int) -> np.ndarray:
+    """Algorithms 3 and 4 of 2409.11321, with Adam's bias correction."""
+    mean, squares, weight = (np.zeros_like(gradients[0]) for _ in range(3))
+    for t, g in enumerate(gradients, start=1):
+        if t == 1:
+            left, right = g @ g.T, g.T @ g
+            q_left, q_right = np.linalg.eigh(left)[1], np.linalg.eigh(right)[1]
+        mean = 0.9 * mean + 0.1 * g
+        squares = 0.8 * squares + 0.2 * (q_left.T @ g @ q_right) ** 2
+        rotated = (q_left.T @ mean @ q_right) / (1 - 0.9**t)
+        rotated /= (squares / (1 - 0.8**t)) ** 0.5 + 1e-8
+        weight -= lr * q_left @ rotated @ q_right.T
+        left, right = 0.7 * left + 0.3 * g @ g.T, 0.7 * right + 0.3 * g.T @ g
+        if t % every == 0:
+            q_left, q_right = np.linalg.qr(left @ q_left)[0], np.linalg.qr(right @ q_right)[0]
+    return weight
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (4, 2, 2, 1)])
+def test_soap_is_the_papers(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(7)]
+    # Square, of full rank: else some eigenvectors, of the value 0, are any.
+    matrices = [g.flatten(1).numpy() for g in gradients]
+    weight = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    driver = Soap([weight], lr=0.1, betas=(0.9, 0.8), beta=0.7, every=2)
+    for gradient in gradients:
+        weight.grad = gradient
+        driver.step()
+    expected = soap_reference(matrices, lr=0.1, every=2)
+    torch.testing.assert_close(
+        weight.detach().flatten(1), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_soap_does_not_depend_on_the_axes() -> None:
+    rng = np.random.default_rng(0)
+    u, v = (torch.from_numpy(np.linalg.qr(rng.normal(size=(5, 5)))[0]) for _ in range(2))
+    plain, turned = (torch.nn.Parameter(torch.zeros(5, 5, dtype=torch.float64)) for _ in range(2))
+    drivers = Soap([plain], lr=0.1, every=3), Soap([turned], lr=0.1, every=3)
+    for _ in range(8):
+        plain.grad = torch.from_numpy(rng.normal(size=(5, 5)))
+        turned.grad = u @ plain.grad @ v.T
+        for driver in drivers:
+            driver.step()
+    torch.testing.assert_close(turned.detach(), u @ plain.detach() @ v.T)
+    assert plain.detach().norm() > 0.1
+
+
+def test_a_recipe_names_the_optimizer_of_matrices() -> None:
+    network = stepper().model
+    kinds = [
+        type(build_optimizers(network, replace(NATIVE, matrix_optimizer=name))[1])
+        for name in ("muon", "soap")
+    ]
+    assert kinds == [Muon, Soap]
 
 
 def test_muon_drives_many_matrices_as_it_drives_each() -> None:

@@ -98,8 +98,61 @@ class Muon(Optimizer):
         return normalized * (update.norm() / normalized.norm().clamp(min=1e-7))
 
 
+class Soap(Optimizer):
+    """Adam in the slowly turning eigenbasis of Shampoo's preconditioner, for matrices (Vyas et
+    al., "SOAP", 2409.11321, algorithm 3, with a QR step of algorithm 4 in every `every` steps).
+
+    A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). `betas` are those
+    of Adam's two averages, `beta` that of the preconditioner.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.95),
+        beta: float = 0.95,
+        every: int = 10,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "beta": beta, "every": every})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update. Takes no closure."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, group)
+
+    def _update(self, p: Tensor, group: dict[str, Any]) -> None:
+        gradient, state = p.grad.flatten(1), self.state[p]
+        left, right = gradient @ gradient.mT, gradient.mT @ gradient
+        if not state:
+            state["steps"] = 0
+            state["mean"], state["squares"] = gradient.mul(0), gradient.mul(0)
+            state["left"], state["right"] = left.clone(), right.clone()
+            state["rows"], state["columns"] = (torch.linalg.eigh(x)[1] for x in (left, right))
+        rows, columns = state["rows"], state["columns"]
+        state["steps"] += 1
+        state["mean"].lerp_(gradient, 1 - group["betas"][0])
+        state["squares"].lerp_((rows.mT @ gradient @ columns).square(), 1 - group["betas"][1])
+        grown = [1 - beta ** state["steps"] for beta in group["betas"]]
+        deviation = (state["squares"] / grown[1]).sqrt().add(1e-8)
+        update = rows @ (rows.mT @ state["mean"] @ columns / grown[0] / deviation) @ columns.mT
+        p.sub_(update.reshape(p.shape), alpha=group["lr"])
+        state["left"].lerp_(left, 1 - group["beta"])
+        state["right"].lerp_(right, 1 - group["beta"])
+        if state["steps"] % group["every"] == 0:
+            state["rows"] = torch.linalg.qr(state["left"] @ rows)[0]
+            state["columns"] = torch.linalg.qr(state["right"] @ columns)[0]
+
+
+MATRIX_OPTIMIZERS = {"muon": Muon, "soap": Soap}
+
+
 def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
-    """Muon for the model's matrices where the recipe gives it a rate, Adam for all the rest."""
+    """Muon or SOAP for the model's matrices where the recipe gives them a rate, Adam for all the
+    rest."""
     matrices = set(model.matrices()) if recipe.matrix_lr is not None else set()
     driven = {name: p for name, p in model.named_parameters() if p.requires_grad}
     embeddings = {name for name in driven if name.partition(".")[0] in model.embedding_names}
@@ -111,7 +164,7 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     optimizers: list[Optimizer] = [Adam(groups, betas=recipe.betas, fused=True)]
     if recipe.matrix_lr is not None:
         chosen = [p for name, p in driven.items() if name in matrices]
-        optimizers.append(Muon(chosen, recipe.matrix_lr))
+        optimizers.append(MATRIX_OPTIMIZERS[recipe.matrix_optimizer](chosen, recipe.matrix_lr))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

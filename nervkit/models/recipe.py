@@ -19,7 +19,8 @@ class Recipe:
     batch: int  # frames per step
     epochs: int  # as published, or nervkit's default where no preset is asked for
     betas: tuple[float, float] = (0.9, 0.999)
-    matrix_lr: float | None = None  # Muon's peak rate for the model's matrices; None: Adam for all
+    matrix_lr: float | None = None  # peak rate for the model's matrices; None: Adam for all
+    matrix_optimizer: Literal["muon", "soap"] = "muon"
     embedding_lr: float | None = None  # Adam's for fitted embeddings (grids); None: `lr`
     decay: Literal["cosine", "linear"] = "cosine"
     warmup: float = 0.1  # share of all steps

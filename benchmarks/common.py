@@ -24,11 +24,21 @@ from nervkit.video.clip import Clip
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+SHARED = ROOT.parent / "shared" / "clips"
 
 
 def small_bunny() -> Clip:
     """The literature's 640x1280 centre crop of Bunny, 132 frames, area-averaged to 160x320."""
     return nervkit.read_clip(ROOT / "examples" / "bunny.mp4", crop="1280x640", resize="320x160")
+
+
+CLIPS = {
+    "bunny": small_bunny,
+    "basketballpass": lambda: nervkit.read_clip(SHARED / "basketballpass", fps=50),
+    "blackswan": lambda: nervkit.read_clip(
+        SHARED / "davis" / "blackswan" / "frames", fps=25, resize="427x240"
+    ),
+}
 
 
 def fitted(
@@ -70,7 +80,7 @@ def _unfitted(
 def quality(network: Representation, clip: Clip) -> float:
     """PSNR in dB, mean over frames of 8-bit RGB, as the reference decoder shows them."""
     pairs = enumerate(clip.frames)
-    return sum(psnr(frame, render(network, t)) for t, frame in pairs) / len(clip.frames)
+    return sum(psnr(frame, render(network, [t])[0]) for t, frame in pairs) / len(clip.frames)
 
 
 def environment() -> dict[str, Any]:

@@ -12,22 +12,13 @@ from __future__ import annotations
 import itertools
 import sys
 
-from common import ROOT, fitted, quality, report, small_bunny, steps_within
+from common import CLIPS, fitted, quality, report, steps_within
 
-import nervkit
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
 from nervkit.video.clip import Clip
 
-SHARED = ROOT.parent / "shared" / "clips"
-CLIPS = {
-    "bunny": small_bunny,
-    "basketballpass": lambda: nervkit.read_clip(SHARED / "basketballpass", fps=50),
-    "blackswan": lambda: nervkit.read_clip(
-        SHARED / "davis" / "blackswan" / "frames", fps=25, resize="427x240"
-    ),
-}
 PARAMS = 180_000  # of HNeRV; GridNeRV gets no more than what that comes to
 FITS = (
     ("hnerv", "paper", (1500,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -30,14 +30,16 @@ from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
 
 AHEAD = 4  # frames that are computed before they are asked for
+CUDA_BATCH = 4  # frames that a GPU computes at once
 
 
 class NervVideo:
     """An open .nerv file as a sequence of frames.
 
     `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
-    Any frame costs one evaluation of its segment's model. Frames are computed one at a time in
-    float32, so that the same frame is the same whatever is decoded around it.
+    Any frame costs one evaluation of its segment's model. On a CPU, frames are computed one at a
+    time in float32, so that the same frame is the same whatever is decoded around it; on CUDA in
+    float16 and, where several are asked for, some at a time: there a value may be off by one.
 
     Args:
         source: a path, or the bytes of a file.
@@ -54,6 +56,7 @@ class NervVideo:
     ) -> None:
         self._limits = limits or Limits()
         self._device = choose_device(device)
+        self._batch = CUDA_BATCH if self._device.type == "cuda" else 1
         self.file = NervFile(source, self._limits)
         self.file.check_all()
         self._loaded: tuple[int, Representation] | None = None
@@ -107,9 +110,13 @@ class NervVideo:
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop) one by one, (H, W, 3) uint8."""
-        for position in range(start, len(self) if stop is None else stop):
+        position, stop = start, len(self) if stop is None else stop
+        while position < stop:
             index = int(np.searchsorted(self._starts, position, side="right")) - 1
-            yield render(self.segment_model(index), position - self._starts[index])
+            first, after = self._starts[index : index + 2]
+            end = min(stop, after, position + self._batch)
+            yield from render(self.segment_model(index), range(position - first, end - first))
+            position = end
 
     def __len__(self) -> int:
         return self.header.frames
@@ -118,8 +125,12 @@ class NervVideo:
         if isinstance(index, slice):
             positions = range(*index.indices(len(self)))
             result = np.empty((len(positions), *self.shape[1:]), np.uint8)
-            for row, position in enumerate(positions):
-                result[row] = self[position]
+            if positions.step == 1:
+                chosen = self.frames(positions.start, positions.stop)
+            else:
+                chosen = (self[position] for position in positions)
+            for row, frame in enumerate(chosen):
+                result[row] = frame
             return result
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
@@ -180,12 +191,15 @@ def rebuild(
 
 
 @torch.inference_mode()
-def render(model: Representation, position: float) -> np.ndarray:
-    """The (H, W, 3) uint8 frame at a position: the reference decode, float32, one frame."""
+def render(model: Representation, positions: Sequence[float]) -> np.ndarray:
+    """The (B, H, W, 3) uint8 frames at positions. One frame on a CPU, float32, is the reference
+    decode; CUDA computes in float16."""
     device = next(model.parameters()).device
-    with reproducible(device):
-        frame = model(torch.tensor([float(position)], device=device))[0]
-    return frame.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+    with reproducible(device), half:
+        frames = model(torch.tensor(positions, dtype=torch.float32, device=device))
+    pixels = frames.float().mul(255).round().clamp(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def working_bytes(model: Representation) -> int:

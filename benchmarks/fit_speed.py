@@ -5,14 +5,17 @@
 Every point is a fit of its own, with its schedule laid over that time. The rows so far are written
 after each fit; 40 minutes a clip. Clips: bunny, basketballpass, blackswan; all by default.
 Stopped early, it has what matters most: the long fit, and those that are held against it.
+Also draws results/fit_speed.svg.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
+from typing import Any
 
-from common import CLIPS, fitted, quality, report, steps_within
+from common import CLIPS, RESULTS, fitted, quality, report, steps_within
+from matplotlib.figure import Figure
 
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
@@ -24,6 +27,11 @@ FITS = (
     ("hnerv", "paper", (1500,)),
     ("gridnerv", "native", (60, 30, 15, 120)),
 )
+STYLES = {
+    "hnerv": {"color": "#d55e00", "marker": "s"},
+    "gridnerv": {"color": "#0072b2", "marker": "o"},
+}
+TICKS = (15, 60, 300, 1500)
 MORE_FITS = (("hnerv", "paper", (60, 300)),)  # the rest of its curve, after all clips' targets
 
 
@@ -31,6 +39,28 @@ def size(clip: Clip) -> int:
     """The stored values of HNeRV at `PARAMS`."""
     model_type, shape = load_model("hnerv"), VideoShape(*clip.shape[:3])
     return count_stored(model_type.skeleton(model_type.configure(shape, PARAMS), shape))
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """PSNR over seconds, a panel for each clip; the dashed line is HNeRV's longest fit."""
+    names = list(dict.fromkeys(row["clip"] for row in rows))
+    figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for model, style in STYLES.items():
+            mine = [row for row in rows if row["clip"] == name and row["model"] == model]
+            points = sorted((row["seconds"], row["psnr"]) for row in mine)
+            axes.plot(*zip(*points, strict=True), label=f"{model}, {mine[0]['recipe']}", **style)
+            if model == "hnerv":
+                axes.axhline(points[-1][1], color=style["color"], linestyle="--", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("seconds of fitting", fontsize=8)
+        axes.set_ylabel("PSNR [dB]", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(True, which="major", color="0.9", linewidth=0.6)
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
+    figure.savefig(RESULTS / "fit_speed.svg")
 
 
 if __name__ == "__main__":
@@ -57,3 +87,4 @@ if __name__ == "__main__":
                     }
                 )
                 report("fit_speed", rows)
+    draw(rows)

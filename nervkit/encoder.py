@@ -21,7 +21,7 @@ from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
 from nervkit.container.file import Checks, NervFile, SegmentData, pack_file
 from nervkit.container.header import Header, Segment
-from nervkit.decoder import NervVideo
+from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import Interrupted, NervError, ResourceError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.checkpoint import Checkpoint
@@ -281,7 +281,7 @@ def write_checked(
         partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks))
         frame_quality, crcs = [], []
         with NervVideo(partial) as video:
-            for reference, frame in zip(clip.frames, video, strict=True):
+            for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
                     raise Interrupted("stopped while the file was checked")
                 frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))

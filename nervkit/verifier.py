@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nervkit.decoder import NervVideo
+from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.video.edit import Edit
@@ -93,7 +93,7 @@ def verify(
                     f"{video.shape[2]}x{video.shape[1]}"
                 )
         crcs, qualities = [], []
-        for index, frame in enumerate(video):
+        for index, frame in enumerate(computed_ahead(iter(video))):
             crcs.append(zlib.crc32(frame))
             if clip is not None:
                 reference = clip.frames[index]

@@ -14,7 +14,7 @@ from torch import Tensor
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.guard import WINDOW, Guard
-from nervkit.fitting.losses import BY_VALUE, LOSSES
+from nervkit.fitting.losses import BY_VALUE, LOSSES, error
 from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
 from nervkit.models.base import Representation
@@ -67,7 +67,7 @@ class Stepper:
         self._order: tuple[int, Tensor] | None = None
 
     def step(self, k: int, steps: int) -> Tensor:
-        """One update; its loss, a scalar on the device. Nothing here waits for the device."""
+        """One update; its error, a scalar on the device. Nothing here waits for the device."""
         index = self._batch_of(k)
         frames = self.frames[index]
         set_rates(self.optimizers, self.rate * schedule(k / steps, self.recipe))
@@ -82,7 +82,7 @@ class Stepper:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
-        return loss.detach()
+        return error(self.recipe.loss, loss.detach())
 
     def _compared(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What the recipe's loss compares, float32."""

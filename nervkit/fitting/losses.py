@@ -1,4 +1,5 @@
-"""Losses between frames in [0, 1], each a scalar to minimise. Inputs are (B, 3, H, W) float32."""
+"""Losses between frames in [0, 1], each a scalar to minimise. Inputs are float32, (B, 3, H, W);
+or (B, ...), for those that compare value by value."""
 
 from __future__ import annotations
 
@@ -41,6 +42,22 @@ def fusion6(x: Tensor, y: Tensor) -> Tensor:
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ssim(x, y))
 
 
+def log_mse(x: Tensor, y: Tensor) -> Tensor:
+    """Mean over frames of log(MSE + 1e-4): the mean PSNR, which is what videos are judged by, with
+    less and less weight on frames beyond 40 dB."""
+    return (x - y).square().flatten(1).mean(dim=1).add(1e-4).log().mean()
+
+
 #: losses that compare value by value: the arrangement of the values does not matter to them
-BY_VALUE = ("mse",)
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "fusion6": fusion6}
+BY_VALUE = ("mse", "log_mse")
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "log_mse": log_mse,
+    "fusion6": fusion6,
+}
+
+
+def error(name: str, loss: Tensor) -> Tensor:
+    """What a loss says of how far a fit is: positive, towards 0. That of log_mse is a mean squared
+    error again."""
+    return loss.exp() if name == "log_mse" else loss

@@ -54,7 +54,7 @@ STRIDES = (
 )
 GRID_ROWS = 20
 TRUNK_WIDTH = 24  # of the last stage, times sqrt(last stride): there is most of the work
-GRID_RATES, GRID_CHANNELS = (2, 4, 12, 0), (4, 3, 3, 8)
+GRID_RATES, GRID_CHANNELS = (2, 4, 12, 0), (2, 2, 4, 4)
 GRID_WIDTH = 48  # of a trunk with so many channels in the grids; they grow with it
 GRID_SHARE = 0.5  # of all values, at most: a longer clip gets fewer knots in time,
 SLOWER = tuple(2**i for i in range(8))  # by one of these factors
@@ -91,7 +91,7 @@ class GridNeRV(Representation):
     embedding_names = ("grids",)
     recipes: ClassVar = {
         "native": Recipe(
-            loss="mse",
+            loss="log_mse",
             lr=1e-2,
             batch=2,
             epochs=300,

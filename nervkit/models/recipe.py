@@ -14,7 +14,7 @@ class Recipe:
     steps, then falls to 0, along a cosine or a line.
     """
 
-    loss: Literal["mse", "fusion6"]
+    loss: Literal["mse", "log_mse", "fusion6"]
     lr: float  # Adam's peak rate
     batch: int  # frames per step
     epochs: int  # as published, or nervkit's default where no preset is asked for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -22,7 +24,7 @@ from nervkit.errors import Interrupted, NervError, OutputError, SourceError, Usa
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
-from nervkit.fitting.losses import LOSSES, fusion6, ssim
+from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import Representation
@@ -213,6 +215,34 @@ def test_gradients_of_losses(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 1, 2, 12, 13, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(loss, (x.requires_grad_(), y))
+
+
+def test_log_mse_is_the_mean_psnr_below_40_db() -> None:
+    x, y = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    scale = torch.tensor([1.0, 0.5, 0.1])[:, None, None, None]
+    x = y + scale * (x - y)
+    frames = [
+        10 * math.log10(1 / float((a - b).square().mean())) for a, b in zip(x, y, strict=True)
+    ]
+    assert float(log_mse(x, y)) * -10 / math.log(10) == pytest.approx(np.mean(frames), abs=0.1)
+    assert float(log_mse(y, y)) == pytest.approx(math.log(1e-4))  # finite, however good
+
+
+@pytest.mark.parametrize("name", BY_VALUE)
+def test_losses_by_value_do_not_care_how_a_frame_lies(name: str) -> None:
+    x, y = torch.rand(2, 2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    patches = (F.pixel_unshuffle(frames, 4).permute(0, 2, 3, 1) for frames in (x, y))
+    torch.testing.assert_close(LOSSES[name](*patches), LOSSES[name](x, y))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_error_of_a_loss_falls_towards_0(name: str) -> None:
+    """A Guard compares errors by their ratio."""
+    y = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    near, far = (error(name, LOSSES[name](y + 0.3 * k * noise, y)) for k in (1, 2))
+    assert 0 < float(error(name, LOSSES[name](y, y))) + 1e-9 < float(near) / 100
+    assert 1.3 * near < far < 4.1 * near
 
 
 def test_gradient_of_ssim() -> None:

@@ -307,13 +307,13 @@ def test_gridnerv_has_the_counts_of_its_equations() -> None:
     shape = VideoShape(132, 160, 320)
     model = GridNeRV.skeleton(GridNeRVConfig(), shape)
     # knots x channels x rows x columns: one knot in 2, 4, 12 frames and one for all
-    grids = 67 * 4 * 5 * 10 + 34 * 3 * 10 * 20 + 12 * 3 * 20 * 40 + 8 * 20 * 40
+    grids = 67 * 2 * 5 * 10 + 34 * 2 * 10 * 20 + 12 * 4 * 20 * 40 + 4 * 20 * 40
     assert values(model.embeddings()) == grids
 
     def block(c: int) -> int:
         return 9 * c + (c + 1) * 3 * c + (3 * c + 1) * c
 
-    stem, reduction, head = (9 * 18 + 1) * 48, 49 * 48, (9 * 48 + 1) * 48
+    stem, reduction, head = (9 * 12 + 1) * 48, 49 * 48, (9 * 48 + 1) * 48
     assert values(model.weights()) == stem + 6 * block(48) + reduction + head
 
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from nervkit.fitting.loop import Stepper
 
 WINDOW = 100  # steps between looks; only then does a fit wait for the device
-RISE = 4.0  # a window's mean loss over the best one's that counts as diverged: 6 dB of MSE
-FLOOR = 1e-4  # a mean loss below it (40 dB of MSE) is never called diverged
+RISE = 4.0  # a window's mean error over the best one's that counts as diverged: 6 dB of MSE
+FLOOR = 1e-4  # a mean error below it (40 dB of MSE) is never called diverged
 CUT = 0.3  # of every rate, each time
 MOST_CUTS = 5
 
 
 class Guard:
-    """Watches the losses of a Stepper in windows of `WINDOW` steps.
+    """Watches the errors of a Stepper in windows of `WINDOW` steps.
 
-    What a good window ended with is kept on the device. After a bad one (a mean loss that is not
+    What a good window ended with is kept on the device. After a bad one (a mean error that is not
     finite, or `RISE` times the best window's) it is put back, and `stepper.rate` is cut.
     """
 
@@ -47,9 +47,9 @@ class Guard:
             "notes": self.notes,
         }
 
-    def add(self, loss: Tensor) -> None:
-        """Count the loss of one step. Does not wait for the device."""
-        self._sum += loss
+    def add(self, error: Tensor) -> None:
+        """Count the error of one step. Does not wait for the device."""
+        self._sum += error
         self._count += 1
 
     def look(self, step: int) -> int:

@@ -1,4 +1,4 @@
-"""NeRV and HNeRV against four anchors on four clips, at sizes that a CPU can fit.
+"""GridNeRV, HNeRV and NeRV against four anchors on four clips, at sizes that a CPU can fit.
 
     python benchmarks/rate_distortion.py FOLDER
 
@@ -21,7 +21,7 @@ CLIPS = {
     "../shared/clips/vid4_city": "--resize 352x288 --fps 30",
     "../shared/clips/davis/blackswan/frames": "--resize 427x240",
 }
-CHOSEN = "--codecs hnerv,nerv,x264,x265,svt-av1,vvenc --steps 600 --params 60k,150k,375k"
+CHOSEN = "--codecs gridnerv,hnerv,nerv,x264,x265,svt-av1,vvenc --steps 600 --params 60k,150k,375k"
 
 
 def nervkit(*arguments: str) -> None:

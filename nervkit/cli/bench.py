@@ -45,9 +45,9 @@ def run(
     codecs: Annotated[
         str,
         typer.Option(
-            help="Anchors and models, such as hnerv,nerv,hnerv:paper,x264,x265,svt-av1,vvenc."
+            help="Anchors and models, such as gridnerv,hnerv,hnerv:paper,x264,x265,svt-av1,vvenc."
         ),
-    ] = "hnerv,x264,x265,svt-av1,vvenc",
+    ] = "gridnerv,x264,x265,svt-av1,vvenc",
     dataset: Annotated[
         str | None,
         typer.Option(help="Instead of clips: uvg, mcl-jcv, davis, bunny, folder; uvg@hnerv, ..."),

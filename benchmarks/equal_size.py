@@ -1,5 +1,5 @@
 """Quality at an equal size: GridNeRV with `--preset medium`, and HNeRV's published recipe given the
-same time; then both after as many steps, of two frames and of one.
+same time; then both after as many steps, of two frames each.
 
     python benchmarks/equal_size.py [CLIP ...]
 

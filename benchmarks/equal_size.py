@@ -22,8 +22,8 @@ PARAMS = 180_000
 STEPS = 2_000
 NATIVE = {"model": "gridnerv"}
 PUBLISHED = {"model": "hnerv", "recipe": "paper"}
-TRIAL_STEPS = 100  # after which a value takes as many bits as at the end, to 2%
-MARGIN = 1.03
+TRIAL_STEPS = 100  # of a fit that tells how many bytes a value takes
+MARGIN = 1.03  # in case it takes fewer at the end
 
 
 def encoded(clip: nervkit.Clip, **options: Any) -> nervkit.EncodeReport:

@@ -27,12 +27,12 @@ FITS = (
     ("hnerv", "paper", (1500,)),
     ("gridnerv", "native", (60, 30, 15, 120)),
 )
+MORE_FITS = (("hnerv", "paper", (60, 300)),)  # the rest of its curve, after all clips' targets
 STYLES = {
     "hnerv": {"color": "#d55e00", "marker": "s"},
     "gridnerv": {"color": "#0072b2", "marker": "o"},
 }
 TICKS = (15, 60, 300, 1500)
-MORE_FITS = (("hnerv", "paper", (60, 300)),)  # the rest of its curve, after all clips' targets
 
 
 def size(clip: Clip) -> int:

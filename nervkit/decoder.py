@@ -39,7 +39,7 @@ class NervVideo:
     `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
     Any frame costs one evaluation of its segment's model. On a CPU, frames are computed one at a
     time in float32, so that the same frame is the same whatever is decoded around it; on CUDA in
-    float16 and, where several are asked for, some at a time: there a value may be off by one.
+    float16 and, where several are asked for, some at a time: there values may differ a little.
 
     Args:
         source: a path, or the bytes of a file.

@@ -18,7 +18,7 @@ class Preset:
     epochs: int
 
 
-# With the default model, 1e9 pixels take 1.5 minutes on two CPU cores with bfloat16.
+# Aims, for the default model on two CPU cores with bfloat16: draft a minute or two, medium ten.
 PRESETS = {
     "draft": Preset(1e9, most_steps=2_000, epochs=1),
     "fast": Preset(3e9, most_steps=6_000, epochs=2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,18 +23,19 @@ class Guard:
     """Watches the errors of a Stepper in windows of `WINDOW` steps.
 
     What a good window ended with is kept on the device. After a bad one (a mean error that is not
-    finite, or `RISE` times the best window's) it is put back, and `stepper.rate` is cut.
+    finite, or `RISE` times the best window's) it is put back, `stepper.rate` is cut, and
+    `stepper.notes` say so.
     """
 
     def __init__(self, stepper: Stepper, step: int, saved: dict[str, Any] | None = None) -> None:
         """`saved` is an earlier `state()`; the fit stands at `step`, which is taken to be good."""
         self._stepper = stepper
-        state = saved or {"best": None, "sum": 0.0, "count": 0, "rate": 1.0, "notes": []}
-        self._best, self._count = state["best"], state["count"]
+        state = saved or {"best": None, "sum": 0.0, "count": 0, "cuts": 0, "notes": []}
+        self._best, self._count, self._cuts = state["best"], state["count"], state["cuts"]
         self._sum = torch.tensor(state["sum"], dtype=torch.float64, device=stepper.device)
-        self.notes: list[str] = list(state["notes"])  # one for each time
-        stepper.rate = state["rate"]
-        self._good = self._snapshot(step)
+        stepper.notes += state["notes"]
+        stepper.rate = CUT**self._cuts
+        self._good = step, stepper.state()
 
     def state(self) -> dict[str, Any]:
         """JSON-ready; all but the snapshot, which a checkpoint of the same step replaces."""
@@ -43,8 +43,8 @@ class Guard:
             "best": self._best,
             "sum": float(self._sum),
             "count": self._count,
-            "rate": self._stepper.rate,
-            "notes": self.notes,
+            "cuts": self._cuts,
+            "notes": self._stepper.notes,
         }
 
     def add(self, error: Tensor) -> None:
@@ -61,26 +61,21 @@ class Guard:
         limit = float("inf") if self._best is None else max(RISE * self._best, FLOOR)
         if mean < limit and self._finite():
             self._best = mean if self._best is None else min(self._best, mean)
-            self._good = self._snapshot(step)
+            self._good = step, self._stepper.state()
             return step
-        if len(self.notes) == MOST_CUTS:
+        if self._cuts == MOST_CUTS:
             raise NervError(
                 "the fit diverged; try another --seed, --recipe, or --precision float32"
             )
-        self._stepper.rate *= CUT
-        start, model, optimizers = self._good
-        self._stepper.model.load_state_dict(model)
-        for optimizer, state in zip(self._stepper.optimizers, optimizers, strict=True):
-            optimizer.load_state_dict(deepcopy(state))
-        self.notes.append(
+        self._cuts += 1
+        self._stepper.rate = CUT**self._cuts
+        start, state = self._good
+        self._stepper.put_back(state)
+        self._stepper.notes.append(
             f"the fit diverged before step {step}: taken back to step {start}, "
             f"rates are {self._stepper.rate:.2g} of the recipe's from there on"
         )
         return start
-
-    def _snapshot(self, step: int) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
-        optimizers = [deepcopy(o.state_dict()) for o in self._stepper.optimizers]
-        return step, deepcopy(self._stepper.model.state_dict()), optimizers
 
     def _finite(self) -> bool:
         finite = [p.isfinite().all() for p in self._stepper.model.parameters()]

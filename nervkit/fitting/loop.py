@@ -13,9 +13,10 @@ from torch import Tensor
 
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error
-from nervkit.fitting.optimizers import build_optimizers, schedule, set_rates
+from nervkit.fitting.optimizers import build_optimizers, recordable, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
@@ -23,7 +24,7 @@ from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
-WARM_UP_STEPS = 3  # the first steps pick and build kernels; no measurement includes them
+WARM_UP_STEPS = EAGER_CALLS + 1  # they choose kernels and record a graph: not measured
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,40 @@ class Stepper:
         model.train()
         self.optimizers = build_optimizers(model, recipe)
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
+        self.notes: list[str] = []  # what went wrong and was mended
         self.batch = min(recipe.batch, len(frames))
         self.steps_per_epoch = -(-len(frames) // self.batch)
         self.pixels_per_step = self.batch * frames.shape[2] * frames.shape[3]
         parameters = dict(model.named_parameters())
         self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
         self._order: tuple[int, Tensor] | None = None
+        self._graphed: GraphedUpdate | None = None
+        if self.device.type == "cuda" and all(map(recordable, self.optimizers)):
+            self._graphed = GraphedUpdate(self._update, self.notes.append)
 
     def step(self, k: int, steps: int) -> Tensor:
-        """One update; its error, a scalar on the device. Nothing here waits for the device."""
-        index = self._batch_of(k)
-        frames = self.frames[index]
+        """The k-th of `steps` updates; its error, a scalar on the device, valid until the next
+        one. Nothing here waits for the device."""
         set_rates(self.optimizers, self.rate * schedule(k / steps, self.recipe))
+        return (self._graphed or self._update)(self._batch_of(k))
+
+    def state(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A copy of all that updates change: of the model's state and of each optimizer's."""
+        optimizers = [copy.deepcopy(o.state_dict()) for o in self.optimizers]
+        return copy.deepcopy(self.model.state_dict()), optimizers
+
+    def put_back(self, state: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+        """Return to an earlier `state()`, which stays as it is."""
+        model, optimizers = copy.deepcopy(state)
+        self.model.load_state_dict(model)
+        for optimizer, content in zip(self.optimizers, optimizers, strict=True):
+            optimizer.load_state_dict(content)
+        if self._graphed is not None:
+            self._graphed.forget()
+
+    def _update(self, index: Tensor) -> Tensor:
+        """One update on the frames at `index` (B,), all of it on the device."""
+        frames = self.frames[index]
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with reproducible(self.device):
@@ -145,6 +168,7 @@ def fit(
         saved.restore(model, stepper.optimizers)
         step, spent_before = saved.progress["step"], saved.progress["seconds"]
     guard = Guard(stepper, step, saved and saved.progress.get("guard"))
+    told = len(stepper.notes)
     meter = Meter(step)
     last_save = 0.0
 
@@ -162,9 +186,10 @@ def fit(
         guard.add(stepper.step(step, steps))
         step += 1
         if step % WINDOW == 0 or step == steps:
-            reached, step = step, guard.look(step)
-            if on_note is not None and step < reached:
-                on_note(guard.notes[-1])
+            step = guard.look(step)
+            for note in stepper.notes[told:] if on_note is not None else ():
+                on_note(note)
+            told = len(stepper.notes)
         if on_progress is not None and (meter.due() or step == steps):
             per_epoch = stepper.steps_per_epoch
             on_progress(meter.report(record["phase"], step, steps, per_epoch, stepper.probe))
@@ -176,7 +201,7 @@ def fit(
     model.eval()
     with torch.no_grad():
         model.finish_fit(to_float(part) for part in frames.split(1))
-    return FitSummary(steps, spent_before + meter.elapsed(), spent_before, tuple(guard.notes))
+    return FitSummary(steps, spent_before + meter.elapsed(), spent_before, tuple(stepper.notes))
 
 
 def measure_step(stepper: Stepper, seconds: float) -> float:

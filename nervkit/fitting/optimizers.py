@@ -67,7 +67,9 @@ class Muon(Optimizer):
             if driven:
                 self._update(driven, group["lr"], group["momentum"], group["beta"])
 
-    def _update(self, driven: list[Tensor], lr: float, momentum: float, beta: float | None) -> None:
+    def _update(
+        self, driven: list[Tensor], lr: float | Tensor, momentum: float, beta: float | None
+    ) -> None:
         for p in driven:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
@@ -87,13 +89,14 @@ class Muon(Optimizer):
                 update = update if rows <= columns else update.mT
                 if beta is not None:
                     update = self._by_row(p, update, beta)
-                p.add_(update.reshape(p.shape), alpha=-lr * math.sqrt(max(1, rows / columns)))
+                p.sub_(update.reshape(p.shape) * (lr * math.sqrt(max(1, rows / columns))))
 
     def _by_row(self, p: Tensor, update: Tensor, beta: float) -> Tensor:
         """The update of `p`, each row over its running root mean square; the norm stays."""
         squares = update.square().mean(dim=1, keepdim=True)
-        average = self.state[p].setdefault("squares", squares.clone())
-        average.lerp_(squares, 1 - beta)
+        if "squares" not in self.state[p]:
+            self.state[p]["squares"] = squares.clone()
+        average = self.state[p]["squares"].lerp_(squares, 1 - beta)
         normalized = update / average.sqrt().add(1e-8)
         return normalized * (update.norm() / normalized.norm().clamp(min=1e-7))
 
@@ -139,7 +142,7 @@ class Soap(Optimizer):
         grown = [1 - beta ** state["steps"] for beta in group["betas"]]
         deviation = (state["squares"] / grown[1]).sqrt().add(1e-8)
         update = rows @ (rows.mT @ state["mean"] @ columns / grown[0] / deviation) @ columns.mT
-        p.sub_(update.reshape(p.shape), alpha=group["lr"])
+        p.sub_(update.reshape(p.shape) * group["lr"])
         state["left"].lerp_(left, 1 - group["beta"])
         state["right"].lerp_(right, 1 - group["beta"])
         if state["steps"] % group["every"] == 0:
@@ -161,18 +164,27 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     if embeddings:
         fitted = [p for name, p in driven.items() if name in embeddings]
         groups.append({"params": fitted, "lr": recipe.embedding_lr or recipe.lr})
-    optimizers: list[Optimizer] = [Adam(groups, betas=recipe.betas, fused=True)]
+    device = rest[0].device
+    optimizers: list[Optimizer] = [
+        Adam(groups, betas=recipe.betas, fused=True, capturable=device.type == "cuda")
+    ]
     if recipe.matrix_lr is not None:
         chosen = [p for name, p in driven.items() if name in matrices]
         optimizers.append(MATRIX_OPTIMIZERS[recipe.matrix_optimizer](chosen, recipe.matrix_lr))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
+            group["lr"] = torch.tensor(group["lr"], device=device)
     return optimizers
 
 
 def set_rates(optimizers: list[Optimizer], multiplier: float) -> None:
-    """Set every group's rate to its peak times `multiplier`."""
+    """Set every group's rate to its peak times `multiplier`, in the tensor that it is in."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * multiplier
+            group["lr"].fill_(group["peak_lr"] * multiplier)
+
+
+def recordable(optimizer: Optimizer) -> bool:
+    """Whether a CUDA graph can record its steps: SOAP counts them, and decomposes matrices."""
+    return not isinstance(optimizer, Soap)

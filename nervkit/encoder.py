@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time as clock
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nervkit.compression.pruning import alive
-from nervkit.compression.pruning import prune as prune_weights
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
 from nervkit.container.file import Checks, NervFile, SegmentData, pack_file
 from nervkit.container.header import Header, Segment
 from nervkit.decoder import NervVideo, computed_ahead
-from nervkit.errors import Interrupted, NervError, ResourceError, UsageError
-from nervkit.fitting.budget import Budget
-from nervkit.fitting.checkpoint import Checkpoint
-from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
+from nervkit.errors import Interrupted, NervError, UsageError
+from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.progress import Progress
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
-from nervkit.models.base import Representation, TooFewParametersError, count_stored
-from nervkit.models.config import ModelConfig, VideoShape
-from nervkit.models.device import choose_device
-from nervkit.models.recipe import Recipe
-from nervkit.models.registry import load_model
+from nervkit.models.base import count_stored
 from nervkit.output import check_output, replacing
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
-from nervkit.video.edit import parse_seconds
 from nervkit.video.reader import read_clip
-
-FINE_TUNE_SHARE = 0.15  # of all steps go to fine-tuning after pruning, as HNeRV's 50 of 350 epochs
-FINE_TUNE_RATE = 0.3  # of the recipe's rates
-MEASURE_SHARE, MEASURE_SECONDS = 0.03, 5.0  # of a time budget goes into measuring the speed
 
 
 @dataclass(frozen=True)
@@ -147,19 +132,22 @@ def encode(
     """
     began = clock.perf_counter()
     output = Path(output)
-    model_type, budget = settle(
-        model,
+    options = FitOptions(
+        model=model,
+        params=params,
+        strides=strides,
         recipe=recipe,
         preset=preset,
         epochs=epochs,
         steps=steps,
         time=time,
         prune=prune,
-        bits=bits,
-        embedding_bits=embedding_bits,
         seed=seed,
+        device=device,
+        precision=precision,
     )
-    chosen = choose_device(device)
+    check_bits(bits)
+    check_bits(embedding_bits, "embedding-bits")
     if output.suffix.lower() != ".nerv":
         raise UsageError(f"{output}: the output's name must end in .nerv")
     check_output(output, overwrite, source)
@@ -167,33 +155,12 @@ def encode(
     clip = source if isinstance(source, Clip) else read_clip(source, **reading)
     if on_clip is not None:
         on_clip(clip)
-    shape = VideoShape(*clip.shape[:3])
-    config = choose_config(model_type, shape, params, strides)
-    torch.manual_seed(seed)
-    try:
-        network = model_type(config, shape).to(chosen)
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(chosen)
-    except torch.cuda.OutOfMemoryError as error:
-        raise ResourceError(
-            f"the frames do not fit on {chosen}; try --resize or --device cpu"
-        ) from error
-    settings = {
-        "recipe": recipe,
-        "budget": str(budget),
-        "prune": prune,
-        "seed": seed,
-        "device": chosen.type,
-        "precision": precision,
-        "torch": torch.__version__,
-    }
-    fitted = {"model": model, "config": config.to_dict(), "frames": _fingerprint(clip.frames)}
-    checkpoint = Checkpoint(
-        output.with_name(output.name + ".checkpoint"), fitted | settings, checkpoint_interval
+    keep = CheckpointOptions(
+        output.with_name(output.name + ".checkpoint"), checkpoint_interval, restart
     )
-    if restart:
-        checkpoint.delete()
-    job = FitJob(network, frames, model_type.recipes[recipe], budget, prune, seed, precision)
-    summary = job.run(checkpoint, on_progress, on_note, stop)
+    watch = Watch(on_progress, on_note, stop)
+    network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
+    shape, config = network.shape, network.config.to_dict()
 
     segment = SegmentData(
         compress_tensors(_arrays(network.weights()), bits),
@@ -202,7 +169,7 @@ def encode(
         else b"",
     )
     values = count_stored(network)
-    settings |= {"bits": bits, "embedding_bits": embedding_bits}
+    settings = options.told() | {"bits": bits, "embedding_bits": embedding_bits}
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = Header(
         width=shape.width,
@@ -212,10 +179,10 @@ def encode(
         source=clip.source,
         edit=clip.edit,
         encoder={"version": f"nervkit {__version__}", "settings": told},
-        segments=(Segment(shape.frames, model, config.to_dict(), values),),
+        segments=(Segment(shape.frames, model, config, values),),
     )
     quality = write_checked(output, header, clip, segment, stop)
-    checkpoint.delete()
+    keep.path.unlink(missing_ok=True)
     with NervFile(output) as file:
         parts = file.bytes_by_part
         coded = len(segment.weights) + len(segment.embeddings)
@@ -226,7 +193,7 @@ def encode(
             height=shape.height,
             fps=float(clip.fps),
             model=model,
-            config=config.to_dict(),
+            config=config,
             parameters=values,
             steps=summary.steps,
             psnr=quality.psnr,
@@ -238,39 +205,10 @@ def encode(
             seconds=clock.perf_counter() - began,
             fit_seconds=summary.seconds,
             earlier_seconds=summary.earlier_seconds,
-            device_memory=_device_memory(chosen),
+            device_memory=_device_memory(next(network.parameters()).device),
             settings=told,
             notes=[*clip.notes, *summary.notes],
         )
-
-
-def settle(
-    model: str,
-    *,
-    recipe: str = "native",
-    preset: str | None = None,
-    epochs: float | None = None,
-    steps: int | None = None,
-    time: str | float | None = None,
-    prune: float = 0.0,
-    bits: int = 8,
-    embedding_bits: int = 8,
-    seed: int = 0,
-) -> tuple[type[Representation], Budget]:
-    """The model and the budget that options of `encode` name. Raises UsageError."""
-    seconds = None if time is None else float(parse_seconds(time, "time"))
-    budget = Budget.choose(preset, epochs, steps, seconds)
-    check_bits(bits)
-    check_bits(embedding_bits, "embedding-bits")
-    if not 0 <= prune < 1:
-        raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {prune}")
-    if not 0 <= seed < 1 << 63:
-        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
-    model_type = load_model(model)
-    if recipe not in model_type.recipes:
-        known = ", ".join(model_type.recipes)
-        raise UsageError(f"unknown recipe {recipe!r} for {model}; choose from: {known}")
-    return model_type, budget
 
 
 def write_checked(
@@ -295,132 +233,9 @@ def write_checked(
     return quality
 
 
-@dataclass
-class FitJob:
-    """The phases of one fit: the fit itself and, where weights are pruned, the fine-tuning."""
-
-    model: Representation
-    frames: Tensor
-    recipe: Recipe
-    budget: Budget
-    prune: float
-    seed: int
-    precision: str
-
-    def run(
-        self,
-        checkpoint: Checkpoint,
-        on_progress: Callable[[Progress], None] | None,
-        on_note: Callable[[str], None] | None,
-        stop: Callable[[], bool],
-    ) -> FitSummary:
-        """Run what is left of the phases, given what `checkpoint` holds."""
-        began = clock.perf_counter()
-        saved = checkpoint.load()
-        if saved is None:
-            self.model.start_fit(self.frames)
-        earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
-        stepper = self._stepper(self.recipe)
-        total = saved.progress["total"] if saved else self._total_steps(stepper, began)
-        tuning = max(1, round(FINE_TUNE_SHARE * total)) if self.prune else 0
-        common: dict[str, Any] = {
-            "checkpoint": checkpoint,
-            "on_progress": on_progress,
-            "on_note": on_note,
-            "stop": stop,
-        }
-
-        if saved is None or saved.progress["phase"] == "fit":
-            record = {"phase": "fit", "total": total, "before": 0.0}
-            summary = fit(stepper, max(1, total - tuning), record=record, saved=saved, **common)
-            if not tuning:
-                return replace(summary, earlier_seconds=earlier)
-            record = {
-                "phase": "fine-tune",
-                "total": total,
-                "before": summary.seconds,
-                "notes": summary.notes,
-            }
-            keep, saved = prune_weights(self.model, self.prune), None
-        else:
-            record = {k: saved.progress[k] for k in ("phase", "total", "before", "notes")}
-            saved.restore(self.model, [])
-            keep = alive(self.model)
-        rate = FINE_TUNE_RATE
-        gentle = replace(
-            self.recipe,
-            lr=self.recipe.lr * rate,
-            matrix_lr=self.recipe.matrix_lr and self.recipe.matrix_lr * rate,
-            embedding_lr=self.recipe.embedding_lr and self.recipe.embedding_lr * rate,
-        )
-        tuned = fit(self._stepper(gentle, keep), tuning, record=record, saved=saved, **common)
-        notes = (*record["notes"], *tuned.notes)
-        return FitSummary(total, record["before"] + tuned.seconds, earlier, notes)
-
-    def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
-        return Stepper(
-            self.model, self.frames, recipe, seed=self.seed, keep=keep, precision=self.precision
-        )
-
-    def _total_steps(self, stepper: Stepper, began: float) -> int:
-        sizes = stepper.steps_per_epoch, stepper.pixels_per_step
-        if self.budget.seconds is None:
-            return self.budget.total_steps(*sizes)
-        measuring = min(MEASURE_SECONDS, MEASURE_SHARE * self.budget.seconds)
-        step_seconds = measure_step(stepper, measuring)
-        left = max(1e-3, self.budget.seconds - (clock.perf_counter() - began))
-        return replace(self.budget, seconds=left).total_steps(*sizes, step_seconds)
-
-
-def choose_config(
-    model_type: type[Representation],
-    shape: VideoShape,
-    params: str | float | None,
-    strides: str | tuple[int, ...] | None,
-) -> ModelConfig:
-    """The model's configuration for what the user asked, or did not ask. See `encode`."""
-    options = {} if strides is None else {"strides": parse_strides(strides)}
-    if params is not None:
-        return model_type.configure(shape, parse_count(params), **options)
-    try:
-        return model_type.configure(shape, default_parameters(shape), **options)
-    except TooFewParametersError as error:
-        return model_type.configure(shape, error.least, **options)
-
-
-def default_parameters(shape: VideoShape) -> int:
-    """Stored values to aim at where the user does not say: 0.75M for the papers' 132 frames of
-    720p, and less than in proportion for less video, which needs more bits a pixel; never more
-    than a quarter of the samples."""
-    reference = 132 * 720 * 1280
-    count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
-    return max(1, min(count, 3 * shape.pixels // 4))
-
-
-def parse_count(text: str | float) -> int:
-    """A number of parameters from 1500000, "1.5M" or "350k"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
-    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
-    if not 1 <= count <= 1e9:
-        raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
-    return round(count)
-
-
-def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
-    """Strides from "5,4,4,2,2" or a sequence."""
-    parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
-    if not all(str(part).strip().isdecimal() for part in parts):
-        raise UsageError(f"strides must be whole numbers such as 5,4,4,2,2, not {strides!r}")
-    return tuple(int(part) for part in parts)
-
-
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {k: v.detach().float().cpu().contiguous().numpy() for k, v in tensors.items()}
 
 
 def _device_memory(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-
-
-def _fingerprint(frames: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()[:16]

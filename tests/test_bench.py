@@ -25,7 +25,6 @@ from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import CONVERTED, OWN, OWN_RESIZED, prepare
 from nervkit.bench.sweep import ClipBench, SweepOptions, sweep
-from nervkit.encoder import parse_count
 from nervkit.errors import (
     Interrupted,
     MissingDependencyError,
@@ -34,6 +33,7 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
+from nervkit.fitting.job import parse_count
 from nervkit.metrics import psnr
 from nervkit.models.config import VideoShape
 from nervkit.video.planes import Planes

@@ -40,6 +40,7 @@ from nervkit.compression.tensors import (
     decompress_tensors,
 )
 from nervkit.errors import FormatError, UsageError
+from nervkit.fitting import job
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
@@ -632,7 +633,7 @@ def test_pruned_weights_are_zeros_in_the_decoder(
         tuned.update(arrays)
         return compress_tensors(arrays, bits)
 
-    monkeypatch.setattr(encoder, "prune_weights", prune_spy)
+    monkeypatch.setattr(job, "prune_weights", prune_spy)
     monkeypatch.setattr(encoder, "compress_tensors", compress_spy)
     frames = rng().integers(0, 256, (4, 16, 24, 3), np.uint8)
     output = tmp_path / "a.nerv"

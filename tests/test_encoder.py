@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 import nervkit
 from nervkit import encoder
-from nervkit.encoder import default_parameters, parse_count, parse_strides
 from nervkit.errors import (
     FormatError,
     Interrupted,
@@ -26,6 +25,7 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
+from nervkit.fitting.job import default_parameters, parse_count, parse_strides
 from nervkit.models import registry
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape

@@ -21,6 +21,7 @@ from torch import Tensor
 import nervkit
 from nervkit import encoder
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
+from nervkit.fitting import job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
@@ -955,7 +956,7 @@ def test_a_time_budget_lays_out_its_steps(
         asked.append(seconds)
         return 1.5
 
-    monkeypatch.setattr(encoder, "measure_step", measure)
+    monkeypatch.setattr(job, "measure_step", measure)
     reports: list[Progress] = []
     report = encode(
         tmp_path / "a.nerv", steps=None, time="20.9s", prune=prune, on_progress=reports.append
@@ -969,10 +970,10 @@ def test_a_time_budget_lays_out_its_steps(
 def test_a_resumed_time_budget_keeps_its_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "measure_step", lambda *_: 1.5)
+    monkeypatch.setattr(job, "measure_step", lambda *_: 1.5)
     with pytest.raises(Interrupted):
         encode(tmp_path / "a.nerv", steps=None, time=20, stop=stop_after(4))
-    monkeypatch.setattr(encoder, "measure_step", lambda *_: 0.1)
+    monkeypatch.setattr(job, "measure_step", lambda *_: 0.1)
     assert encode(tmp_path / "a.nerv", steps=None, time=20).steps == 13
 
 
@@ -985,7 +986,7 @@ def test_measuring_takes_a_few_seconds_of_a_long_budget(
         asked.append(seconds)
         return 600
 
-    monkeypatch.setattr(encoder, "measure_step", measure)
+    monkeypatch.setattr(job, "measure_step", measure)
     assert encode(tmp_path / "a.nerv", steps=None, time="1h").steps == 5
     assert asked == [5]
 
@@ -998,7 +999,7 @@ def test_the_report_counts_the_seconds_of_both_phases(
         summary = fit(*arguments, record=record, **options)
         return replace(summary, seconds={"fit": 100.0, "fine-tune": 7.0}[record["phase"]])
 
-    monkeypatch.setattr(encoder, "fit", timed)
+    monkeypatch.setattr(job, "fit", timed)
     if calls is not None:
         with pytest.raises(Interrupted):
             encode(tmp_path / "a.nerv", prune=0.3, stop=stop_after(calls))

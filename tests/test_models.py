@@ -255,7 +255,7 @@ def test_a_loss_by_value_has_the_gradients_of_one_on_frames(model: type[Represen
         (output - target).square().sum().backward()
         return [p.grad.clone() for p in network.parameters()]
 
-    by_value = gradients(*network.fit_values(t, frames))
+    by_value = gradients(network.fit_values(t, frames), network.arranged(frames) / 255)
     on_frames = gradients(network.fit_forward(t, frames / 255), frames / 255)
     for ours, theirs in zip(by_value, on_frames, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -265,8 +265,8 @@ def test_gridnerv_repeats_the_edge_in_patches_beyond_the_frame() -> None:
     network = randomised(GridNeRV(GridNeRVConfig(), VideoShape(4, 22, 37)))
     frames = torch.randint(0, 256, (2, 22, 37, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     t = torch.tensor([1.0, 2.0])
-    output, target = network.fit_values(t, frames)
-    repeated = F.pad(frames / 255, (0, 3, 0, 2), mode="replicate")
+    output, target = network.fit_values(t, frames), network.arranged(frames)
+    repeated = F.pad(frames.float(), (0, 3, 0, 2), mode="replicate").byte()
     assert torch.equal(target, F.pixel_unshuffle(repeated, 4).permute(0, 2, 3, 1))
     shown = F.pixel_shuffle(output.permute(0, 3, 1, 2), 4)[..., :22, :37]
     torch.testing.assert_close(shown, network(t))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nervkit.bench.anchors import (
     ANCHORS,
@@ -25,13 +24,13 @@ from nervkit.bench.anchors import (
 from nervkit.bench.machine import versions
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import Reference
+from nervkit.compression.quantization import check_bits
 from nervkit.decoder import NervVideo
-from nervkit.encoder import default_parameters, settle
 from nervkit.errors import UsageError
+from nervkit.fitting.job import FitOptions, default_parameters
 from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import decode_macs
 from nervkit.models.config import VideoShape
-from nervkit.models.device import choose_precision
 from nervkit.models.registry import load_model, model_names
 from nervkit.output import replacing
 from nervkit.video.planes import Planes
@@ -186,15 +185,21 @@ class NeuralCodec(Codec):
     suffix = ".nerv"
 
     def __init__(self, model: str, recipe: str, fit: NeuralOptions, runner: Runner) -> None:
-        chosen = {k: v for k, v in fit.options.items() if k != "precision"}
-        model_type, budget = settle(model, recipe=recipe, seed=fit.seed, **chosen)
-        precision = fit.options.get("precision", "auto")
-        choose_precision(precision, torch.device(fit.device))
+        bits = {k: v for k, v in fit.options.items() if k in ("bits", "embedding_bits")}
+        for name, value in bits.items():
+            check_bits(value, name.replace("_", "-"))
+        chosen = {k: v for k, v in fit.options.items() if k not in bits}
+        options = FitOptions(model, recipe=recipe, seed=fit.seed, device=fit.device, **chosen)
         self.name = model if recipe == "native" else f"{model}-{recipe}"
-        self.model, self.model_type, self.recipe = model, model_type, recipe
+        self.model, self.model_type, self.recipe = model, options.model_type, recipe
         self._fit, self._runner = fit, runner
         other = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
-        told = [recipe, str(budget), f"seed {fit.seed}", *(f"{k} {v}" for k, v in other.items())]
+        told = [
+            recipe,
+            str(options.budget),
+            f"seed {fit.seed}",
+            *(f"{k} {v}" for k, v in other.items()),
+        ]
         self.profile = ", ".join(told)
         self.device, self.seed = fit.device, fit.seed
 

@@ -49,9 +49,14 @@ class Stepper:
         *,
         seed: int = 0,
         keep: dict[str, Tensor] | None = None,
+        known: Tensor | None = None,
         precision: str = "auto",
     ) -> None:
+        """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
+        pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
+        counts, from 0 (not at all) to 255."""
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
+        self.known = known
         self.device = frames.device
         name = recipe.precision if precision == "auto" else precision
         self.dtype = choose_precision(name, self.device)
@@ -93,12 +98,14 @@ class Stepper:
 
     def _update(self, index: Tensor) -> Tensor:
         """One update on the frames at `index` (B,), all of it on the device."""
-        frames = self.frames[index]
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with reproducible(self.device):
             with autocast(self.device, self.dtype):
-                output, target = self._compared(index.float(), frames)
+                output, target, known = self._compared(index)
+            if known is not None:
+                # What does not count is compared with itself, whatever the loss.
+                target = torch.lerp(output.detach(), target, known)
             loss = LOSSES[self.recipe.loss](output, target)
             loss.backward()
         for optimizer in self.optimizers:
@@ -107,12 +114,17 @@ class Stepper:
             parameter.data.mul_(mask)
         return error(self.recipe.loss, loss.detach())
 
-    def _compared(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What the recipe's loss compares, float32."""
+    def _compared(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the recipe's loss compares, and how much each value counts: float32."""
+        frames, model = self.frames[index], self.model
+        known = None if self.known is None else self.known[index].expand_as(frames)
         if self.recipe.loss in BY_VALUE:
-            return self.model.fit_values(t, frames)
-        target = to_float(frames)
-        return self.model.fit_forward(t, target).float(), target
+            output = model.fit_values(index.float(), frames)
+            frames = model.arranged(frames)
+            known = None if known is None else model.arranged(known)
+        else:
+            output = model.fit_forward(index.float(), to_float(frames)).float()
+        return output, to_float(frames), None if known is None else to_float(known)
 
     def _batch_of(self, k: int) -> Tensor:
         """Frame indices of step k. Each epoch is a permutation that depends on the seed and the
@@ -126,13 +138,19 @@ class Stepper:
 
     @torch.inference_mode()
     def probe(self) -> float:
-        """PSNR in dB, mean over a few frames spread over the clip, after rounding to 8 bits."""
+        """PSNR in dB of what counts, mean over a few frames spread over the clip, after rounding
+        to 8 bits."""
         count = min(PROBE_FRAMES, len(self.frames))
         index = torch.linspace(0, len(self.frames) - 1, count, device=self.device).round().long()
         target = to_float(self.frames[index])
         with autocast(self.device, self.dtype):
             output = self.model.fit_forward(index.float(), target)
-        error = (output.float().mul(255).round().div(255) - target).square().mean(dim=(1, 2, 3))
+        error = (output.float().mul(255).round().div(255) - target).square()
+        if self.known is None:
+            error = error.mean(dim=(1, 2, 3))
+        else:
+            counting = to_float(self.known[index]).expand_as(error)
+            error = (error * counting).sum(dim=(1, 2, 3)) / counting.sum(dim=(1, 2, 3)).clamp(min=1)
         return float((-10 * error.clamp(min=1e-10).log10()).mean())
 
 
@@ -211,6 +229,7 @@ def measure_step(stepper: Stepper, seconds: float) -> float:
         stepper.frames,
         stepper.recipe,
         seed=stepper.seed,
+        known=stepper.known,
         precision="bfloat16" if stepper.dtype == torch.bfloat16 else "float32",
     )
     random = torch.get_rng_state()

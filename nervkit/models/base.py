@@ -22,7 +22,8 @@ class Representation(nn.Module):
     A subclass is one file and one registry line. It sets `config_type`, `recipes` ("native", and
     "paper" for a published model), `embedding_names` and `fit_only`, and implements `configure`,
     `forward`, and, where fitting needs the frames themselves, `start_fit`, `fit_forward` and
-    `finish_fit`; `fit_values` where a loss can be had more cheaply than on whole frames.
+    `finish_fit`; `fit_values` and `arranged` where a loss can be had more cheaply than on whole
+    frames.
     """
 
     config_type: ClassVar[type[ModelConfig]]
@@ -67,12 +68,14 @@ class Representation(nn.Module):
         """Frames at integer positions `t` while fitting; `frames` (B, 3, H, W) are the targets."""
         return self(t)
 
-    def fit_values(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Output and target, both float32 in [0, 1], for a loss that compares value by value:
-        those of `fit_forward`, in the arrangement that costs least. `frames` are
-        (B, 3, H, W) uint8."""
-        target = to_float(frames)
-        return self.fit_forward(t, target).float(), target
+    def fit_values(self, t: Tensor, frames: Tensor) -> Tensor:
+        """The values of `fit_forward`, float32, in the arrangement in which a loss that compares
+        value by value costs least: that of `arranged`. `frames` are (B, 3, H, W) uint8."""
+        return self.fit_forward(t, to_float(frames)).float()
+
+    def arranged(self, values: Tensor) -> Tensor:
+        """(B, 3, H, W) values of any kind, in the arrangement of `fit_values`."""
+        return values
 
     def finish_fit(self, frames: Iterable[Tensor]) -> None:
         """Called once after fitting with the clip's frames, in order, in batches as above."""

@@ -175,18 +175,23 @@ class GridNeRV(Representation):
         frames = F.pixel_shuffle(self._patches(t), self.config.strides[-1])
         return torch.sigmoid(cropped(frames, self.shape.height, self.shape.width).float())
 
-    def fit_values(self, t: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def fit_values(self, t: Tensor, frames: Tensor) -> Tensor:
         """See Representation.fit_values. Before the PixelShuffle, on channels last: there both
-        ways through the loss take half the time on a CPU. A last patch that goes beyond the
-        frame repeats the frame's edge."""
+        ways through the loss take half the time on a CPU."""
         patch = self.config.strides[-1]
-        frames = edge_padded(frames, patch)
-        batch, colours, height, width = frames.shape
-        rows, columns = height // patch, width // patch
-        target = frames.reshape(batch, colours, rows, patch, columns, patch)
-        target = target.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
+        rows, columns = (math.ceil(side / patch) for side in frames.shape[-2:])
         patches = cropped(self._patches(t), rows, columns).permute(0, 2, 3, 1)
-        return torch.sigmoid(patches.float()), to_float(target)
+        return torch.sigmoid(patches.float())
+
+    def arranged(self, values: Tensor) -> Tensor:
+        """See Representation.arranged: (B, rows, columns, 3 * last stride^2), a patch in each. A
+        last patch that goes beyond the frame repeats the frame's edge."""
+        patch = self.config.strides[-1]
+        values = edge_padded(values, patch)
+        batch, colours, height, width = values.shape
+        rows, columns = height // patch, width // patch
+        values = values.reshape(batch, colours, rows, patch, columns, patch)
+        return values.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
 
     def _patches(self, t: Tensor) -> Tensor:
         """(B, 3 * last stride^2, h, w): the frames before PixelShuffle, crop and sigmoid."""

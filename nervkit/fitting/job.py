@@ -1,0 +1,274 @@
+"""One fit from a user's options: the model and its size, how long, and the phases of the fit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time as clock
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nervkit.compression.pruning import alive
+from nervkit.compression.pruning import prune as prune_weights
+from nervkit.errors import ResourceError, UsageError
+from nervkit.fitting.budget import Budget
+from nervkit.fitting.checkpoint import Checkpoint
+from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
+from nervkit.fitting.progress import Progress
+from nervkit.models.base import Representation, TooFewParametersError
+from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.device import choose_device, choose_precision
+from nervkit.models.recipe import Recipe
+from nervkit.models.registry import load_model
+from nervkit.video.edit import parse_seconds
+
+FINE_TUNE_SHARE = 0.15  # of all steps go to fine-tuning after pruning, as HNeRV's 50 of 350 epochs
+FINE_TUNE_RATE = 0.3  # of the recipe's rates
+MEASURE_SHARE, MEASURE_SECONDS = 0.03, 5.0  # of a time budget goes into measuring the speed
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a user may choose of a fit; see `nervkit.encode`. Checks itself: raises UsageError."""
+
+    model: str = "gridnerv"
+    params: str | float | None = None
+    strides: str | tuple[int, ...] | None = None
+    recipe: str = "native"
+    preset: str | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    time: str | float | None = None
+    prune: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _ = self.budget
+        if not 0 <= self.prune < 1:
+            raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {self.prune}")
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {self.seed}")
+        if self.recipe not in self.model_type.recipes:
+            known = ", ".join(self.model_type.recipes)
+            raise UsageError(
+                f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
+            )
+        choose_precision(self.precision, choose_device(self.device))
+
+    @property
+    def model_type(self) -> type[Representation]:
+        """The class that `model` names."""
+        return load_model(self.model)
+
+    @property
+    def budget(self) -> Budget:
+        """How long to fit."""
+        seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
+        return Budget.choose(self.preset, self.epochs, self.steps, seconds)
+
+    def configure(self, shape: VideoShape) -> ModelConfig:
+        """The model's configuration for what the user asked, or did not ask."""
+        options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
+        if self.params is not None:
+            return self.model_type.configure(shape, parse_count(self.params), **options)
+        try:
+            return self.model_type.configure(shape, default_parameters(shape), **options)
+        except TooFewParametersError as error:
+            return self.model_type.configure(shape, error.least, **options)
+
+    def told(self) -> dict[str, Any]:
+        """What, besides model and frames, the fit depends on."""
+        return {
+            "recipe": self.recipe,
+            "budget": str(self.budget),
+            "prune": self.prune,
+            "seed": self.seed,
+            "device": choose_device(self.device).type,
+            "precision": self.precision,
+            "torch": torch.__version__,
+        }
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who follows a fit: `on_progress` about once a second, `on_note` with what went wrong and was
+    mended, as it happens, and `stop`, asked before each step; once True, the fit is Interrupted."""
+
+    on_progress: Callable[[Progress], None] | None = None
+    on_note: Callable[[str], None] | None = None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """Where a fit keeps its state, how often (seconds), and whether an earlier one is discarded."""
+
+    path: Path
+    interval: float = 60.0
+    restart: bool = False
+
+
+def fit_clip(
+    frames: np.ndarray,
+    options: FitOptions,
+    *,
+    known: np.ndarray | None = None,
+    keep: CheckpointOptions | None = None,
+    watch: Watch | None = None,
+) -> tuple[Representation, FitSummary]:
+    """Fit a representation to frames, or go on with a checkpoint of the same fit.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        options: what to fit and how.
+        known: (T, H, W, 1 or 3) uint8, how much each value counts, from 0 (not at all) to 255;
+            None: all count.
+        keep: where to keep checkpoints, if anywhere; the last one is left to the caller.
+        watch: who is told, and who may stop it.
+
+    Returns:
+        The fitted network, on the chosen device, and what the fit did.
+
+    Raises:
+        UsageError: no such size of the model. ResourceError: the frames do not fit on the device.
+        Interrupted: stopped. SourceError: the checkpoint is of another fit.
+    """
+    shape = VideoShape(*frames.shape[:3])
+    config, device = options.configure(shape), choose_device(options.device)
+    torch.manual_seed(options.seed)
+    try:
+        network = options.model_type(config, shape).to(device)
+        target, counting = _channels_first(frames, device), None
+        if known is not None:
+            counting = _channels_first(known, device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ResourceError(
+            f"the frames do not fit on {device}; try --resize or --device cpu"
+        ) from error
+    checkpoint = None
+    if keep is not None:
+        what = {"model": options.model, "config": config.to_dict(), "frames": _hash(frames)}
+        if known is not None:
+            what["known"] = _hash(known)
+        checkpoint = Checkpoint(keep.path, what | options.told(), keep.interval)
+        if keep.restart:
+            checkpoint.delete()
+    job = FitJob(network, target, options, counting)
+    return network, job.run(checkpoint, watch or Watch())
+
+
+def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).permute(0, 3, 1, 2).to(device)
+
+
+def _hash(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()[:16]
+
+
+@dataclass
+class FitJob:
+    """The phases of one fit: the fit itself and, where weights are pruned, the fine-tuning."""
+
+    model: Representation
+    frames: Tensor
+    options: FitOptions
+    known: Tensor | None = None
+
+    def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
+        """Run what is left of the phases, given what `checkpoint` holds."""
+        began = clock.perf_counter()
+        recipe = self.options.model_type.recipes[self.options.recipe]
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is None:
+            self.model.start_fit(self.frames)
+        earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
+        stepper = self._stepper(recipe)
+        total = saved.progress["total"] if saved else self._total_steps(stepper, began)
+        tuning = max(1, round(FINE_TUNE_SHARE * total)) if self.options.prune else 0
+        common: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "on_progress": watch.on_progress,
+            "on_note": watch.on_note,
+            "stop": watch.stop,
+        }
+
+        if saved is None or saved.progress["phase"] == "fit":
+            record = {"phase": "fit", "total": total, "before": 0.0}
+            summary = fit(stepper, max(1, total - tuning), record=record, saved=saved, **common)
+            if not tuning:
+                return replace(summary, earlier_seconds=earlier)
+            record = {
+                "phase": "fine-tune",
+                "total": total,
+                "before": summary.seconds,
+                "notes": summary.notes,
+            }
+            keep, saved = prune_weights(self.model, self.options.prune), None
+        else:
+            record = {k: saved.progress[k] for k in ("phase", "total", "before", "notes")}
+            saved.restore(self.model, [])
+            keep = alive(self.model)
+        rate = FINE_TUNE_RATE
+        gentle = replace(
+            recipe,
+            lr=recipe.lr * rate,
+            matrix_lr=recipe.matrix_lr and recipe.matrix_lr * rate,
+            embedding_lr=recipe.embedding_lr and recipe.embedding_lr * rate,
+        )
+        tuned = fit(self._stepper(gentle, keep), tuning, record=record, saved=saved, **common)
+        notes = (*record["notes"], *tuned.notes)
+        return FitSummary(total, record["before"] + tuned.seconds, earlier, notes)
+
+    def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
+        return Stepper(
+            self.model,
+            self.frames,
+            recipe,
+            seed=self.options.seed,
+            keep=keep,
+            known=self.known,
+            precision=self.options.precision,
+        )
+
+    def _total_steps(self, stepper: Stepper, began: float) -> int:
+        budget, sizes = self.options.budget, (stepper.steps_per_epoch, stepper.pixels_per_step)
+        if budget.seconds is None:
+            return budget.total_steps(*sizes)
+        measuring = min(MEASURE_SECONDS, MEASURE_SHARE * budget.seconds)
+        step_seconds = measure_step(stepper, measuring)
+        left = max(1e-3, budget.seconds - (clock.perf_counter() - began))
+        return replace(budget, seconds=left).total_steps(*sizes, step_seconds)
+
+
+def default_parameters(shape: VideoShape) -> int:
+    """Stored values to aim at where the user does not say: 0.75M for the papers' 132 frames of
+    720p, and less than in proportion for less video, which needs more bits a pixel; never more
+    than a quarter of the samples."""
+    reference = 132 * 720 * 1280
+    count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
+    return max(1, min(count, 3 * shape.pixels // 4))
+
+
+def parse_count(text: str | float) -> int:
+    """A number of parameters from 1500000, "1.5M" or "350k"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
+    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
+    if not 1 <= count <= 1e9:
+        raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
+    return round(count)
+
+
+def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Strides from "5,4,4,2,2" or a sequence."""
+    parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
+    if not all(str(part).strip().isdecimal() for part in parts):
+        raise UsageError(f"strides must be whole numbers such as 5,4,4,2,2, not {strides!r}")
+    return tuple(int(part) for part in parts)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from nervkit.decoder import DecodeReport, NervVideo, decode
     from nervkit.encoder import EncodeReport, encode
     from nervkit.models.registry import model_names
+    from nervkit.restoration.denoise import denoise
+    from nervkit.restoration.inpaint import inpaint
+    from nervkit.restoration.interpolate import interpolate
+    from nervkit.restoration.task import RestoreReport
     from nervkit.summary import info
     from nervkit.verifier import VerifyReport, verify
     from nervkit.video.clip import Clip
@@ -35,10 +39,14 @@ _LAZY = {
     "EncodeReport": "nervkit.encoder",
     "Limits": "nervkit.container.header",
     "NervVideo": "nervkit.decoder",
+    "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
     "decode": "nervkit.decoder",
+    "denoise": "nervkit.restoration.denoise",
     "encode": "nervkit.encoder",
     "info": "nervkit.summary",
+    "inpaint": "nervkit.restoration.inpaint",
+    "interpolate": "nervkit.restoration.interpolate",
     "model_names": "nervkit.models.registry",
     "open": "nervkit.decoder:NervVideo",
     "read_clip": "nervkit.video.reader",
@@ -51,11 +59,15 @@ __all__ = [
     "Limits",
     "NervError",
     "NervVideo",
+    "RestoreReport",
     "VerifyReport",
     "__version__",
     "decode",
+    "denoise",
     "encode",
     "info",
+    "inpaint",
+    "interpolate",
     "model_names",
     "open",
     "read_clip",

@@ -26,6 +26,7 @@ from nervkit.bench.curves import (
 )
 
 NOTHING = "–"
+PARTS = ("", "_inside", "_outside")  # of a restoration's score
 _POINT_METRICS = ("psnr_rgb", "psnr_yuv", "ssim", "ms_ssim", "vmaf")
 
 
@@ -75,6 +76,33 @@ def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console)
     for line in refused + [f"left out: {line}" for line in clip.left_out]:
         console.print(f"  {NOTHING} {line}", style="dim", markup=False, highlight=False)
     _print_thin(console, [c.rate.overlap for c in comparisons if c.method == "pchip"])
+
+
+def print_restorations(record: dict[str, Any], console: Console) -> None:
+    """One table for each clip and damage, and the papers' figures."""
+    for run in record["runs"]:
+        frames, height, width, _ = run["frames"]
+        table = _table(
+            f"{run['clip']}, {run['damage']}: {frames} frames of {width}x{height}",
+            ["method"],
+            ["PSNR [dB]", "SSIM", "in holes", "SSIM", "outside", "SSIM", "seconds"],
+        )
+        for score in run["scores"]:
+            parts = [score[f"{name}{part}"] for part in PARTS for name in ("psnr", "ssim")]
+            cells = [
+                _number(value, digits) for value, digits in zip(parts, (2, 4) * 3, strict=True)
+            ]
+            table.add_row(escape(score["method"]), *cells, f"{score['seconds']:.1f}")
+        console.print(table)
+    table = _table(
+        "As published (other clips, sizes and noise)", ["damage", "method"], ["PSNR [dB]"]
+    )
+    for figure in record["published"]:
+        what = f"{figure['task']}, {figure['what']}"
+        table.add_row(escape(what), escape(figure["method"]), f"{figure['psnr']:.2f}")
+    console.print(table)
+    for source in dict.fromkeys(figure["source"] for figure in record["published"]):
+        console.print(f"  {source}", style="dim", markup=False, highlight=False)
 
 
 def print_mean_bd(comparisons: list[Comparison], console: Console) -> None:

@@ -12,8 +12,11 @@ import typer
 from nervkit.cli.bench import bench
 from nervkit.cli.console import say
 from nervkit.cli.decode import decode
+from nervkit.cli.denoise import denoise
 from nervkit.cli.encode import encode
 from nervkit.cli.info import info
+from nervkit.cli.inpaint import inpaint
+from nervkit.cli.interpolate import interpolate
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
 from nervkit.version import __version__
@@ -34,6 +37,9 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.command()(verify)
+app.command()(denoise)
+app.command()(inpaint)
+app.command()(interpolate)
 app.add_typer(bench, name="bench")
 
 

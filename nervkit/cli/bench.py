@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from nervkit.errors import Interrupted, SourceError, UsageError
 
 if TYPE_CHECKING:
     from nervkit.bench.datasets import ClipSpec
+    from nervkit.restoration.evaluate import Score
 
 
 class _RunUnlessNamed(TyperGroup):
@@ -166,6 +168,72 @@ def report(
             check_output(Path(path), overwrite)
     page = None if output is None else Path(output)
     _report(Path(folder), page, None if plot is None else (Path(plot), metric), json, [])
+
+
+@bench.command()
+def restore(
+    clips: Annotated[list[str], typer.Argument(help="Clean clips: any input of nervkit encode.")],
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="The run folder; what is there is kept.")
+    ] = ...,  # type: ignore[assignment]
+    damage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="gaussian:SIGMA, white:DENSITY, black:, salt-pepper:, random:, boxes:SIDE, "
+            "centre, mask, odd-even. Repeatable; the papers' by default."
+        ),
+    ] = None,
+    mask: Annotated[str | None, typer.Option(help="For --damage mask; as in inpaint.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Classical methods beside.")] = True,
+    picture: Annotated[
+        int | None, typer.Option(min=0, help="A frame to keep of every method, as a PNG.")
+    ] = None,
+    model: options.Model = "gridnerv",
+    params: options.Params = None,
+    recipe: options.Recipe = "native",
+    preset: options.Preset = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    time: options.Time = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    start: options.Start = None,
+    frames: options.Frames = None,
+    crop: options.Crop = None,
+    resize: options.Resize = None,
+    fps: options.Fps = None,
+    json: options.Json = False,
+) -> None:
+    """Damage clean clips, repair them with nervkit and with classical methods, and score all."""
+    reading = {"start": start, "frames": frames, "crop": crop, "resize": resize, "fps": fps}
+    specs = _clips(clips, None, None, _given(reading))
+    from rich.console import Console
+
+    from nervkit.bench.restore import bench_restore
+    from nervkit.bench.tables import print_restorations
+    from nervkit.models.device import choose_device
+
+    fit = {"model": model, "params": params, "recipe": recipe, "preset": preset, "epochs": epochs}
+    fit |= {"steps": steps, "time": time, "seed": seed, "precision": precision}
+    fit["device"] = str(choose_device(device))
+
+    def told(clip: str, score: Score) -> None:
+        say(f"{clip} {score.damage} {score.method}: {score.psnr:.2f} dB ({score.seconds:.0f} s)")
+
+    record = bench_restore(
+        specs,
+        Path(out),
+        damage or [],
+        _given(fit),
+        mask=mask,
+        baselines=baselines,
+        picture=picture,
+        on_score=told,
+    )
+    print_restorations(record, Console(stderr=json, width=None if sys.stdout.isatty() else 100))
+    if json:
+        emit(record)
 
 
 def _report(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nervkit.fitting.progress import Progress
 
+Show = Callable[[int, int, str], None]  # (done, total, text)
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -40,38 +41,59 @@ def duration(seconds: float) -> str:
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress display for (done, total)."""
-    began = time.perf_counter()
     with _display() as show:
-
-        def update(done: int, total: int) -> None:
-            rate = done / max(time.perf_counter() - began, 1e-9)
-            left = duration((total - done) / rate)
-            show(done, total, f"{what} frame {done}/{total}  {rate:.1f} frames/s  {left} left")
-
-        yield update
+        yield _counted(what, show)
 
 
 @contextmanager
 def fitting() -> Iterator[Callable[[Progress], None]]:
     """A progress display for a fit."""
     with _display() as show:
-
-        def update(p: Progress) -> None:
-            rate = f"{p.steps_per_second:.1f} steps/s"
-            if p.steps_per_second < 1:
-                rate = f"{1 / p.steps_per_second:.1f} s/step"
-            show(
-                p.step,
-                p.steps,
-                f"{p.phase} step {p.step}/{p.steps}  epoch {p.epoch:.1f}  {rate}  "
-                f"PSNR {p.psnr:.2f} dB  {duration(p.seconds_left)} left",
-            )
-
-        yield update
+        yield _fitted(show)
 
 
 @contextmanager
-def _display() -> Iterator[Callable[[int, int, str], None]]:
+def fitting_and_counting(
+    what: str,
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, int], None]]]:
+    """A progress display for a fit and for the frames that are made after it."""
+    with _display() as show:
+        yield _fitted(show), _counted(what, show)
+
+
+def _counted(what: str, show: Show) -> Callable[[int, int], None]:
+    first: tuple[float, int] | None = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal first
+        now = time.perf_counter()
+        first = first or (now, done)
+        pace = ""
+        if done > first[1]:
+            rate = (done - first[1]) / max(now - first[0], 1e-9)
+            pace = f"  {rate:.1f} frames/s  {duration((total - done) / rate)} left"
+        show(done, total, f"{what} frame {done}/{total}{pace}")
+
+    return update
+
+
+def _fitted(show: Show) -> Callable[[Progress], None]:
+    def update(p: Progress) -> None:
+        rate = f"{p.steps_per_second:.1f} steps/s"
+        if p.steps_per_second < 1:
+            rate = f"{1 / p.steps_per_second:.1f} s/step"
+        show(
+            p.step,
+            p.steps,
+            f"{p.phase} step {p.step}/{p.steps}  epoch {p.epoch:.1f}  {rate}  "
+            f"PSNR {p.psnr:.2f} dB  {duration(p.seconds_left)} left",
+        )
+
+    return update
+
+
+@contextmanager
+def _display() -> Iterator[Show]:
     """A bar on a terminal; plain lines, now and then and at the end, elsewhere."""
     if not sys.stderr.isatty():
         last = time.perf_counter()

@@ -13,21 +13,10 @@ from nervkit.errors import UsageError
 
 def decode(
     source: Annotated[str, typer.Argument(help="A .nerv file.")],
-    output: Annotated[
-        str,
-        typer.Option(
-            "-o",
-            "--output",
-            help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), "
-            "or - for y4m on stdout.",
-        ),
-    ],
+    output: options.MovieOutput,
     frames: options.Frames = None,
-    codec: Annotated[
-        str | None,
-        typer.Option(help="x264, x265, vp9, av1; ffv1 and x264rgb are lossless."),
-    ] = None,
-    crf: Annotated[int | None, typer.Option(help="Quality of the codec, lower is better.")] = None,
+    codec: options.Codec = None,
+    crf: options.Crf = None,
     pixel_format: Annotated[
         str | None, typer.Option(help="Pixel format of the output, such as yuv444p.")
     ] = None,

@@ -23,18 +23,10 @@ def encode(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
-    model: Annotated[
-        str, typer.Option(help="The representation: gridnerv, hnerv, nerv, ...")
-    ] = "gridnerv",
-    params: Annotated[
-        str | None, typer.Option(help="Stored values to aim at, such as 350k or 1.5M.")
-    ] = None,
-    strides: Annotated[
-        str | None, typer.Option(help="The model's strides, such as 5,4,4,2,2.")
-    ] = None,
-    recipe: Annotated[
-        str, typer.Option(help="native (nervkit's) or paper (as published).")
-    ] = "native",
+    model: options.Model = "gridnerv",
+    params: options.Params = None,
+    strides: options.Strides = None,
+    recipe: options.Recipe = "native",
     preset: options.Preset = None,
     epochs: options.Epochs = None,
     steps: options.Steps = None,
@@ -42,9 +34,9 @@ def encode(
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Makes a fit repeatable.")] = 0,
+    seed: options.Seed = 0,
     device: options.Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: options.Precision = "auto",
     start: options.Start = None,
     frames: options.Frames = None,
     crop: options.Crop = None,
@@ -56,9 +48,7 @@ def encode(
     pixel_format: options.PixelFormat = None,
     strict: options.Strict = False,
     overwrite: options.Overwrite = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard a checkpoint instead of going on from it.")
-    ] = False,
+    restart: options.Restart = False,
     json: options.Json = False,
 ) -> None:
     """Overfit a network to a video and write it as a .nerv file.

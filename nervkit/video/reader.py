@@ -82,7 +82,7 @@ def open_source(
     """The Source for any accepted input; see `read_clip`."""
     rate = _rate(fps)
     if not isinstance(source, (str, Path)):
-        return ArraySource(_as_array(source), "array", rate or DEFAULT_FPS)
+        return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
     name, path = str(source), Path(source)
     if name == "-":
         return StreamSource(sys.stdin.buffer, "standard input", edit)
@@ -164,20 +164,23 @@ def _default_rate(source: Any, rate: Fraction | None) -> Any:
     return source
 
 
-def _as_array(source: Any) -> np.ndarray:
+def as_array(source: Any) -> np.ndarray:
     """An array, or a tensor with channels first or last, as an array with channels last."""
     if type(source).__module__.partition(".")[0] == "torch":
-        source = source.detach().cpu()
+        first, source = channels_first(source), source.detach().cpu()
         if source.is_floating_point():
             source = source.float()
-        if source.ndim == 4 and source.shape[1] in (1, 3) and source.shape[3] not in (1, 3):
-            source = source.permute(0, 2, 3, 1)
-        return source.numpy()
+        return (source.permute(0, 2, 3, 1) if first else source).numpy()
     if not isinstance(source, np.ndarray):
         raise UsageError(
             f"cannot read frames from {type(source).__name__}; give a path or an array"
         )
     return source
+
+
+def channels_first(tensor: Any) -> bool:
+    """Whether a tensor of frames is (T, C, H, W)."""
+    return tensor.ndim == 4 and tensor.shape[1] in (1, 3) and tensor.shape[3] not in (1, 3)
 
 
 class _Collector:

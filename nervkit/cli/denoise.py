@@ -1,0 +1,28 @@
+"""nervkit denoise"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.restoring import SOURCE_HELP, restore, with_shared_options
+
+
+@with_shared_options
+def denoise(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    output: options.MovieOutput,
+    fps: options.Fps = None,
+    json: options.Json = False,
+    **shared: Any,
+) -> None:
+    """Remove noise from a video, whatever noise it is.
+
+    A small network is fitted to the noisy video: noise does not repeat in time or space, so that
+    it finds no place there. Ctrl-C keeps a checkpoint; the same command goes on from it.
+    """
+    from nervkit.restoration.denoise import denoise as run
+
+    restore("denoise", run, source, output, json, fps=fps, **shared)

@@ -1,0 +1,33 @@
+"""nervkit interpolate"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.restoring import SOURCE_HELP, restore, with_shared_options
+
+
+@with_shared_options
+def interpolate(
+    source: Annotated[str, typer.Argument(help=f"{SOURCE_HELP} Or a .nerv file.")],
+    output: options.MovieOutput,
+    factor: Annotated[int | None, typer.Option(help="So many times the frames, 2 or more.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Or a constant rate, such as 60.")] = None,
+    source_fps: Annotated[
+        str | None, typer.Option(help="Frame rate of images, arrays or raw video.")
+    ] = None,
+    json: options.Json = False,
+    **shared: Any,
+) -> None:
+    """Show a video at a higher frame rate.
+
+    A .nerv file is not fitted again: its own network makes the frames in between. Ctrl-C keeps a
+    checkpoint; the same command goes on from it.
+    """
+    from nervkit.restoration.interpolate import interpolate as run
+
+    method = {"factor": factor, "fps": fps, "source_fps": source_fps}
+    restore("interpolate", run, source, output, json, **method, **shared)

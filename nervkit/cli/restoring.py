@@ -1,0 +1,102 @@
+"""What denoise, inpaint and interpolate share: options, running, following, telling."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nervkit.cli import options
+from nervkit.cli.console import StopSignals, duration, emit, fitting_and_counting, say
+from nervkit.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from nervkit.restoration.task import RestoreReport
+    from nervkit.video.clip import Clip
+
+SOURCE_HELP = "A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or -."
+
+
+def _shared(
+    model: options.Model = "gridnerv",
+    params: options.Params = None,
+    strides: options.Strides = None,
+    recipe: options.Recipe = "native",
+    preset: options.Preset = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    time: options.Time = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    start: options.Start = None,
+    frames: options.Frames = None,
+    crop: options.Crop = None,
+    resize: options.Resize = None,
+    matrix: options.Matrix = None,
+    range: options.Range = None,
+    size: options.Size = None,
+    pixel_format: options.PixelFormat = None,
+    strict: options.Strict = False,
+    codec: options.Codec = None,
+    crf: options.Crf = None,
+    overwrite: options.Overwrite = False,
+    restart: options.Restart = False,
+) -> None:
+    """The options that all three commands have."""
+
+
+def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the shared options too, for typer to see; it gets them as keywords."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    named += inspect.signature(_shared, eval_str=True).parameters.values()
+    command.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in named}
+    return command
+
+
+def restore(
+    what: str, run: Callable[..., Any], source: str, output: str, json: bool, **chosen: Any
+) -> None:
+    """Run `nervkit.<what>` with all options that were given."""
+    if json and output == "-":
+        raise UsageError("--json and -o - both need stdout; choose one")
+    signals = StopSignals()
+
+    def on_clip(clip: Clip) -> None:
+        count, height, width, _ = clip.shape
+        say(f"{source}: {count} frames of {width}x{height}, {float(clip.fps):.3f} fps")
+        for note in clip.notes:
+            say(f"note: {note}")
+        signals.install()
+
+    with fitting_and_counting(what) as (on_progress, on_frame):
+        try:
+            report: RestoreReport = run(
+                source,
+                output=output,
+                on_clip=on_clip,
+                on_progress=on_progress,
+                on_frame=on_frame,
+                on_note=lambda note: say(f"note: {note}"),
+                stop=lambda: signals.requested,
+                **{name: value for name, value in chosen.items() if value is not None},
+            )
+        except Interrupted as error:
+            kept = "" if output == "-" else "; run the same command again to go on"
+            raise Interrupted(f"{error}{kept}") from error
+    if json:
+        emit(report.to_dict())
+    details = ", ".join(
+        f"{name.replace('_', ' ')} {_text(v)}" for name, v in report.details.items()
+    )
+    say(f"{report.output}: {report.frames} frames of {report.width}x{report.height}; {details}")
+    say(
+        f"{report.model}: {report.parameters:,} parameters, {report.steps} steps in "
+        f"{duration(report.fit_seconds)}, {duration(report.seconds)} in all"
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

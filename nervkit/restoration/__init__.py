@@ -1,0 +1,1 @@
+"""Repairing videos with a representation that is fitted to them: denoise, inpaint, interpolate."""

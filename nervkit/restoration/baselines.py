@@ -1,0 +1,125 @@
+"""Classical methods to stand beside, all from scikit-image, scipy and ffmpeg."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+from skimage.restoration import (
+    denoise_nl_means,
+    denoise_tv_chambolle,
+    estimate_sigma,
+    inpaint_biharmonic,
+)
+
+from nervkit.errors import NervError
+
+Frames = np.ndarray  # (T, H, W, 3) uint8
+
+
+def _each(frames: Frames, method: Callable[[np.ndarray], np.ndarray]) -> Frames:
+    return np.stack([_bytes(method(frame)) for frame in frames])
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def nl_means(frame: np.ndarray) -> np.ndarray:
+    """Non-local means of one frame (Buades et al., 2005), its strength from the noise's estimated
+    deviation, as scikit-image's guide has it."""
+    sigma = float(np.mean(estimate_sigma(frame.astype(np.float32), channel_axis=-1)))
+    return denoise_nl_means(
+        frame.astype(np.float32),
+        patch_size=5,
+        patch_distance=6,
+        h=0.8 * sigma,
+        sigma=sigma,
+        fast_mode=True,
+        channel_axis=-1,
+        preserve_range=True,
+    )
+
+
+def total_variation(frame: np.ndarray) -> np.ndarray:
+    """Total variation (Chambolle, 2004) of one frame, its weight from the estimated noise."""
+    sigma = float(np.mean(estimate_sigma(frame.astype(np.float32) / 255, channel_axis=-1)))
+    return 255 * denoise_tv_chambolle(frame / np.float32(255), weight=1.5 * sigma, channel_axis=-1)
+
+
+#: noisy frames -> cleaned frames
+DENOISERS: dict[str, Callable[[Frames], Frames]] = {
+    "gaussian": lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0))),
+    "gaussian 3d": lambda x: _bytes(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0))),
+    "uniform 3x3": lambda x: _each(x, lambda f: ndimage.uniform_filter(f.astype(float), (3, 3, 1))),
+    "median 3x3": lambda x: _each(x, lambda f: ndimage.median_filter(f, (3, 3, 1))),
+    "median 3x3x3": lambda x: ndimage.median_filter(x, (3, 3, 3, 1)),
+    "nl means": lambda x: _each(x, nl_means),
+    "total variation": lambda x: _each(x, total_variation),
+}
+
+
+def biharmonic(frames: Frames, unknown: np.ndarray) -> Frames:
+    """Each frame's holes by the biharmonic equation; `unknown` is (T, H, W)."""
+    filled = frames.copy()
+    for frame, hole in zip(filled, unknown, strict=True):
+        if hole.any() and not hole.all():
+            made = inpaint_biharmonic(frame / 255.0, hole, channel_axis=-1, split_into_regions=True)
+            frame[hole] = _bytes(255 * made)[hole]
+    return filled
+
+
+def temporal_median(frames: Frames, unknown: np.ndarray) -> Frames:
+    """Each hole's pixels by the median of their known values in other frames; what no frame knows
+    becomes middle gray."""
+    filled = frames.copy()
+    rows, columns = np.nonzero(unknown.any(axis=0))
+    values = np.where(unknown[:, rows, columns, None], np.nan, frames[:, rows, columns])
+    seen = ~np.isnan(values).all(axis=(0, 2))
+    median = np.full(values.shape[1:], 128.0)
+    median[seen] = np.nanmedian(values[:, seen], axis=0)
+    for frame, hole in zip(filled, unknown[:, rows, columns], strict=True):
+        frame[rows[hole], columns[hole]] = _bytes(median[hole])
+    return filled
+
+
+#: frames and (T, H, W) unknown -> filled frames
+INPAINTERS: dict[str, Callable[[Frames, np.ndarray], Frames]] = {
+    "biharmonic": biharmonic,
+    "temporal median": temporal_median,
+}
+
+
+def average(frames: Frames) -> Frames:
+    """The frames between those of (T, H, W, 3): (T - 1, H, W, 3) means of two neighbours."""
+    return _bytes((frames[:-1].astype(np.float32) + frames[1:]) / 2)
+
+
+def minterpolate(frames: Frames) -> Frames:
+    """The frames between, by ffmpeg's motion-compensated `minterpolate`: (T - 1, H, W, 3)."""
+    import imageio_ffmpeg
+
+    count, height, width, _ = frames.shape
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *raw]
+    command += ["-s", f"{width}x{height}", "-r", "25", "-i", "-"]
+    # ffmpeg needs a few frames after the last one that it makes.
+    padded = np.concatenate([frames, np.repeat(frames[-1:], 4, axis=0)])
+    motion = "minterpolate=fps=50:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
+    command += ["-vf", motion, *raw, "-"]
+    done = subprocess.run(command, input=padded.tobytes(), capture_output=True, check=False)
+    made = np.frombuffer(done.stdout, np.uint8)
+    size = height * width * 3
+    if done.returncode or len(made) < (2 * count - 1) * size:
+        reason = done.stderr.decode(errors="replace").strip().splitlines() or ["too few frames"]
+        raise NervError(f"ffmpeg's minterpolate failed: {reason[-1]}")
+    return made[: (2 * count - 1) * size].reshape(-1, height, width, 3)[1::2]
+
+
+#: frames -> the frames between them
+INTERPOLATORS: dict[str, Callable[[Frames], Frames]] = {
+    "average": average,
+    "minterpolate": minterpolate,
+}

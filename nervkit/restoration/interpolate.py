@@ -1,0 +1,155 @@
+"""More frames between frames: a fitted representation asked for fractional positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nervkit.container.header import Timing
+from nervkit.decoder import NervVideo
+from nervkit.errors import UsageError
+from nervkit.restoration.task import Fitted, Task
+from nervkit.video.clip import Clip
+from nervkit.video.colour import Colour
+
+MOST_FRAMES = 1_000_000  # of an output: a mistyped rate should not fill the disk
+
+
+def interpolate(
+    source: Any,
+    output: str | Path | None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    **options: Any,
+) -> Any:
+    """Show a video at a higher frame rate.
+
+    A representation is fitted to the frames and evaluated between them (`Representation.forward`
+    takes fractional positions: embeddings and grids are interpolated linearly, as in HNeRV,
+    2304.02633). What the fit misses of the two frames around a new one is faded from one to the
+    other and added, so that a new frame is as sharp as these where nothing moves. Frames that the
+    source has are not touched. After the last frame nothing can be between: it is repeated.
+
+    Args:
+        source: as `read_clip` takes; or a .nerv file (or an open NervVideo), which is not fitted
+            again: its new frames are the stored representation's.
+        output: as `decode` writes; None hands frames back instead.
+        factor: so many times the frames, 2 or more; this or:
+        fps: a constant rate above the source's, such as 60 or 60000/1001.
+        source_fps: of images, arrays and raw video, which do not say (25 otherwise).
+        options: of the fit, of reading and of writing; see `Task`.
+
+    Returns:
+        With `output`, a RestoreReport. Without, an array or tensor like the source's, or for a path
+        a Clip with the new timing.
+
+    Raises:
+        UsageError, SourceError, OutputError, FormatError, Interrupted: see nervkit.errors.
+    """
+    if (factor is None) == (fps is None):
+        raise UsageError("give one of factor and fps")
+    if factor is not None and (factor != int(factor) or factor < 2):
+        raise UsageError(f"factor must be a whole number from 2 on, not {factor}")
+    if source_fps is not None:
+        options["fps"] = source_fps
+    task = Task("interpolate", source, output, **options)
+    stored = isinstance(source, NervVideo) or str(source).lower().endswith(".nerv")
+    clip, fitted = _from_file(task) if stored else (task.read(), None)
+    timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
+    if fitted is None:
+        fitted = task.fit(clip.frames)
+    new = int((places != np.floor(places)).sum())
+    between = _between(clip.frames, places, fitted, blend=not stored)
+    return task.deliver(clip, between, fitted, timing=timing, details=lambda: {"new_frames": new})
+
+
+def _from_file(task: Task) -> tuple[Clip, Fitted]:
+    """The decoded clip of a .nerv file, and its representation."""
+    source = task.source
+    video = source if isinstance(source, NervVideo) else NervVideo(source)
+    model, header = video.model, video.header
+    clip = Clip(
+        frames=video[:],
+        timing=video.timing,
+        sample_aspect_ratio=header.sample_aspect_ratio,
+        colour=Colour.from_dict(header.colour),
+        tracks=video.tracks,
+    )
+    task.on_clip(clip)
+    return clip, Fitted(model, np.arange(len(video)), header.segments[0].model)
+
+
+def _multiplied(timing: Timing, factor: int) -> tuple[Timing, np.ndarray]:
+    """`factor` frames for each: their timing and their places among the frames (N,)."""
+    ends = np.append(timing.pts[1:], timing.pts[-1] + timing.duration)
+    parts = np.arange(factor)
+    pts = timing.pts[:, None] * factor + parts * (ends - timing.pts)[:, None]
+    places = (np.arange(len(timing))[:, None] + parts / factor).ravel()
+    denser = Timing(pts.ravel(), timing.time_base / factor, timing.duration)
+    return denser, places.clip(max=len(timing) - 1)
+
+
+def _at_rate(clip: Clip, fps: Any) -> tuple[Timing, np.ndarray]:
+    """A constant rate: the timing of its frames and their places among the clip's (N,)."""
+    rate, timing = _parse_rate(fps), clip.timing
+    if rate <= timing.fps:
+        raise UsageError(f"fps must be above the source's {float(timing.fps):.6g}, not {fps}")
+    start, end = timing.seconds
+    count = max(1, round((end - start) * rate))
+    if count > MOST_FRAMES:
+        raise UsageError(f"fps {fps} makes {count:,} frames; at most {MOST_FRAMES:,} are made")
+    base = _common_unit(start, 1 / rate)
+    first, step = int(start / base), int(1 / rate / base)
+    pts = first + step * np.arange(count, dtype=np.int64)
+    shown = timing.pts - timing.pts[0]
+    times = np.arange(count) * float(1 / rate / timing.time_base)
+    places = np.interp(times, shown, np.arange(len(shown)))
+    exact = np.abs(places - places.round()) < 1e-6
+    return Timing(pts, base, step), np.where(exact, places.round(), places)
+
+
+def _parse_rate(fps: Any) -> Fraction:
+    try:
+        rate = Fraction(str(fps)).limit_denominator(1 << 20)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise UsageError(f"fps must be a positive number such as 60 or 60000/1001, not {fps!r}")
+    return rate
+
+
+def _common_unit(a: Fraction, b: Fraction) -> Fraction:
+    """The largest time of which both are whole multiples."""
+    denominator = a.denominator * b.denominator
+    unit = math.gcd(a.numerator * b.denominator, b.numerator * a.denominator)
+    return Fraction(unit, denominator)
+
+
+def _between(
+    frames: np.ndarray, places: np.ndarray, fitted: Fitted, blend: bool
+) -> Iterator[np.ndarray]:
+    """The frames at `places`: those that exist as they are, others from the representation, with
+    what it misses of their neighbours where `blend` says so."""
+
+    @lru_cache(maxsize=2)
+    def missed(index: int) -> np.ndarray:
+        return frames[index] - fitted.predict(index)
+
+    for place in places:
+        before = int(place)
+        share = np.float32(place - before)
+        if share == 0:
+            yield frames[before]
+            continue
+        frame = fitted.predict(place)
+        if blend:
+            frame += (1 - share) * missed(before) + share * missed(before + 1)
+        yield frame.round().clip(0, 255).astype(np.uint8)

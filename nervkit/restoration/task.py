@@ -1,0 +1,202 @@
+"""What every restoration does around its method: options, reading, fitting, delivering."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nervkit.container.header import Timing
+from nervkit.errors import Interrupted
+from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.models.base import Representation, count_stored
+from nervkit.restoration.kinds import alike, is_array
+from nervkit.video.clip import Clip
+from nervkit.video.movies import MovieOptions
+from nervkit.video.reader import read_clip
+from nervkit.video.writer import Stream, check_destination, write_video
+
+FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
+READING = (
+    *("start", "frames", "crop", "resize", "matrix", "range"),
+    *("fps", "size", "pixel_format", "strict"),
+)
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What a restoration wrote.
+
+    Attributes:
+        output: where to.
+        task: "denoise", "inpaint" or "interpolate".
+        frames, width, height, fps: of the output.
+        model, parameters, steps: of the fit; no steps where a fitted file was given.
+        seconds, fit_seconds: of this run in all, and of the fit with its earlier sessions.
+        details: what the method found or did, by name.
+        notes: one line for everything that was assumed, changed or lost.
+    """
+
+    output: str
+    task: str
+    frames: int
+    width: int
+    height: int
+    fps: float
+    model: str
+    parameters: int
+    steps: int
+    seconds: float
+    fit_seconds: float
+    details: dict[str, Any]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; docs/json.md documents the keys."""
+        return asdict(self)
+
+
+@dataclass
+class Fitted:
+    """A representation fitted to some frames of a clip. `places` are these frames' places in the
+    clip, increasing; between and around them the representation is asked for what is not there."""
+
+    network: Representation
+    places: np.ndarray
+    model: str
+    steps: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @torch.inference_mode()
+    def predict(self, place: float) -> np.ndarray:
+        """The (H, W, 3) float32 frame at a place of the clip, in [0, 255]."""
+        position = float(np.interp(place, self.places, np.arange(len(self.places))))
+        device = next(self.network.parameters()).device
+        frame = self.network(torch.tensor([position], device=device))[0]
+        return frame.float().mul(255).permute(1, 2, 0).cpu().numpy()
+
+
+class Task:
+    """One restoration of one source. `options` are keywords of the public function:
+
+    those of a fit (`FitOptions` but prune), those of `read_clip`, `codec` and `crf` of a movie,
+    `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip` (the Clip),
+    `on_progress` (of the fit), `on_frame` (frames done, frames in all), `on_note`, `stop`.
+    """
+
+    def __init__(self, name: str, source: Any, output: str | Path | None, **options: Any) -> None:
+        self.began = time.perf_counter()
+        self.name, self.source = name, source
+        self.output = None if output is None else str(output)
+        take = options.pop
+        self.options = FitOptions(**{k: take(k) for k in FITTING if k in options})
+        self.reading = {k: take(k) for k in READING if k in options}
+        self.movie = MovieOptions(take("codec", None), take("crf", None))
+        overwrite = take("overwrite", False)
+        self.restart, self.interval = take("restart", False), take("checkpoint_interval", 60.0)
+        self.on_clip: Callable[[Clip], None] = take("on_clip", None) or (lambda clip: None)
+        self.on_frame: Callable[[int, int], None] = take("on_frame", None) or (lambda *_: None)
+        self.watch = Watch(
+            take("on_progress", None), take("on_note", None), take("stop", None) or (lambda: False)
+        )
+        if options:
+            raise TypeError(f"{name}() has no option {', '.join(sorted(options))}")
+        if self.output is not None:
+            check_destination(self.output, self.movie, overwrite, source)
+
+    def read(self) -> Clip:
+        """The source as a Clip."""
+        source = self.source
+        clip = source if isinstance(source, Clip) else read_clip(source, **self.reading)
+        self.on_clip(clip)
+        return clip
+
+    def fit(
+        self, frames: np.ndarray, places: np.ndarray | None = None, known: np.ndarray | None = None
+    ) -> Fitted:
+        """Fit to (N, H, W, 3) uint8 frames that stand at `places` of the clip; `known` as in
+        `fit_clip`."""
+        keep = None
+        if self.checkpoint is not None:
+            keep = CheckpointOptions(self.checkpoint, self.interval, self.restart)
+        network, summary = fit_clip(frames, self.options, known=known, keep=keep, watch=self.watch)
+        places = np.arange(len(frames)) if places is None else places
+        model, notes = self.options.model, summary.notes
+        return Fitted(network, places, model, summary.steps, summary.seconds, notes)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where the fit's state is kept: beside an output that has a name of its own."""
+        if self.output in (None, "-"):
+            return None
+        path = Path(self.output)
+        name = path.name if "%" not in path.name else path.name.replace("%", "")
+        return path.with_name(name + ".checkpoint")
+
+    def deliver(
+        self,
+        clip: Clip,
+        frames: Iterable[np.ndarray],
+        fitted: Fitted,
+        *,
+        timing: Timing | None = None,
+        changed: np.ndarray | None = None,
+        details: Callable[[], dict[str, Any]] = dict,
+    ) -> Any:
+        """What the user gets: the output written and a report of it, or without an output the
+        frames, as the kind that the source is of (a Clip for a path).
+
+        Args:
+            clip: the source.
+            frames: (H, W, 3) uint8 each, one for each time in `timing` (default: the clip's).
+            changed: (T, H, W) bool: what may differ from the source.
+            details: of the report; asked for once all frames are made.
+        """
+        timing = timing or clip.timing
+        count, (height, width) = len(timing), clip.shape[1:3]
+        made = self._counted(frames, count)
+        if self.output is None:
+            result = np.stack(list(made))
+            if is_array(self.source):
+                return alike(self.source, result, changed)
+            return replace(clip, frames=result, timing=timing, notes=[*clip.notes, *fitted.notes])
+        stream = Stream(
+            frames=made,
+            width=width,
+            height=height,
+            timing=timing,
+            sample_aspect_ratio=clip.sample_aspect_ratio,
+            colour=clip.colour,
+            tracks=tuple(clip.tracks),
+        )
+        lost = write_video(self.output, stream, self.movie)
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+        return RestoreReport(
+            output=self.output,
+            task=self.name,
+            frames=count,
+            width=width,
+            height=height,
+            fps=float(timing.fps),
+            model=fitted.model,
+            parameters=count_stored(fitted.network),
+            steps=fitted.steps,
+            seconds=time.perf_counter() - self.began,
+            fit_seconds=fitted.seconds,
+            details=details(),
+            notes=[*clip.notes, *fitted.notes, *lost],
+        )
+
+    def _counted(self, frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+        for done, frame in enumerate(frames, start=1):
+            if self.watch.stop():
+                raise Interrupted("stopped while frames were written")
+            yield frame
+            self.on_frame(done, count)

@@ -1,0 +1,486 @@
+"""Denoise, inpaint, interpolate: kinds in and out, masks, filling, timing, and real clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+import nervkit
+from nervkit.container.header import Timing
+from nervkit.errors import Interrupted, OutputError, UsageError
+from nervkit.fitting.loop import Stepper
+from nervkit.models.config import VideoShape
+from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
+from nervkit.models.hnerv import HNeRV, HNeRVConfig
+from nervkit.models.nerv import NeRV, NeRVConfig
+from nervkit.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
+from nervkit.restoration.denoise import Cleaner, noise_variance
+from nervkit.restoration.fill import Membrane, fill_in
+from nervkit.restoration.interpolate import _at_rate, _multiplied
+from nervkit.restoration.masks import read_mask
+from nervkit.restoration.task import Fitted, RestoreReport
+
+QUICK: dict[str, Any] = {"steps": 30, "params": 4000}
+TASKS: dict[str, Callable[..., Any]] = {
+    "denoise": nervkit.denoise,
+    "inpaint": lambda x, *out, **k: nervkit.inpaint(x, None, *out, boxes=["4,6,8,5"], **k),
+    "interpolate": lambda x, *out, **k: nervkit.interpolate(x, *out, factor=2, **k),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small lose time on a second thread, and much of it on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def video(frames: int = 6, height: int = 24, width: int = 32) -> np.ndarray:
+    """(T, H, W, 3) uint8: drifting waves."""
+    t, y, x, c = np.ogrid[:frames, :height, :width, :3]
+    waves = np.sin((x + 2 * t) / 7 + c) * np.cos((y - t) / 5)
+    return np.rint(127 + 100 * waves).astype(np.uint8)
+
+
+def psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> float:
+    square = np.square(a.astype(float) - b)
+    return float(10 * np.log10(255**2 / (square if where is None else square[where]).mean()))
+
+
+# The same kind out
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "kind",
+    ["uint8", "float64", "gray", "gray1", "tensor", "channels first", "half", "clip", "path"],
+)
+def test_the_same_kind_comes_out(task: str, kind: str, tmp_path: Path) -> None:
+    frames = video()
+    np.save(tmp_path / "in.npy", frames)
+    source = {
+        "uint8": lambda: frames,
+        "float64": lambda: frames / 255,
+        "gray": lambda: frames[..., 0],
+        "gray1": lambda: frames[..., :1],
+        "tensor": lambda: torch.from_numpy(frames),
+        "channels first": lambda: torch.from_numpy(frames).permute(0, 3, 1, 2),
+        "half": lambda: torch.from_numpy(frames).permute(0, 3, 1, 2).half() / 255,
+        "clip": lambda: nervkit.read_clip(frames, fps=10),
+        "path": lambda: tmp_path / "in.npy",
+    }[kind]()
+    made = TASKS[task](source, **QUICK)
+    count = 12 if task == "interpolate" else 6
+    if kind in ("clip", "path"):
+        assert isinstance(made, nervkit.Clip)
+        assert made.frames.shape == (count, *frames.shape[1:])
+        assert len(made.timing) == count
+        return
+    assert type(made) is type(source)
+    assert made.dtype == source.dtype
+    assert tuple(made.shape) == (count, *source.shape[1:])
+    assert not np.may_share_memory(np.asarray(made), np.asarray(source))
+    if kind in ("float64", "half"):
+        assert 0 <= float(made.min()) <= float(made.max()) <= 1
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_known_values_come_back_untouched(kind: type) -> None:
+    frames = video()
+    given = frames if kind is np.uint8 else (frames / 255 + 1e-4).clip(0, 1).astype(kind)
+    mask = np.zeros((24, 32), bool)
+    mask[5:12, 8:20] = True
+    made = nervkit.inpaint(given, mask, **QUICK)
+    assert np.array_equal(made[:, ~mask], given[:, ~mask])
+    assert not np.array_equal(made[:, mask], given[:, mask])
+    whole = nervkit.inpaint(given, mask, whole=True, **QUICK)
+    assert not np.array_equal(whole[:, ~mask], given[:, ~mask])
+
+
+def test_what_lies_in_a_hole_does_not_matter() -> None:
+    frames, mask = video(), np.zeros((6, 24, 32), bool)
+    mask[:, 5:12, 8:20] = True
+    mask[3] = True
+    other = np.where(mask[..., None], np.uint8(7), frames)
+    first, second = (nervkit.inpaint(x, mask, **QUICK) for x in (frames, other))
+    assert np.array_equal(first, second)
+
+
+def test_frames_that_exist_are_not_interpolated() -> None:
+    frames = video()
+    made = nervkit.interpolate(frames, factor=3, **QUICK)
+    assert np.array_equal(made[::3], frames)
+    assert np.array_equal(made[-2:], frames[[-1, -1]])  # nothing follows the last one
+
+
+# Masks
+
+
+def test_a_mask_has_many_forms(tmp_path: Path) -> None:
+    mask = np.zeros((4, 10, 14), bool)
+    mask[:, 2:5, 3:9] = True
+    still, moving = mask[0], mask.copy()
+    moving[2, 7:, :2] = True
+    (tmp_path / "masks").mkdir()
+    for t, picture in enumerate(moving):
+        iio.imwrite(tmp_path / "masks" / f"{t:03d}.png", picture.astype(np.uint8))  # 0 and 1
+    iio.imwrite(tmp_path / "still.png", still * np.uint8(128))
+    np.save(tmp_path / "moving.npy", moving.astype(np.uint8))
+    big = still.repeat(2, 0).repeat(2, 1)
+    iio.imwrite(tmp_path / "big.png", big * np.uint8(255))
+    shape, resize = (4, 10, 14), {"resize": "14x10"}
+
+    def read(given: Any, boxes: tuple[str, ...] = (), **reading: Any) -> np.ndarray:
+        return read_mask(given, boxes, shape, reading)
+
+    for given in (still, still[None], torch.from_numpy(still), str(tmp_path / "still.png")):
+        assert np.array_equal(read(given), mask)
+    assert np.array_equal(read(tmp_path / "big.png", **resize), mask)
+    for given in (moving, moving[:, None], moving[..., None] * 255.0, tmp_path / "masks"):
+        assert np.array_equal(read(given), moving)
+    assert np.array_equal(read(str(tmp_path / "masks" / "%03d.png")), moving)
+    assert np.array_equal(read(tmp_path / "moving.npy"), moving)
+    assert np.array_equal(read(None, ("3,2,6,3",)), mask)
+    assert np.array_equal(read(None, ("3,2,6,3", "0,7,2,9@2:3")), moving)
+    whole = mask.copy()
+    whole[1:3] = True
+    assert np.array_equal(read(still, ("@1:3",)), whole)
+
+
+def test_a_movie_of_masks_is_cut_at_half(tmp_path: Path, ffmpeg: Callable[..., bytes]) -> None:
+    mask = np.zeros((5, 48, 64), bool)
+    for t in range(5):
+        mask[t, 10:30, 8 + 4 * t : 28 + 4 * t] = True
+    raw = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", "64x48", "-i", "-", "-crf", "20"]
+    ffmpeg(*raw, tmp_path / "mask.mp4", stdin=(mask * np.uint8(255)).tobytes())
+    found = read_mask(tmp_path / "mask.mp4", (), mask.shape, {})
+    assert (found != mask).mean() < 0.005
+
+
+@pytest.mark.parametrize(
+    ("mask", "boxes", "message"),
+    [
+        (None, [], "say what is unknown"),
+        (None, ["1,2,3"], "a box is x,y,w,h"),
+        (None, [""], "a box is x,y,w,h"),
+        (None, ["32,0,5,5"], "nothing of it lies in 6 frames of 32x24"),
+        (None, ["0,0,0,5"], "nothing of it lies"),
+        (None, ["1,1,2,2@6:8"], "nothing of it lies"),
+        (None, ["0,0,32,24"], "nothing is known"),
+        (np.zeros((24, 32)), [], "the mask is empty"),
+        (np.ones((24, 30)), [], "the mask is 30x24, the video 6 frames of 32x24"),
+        (np.ones((5, 24, 32)), [], "5 frames of 32x24"),
+        (np.ones(3), [], "must be"),
+    ],
+)
+def test_a_bad_mask_is_refused(mask: Any, boxes: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        nervkit.inpaint(video(), mask, boxes=boxes, **QUICK)
+
+
+# Filling
+
+
+def test_a_membrane_continues_a_plane_and_solves_laplace() -> None:
+    y, x = np.mgrid[:20, :30]
+    plane = np.stack([2 * x + 3 * y, x - y, 5 + 0 * x], axis=2).astype(np.float32)
+    hole = np.zeros((20, 30), bool)
+    hole[4:15, 6:22] = True
+    hole[10, 25] = True
+    spoiled = np.where(hole[..., None], -99, plane)
+    np.testing.assert_allclose(Membrane(hole).fill(spoiled), plane, atol=1e-3)
+
+    rng = np.random.default_rng(0)
+    edge = np.zeros((20, 30), bool)
+    edge[:5, 20:] = True  # in the frame's corner
+    filled = Membrane(edge).fill(rng.random((20, 30, 1)))
+    padded = np.pad(filled[..., 0], 1, mode="edge")
+    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    np.testing.assert_allclose(filled[edge, 0], around[edge] / 4, atol=1e-5)
+
+
+def test_pixels_are_filled_from_other_times() -> None:
+    frames = np.zeros((6, 4, 5, 3), np.uint8)
+    frames += (10 * np.arange(6, dtype=np.uint8))[:, None, None, None]
+    unknown = np.zeros((6, 4, 5), bool)
+    unknown[2:4, 1, 1] = True  # between known times
+    unknown[:2, 2, 2] = True  # before the first
+    unknown[4:, 3, 3] = True  # after the last
+    spoiled = np.where(unknown[..., None], np.uint8(255), frames)
+    filled = fill_in(spoiled, unknown)
+    assert np.array_equal(filled[:, 1, 1], frames[:, 1, 1])
+    assert (filled[:2, 2, 2] == 20).all()
+    assert (filled[4:, 3, 3] == 30).all()
+    assert np.array_equal(filled[~unknown], frames[~unknown])
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (GridNeRV, GridNeRVConfig(strides=(2, 4), widths=(10, 8), depths=(1, 1))),
+        (HNeRV, HNeRVConfig(strides=(4, 2), width=12)),
+        (NeRV, NeRVConfig(strides=(2, 2), stem_width=16, grid_channels=4, min_width=8)),
+    ],
+)
+@pytest.mark.parametrize("weights", ["half", "none"])
+def test_unknown_values_pull_at_nothing(model: Any, config: Any, weights: str) -> None:
+    """Whatever stands there, a step is the same."""
+    frames = torch.from_numpy(video(4, 22, 30)).permute(0, 3, 1, 2)
+    known = torch.full((4, 1, 22, 30), 255, dtype=torch.uint8)
+    known[:, :, 4:12, 9:20] = 0
+    if weights == "none":
+        known[1] = 0
+    spoiled = torch.where(known == 0, 255 - frames, frames)
+    results = []
+    for given in (frames, spoiled):
+        torch.manual_seed(0)
+        network = model(config, VideoShape(4, 22, 30))
+        stepper = Stepper(network, given, model.recipes["native"], known=known, precision="float32")
+        if model is HNeRV:  # its encoder sees the frames: the loss alone is of interest
+            stepper.model.fit_forward = lambda t, f, n=network: n.decode(n.encode(frames[:2] / 255))
+        for k in range(3):
+            stepper.step(k, 3)
+        results.append([p.detach().clone() for p in network.parameters()])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+# Noise
+
+
+@pytest.mark.parametrize("kind", IMPULSES)
+def test_impulses_hit_their_share_of_pixels(kind: str) -> None:
+    clean = np.full((20, 60, 80, 3), 90, np.uint8)
+    noisy = add_noise(clean, kind, 0.05, seed=3)
+    hit = (noisy != clean).any(axis=3)
+    assert hit.mean() == pytest.approx(0.05, abs=0.004)
+    values = np.unique(noisy[hit])
+    expected = {"white": [255], "black": [0], "salt-pepper": [0, 255]}.get(kind)
+    assert expected is None or values.tolist() == expected
+    assert kind != "random" or len(values) > 200
+    assert np.array_equal(noisy, add_noise(clean, kind, 0.05, seed=3))
+    assert not np.array_equal(noisy, add_noise(clean, kind, 0.05, seed=4))
+
+
+def test_gaussian_noise_has_its_deviation() -> None:
+    clean = np.full((4, 100, 100, 3), 127, np.uint8)
+    noise = add_noise(clean, "gaussian", 25).astype(float) - 127
+    assert noise.std() == pytest.approx(25, rel=0.01)
+    assert abs(noise.mean()) < 0.3
+    assert abs((noise[..., 0] * noise[..., 1]).mean()) < 10  # each sample by itself
+
+
+def test_the_papers_masks() -> None:
+    boxes = five_boxes(640, 1280)
+    assert boxes.sum() == 5 * 50 * 50
+    assert boxes[320 - 25 : 320 + 25, 640 - 25 : 640 + 25].all()
+    assert boxes[160 - 25 : 160 + 25, 320 - 25 : 320 + 25].all()
+    centre = centre_box(640, 1280)
+    assert centre.sum() == 160 * 320
+    assert centre[240:400, 480:800].all()
+
+
+@pytest.mark.parametrize("sigma", [2.0, 10.0, 40.0])
+def test_the_noise_of_a_residual_is_found_among_its_detail(sigma: float) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, sigma, (3, 80, 100, 3))
+    smooth = video(3, 80, 100).astype(float) - 127
+    found = np.sqrt(noise_variance((noise + smooth).astype(np.float32)))
+    np.testing.assert_allclose(found, sigma, rtol=0.12)
+
+
+class Perfect(Fitted):
+    """A fit that has found the clean frames."""
+
+    def __init__(self, clean: np.ndarray) -> None:
+        self.clean = clean
+
+    def predict(self, place: float) -> np.ndarray:
+        return self.clean[int(place)].astype(np.float32)
+
+
+def test_white_noise_around_a_good_fit_is_taken_away() -> None:
+    clean = video(5, 60, 80)
+    cleaner = Cleaner(add_noise(clean, "gaussian", 25), Perfect(clean))
+    made = np.stack(list(cleaner.frames()))
+    assert psnr(made, clean) > 38
+    assert cleaner.found()["noise_deviation"] == pytest.approx(25, rel=0.1)
+    assert cleaner.found()["impulse_share"] < 1e-3
+
+
+def test_detail_that_a_fit_misses_is_kept_where_there_is_no_noise() -> None:
+    clean = video(5, 60, 80)
+    coarse = np.full_like(clean, 127)
+    made = np.stack(list(Cleaner(clean, Perfect(coarse)).frames()))
+    assert psnr(made, clean) > 40
+
+
+@pytest.mark.parametrize("kind", IMPULSES)
+def test_impulses_are_found_and_other_pixels_kept(kind: str) -> None:
+    clean = video(5, 60, 80)
+    noisy = add_noise(clean, kind, 0.01)
+    cleaner = Cleaner(noisy, Perfect(clean // 2 + 60))  # a fit that is off by up to 60
+    made = np.stack(list(cleaner.frames()))
+    assert psnr(made, clean) > psnr(noisy, clean) + 8
+    assert cleaner.found()["impulse_share"] == pytest.approx(0.01, abs=0.004)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_short_clips_are_cleaned_too(frames: int) -> None:
+    clean = video(frames, 40, 50)
+    made = list(Cleaner(add_noise(clean, "gaussian", 20), Perfect(clean)).frames())
+    assert len(made) == frames
+    assert psnr(np.stack(made), clean) > 34
+
+
+# Timing
+
+
+def test_a_factor_divides_every_frames_time() -> None:
+    timing = Timing(np.array([5, 9, 15]), Fraction(1, 100), 8)
+    dense, places = _multiplied(timing, 2)
+    assert [int(p) * dense.time_base for p in dense.pts] == [
+        Fraction(x, 100) for x in (5, 7, 9, 12, 15, 19)
+    ]
+    assert dense.seconds == timing.seconds
+    assert places.tolist() == [0, 0.5, 1, 1.5, 2, 2]
+
+
+@pytest.mark.parametrize(("fps", "count"), [("60", 30), ("30000/1001", 15), (100, 50)])
+def test_a_rate_is_laid_over_the_same_time(fps: Any, count: int) -> None:
+    clip = nervkit.Clip(video(10), Timing(np.arange(10) * 512, Fraction(1, 10240), 512))
+    dense, places = _at_rate(clip, fps)
+    assert dense.constant
+    assert dense.fps == Fraction(fps)
+    assert len(dense) == count
+    seconds = np.arange(count) / float(Fraction(fps))
+    np.testing.assert_allclose(places, np.minimum(seconds * 20, 9), atol=1e-6)
+    if fps == 100:
+        assert places[::5].tolist() == list(range(10))
+
+
+def test_a_rate_may_begin_late() -> None:
+    clip = nervkit.Clip(video(4), Timing(np.arange(4) * 40 + 7, Fraction(1, 1000), 40))
+    dense, places = _at_rate(clip, 50)
+    assert dense.seconds[0] == Fraction(7, 1000)
+    assert dense.fps == 50
+    np.testing.assert_allclose(places, [0, 0.5, 1, 1.5, 2, 2.5, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "one of factor and fps"),
+        ({"factor": 2, "fps": 60}, "one of factor and fps"),
+        ({"factor": 1}, "whole number from 2"),
+        ({"factor": 2.5}, "whole number from 2"),
+        ({"fps": 25}, "above the source's 25"),
+        ({"fps": "fast"}, "positive number"),
+        ({"fps": 1e9}, "frames; at most"),
+    ],
+)
+def test_bad_rates_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        nervkit.interpolate(video(), **options, **QUICK)
+
+
+@pytest.mark.parametrize("model", ["gridnerv", "hnerv", "nerv"])
+def test_a_fitted_file_is_interpolated_without_a_fit(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "in.nerv"
+    nervkit.encode(video(), path, model=model, steps=20)
+    with nervkit.open(path) as stored:
+        made = nervkit.interpolate(str(path), factor=2)
+        assert np.array_equal(made.frames[::2], stored[:])
+        expected = stored.model(torch.tensor([1.5]))[0].permute(1, 2, 0).detach() * 255
+        assert np.abs(made.frames[3] - expected.numpy()).max() <= 0.51
+    report = nervkit.interpolate(path, tmp_path / "out.mkv", fps=60)
+    assert (report.steps, report.model) == (0, model)
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_sound_and_times_are_kept(task: str, clips: Path, tmp_path: Path) -> None:
+    source = clips / "robust" / "moviepy_fire2.mp4"  # variable rate, rotated, with sound
+    options = {"resize": "64x36", "frames": ":12", "steps": 5}
+    output = tmp_path / "out.mkv"
+    report = TASKS[task](source, output, **options)
+    assert isinstance(report, RestoreReport)
+    before = nervkit.read_clip(source, resize="64x36", frames=":12")
+    after = nervkit.read_clip(output)
+    assert report.frames == len(after.frames)
+    assert [track.codec for track in after.audio] == [track.codec for track in before.audio]
+    step = 2 if task == "interpolate" else 1
+    times = [float(p * after.time_base) for p in after.pts[::step]]
+    np.testing.assert_allclose(times, [float(p * before.time_base) for p in before.pts], atol=2e-3)
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_a_stopped_restoration_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    frames, output = video(), tmp_path / "out.npy"
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted):
+        nervkit.denoise(frames, output, stop=lambda: next(calls) >= 10, **QUICK)
+    assert not output.exists()
+    assert (tmp_path / "out.npy.checkpoint").exists()
+    resumed = nervkit.denoise(frames, output, **QUICK)
+    assert resumed.steps == 30
+    assert np.array_equal(np.load(output), nervkit.denoise(frames, **QUICK))
+    with pytest.raises(OutputError, match="exists already"):
+        nervkit.denoise(frames, output, **QUICK)
+
+
+def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:
+    frames, output = video(), tmp_path / "out.npy"
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted):
+        nervkit.inpaint(
+            frames, None, output, boxes=["1,1,5,5"], stop=lambda: next(calls) >= 5, **QUICK
+        )
+    with pytest.raises(nervkit.NervError, match="a checkpoint of another"):
+        nervkit.inpaint(frames, None, output, boxes=["1,1,6,5"], **QUICK)
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="no option strength"):
+        nervkit.denoise(video(), strength=3)
+
+
+# Real clips
+
+
+@pytest.fixture(scope="module")
+def city(request: pytest.FixtureRequest) -> np.ndarray:
+    clips = request.getfixturevalue("clips")
+    clip = nervkit.read_clip(clips / "vid4_city", fps=30, frames=":12", resize="176x144")
+    return clip.frames
+
+
+def test_a_real_clip_loses_its_noise(city: np.ndarray) -> None:
+    noisy = add_noise(city, "gaussian", 25)
+    made = nervkit.denoise(noisy, steps=150)
+    assert psnr(made, city) > psnr(noisy, city) + 4
+
+
+def test_a_real_clip_gets_its_holes_filled(city: np.ndarray) -> None:
+    hole = centre_box(*city.shape[1:3])
+    masked = np.where(hole[..., None], np.uint8(0), city)
+    made = nervkit.inpaint(masked, hole, steps=100)
+    where = np.broadcast_to(hole, city.shape[:3])
+    assert psnr(made, city, where) > psnr(masked, city, where) + 8
+
+
+def test_missing_frames_lie_between_their_neighbours(city: np.ndarray) -> None:
+    made = nervkit.inpaint(city, boxes=["@5:6"], steps=100)
+    nearest = min(psnr(city[5], city[t]) for t in (4, 6))
+    assert psnr(made[5], city[5]) > nearest + 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from nervkit.bench.machine import machine, versions
 from nervkit.output import replacing
-from nervkit.restoration.evaluate import DAMAGES, Score, evaluate
+from nervkit.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
 from nervkit.restoration.published import PUBLISHED
 from nervkit.video.reader import read_clip
 
@@ -50,6 +50,9 @@ def bench_restore(
     Returns:
         The record, JSON-ready.
     """
+    damages = damages or DAMAGES
+    for damage in damages:
+        parse_damage(damage)
     out.mkdir(parents=True, exist_ok=True)
     path = out / RECORD
     earlier = json.loads(path.read_text())["runs"] if path.exists() else []
@@ -61,7 +64,7 @@ def bench_restore(
     }
     for spec in clips:
         clip = None
-        for damage in damages or DAMAGES:
+        for damage in damages:
             told = {"clip": spec.name, "damage": damage, "reading": spec.options, "fit": fit}
             told |= {"baselines": baselines, **({"mask": mask} if damage == "mask" else {})}
             kept = [run for run in record["runs"] if {k: run.get(k) for k in told} == told]

@@ -75,7 +75,7 @@ def evaluate(
     Returns:
         The damaged clip's own score first (not for odd-even), then nervkit's, then the others'.
     """
-    kind, amount = _parse(damage)
+    kind, amount = parse_damage(damage)
     if kind in NOISES:
         runs = _denoising(frames, kind, amount, baselines, options)
         clean, holes = frames, None
@@ -99,7 +99,8 @@ def evaluate(
     return scores
 
 
-def _parse(damage: str) -> tuple[str, float]:
+def parse_damage(damage: str) -> tuple[str, float]:
+    """Its kind and its amount, 0 where it has none. Raises UsageError."""
     match = re.fullmatch(r"([a-z-]+)(?::(\d+(?:\.\d+)?))?", damage)
     kind, amount = (match[1], match[2]) if match else ("", None)
     if kind in ("centre", "mask", "odd-even") and amount is None:

@@ -1,0 +1,162 @@
+"""Damages, classical methods and scores of `nervkit bench restore`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from nervkit.errors import UsageError
+from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, average
+from nervkit.restoration.damage import add_noise, five_boxes
+from nervkit.restoration.evaluate import evaluate, score
+
+FIT: dict[str, Any] = {"steps": 3, "params": 4000}
+
+
+def drifting(frames: int = 9, height: int = 48, width: int = 64) -> np.ndarray:
+    """(T, H, W, 3) uint8: a smooth pattern that moves two pixels a frame."""
+    t, y, x, c = np.ogrid[:frames, :height, :width, :3]
+    waves = np.sin((x + 2 * t) / 4 + c) + np.cos(y / 3 + (x + 2 * t) / 9)
+    return np.rint(127 + 55 * waves).astype(np.uint8)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(a.astype(float) - b).mean()))
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_every_denoiser_takes_noise_away(name: str) -> None:
+    clean = np.repeat(drifting()[:1], 5, axis=0)
+    impulses = "median" in name
+    noisy = add_noise(clean, *(("salt-pepper", 0.02) if impulses else ("gaussian", 25)))
+    made = DENOISERS[name](noisy)
+    assert made.shape == clean.shape
+    assert made.dtype == np.uint8
+    assert psnr(made, clean) > psnr(noisy, clean) + 1
+
+
+@pytest.mark.parametrize("name", INPAINTERS)
+def test_every_inpainter_fills_holes_only(name: str) -> None:
+    clean = np.repeat(drifting()[:1], 5, axis=0)
+    holes = np.zeros(clean.shape[:3], bool)
+    holes[:, 10:16, 20:30] = True
+    if name == "temporal median":
+        holes[3] = False
+    masked = np.where(holes[..., None], np.uint8(0), clean)
+    made = INPAINTERS[name](masked, holes)
+    assert np.array_equal(made[~holes], clean[~holes])
+    assert psnr(made[holes], clean[holes]) > psnr(masked[holes], clean[holes]) + 8
+
+
+def test_the_average_and_ffmpegs_motion_compensation() -> None:
+    frames = drifting(13)
+    even, between = frames[::2], frames[1:-1:2]
+    made = {name: method(even) for name, method in INTERPOLATORS.items()}
+    for frames_made in made.values():
+        assert frames_made.shape == between.shape
+    assert abs(average(even)[0].astype(float) - (even[0] / 2 + even[1] / 2)).max() <= 0.5
+    # It follows the motion: better than the average, once it has seen two frames.
+    assert psnr(made["minterpolate"][2:-1], between[2:-1]) > psnr(
+        average(even)[2:-1], between[2:-1]
+    )
+
+
+def test_scores_are_those_of_the_parts() -> None:
+    clean = drifting(3)
+    made = add_noise(clean, "gaussian", 10)
+    holes = np.broadcast_to(five_boxes(48, 64, 8), clean.shape[:3])
+    found = score("boxes:8", "x", clean, made, holes, 1.0)
+    pairs = list(zip(clean, made, strict=True))
+    assert found.psnr == pytest.approx(
+        np.mean([peak_signal_noise_ratio(a, b, data_range=255) for a, b in pairs])
+    )
+    inside = [peak_signal_noise_ratio(a[holes[0]], b[holes[0]], data_range=255) for a, b in pairs]
+    assert found.psnr_inside == pytest.approx(np.mean(inside))
+    outside = [
+        peak_signal_noise_ratio(a[~holes[0]], b[~holes[0]], data_range=255) for a, b in pairs
+    ]
+    assert found.psnr_outside == pytest.approx(np.mean(outside))
+    maps = [
+        structural_similarity(
+            *(a, b),
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )[1]
+        for a, b in pairs
+    ]
+    assert found.ssim_inside == pytest.approx(np.mean([m[holes[0]].mean() for m in maps]))
+    assert score("gaussian:10", "x", clean, made, None, 1.0).psnr_inside is None
+
+
+def test_each_damage_is_scored_beside_the_classical_methods() -> None:
+    clean = drifting(5)
+    methods = {
+        "gaussian:25": ["damaged", "nervkit", *DENOISERS],
+        "boxes:8": ["damaged", "nervkit", *INPAINTERS],
+        "odd-even": ["nervkit", *INTERPOLATORS],
+    }
+    for damage, expected in methods.items():
+        scores = evaluate(clean, damage, **FIT)
+        assert [s.method for s in scores] == expected
+        assert all(s.damage == damage and 5 < s.psnr <= 100 for s in scores)
+        assert all((s.psnr_inside is None) == (damage != "boxes:8") for s in scores)
+    assert [s.method for s in evaluate(clean, "black:0.01", baselines=False, **FIT)] == [
+        "damaged",
+        "nervkit",
+    ]
+
+
+def test_interpolation_is_scored_on_frames_that_lay_between() -> None:
+    clean = drifting(6)  # frame 5 lies after the last even one
+    seen: dict[str, np.ndarray] = {}
+    scores = evaluate(clean, "odd-even", on_frames=seen.__setitem__, **FIT)
+    assert np.array_equal(seen["average"], average(clean[::2]))
+    assert seen["nervkit"].shape == (2, 48, 64, 3)
+    assert scores[1].psnr == pytest.approx(
+        np.mean([psnr(a, b) for a, b in zip(seen["average"], clean[1:5:2], strict=True)]), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("damage", ["rain:3", "gaussian", "centre:4", "boxes", "odd-even:2"])
+def test_unknown_damages_are_refused(damage: str) -> None:
+    with pytest.raises(UsageError, match="unknown damage"):
+        evaluate(drifting(3), damage, **FIT)
+
+
+def test_the_command_keeps_what_it_has_and_shows_the_papers(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", drifting(5))
+    command = [sys.executable, "-c", "from nervkit.cli import main; main()", "bench", "restore"]
+    command += ["clip.npy", "--out", "run", "--damage", "boxes:8", "--damage", "odd-even"]
+    command += ["--steps", "3", "--params", "4000", "--fps", "25", "--picture", "1"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path)
+
+    first = run()
+    assert first.returncode == 0, first.stderr
+    assert "clip, boxes:8: 5 frames of 64x48" in first.stdout
+    assert "34.12" in first.stdout  # as published
+    record = json.loads((tmp_path / "run" / "restore.json").read_text())
+    assert [r["damage"] for r in record["runs"]] == ["boxes:8", "odd-even"]
+    picture = iio.imread(tmp_path / "run" / "clip-boxes-8-damaged.png")
+    assert picture.shape == (48, 64, 3)
+    again = run("--json")
+    assert json.loads(again.stdout)["runs"] == record["runs"]  # seconds too: nothing ran again
+    other = run("--seed", "1")
+    assert other.returncode == 0, other.stderr
+    assert len(json.loads((tmp_path / "run" / "restore.json").read_text())["runs"]) == 4
+    bad = run("--damage", "rain:3")
+    assert bad.returncode == 2
+    assert "unknown damage" in bad.stderr
+    assert "Traceback" not in bad.stderr

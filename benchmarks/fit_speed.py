@@ -3,7 +3,8 @@
     python benchmarks/fit_speed.py [CLIP ...]
 
 Every point is a fit of its own, with its schedule laid over that time. The rows so far are written
-after each fit; 40 minutes a clip. Clips: bunny, basketballpass, blackswan; all by default.
+after each fit; 40 minutes a clip. Clips: bunny, basketballpass, blackswan; all by default, and rows
+of clips that are not named are kept. A row has the day on which it was measured.
 Stopped early, it has what matters most: the long fit, and those that are held against it.
 Also draws results/fit_speed.svg.
 """
@@ -11,7 +12,9 @@ Also draws results/fit_speed.svg.
 from __future__ import annotations
 
 import itertools
+import json
 import sys
+import time
 from typing import Any
 
 from common import CLIPS, RESULTS, fitted, quality, report, steps_within
@@ -41,6 +44,13 @@ def size(clip: Clip) -> int:
     return count_stored(model_type.skeleton(model_type.configure(shape, PARAMS), shape))
 
 
+def earlier(named: list[str]) -> list[dict[str, Any]]:
+    """The rows of an earlier run for other clips than those that are named."""
+    path = RESULTS / "fit_speed.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row for row in rows if row["clip"] not in named]
+
+
 def draw(rows: list[dict[str, Any]]) -> None:
     """PSNR over seconds, a panel for each clip; the dashed line is HNeRV's longest fit."""
     names = list(dict.fromkeys(row["clip"] for row in rows))
@@ -64,8 +74,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    rows = []
     names = sys.argv[1:] or list(CLIPS)
+    rows = earlier(names)
     clips = {name: CLIPS[name]() for name in names}
     for fits in (FITS, MORE_FITS):
         for name, (model, recipe_name, budgets) in itertools.product(names, fits):
@@ -84,6 +94,7 @@ if __name__ == "__main__":
                         "steps": steps,
                         "seconds": seconds,
                         "psnr": quality(network, clip),
+                        "date": time.strftime("%Y-%m-%d"),
                     }
                 )
                 report("fit_speed", rows)

@@ -16,7 +16,9 @@ clean = nervkit.read_clip(bunny, frames="0:25", resize="160x90").frames
 
 
 def tell(what: str, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> None:
-    first, second = (np.mean([psnr(a, b) for a, b in zip(truth, x)]) for x in (before, after))
+    first, second = (
+        np.mean([psnr(a, b) for a, b in zip(truth, x, strict=True)]) for x in (before, after)
+    )
     print(f"{what}: {first:.2f} -> {second:.2f} dB")
 
 

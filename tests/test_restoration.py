@@ -405,6 +405,10 @@ def test_a_fitted_file_is_interpolated_without_a_fit(model: str, tmp_path: Path)
     report = nervkit.interpolate(path, tmp_path / "out.mkv", fps=60)
     assert (report.steps, report.model) == (0, model)
 
+    for option in ({"steps": 5}, {"resize": "16x12"}, {"params": 5000}):
+        with pytest.raises(UsageError, match=f"--{next(iter(option))} does not apply"):
+            nervkit.interpolate(path, factor=2, **option)
+
 
 # Outputs
 

@@ -27,6 +27,7 @@ from nervkit.bench.reference import Reference
 from nervkit.compression.quantization import check_bits
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
+from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.job import FitOptions, default_parameters
 from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import decode_macs
@@ -39,7 +40,6 @@ Decoded = Iterator[tuple[np.ndarray, Planes]]
 
 #: sizes of a neural codec where none are given, as shares of nervkit's default for the clip
 DEFAULT_SIZES = (0.25, 0.5, 1.0, 2.0)
-BUDGET_OPTIONS = ("preset", "epochs", "steps", "time")
 
 
 @dataclass(frozen=True)

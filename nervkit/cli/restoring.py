@@ -62,13 +62,18 @@ def restore(
     """Run `nervkit.<what>` with all options that were given."""
     if json and output == "-":
         raise UsageError("--json and -o - both need stdout; choose one")
-    signals = StopSignals()
+    signals, told = StopSignals(), set()
+
+    def note(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            say(f"note: {text}")
 
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
         say(f"{source}: {count} frames of {width}x{height}, {float(clip.fps):.3f} fps")
-        for note in clip.notes:
-            say(f"note: {note}")
+        for text in clip.notes:
+            note(text)
         signals.install()
 
     with fitting_and_counting(what) as (on_progress, on_frame):
@@ -79,13 +84,15 @@ def restore(
                 on_clip=on_clip,
                 on_progress=on_progress,
                 on_frame=on_frame,
-                on_note=lambda note: say(f"note: {note}"),
+                on_note=note,
                 stop=lambda: signals.requested,
                 **{name: value for name, value in chosen.items() if value is not None},
             )
         except Interrupted as error:
             kept = "" if output == "-" else "; run the same command again to go on"
             raise Interrupted(f"{error}{kept}") from error
+    for text in report.notes:
+        note(text)
     if json:
         emit(report.to_dict())
     details = ", ".join(

@@ -28,6 +28,7 @@ PRESETS = {
 }
 STEP_PIXELS = 120_000  # as long as so many take what does not depend on the frame's size
 DEFAULT_PRESET = "fast"
+BUDGET_OPTIONS = ("preset", "epochs", "steps", "time")  # of which a user gives one at most
 
 
 @dataclass(frozen=True)

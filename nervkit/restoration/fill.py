@@ -6,6 +6,8 @@ import numpy as np
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
+PIXELS = 1 << 16  # whose times are looked at at once: bounds the memory
+
 
 def fill_in(frames: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """A start for a fit: a pixel that other frames know is interpolated linearly in time; one that
@@ -30,7 +32,14 @@ def fill_in(frames: np.ndarray, unknown: np.ndarray) -> np.ndarray:
 
 def _fill_in_time(frames: np.ndarray, unknown: np.ndarray) -> None:
     """Interpolate, in place, all that is known at another time; ends are held."""
-    rows, columns = np.nonzero(unknown.any(axis=0) & ~unknown.all(axis=0))
+    pixels = np.argwhere(unknown.any(axis=0) & ~unknown.all(axis=0))
+    for start in range(0, len(pixels), PIXELS):
+        _fill_pixels(frames, unknown, *pixels[start : start + PIXELS].T)
+
+
+def _fill_pixels(
+    frames: np.ndarray, unknown: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> None:
     count = len(frames)
     known = ~unknown[:, rows, columns]
     times = np.arange(count, dtype=np.int32)[:, None]

@@ -14,6 +14,7 @@ import numpy as np
 from nervkit.container.header import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
+from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.restoration.task import Fitted, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
@@ -61,7 +62,9 @@ def interpolate(
     if source_fps is not None:
         options["fps"] = source_fps
     task = Task("interpolate", source, output, **options)
-    stored = isinstance(source, NervVideo) or str(source).lower().endswith(".nerv")
+    stored = isinstance(source, NervVideo) or (
+        isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".nerv"
+    )
     clip, fitted = _from_file(task) if stored else (task.read(), None)
     timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
     if fitted is None:
@@ -73,8 +76,15 @@ def interpolate(
 
 def _from_file(task: Task) -> tuple[Clip, Fitted]:
     """The decoded clip of a .nerv file, and its representation."""
-    source = task.source
-    video = source if isinstance(source, NervVideo) else NervVideo(source)
+    source, fit = task.source, task.options
+    given = {k for k, value in task.reading.items() if value not in (None, False)}
+    given |= {k for k in ("params", "strides", *BUDGET_OPTIONS) if getattr(fit, k) is not None}
+    if given:
+        raise UsageError(
+            f"{source}: a .nerv file is taken as it is and not fitted again: "
+            f"--{sorted(given)[0].replace('_', '-')} does not apply"
+        )
+    video = source if isinstance(source, NervVideo) else NervVideo(source, device=fit.device)
     model, header = video.model, video.header
     clip = Clip(
         frames=video[:],

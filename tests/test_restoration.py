@@ -11,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 import nervkit
 from nervkit.container.header import Timing
@@ -25,6 +26,7 @@ from nervkit.restoration.denoise import Cleaner, noise_variance
 from nervkit.restoration.fill import Membrane, fill_in
 from nervkit.restoration.interpolate import _at_rate, _multiplied
 from nervkit.restoration.masks import read_mask
+from nervkit.restoration.motion import carried, motion, moved
 from nervkit.restoration.task import Fitted, RestoreReport
 
 QUICK: dict[str, Any] = {"steps": 30, "params": 4000}
@@ -209,18 +211,69 @@ def test_a_membrane_continues_a_plane_and_solves_laplace() -> None:
 
 
 def test_pixels_are_filled_from_other_times() -> None:
-    frames = np.zeros((6, 4, 5, 3), np.uint8)
+    frames = np.zeros((6, 24, 32, 3), np.uint8)
     frames += (10 * np.arange(6, dtype=np.uint8))[:, None, None, None]
-    unknown = np.zeros((6, 4, 5), bool)
-    unknown[2:4, 1, 1] = True  # between known times
+    unknown = np.zeros((6, 24, 32), bool)
+    unknown[2:4, 11:13, 11:13] = True  # between known times
     unknown[:2, 2, 2] = True  # before the first
-    unknown[4:, 3, 3] = True  # after the last
+    unknown[4:, 13, 23] = True  # after the last
     spoiled = np.where(unknown[..., None], np.uint8(255), frames)
-    filled = fill_in(spoiled, unknown)
-    assert np.array_equal(filled[:, 1, 1], frames[:, 1, 1])
+    filled, trust = fill_in(spoiled, unknown)
+    assert np.array_equal(filled[:, 11:13, 11:13], frames[:, 11:13, 11:13])
     assert (filled[:2, 2, 2] == 20).all()
-    assert (filled[4:, 3, 3] == 30).all()
+    assert (filled[4:, 13, 23] == 30).all()
     assert np.array_equal(filled[~unknown], frames[~unknown])
+    assert (trust[~unknown] == 1).all()
+    assert (trust[2:4, 11:13, 11:13] == 1).all()
+    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < 1
+
+
+def panning(frames: int = 10, step: float = 3) -> np.ndarray:
+    """(T, H, W, 3) uint8: a camera that moves over a rough ground."""
+    rng = np.random.default_rng(5)
+    ground = gaussian_filter(rng.normal(0, 1, (64, 140, 3)), (1.5, 1.5, 0))
+    ground = np.rint(127 + 40 * ground / ground.std()).clip(0, 255).astype(np.uint8)
+    starts = (round(step * t) for t in range(frames))
+    return np.stack([ground[:, start : start + 96] for start in starts])
+
+
+def test_a_hole_is_filled_along_the_motion_around_it() -> None:
+    frames, unknown = panning(), np.zeros((10, 64, 96), bool)
+    unknown[:, 24:36, 40:52] = True
+    spoiled = np.where(unknown[..., None], np.uint8(0), frames)
+    filled, trust = fill_in(spoiled, unknown)
+    smooth = np.stack([Membrane(unknown[0]).fill(f) for f in spoiled])
+    sure = unknown & (trust == 1)
+    assert sure[4:6].sum() > 0.9 * unknown[4:6].sum()
+    assert psnr(filled, frames, sure) > psnr(smooth, frames, sure) + 6
+    still = np.repeat(spoiled[:1], 10, axis=0)
+    assert (fill_in(still, unknown)[1][unknown] < 0.2).mean() > 0.9  # seen nowhere
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (90, 501), (300, 820)])
+def test_the_motion_of_a_pan_is_found(shape: tuple[int, int]) -> None:
+    height, width = shape
+    rng = np.random.default_rng(0)
+    ground = gaussian_filter(rng.normal(0, 1, (height + 8, width + 8, 3)), (4, 4, 0))
+    ground = (127 + 40 * ground / ground.std()).clip(0, 255)
+    first, second = ground[4 : 4 + height, 2 : 2 + width], ground[6 : 6 + height, 5 : 5 + width]
+    flow = motion(first, second)
+    assert flow.shape == (2, height, width)
+    inner = flow[:, 10:-10, 10:-10].reshape(2, -1)
+    np.testing.assert_allclose(np.median(inner, axis=1), [-2, -3], atol=0.3)
+    moved_back = moved(second, flow)
+    assert psnr(moved_back[10:-10, 10:-10], first[10:-10, 10:-10]) > 30
+    half = carried(first, second, flow, 0.5)
+    expected = moved(first, np.full((2, height, width), [[[1]], [[1.5]]], np.float32))
+    assert psnr(half[10:-10, 10:-10], expected[10:-10, 10:-10]) > 28
+
+
+def test_frames_are_moved_by_whole_pixels_exactly() -> None:
+    frame = video(1)[0]
+    flow = np.zeros((2, 24, 32), np.float32)
+    flow[0], flow[1] = 2, -3
+    expected = frame[np.minimum(np.arange(24) + 2, 23)][:, np.maximum(np.arange(32) - 3, 0)]
+    np.testing.assert_allclose(moved(frame, flow), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
-from skimage.restoration import (
-    denoise_nl_means,
-    denoise_tv_chambolle,
-    estimate_sigma,
-    inpaint_biharmonic,
-)
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 
 from nervkit.errors import NervError
+from nervkit.restoration.denoise import noise_variance
 
 Frames = np.ndarray  # (T, H, W, 3) uint8
 
@@ -27,10 +23,15 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
+def _deviation(frame: np.ndarray) -> float:
+    """Of the noise of one frame, as `denoise` estimates it."""
+    return float(np.sqrt(noise_variance(frame[None].astype(np.float32)).mean()))
+
+
 def nl_means(frame: np.ndarray) -> np.ndarray:
     """Non-local means of one frame (Buades et al., 2005), its strength from the noise's estimated
     deviation, as scikit-image's guide has it."""
-    sigma = float(np.mean(estimate_sigma(frame.astype(np.float32), channel_axis=-1)))
+    sigma = max(_deviation(frame), 1.0)
     return denoise_nl_means(
         frame.astype(np.float32),
         patch_size=5,
@@ -45,7 +46,7 @@ def nl_means(frame: np.ndarray) -> np.ndarray:
 
 def total_variation(frame: np.ndarray) -> np.ndarray:
     """Total variation (Chambolle, 2004) of one frame, its weight from the estimated noise."""
-    sigma = float(np.mean(estimate_sigma(frame.astype(np.float32) / 255, channel_axis=-1)))
+    sigma = max(_deviation(frame), 1.0) / 255
     return 255 * denoise_tv_chambolle(frame / np.float32(255), weight=1.5 * sigma, channel_axis=-1)
 
 

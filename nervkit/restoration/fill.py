@@ -1,58 +1,107 @@
-"""Plausible values for what is unknown, from what is around it in time and space."""
+"""Plausible values for what is unknown, from what is around it in space and along its motion."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
-PIXELS = 1 << 16  # whose times are looked at at once: bounds the memory
+from nervkit.restoration.motion import motion
+
+FLOW_MARGIN = 6  # pixels around a hole where the flow is not trusted either
+FURTHEST = 60  # frames that a pixel is followed into, each way
+HALF_TRUST = 6  # frames away: a pixel that only one way leads to is trusted by half there
 
 
-def fill_in(frames: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """A start for a fit: a pixel that other frames know is interpolated linearly in time; one that
-    is never known gets the membrane of what is around it.
+def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill holes from frames in which the same thing is seen, and smoothly where there is none.
+
+    The optical flow around a hole is continued into it (Xu et al., "Deep flow-guided video
+    inpainting", 1905.02884, but with a membrane), and every unknown pixel is followed along it,
+    back and forth, to the first frame that knows it; the two are weighed by their distance.
 
     Args:
         frames: (T, H, W, 3) uint8.
         unknown: (T, H, W) bool; no frame is unknown as a whole.
 
     Returns:
-        (T, H, W, 3) uint8, a copy.
+        (T, H, W, 3) uint8, and (T, H, W) float32, how far each value is to be trusted: 1 where it
+        is known or both ways lead to it, 0 where it is made up.
     """
-    filled = frames.copy()
-    _fill_in_time(filled, unknown)
-    never = unknown.all(axis=0)
-    if never.any():
-        membrane = Membrane(never)
-        for frame in filled:
-            frame[:] = membrane.fill(frame).round()
-    return filled
+    membranes = Membranes()
+    filled = np.stack(
+        [_bytes(membranes.fill(f, hole)) for f, hole in zip(frames, unknown, strict=True)]
+    )
+    trust = 1 - unknown.astype(np.float32)
+    if len(frames) == 1:
+        return filled, trust
+    forth = _flows(filled, unknown, membranes)
+    back = _flows(filled[::-1], unknown[::-1], membranes)[::-1]
+    for t in np.flatnonzero(unknown.any(axis=(1, 2))):
+        rows, columns = np.nonzero(unknown[t])
+        start = np.stack([rows, columns]).astype(np.float32)
+        ways = [_follow(frames, unknown, *way, t, start) for way in ((forth, 1), (back, -1))]
+        colours, distances = (np.stack(part) for part in zip(*ways, strict=True))
+        near = (1 / distances)[..., None]
+        hit = np.isfinite(distances).any(axis=0)
+        mean = (colours * near).sum(axis=0)[hit] / near.sum(axis=0)[hit]
+        filled[t, rows[hit], columns[hit]] = _bytes(mean)
+        both = np.isfinite(distances).all(axis=0)
+        trust[t, rows, columns] = np.where(both, 1, 1 / (1 + distances.min(axis=0) / HALF_TRUST))
+    return filled, trust
 
 
-def _fill_in_time(frames: np.ndarray, unknown: np.ndarray) -> None:
-    """Interpolate, in place, all that is known at another time; ends are held."""
-    pixels = np.argwhere(unknown.any(axis=0) & ~unknown.all(axis=0))
-    for start in range(0, len(pixels), PIXELS):
-        _fill_pixels(frames, unknown, *pixels[start : start + PIXELS].T)
+def _flows(frames: np.ndarray, unknown: np.ndarray, membranes: Membranes) -> np.ndarray:
+    """(T - 1, 2, H, W) float16: the flow from each frame to the next, smooth in the holes."""
+    flows = np.empty((len(frames) - 1, 2, *frames.shape[1:3]), np.float16)
+    for t, flow in enumerate(flows):
+        if unknown[t].any():
+            hole = unknown[t] | unknown[t + 1]
+            wider = binary_dilation(hole, iterations=FLOW_MARGIN)
+            around = motion(frames[t], frames[t + 1]).transpose(1, 2, 0)
+            flow[:] = membranes.fill(around, hole if wider.all() else wider).transpose(2, 0, 1)
+    return flows
 
 
-def _fill_pixels(
-    frames: np.ndarray, unknown: np.ndarray, rows: np.ndarray, columns: np.ndarray
-) -> None:
-    count = len(frames)
-    known = ~unknown[:, rows, columns]
-    times = np.arange(count, dtype=np.int32)[:, None]
-    before = np.maximum.accumulate(np.where(known, times, -1), axis=0)
-    after = np.minimum.accumulate(np.where(known, times, count)[::-1], axis=0)[::-1]
-    before, after = np.where(before < 0, after, before), np.where(after == count, before, after)
-    share = ((times - before) / np.maximum(after - before, 1)).astype(np.float32)
-    for t in range(count):
-        lost = ~known[t]
-        y, x = rows[lost], columns[lost]
-        start, end = frames[before[t, lost], y, x], frames[after[t, lost], y, x]
-        weight = share[t, lost, None]
-        frames[t, y, x] = (start + weight * (end.astype(np.float32) - start)).round()
+def _follow(
+    frames: np.ndarray,
+    unknown: np.ndarray,
+    flows: np.ndarray,
+    step: int,
+    t: int,
+    start: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Follow pixels at `start` (2, N) of frame t: the colours (N, 3) that they come to, and how
+    many frames away (N,), infinite where they come to none."""
+    height, width = frames.shape[1:3]
+    count = start.shape[1]
+    colours, distances = np.zeros((count, 3), np.float32), np.full(count, np.inf, np.float32)
+    left, place = np.arange(count), start
+    for distance in range(1, FURTHEST + 1):
+        here, there = t + step * (distance - 1), t + step * distance
+        if not 0 <= there < len(frames) or not len(left):
+            break
+        flow = flows[min(here, there)].astype(np.float32)
+        place = place + _sampled(flow, place)
+        inside = (place >= 0).all(axis=0) & (place[0] <= height - 1) & (place[1] <= width - 1)
+        left, place = left[inside], place[:, inside]
+        seen = _sampled(unknown[there][None].astype(np.float32), place)[0] < 1e-3
+        colours[left[seen]] = _sampled(frames[there].transpose(2, 0, 1), place[:, seen]).T
+        distances[left[seen]] = distance
+        left, place = left[~seen], place[:, ~seen]
+    return colours, distances
+
+
+def _sampled(planes: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(C, N) values of (C, H, W) planes at places (2, N), bilinear."""
+    return np.stack(
+        [map_coordinates(p, place, np.float32, order=1, mode="nearest") for p in planes]
+    )
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return values.round().clip(0, 255).astype(np.uint8)
 
 
 class Membrane:

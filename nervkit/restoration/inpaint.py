@@ -11,9 +11,11 @@ import numpy as np
 
 from nervkit.restoration.fill import Membranes, fill_in
 from nervkit.restoration.masks import read_mask
+from nervkit.restoration.motion import carried, motion
 from nervkit.restoration.task import Fitted, Task
 
-FILL_WEIGHT = 16  # of 255: how much a filled-in value counts in the fit, beside a known one
+# Of 255: how much a value counts in the fit that was found in another frame, or made up smoothly.
+FOUND_WEIGHT, FILL_WEIGHT = 128, 16
 
 
 def inpaint(
@@ -27,9 +29,10 @@ def inpaint(
 ) -> Any:
     """Fill the unknown parts of a video.
 
-    A representation is fitted with a loss on what is known (HNeRV, 2304.02633); what
-    is unknown starts from a smooth filling, which counts for little. Its predictions go into the
-    holes, moved by the membrane of what they miss around the hole, so that no seam shows. Frames
+    What another frame shows is taken from there, along the motion (`fill_in`). A representation is
+    fitted with a loss on what is known and, less, on what was found (HNeRV, 2304.02633, has the
+    masked loss); a smooth filling of the rest counts for little. Its predictions go where nothing
+    was found, moved by the membrane of what they miss around there, so that no seam shows. Frames
     that are missing whole are left out of the fit, and are positions between those that it has.
 
     Args:
@@ -54,35 +57,54 @@ def inpaint(
     unknown = read_mask(mask, boxes, clip.shape[:3], task.reading)
     missing = unknown.all(axis=(1, 2))
     present = np.flatnonzero(~missing)
-    filled = fill_in(clip.frames[present], unknown[present])
-    known = np.where(unknown[present], np.uint8(FILL_WEIGHT), np.uint8(255))[..., None]
+    filled, trust = fill_in(clip.frames[present], unknown[present])
+    guessed = np.uint8(FILL_WEIGHT) + (trust * (FOUND_WEIGHT - FILL_WEIGHT)).astype(np.uint8)
+    known = np.where(unknown[present], guessed, np.uint8(255))[..., None]
     fitted = task.fit(filled, present, known)
     if whole:
         frames = (_pixels(fitted.predict(t)) for t in range(len(clip.frames)))
     else:
-        frames = _patched(clip.frames, unknown, fitted)
-    details = {"unknown_share": float(unknown.mean()), "missing_frames": int(missing.sum())}
+        frames = _patched(clip.frames, unknown, fitted, filled, trust)
+    details = {
+        "unknown_share": float(unknown.mean()),
+        "found_share": float(trust[unknown[present]].mean()),
+        "missing_frames": int(missing.sum()),
+    }
     changed = None if whole else unknown
     return task.deliver(clip, frames, fitted, changed=changed, details=lambda: details)
 
 
-def _patched(frames: np.ndarray, unknown: np.ndarray, fitted: Fitted) -> Iterator[np.ndarray]:
-    """Each frame with its holes filled by the prediction and the membrane of what that misses."""
+def _patched(
+    frames: np.ndarray,
+    unknown: np.ndarray,
+    fitted: Fitted,
+    filled: np.ndarray,
+    trust: np.ndarray,
+) -> Iterator[np.ndarray]:
+    """Each frame with its holes filled by what was found and, where that is not to be trusted, the
+    prediction and the membrane of what it misses. `filled` and `trust` are of the fitted frames."""
     membranes, places = Membranes(), fitted.places
 
     @lru_cache(maxsize=2)
-    def missed(t: int) -> np.ndarray:
-        return membranes.fill(frames[t] - fitted.predict(t), unknown[t])
+    def missed(index: int) -> np.ndarray:
+        residual = filled[index] - fitted.predict(places[index])
+        smooth = membranes.fill(residual, trust[index] < 1)
+        return smooth + trust[index][..., None] * (residual - smooth)
+
+    @lru_cache(maxsize=1)
+    def flow(index: int) -> np.ndarray:
+        return motion(filled[index], filled[index + 1])
 
     for t, frame in enumerate(frames):
         if not unknown[t].any():
             yield frame
             continue
-        after = min(int(np.searchsorted(places, t)), len(places) - 1)
-        before = after if places[after] <= t else max(after - 1, 0)
-        left, right = int(places[before]), int(places[after])
-        share = np.float32((t - left) / max(right - left, 1)) if left < t else np.float32(0)
-        correction = (1 - share) * missed(left) + share * missed(right)
+        position = fitted.position(t)
+        index = int(position)
+        correction = missed(index)
+        if position > index:
+            share = position - index
+            correction = carried(correction, missed(index + 1), flow(index), share)
         predicted = _pixels(fitted.predict(t) + correction)
         yield np.where(unknown[t][..., None], predicted, frame)
 

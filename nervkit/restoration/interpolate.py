@@ -15,6 +15,7 @@ from nervkit.container.header import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
+from nervkit.restoration.motion import carried, motion
 from nervkit.restoration.task import Fitted, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
@@ -70,7 +71,7 @@ def interpolate(
     if fitted is None:
         fitted = task.fit(clip.frames)
     new = int((places != np.floor(places)).sum())
-    between = _between(clip.frames, places, fitted, blend=not stored)
+    between = _between(clip.frames, places, fitted)
     return task.deliver(clip, between, fitted, timing=timing, details=lambda: {"new_frames": new})
 
 
@@ -143,23 +144,22 @@ def _common_unit(a: Fraction, b: Fraction) -> Fraction:
     return Fraction(unit, denominator)
 
 
-def _between(
-    frames: np.ndarray, places: np.ndarray, fitted: Fitted, blend: bool
-) -> Iterator[np.ndarray]:
+def _between(frames: np.ndarray, places: np.ndarray, fitted: Fitted) -> Iterator[np.ndarray]:
     """The frames at `places`: those that exist as they are, others from the representation, with
-    what it misses of their neighbours where `blend` says so."""
+    what it misses of their neighbours."""
 
     @lru_cache(maxsize=2)
     def missed(index: int) -> np.ndarray:
         return frames[index] - fitted.predict(index)
 
+    @lru_cache(maxsize=1)
+    def flow(index: int) -> np.ndarray:
+        return motion(frames[index], frames[index + 1])
+
     for place in places:
-        before = int(place)
-        share = np.float32(place - before)
-        if share == 0:
-            yield frames[before]
+        index = int(place)
+        if place == index:
+            yield frames[index]
             continue
-        frame = fitted.predict(place)
-        if blend:
-            frame += (1 - share) * missed(before) + share * missed(before + 1)
-        yield frame.round().clip(0, 255).astype(np.uint8)
+        correction = carried(missed(index), missed(index + 1), flow(index), place - index)
+        yield (fitted.predict(place) + correction).round().clip(0, 255).astype(np.uint8)

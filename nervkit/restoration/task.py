@@ -73,12 +73,15 @@ class Fitted:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
+    def position(self, place: float) -> float:
+        """A place of the clip in frames of the representation."""
+        return float(np.interp(place, self.places, np.arange(len(self.places))))
+
     @torch.inference_mode()
     def predict(self, place: float) -> np.ndarray:
         """The (H, W, 3) float32 frame at a place of the clip, in [0, 255]."""
-        position = float(np.interp(place, self.places, np.arange(len(self.places))))
         device = next(self.network.parameters()).device
-        frame = self.network(torch.tensor([position], device=device))[0]
+        frame = self.network(torch.tensor([self.position(place)], device=device))[0]
         return frame.float().mul(255).permute(1, 2, 0).cpu().numpy()
 
 

@@ -1,0 +1,55 @@
+"""Where things go from one frame to another, and frames moved along."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.registration import optical_flow_tvl1
+
+FLOW_SIDE = 400  # pixels of a frame's longer side, at most: larger ones are reduced for the flow
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def motion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The optical flow by TV-L1 (Zach et al., 2007; scikit-image): (2, H, W) float32, the rows and
+    columns that each pixel of `first` has moved by in `second`; both (H, W, 3), 0 to 255."""
+    height, width = first.shape[:2]
+    factor = 2 ** max(0, math.ceil(math.log2(max(height, width) / FLOW_SIDE)))
+    pair = [_reduced(frame @ LUMA / 255, factor) for frame in (first, second)]
+    flow = np.stack(optical_flow_tvl1(*pair, num_warp=3, num_iter=8, dtype=np.float32))
+    if factor == 1:
+        return flow
+    rows, columns = height / flow.shape[1], width / flow.shape[2]
+    scale = torch.tensor([rows, columns]).view(1, 2, 1, 1)
+    full = F.interpolate(torch.from_numpy(flow)[None] * scale, (height, width), mode="bilinear")
+    return full[0].numpy()
+
+
+def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Averages of `factor` x `factor` pixels; what is left over at the ends is averaged too."""
+    size = [math.ceil(side / factor) for side in image.shape]
+    values = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+    return F.interpolate(values, size, mode="area")[0, 0].numpy()
+
+
+def moved(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """(H, W, C) float32 with the value of `frame` at (y, x) + flow(y, x) at each pixel, bicubic;
+    the edge is repeated."""
+    height, width = frame.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    x = (columns + flow[1]) * (2 / max(width - 1, 1)) - 1
+    y = (rows + flow[0]) * (2 / max(height - 1, 1)) - 1
+    grid = torch.from_numpy(np.stack([x, y], axis=2))[None]
+    values = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32))[None]
+    made = F.grid_sample(values, grid, "bicubic", padding_mode="border", align_corners=True)
+    return made[0].permute(1, 2, 0).numpy()
+
+
+def carried(first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float) -> np.ndarray:
+    """What lies between two (H, W, C) images, `share` of the way along the flow from the first to
+    the second: both moved there, float32."""
+    here, there = moved(first, -share * flow), moved(second, (1 - share) * flow)
+    return (1 - share) * here + share * there

@@ -268,6 +268,17 @@ def test_the_motion_of_a_pan_is_found(shape: tuple[int, int]) -> None:
     assert psnr(half[10:-10, 10:-10], expected[10:-10, 10:-10]) > 28
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 1300), (1, 40)])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_smallest_frames_are_repaired_too(task: str, shape: tuple[int, int]) -> None:
+    frames = np.full((4, *shape, 3), 90, np.uint8)
+    if task == "inpaint":
+        made = nervkit.inpaint(frames, boxes=["@1:2", "@3:"], steps=2)
+    else:
+        made = TASKS[task](frames, steps=2)
+    assert made.shape[1:] == frames.shape[1:]
+
+
 def test_frames_are_moved_by_whole_pixels_exactly() -> None:
     frame = video(1)[0]
     flow = np.zeros((2, 24, 32), np.float32)

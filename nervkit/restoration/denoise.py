@@ -106,7 +106,10 @@ class Cleaner:
 
 def noise_variance(residuals: np.ndarray) -> np.ndarray:
     """The variance (3,) of white noise in (n, H, W, 3) residuals: from the median absolute value of
-    their second differences across both axes, which detail hardly reaches (Immerkaer, 1996)."""
+    their second differences across both axes, which detail hardly reaches (Immerkaer, 1996). 0
+    where a side is under three pixels."""
+    if min(residuals.shape[1:3]) < 3:
+        return np.zeros(3, np.float32)
     fine = residuals[:, 1:-1] - (residuals[:, :-2] + residuals[:, 2:]) / 2
     fine = fine[:, :, 1:-1] - (fine[:, :, :-2] + fine[:, :, 2:]) / 2
     deviation = np.median(np.abs(fine), axis=(0, 1, 2)) / 0.6745 / 1.5

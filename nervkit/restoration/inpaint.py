@@ -67,7 +67,7 @@ def inpaint(
         frames = _patched(clip.frames, unknown, fitted, filled, trust)
     details = {
         "unknown_share": float(unknown.mean()),
-        "found_share": float(trust[unknown[present]].mean()),
+        "found_share": float(trust[unknown[present]].sum() / unknown.sum()),
         "missing_frames": int(missing.sum()),
     }
     changed = None if whole else unknown

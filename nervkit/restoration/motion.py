@@ -15,10 +15,13 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 def motion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The optical flow by TV-L1 (Zach et al., 2007; scikit-image): (2, H, W) float32, the rows and
-    columns that each pixel of `first` has moved by in `second`; both (H, W, 3), 0 to 255."""
+    columns that each pixel of `first` has moved by in `second`; both (H, W, 3), 0 to 255. A line
+    of pixels does not move."""
     height, width = first.shape[:2]
     factor = 2 ** max(0, math.ceil(math.log2(max(height, width) / FLOW_SIDE)))
     pair = [_reduced(frame @ LUMA / 255, factor) for frame in (first, second)]
+    if min(pair[0].shape) < 2:
+        return np.zeros((2, height, width), np.float32)
     flow = np.stack(optical_flow_tvl1(*pair, num_warp=3, num_iter=8, dtype=np.float32))
     if factor == 1:
         return flow
@@ -42,7 +45,7 @@ def moved(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     x = (columns + flow[1]) * (2 / max(width - 1, 1)) - 1
     y = (rows + flow[0]) * (2 / max(height - 1, 1)) - 1
-    grid = torch.from_numpy(np.stack([x, y], axis=2))[None]
+    grid = torch.from_numpy(np.stack([x, y], axis=2)).float()[None]
     values = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32))[None]
     made = F.grid_sample(values, grid, "bicubic", padding_mode="border", align_corners=True)
     return made[0].permute(1, 2, 0).numpy()
@@ -52,4 +55,4 @@ def carried(first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: floa
     """What lies between two (H, W, C) images, `share` of the way along the flow from the first to
     the second: both moved there, float32."""
     here, there = moved(first, -share * flow), moved(second, (1 - share) * flow)
-    return (1 - share) * here + share * there
+    return (1 - np.float32(share)) * here + np.float32(share) * there

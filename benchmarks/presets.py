@@ -1,37 +1,39 @@
-"""How long a preset takes at sizes from a thumbnail to 1080p, from a video to a checked file.
+"""How long a fit of each preset takes at sizes from a thumbnail to 1080p: its steps, times the
+seconds that a step takes here.
 
-    python benchmarks/presets.py [PRESET ...]
+    python benchmarks/presets.py
 
-Bunny, 132 frames; 1080p is enlarged. The default is draft; medium takes half an hour in all.
+Bunny, 132 frames; 1080p is enlarged. The default model and size.
 """
 
-import sys
-import tempfile
-from pathlib import Path
-
+import numpy as np
+import torch
 from common import ROOT, report
 
 import nervkit
+from nervkit.fitting.budget import PRESETS, Budget
+from nervkit.fitting.job import FitOptions
+from nervkit.fitting.loop import Stepper, measure_step
+from nervkit.models.base import count_stored
+from nervkit.models.config import VideoShape
 
 SIZES = ("320x180", "1280x720", "1920x1080")
+SECONDS = 15.0  # of measuring a step
+KEPT = 8  # frames in memory while a step is measured; it takes two
 
 rows = []
-with tempfile.TemporaryDirectory() as folder:
-    for preset in sys.argv[1:] or ["draft"]:
-        for size in SIZES:
-            output = Path(folder) / f"{preset}-{size}.nerv"
-            video = ROOT / "examples" / "bunny.mp4"
-            done = nervkit.encode(video, output, resize=size, preset=preset)
-            rows.append(
-                {
-                    "preset": preset,
-                    "size": size,
-                    "parameters": done.parameters,
-                    "steps": done.steps,
-                    "fit_seconds": done.fit_seconds,
-                    "seconds": done.seconds,
-                    "bytes_without_sound": done.bytes - done.bytes_by_part["tracks"],
-                    "psnr": done.psnr,
-                }
-            )
-            report("presets", rows)
+for size in SIZES:
+    options = FitOptions()
+    clip = nervkit.read_clip(ROOT / "examples" / "bunny.mp4", resize=size, frames=f":{KEPT}")
+    shape = VideoShape(132, *clip.shape[1:3])
+    network = options.model_type(options.configure(shape), shape)
+    frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)
+    stepper = Stepper(network, frames, options.model_type.recipes["native"])
+    seconds = measure_step(stepper, SECONDS)
+    row = {"size": size, "parameters": count_stored(network), "step_milliseconds": 1000 * seconds}
+    for preset in PRESETS:
+        epoch = -(-shape.frames // stepper.batch)
+        steps = Budget(preset).total_steps(epoch, stepper.pixels_per_step)
+        row |= {f"{preset}_steps": steps, f"{preset}_minutes": steps * seconds / 60}
+    rows.append(row)
+    report("presets", rows)

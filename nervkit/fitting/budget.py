@@ -22,7 +22,7 @@ class Preset:
 PRESETS = {
     "draft": Preset(1e9, most_steps=2_000, epochs=1),
     "fast": Preset(3e9, most_steps=6_000, epochs=2),
-    "medium": Preset(6e9, most_steps=15_000, epochs=5),
+    "medium": Preset(6e9, most_steps=12_000, epochs=5),
     "slow": Preset(30e9, most_steps=40_000, epochs=20),
     "placebo": Preset(120e9, most_steps=120_000, epochs=80),
 }

@@ -11,16 +11,13 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_
 
 from nervkit.errors import NervError
 from nervkit.restoration.denoise import noise_variance
+from nervkit.restoration.kinds import pixels
 
 Frames = np.ndarray  # (T, H, W, 3) uint8
 
 
 def _each(frames: Frames, method: Callable[[np.ndarray], np.ndarray]) -> Frames:
-    return np.stack([_bytes(method(frame)) for frame in frames])
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+    return np.stack([pixels(method(frame)) for frame in frames])
 
 
 def _deviation(frame: np.ndarray) -> float:
@@ -53,7 +50,7 @@ def total_variation(frame: np.ndarray) -> np.ndarray:
 #: noisy frames -> cleaned frames
 DENOISERS: dict[str, Callable[[Frames], Frames]] = {
     "gaussian": lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0))),
-    "gaussian 3d": lambda x: _bytes(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0))),
+    "gaussian 3d": lambda x: pixels(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0))),
     "uniform 3x3": lambda x: _each(x, lambda f: ndimage.uniform_filter(f.astype(float), (3, 3, 1))),
     "median 3x3": lambda x: _each(x, lambda f: ndimage.median_filter(f, (3, 3, 1))),
     "median 3x3x3": lambda x: ndimage.median_filter(x, (3, 3, 3, 1)),
@@ -68,7 +65,7 @@ def biharmonic(frames: Frames, unknown: np.ndarray) -> Frames:
     for frame, hole in zip(filled, unknown, strict=True):
         if hole.any() and not hole.all():
             made = inpaint_biharmonic(frame / 255.0, hole, channel_axis=-1, split_into_regions=True)
-            frame[hole] = _bytes(255 * made)[hole]
+            frame[hole] = pixels(255 * made)[hole]
     return filled
 
 
@@ -82,7 +79,7 @@ def temporal_median(frames: Frames, unknown: np.ndarray) -> Frames:
     median = np.full(values.shape[1:], 128.0)
     median[seen] = np.nanmedian(values[:, seen], axis=0)
     for frame, hole in zip(filled, unknown[:, rows, columns], strict=True):
-        frame[rows[hole], columns[hole]] = _bytes(median[hole])
+        frame[rows[hole], columns[hole]] = pixels(median[hole])
     return filled
 
 
@@ -95,7 +92,7 @@ INPAINTERS: dict[str, Callable[[Frames, np.ndarray], Frames]] = {
 
 def average(frames: Frames) -> Frames:
     """The frames between those of (T, H, W, 3): (T - 1, H, W, 3) means of two neighbours."""
-    return _bytes((frames[:-1].astype(np.float32) + frames[1:]) / 2)
+    return pixels((frames[:-1].astype(np.float32) + frames[1:]) / 2)
 
 
 def minterpolate(frames: Frames) -> Frames:

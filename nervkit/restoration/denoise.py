@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter
 
+from nervkit.restoration.kinds import pixels
 from nervkit.restoration.task import Fitted, Task
 
 IMPULSE = 6.0  # times the local mean deviation: beyond, a residual is an impulse
 QUIETEST = 2.0  # 8-bit steps: no residual under IMPULSE times this is one
+# Luma and two differences of colours, orthonormal: white noise stays white, detail gathers in luma.
+OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
+OPPONENT /= np.linalg.norm(OPPONENT, axis=1, keepdims=True)
 WINDOW = (3, 7, 7)  # frames, rows, columns: where a residual's variance is taken
 REACH = 1  # frames before and after that a window takes in
 
@@ -80,7 +84,7 @@ class Cleaner:
             place = min(t, REACH)
             predicted = near[place][0]
             kept = self._signal(np.stack([residual for _, residual in near]))[place]
-            yield (predicted + kept).round().clip(0, 255).astype(np.uint8)
+            yield pixels(predicted + kept)
 
     def _residual(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """The prediction of frame t and what it leaves, without impulses: (H, W, 3) float32."""
@@ -95,13 +99,14 @@ class Cleaner:
 
     def _signal(self, residuals: np.ndarray) -> np.ndarray:
         """What is not noise of (n, H, W, 3) residuals."""
-        variance = noise_variance(residuals)
+        values = residuals @ OPPONENT.T
+        variance = noise_variance(values)
         self._deviations.append(float(np.sqrt(variance.mean())))
-        window = (min(WINDOW[0], len(residuals)), *WINDOW[1:], 1)
-        mean = uniform_filter(residuals, window)
-        spread = uniform_filter(residuals**2, window) - mean**2
+        window = (min(WINDOW[0], len(values)), *WINDOW[1:], 1)
+        mean = uniform_filter(values, window)
+        spread = uniform_filter(values**2, window) - mean**2
         gain = np.maximum(spread - variance, 0) / np.maximum(spread, 1e-6)
-        return mean + gain * (residuals - mean)
+        return (mean + gain * (values - mean)) @ OPPONENT
 
 
 def noise_variance(residuals: np.ndarray) -> np.ndarray:

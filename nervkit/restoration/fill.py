@@ -7,6 +7,7 @@ from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
+from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import motion
 
 FLOW_MARGIN = 6  # pixels around a hole where the flow is not trusted either
@@ -31,7 +32,7 @@ def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     membranes = Membranes()
     filled = np.stack(
-        [_bytes(membranes.fill(f, hole)) for f, hole in zip(frames, unknown, strict=True)]
+        [pixels(membranes.fill(f, hole)) for f, hole in zip(frames, unknown, strict=True)]
     )
     trust = 1 - unknown.astype(np.float32)
     if len(frames) == 1:
@@ -46,7 +47,7 @@ def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.nda
         near = (1 / distances)[..., None]
         hit = np.isfinite(distances).any(axis=0)
         mean = (colours * near).sum(axis=0)[hit] / near.sum(axis=0)[hit]
-        filled[t, rows[hit], columns[hit]] = _bytes(mean)
+        filled[t, rows[hit], columns[hit]] = pixels(mean)
         both = np.isfinite(distances).all(axis=0)
         trust[t, rows, columns] = np.where(both, 1, 1 / (1 + distances.min(axis=0) / HALF_TRUST))
     return filled, trust
@@ -98,10 +99,6 @@ def _sampled(planes: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.stack(
         [map_coordinates(p, place, np.float32, order=1, mode="nearest") for p in planes]
     )
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return values.round().clip(0, 255).astype(np.uint8)
 
 
 class Membrane:

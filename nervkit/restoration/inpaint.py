@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from nervkit.restoration.between import Between
 from nervkit.restoration.fill import Membranes, fill_in
+from nervkit.restoration.kinds import pixels
 from nervkit.restoration.masks import read_mask
-from nervkit.restoration.motion import carried, motion
 from nervkit.restoration.task import Fitted, Task
 
 # Of 255: how much a value counts in the fit that was found in another frame, or made up smoothly.
@@ -62,7 +63,7 @@ def inpaint(
     known = np.where(unknown[present], guessed, np.uint8(255))[..., None]
     fitted = task.fit(filled, present, known)
     if whole:
-        frames = (_pixels(fitted.predict(t)) for t in range(len(clip.frames)))
+        frames = (pixels(fitted.predict(fitted.position(t))) for t in range(len(clip.frames)))
     else:
         frames = _patched(clip.frames, unknown, fitted, filled, trust)
     details = {
@@ -83,31 +84,22 @@ def _patched(
 ) -> Iterator[np.ndarray]:
     """Each frame with its holes filled by what was found and, where that is not to be trusted, the
     prediction and the membrane of what it misses. `filled` and `trust` are of the fitted frames."""
-    membranes, places = Membranes(), fitted.places
+    membranes = Membranes()
 
     @lru_cache(maxsize=2)
     def missed(index: int) -> np.ndarray:
-        residual = filled[index] - fitted.predict(places[index])
+        residual = filled[index] - fitted.predict(index)
         smooth = membranes.fill(residual, trust[index] < 1)
         return smooth + trust[index][..., None] * (residual - smooth)
 
-    @lru_cache(maxsize=1)
-    def flow(index: int) -> np.ndarray:
-        return motion(filled[index], filled[index + 1])
+    def patched(index: int) -> np.ndarray:
+        return fitted.predict(index) + missed(index)
 
+    between = Between(filled, fitted, missed)
     for t, frame in enumerate(frames):
         if not unknown[t].any():
             yield frame
             continue
         position = fitted.position(t)
-        index = int(position)
-        correction = missed(index)
-        if position > index:
-            share = position - index
-            correction = carried(correction, missed(index + 1), flow(index), share)
-        predicted = _pixels(fitted.predict(t) + correction)
-        yield np.where(unknown[t][..., None], predicted, frame)
-
-
-def _pixels(values: np.ndarray) -> np.ndarray:
-    return values.round().clip(0, 255).astype(np.uint8)
+        made = between.at(position) if position % 1 else patched(int(position))
+        yield np.where(unknown[t][..., None], pixels(made), frame)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from nervkit.container.header import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
-from nervkit.restoration.motion import carried, motion
+from nervkit.restoration.between import Between
+from nervkit.restoration.kinds import pixels
 from nervkit.restoration.task import Fitted, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
@@ -36,8 +36,8 @@ def interpolate(
 
     A representation is fitted to the frames and evaluated between them (`Representation.forward`
     takes fractional positions: embeddings and grids are interpolated linearly, as in HNeRV,
-    2304.02633). What the fit misses of the two frames around a new one is faded from one to the
-    other and added, so that a new frame is as sharp as these where nothing moves. Frames that the
+    2304.02633). Both neighbours of a new frame are moved to its place along their optical flow;
+    where they agree they are it, elsewhere the representation is (see `Between`). Frames that the
     source has are not touched. After the last frame nothing can be between: it is repeated.
 
     Args:
@@ -70,9 +70,9 @@ def interpolate(
     timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
     if fitted is None:
         fitted = task.fit(clip.frames)
+    frames = _shown(clip.frames, places, fitted)
     new = int((places != np.floor(places)).sum())
-    between = _between(clip.frames, places, fitted)
-    return task.deliver(clip, between, fitted, timing=timing, details=lambda: {"new_frames": new})
+    return task.deliver(clip, frames, fitted, timing=timing, details=lambda: {"new_frames": new})
 
 
 def _from_file(task: Task) -> tuple[Clip, Fitted]:
@@ -144,22 +144,8 @@ def _common_unit(a: Fraction, b: Fraction) -> Fraction:
     return Fraction(unit, denominator)
 
 
-def _between(frames: np.ndarray, places: np.ndarray, fitted: Fitted) -> Iterator[np.ndarray]:
-    """The frames at `places`: those that exist as they are, others from the representation, with
-    what it misses of their neighbours."""
-
-    @lru_cache(maxsize=2)
-    def missed(index: int) -> np.ndarray:
-        return frames[index] - fitted.predict(index)
-
-    @lru_cache(maxsize=1)
-    def flow(index: int) -> np.ndarray:
-        return motion(frames[index], frames[index + 1])
-
+def _shown(frames: np.ndarray, places: np.ndarray, fitted: Fitted) -> Iterator[np.ndarray]:
+    """The frames at `places`; those that exist are as they are."""
+    between = Between(frames, fitted)
     for place in places:
-        index = int(place)
-        if place == index:
-            yield frames[index]
-            continue
-        correction = carried(missed(index), missed(index + 1), flow(index), place - index)
-        yield (fitted.predict(place) + correction).round().clip(0, 255).astype(np.uint8)
+        yield frames[int(place)] if place == int(place) else pixels(between.at(place))

@@ -51,3 +51,8 @@ def alike(
     if channels_first(source):
         tensor = tensor.permute(0, 3, 1, 2)
     return tensor.to(device=source.device, dtype=source.dtype)
+
+
+def pixels(values: np.ndarray) -> np.ndarray:
+    """Values around [0, 255] as uint8."""
+    return values.round().clip(0, 255).astype(np.uint8)

@@ -78,10 +78,10 @@ class Fitted:
         return float(np.interp(place, self.places, np.arange(len(self.places))))
 
     @torch.inference_mode()
-    def predict(self, place: float) -> np.ndarray:
-        """The (H, W, 3) float32 frame at a place of the clip, in [0, 255]."""
+    def predict(self, position: float) -> np.ndarray:
+        """The (H, W, 3) float32 frame at a position of the representation, in [0, 255]."""
         device = next(self.network.parameters()).device
-        frame = self.network(torch.tensor([self.position(place)], device=device))[0]
+        frame = self.network(torch.tensor([float(position)], device=device))[0]
         return frame.float().mul(255).permute(1, 2, 0).cpu().numpy()
 
 

@@ -1,0 +1,42 @@
+"""What lies between the frames that a representation was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from nervkit.restoration.motion import agreed, carried, motion
+from nervkit.restoration.task import Fitted
+
+
+class Between:
+    """Frames at fractional positions: both neighbours moved along the optical flow, where they
+    agree; elsewhere the representation's own, with what it misses of them moved along."""
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        fitted: Fitted,
+        missed: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
+        """`frames` (N, H, W, 3) uint8 are what was fitted; `missed(index)` is what the fit misses
+        of one, (H, W, 3) float32: its difference, if nothing else is said."""
+        self._frames, self._fitted = frames, fitted
+        self._missed = lru_cache(maxsize=2)(missed or self._difference)
+        self._flow = lru_cache(maxsize=1)(self._motion)
+
+    def at(self, position: float) -> np.ndarray:
+        """The (H, W, 3) float32 frame at a position that is not whole."""
+        index = int(position)
+        way = self._flow(index), position - index
+        correction = carried(self._missed(index), self._missed(index + 1), *way)
+        predicted = self._fitted.predict(position) + correction
+        return agreed(self._frames[index], self._frames[index + 1], *way, predicted)
+
+    def _difference(self, index: int) -> np.ndarray:
+        return self._frames[index] - self._fitted.predict(index)
+
+    def _motion(self, index: int) -> np.ndarray:
+        return motion(self._frames[index], self._frames[index + 1])

@@ -19,7 +19,7 @@ from common import CLIPS, report
 import nervkit
 
 PARAMS = 180_000
-STEPS = 1_000
+STEPS = 300
 NATIVE = {"model": "gridnerv"}
 PUBLISHED = {"model": "hnerv", "recipe": "paper"}
 TRIAL_STEPS = 100  # of a fit that tells how many bytes a value takes

@@ -108,5 +108,12 @@ def report(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
+def earlier_rows(name: str, clips: list[str]) -> list[dict[str, Any]]:
+    """The rows of results/<name>.json for other clips than these: a clip can be measured anew."""
+    path = RESULTS / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row for row in rows if row["clip"] not in clips]
+
+
 def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,20 +1,21 @@
-"""Quality at an equal size: GridNeRV with `--preset medium`, and HNeRV's published recipe given the
-same time; then both after as many steps, of two frames each.
+"""Quality at an equal size: GridNeRV with a preset, and HNeRV's published recipe given the same
+time; then both after as many steps, of two frames each.
 
-    python benchmarks/equal_size.py [CLIP ...]
+    python benchmarks/equal_size.py [--preset medium] [CLIP ...]
 
 Sizes are those of whole files without sound; HNeRV gets as many parameters as make its file no
-smaller. PSNR is that of the file, decoded. A quarter of an hour a clip.
+smaller. PSNR is that of the file, decoded. Twenty minutes a clip; rows of clips that are not named
+are kept.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import CLIPS, report
+from common import CLIPS, earlier_rows, report
 
 import nervkit
 
@@ -51,14 +52,18 @@ def row(clip: str, budget: str, done: nervkit.EncodeReport) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    rows = []
-    for name in sys.argv[1:] or CLIPS:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset", default="medium")
+    parser.add_argument("clips", nargs="*", default=list(CLIPS))
+    asked = parser.parse_args()
+    rows = earlier_rows("equal_size", asked.clips)
+    for name in asked.clips:
         clip = CLIPS[name]()
-        native = encoded(clip, params=PARAMS, preset="medium", **NATIVE)
+        native = encoded(clip, params=PARAMS, preset=asked.preset, **NATIVE)
         trial = encoded(clip, params=PARAMS, steps=TRIAL_STEPS, **PUBLISHED)
         params = MARGIN * PARAMS * size(native) / size(trial)
         published = encoded(clip, params=params, time=native.fit_seconds, **PUBLISHED)
-        rows += [row(name, "medium", native), row(name, "the same time", published)]
+        rows += [row(name, asked.preset, native), row(name, "the same time", published)]
         for options in ({"params": PARAMS} | NATIVE, {"params": params} | PUBLISHED):
             rows.append(row(name, "steps", encoded(clip, steps=STEPS, **options)))
         report("equal_size", rows)

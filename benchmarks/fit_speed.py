@@ -12,12 +12,11 @@ Also draws results/fit_speed.svg.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 from typing import Any
 
-from common import CLIPS, RESULTS, fitted, quality, report, steps_within
+from common import CLIPS, RESULTS, earlier_rows, fitted, quality, report, steps_within
 from matplotlib.figure import Figure
 
 from nervkit.models.base import count_stored
@@ -44,13 +43,6 @@ def size(clip: Clip) -> int:
     return count_stored(model_type.skeleton(model_type.configure(shape, PARAMS), shape))
 
 
-def earlier(named: list[str]) -> list[dict[str, Any]]:
-    """The rows of an earlier run for other clips than those that are named."""
-    path = RESULTS / "fit_speed.json"
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in rows if row["clip"] not in named]
-
-
 def draw(rows: list[dict[str, Any]]) -> None:
     """PSNR over seconds, a panel for each clip; the dashed line is HNeRV's longest fit."""
     names = list(dict.fromkeys(row["clip"] for row in rows))
@@ -75,7 +67,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(CLIPS)
-    rows = earlier(names)
+    rows = earlier_rows("fit_speed", names)
     clips = {name: CLIPS[name]() for name in names}
     for fits in (FITS, MORE_FITS):
         for name, (model, recipe_name, budgets) in itertools.product(names, fits):

@@ -26,7 +26,7 @@ from nervkit.models.base import count_stored
 from nervkit.output import check_output, replacing
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
-from nervkit.video.reader import read_clip
+from nervkit.video.reader import clip_of
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def encode(
         raise UsageError(f"{output}: the output's name must end in .nerv")
     check_output(output, overwrite, source)
 
-    clip = source if isinstance(source, Clip) else read_clip(source, **reading)
+    clip = clip_of(source, **reading)
     if on_clip is not None:
         on_clip(clip)
     keep = CheckpointOptions(

@@ -538,6 +538,14 @@ def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:
         nervkit.inpaint(frames, None, output, boxes=["1,1,6,5"], **QUICK)
 
 
+def test_a_clip_is_taken_as_it_is(tmp_path: Path) -> None:
+    clip = nervkit.read_clip(video())
+    with pytest.raises(UsageError, match="a Clip is taken as it is: crop does not apply"):
+        nervkit.denoise(clip, crop="16x16", **QUICK)
+    with pytest.raises(UsageError, match="start does not apply"):
+        nervkit.encode(clip, tmp_path / "a.nerv", start=1, **QUICK)
+
+
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="no option strength"):
         nervkit.denoise(video(), strength=3)

@@ -37,6 +37,7 @@ bench = typer.Typer(
 
 
 @bench.command()
+@options.with_options(options.reading)
 def run(
     clips: Annotated[
         list[str] | None, typer.Argument(help="What to measure on: any input of nervkit encode.")
@@ -87,29 +88,10 @@ def run(
     viewer_frames: Annotated[
         int, typer.Option(min=0, help="Frames of every point that the report can show.")
     ] = 2,
-    start: options.Start = None,
-    frames: options.Frames = None,
-    crop: options.Crop = None,
-    resize: options.Resize = None,
-    matrix: options.Matrix = None,
-    range: options.Range = None,
-    fps: options.Fps = None,
-    size: options.Size = None,
-    pixel_format: options.PixelFormat = None,
     json: options.Json = False,
+    **shared: Any,
 ) -> None:
     """Measure codecs on clips. What is measured already is kept: run it again to go on."""
-    reading = {
-        "start": start,
-        "frames": frames,
-        "crop": crop,
-        "resize": resize,
-        "matrix": matrix,
-        "range": range,
-        "fps": fps,
-        "size": size,
-        "pixel_format": pixel_format,
-    }
     fitting = {
         "preset": preset,
         "epochs": epochs,
@@ -120,7 +102,7 @@ def run(
         "prune": prune,
         "precision": precision,
     }
-    specs = _clips(clips or [], dataset, root, _given(reading))
+    specs = _clips(clips or [], dataset, root, options.chosen(options.reading, shared))
     from nervkit.bench.codecs import NeuralOptions
     from nervkit.bench.sweep import SweepOptions, sweep
     from nervkit.metrics.bd import library
@@ -171,6 +153,7 @@ def report(
 
 
 @bench.command()
+@options.with_options(options.fitting, options.reading)
 def restore(
     clips: Annotated[list[str], typer.Argument(help="Clean clips: any input of nervkit encode.")],
     out: Annotated[
@@ -188,35 +171,19 @@ def restore(
     picture: Annotated[
         int | None, typer.Option(min=0, help="A frame to keep of every method, as a PNG.")
     ] = None,
-    model: options.Model = "gridnerv",
-    params: options.Params = None,
-    recipe: options.Recipe = "native",
-    preset: options.Preset = None,
-    epochs: options.Epochs = None,
-    steps: options.Steps = None,
-    time: options.Time = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    start: options.Start = None,
-    frames: options.Frames = None,
-    crop: options.Crop = None,
-    resize: options.Resize = None,
-    fps: options.Fps = None,
     json: options.Json = False,
+    **shared: Any,
 ) -> None:
     """Damage clean clips, repair them with nervkit and with classical methods, and score all."""
-    reading = {"start": start, "frames": frames, "crop": crop, "resize": resize, "fps": fps}
-    specs = _clips(clips, None, None, _given(reading))
+    specs = _clips(clips, None, None, options.chosen(options.reading, shared))
     from rich.console import Console
 
     from nervkit.bench.restore import bench_restore
     from nervkit.bench.tables import print_restorations
     from nervkit.models.device import choose_device
 
-    fit = {"model": model, "params": params, "recipe": recipe, "preset": preset, "epochs": epochs}
-    fit |= {"steps": steps, "time": time, "seed": seed, "precision": precision}
-    fit["device"] = str(choose_device(device))
+    fit = options.chosen(options.fitting, shared)
+    fit["device"] = str(choose_device(fit["device"]))
 
     def told(clip: str, score: Score) -> None:
         say(f"{clip} {score.damage} {score.method}: {score.psnr:.2f} dB ({score.seconds:.0f} s)")
@@ -225,7 +192,7 @@ def restore(
         specs,
         Path(out),
         damage or [],
-        _given(fit),
+        fit,
         mask=mask,
         baselines=baselines,
         picture=picture,

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.restoring import SOURCE_HELP, restore, with_shared_options
+from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@with_shared_options
+@options.with_options(options.fitting, options.reading, options.movie)
 def denoise(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: options.MovieOutput,
-    fps: options.Fps = None,
+    restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
@@ -25,4 +25,4 @@ def denoise(
     """
     from nervkit.restoration.denoise import denoise as run
 
-    restore("denoise", run, source, output, json, fps=fps, **shared)
+    restore("denoise", run, source, output, json, restart=restart, **shared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nervkit.video.clip import Clip
 
 
+@options.with_options(options.fitting, options.reading)
 def encode(
     source: Annotated[
         str,
@@ -23,33 +24,13 @@ def encode(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
-    model: options.Model = "gridnerv",
-    params: options.Params = None,
-    strides: options.Strides = None,
-    recipe: options.Recipe = "native",
-    preset: options.Preset = None,
-    epochs: options.Epochs = None,
-    steps: options.Steps = None,
-    time: options.Time = None,
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    start: options.Start = None,
-    frames: options.Frames = None,
-    crop: options.Crop = None,
-    resize: options.Resize = None,
-    matrix: options.Matrix = None,
-    range: options.Range = None,
-    fps: options.Fps = None,
-    size: options.Size = None,
-    pixel_format: options.PixelFormat = None,
-    strict: options.Strict = False,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,
     json: options.Json = False,
+    **shared: Any,
 ) -> None:
     """Overfit a network to a video and write it as a .nerv file.
 
@@ -72,36 +53,16 @@ def encode(
             report = run(
                 source,
                 output,
-                model=model,
-                params=params,
-                strides=strides,
-                recipe=recipe,
-                preset=preset,
-                epochs=epochs,
-                steps=steps,
-                time=time,
                 bits=bits,
                 embedding_bits=embedding_bits,
                 prune=prune,
-                seed=seed,
-                device=device,
-                precision=precision,
                 overwrite=overwrite,
                 restart=restart,
                 on_clip=on_clip,
                 on_progress=on_progress,
                 on_note=lambda note: say(f"note: {note}"),
                 stop=lambda: signals.requested,
-                start=start,
-                frames=frames,
-                crop=crop,
-                resize=resize,
-                matrix=matrix,
-                range=range,
-                fps=fps,
-                size=size,
-                pixel_format=pixel_format,
-                strict=strict,
+                **shared,
             )
         except Interrupted as error:
             raise Interrupted(f"{error}; run the same command again to go on") from error

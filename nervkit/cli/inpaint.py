@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.restoring import SOURCE_HELP, restore, with_shared_options
+from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@with_shared_options
+@options.with_options(options.fitting, options.reading, options.movie)
 def inpaint(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: options.MovieOutput,
@@ -28,7 +28,7 @@ def inpaint(
     whole: Annotated[
         bool, typer.Option("--whole", help="Write the network's whole prediction, not patches.")
     ] = False,
-    fps: options.Fps = None,
+    restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
@@ -38,5 +38,5 @@ def inpaint(
     """
     from nervkit.restoration.inpaint import inpaint as run
 
-    method = {"mask": mask, "boxes": box or (), "whole": whole, "fps": fps}
+    method = {"mask": mask, "boxes": box or (), "whole": whole, "restart": restart}
     restore("inpaint", run, source, output, json, **method, **shared)

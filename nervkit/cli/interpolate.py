@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.restoring import SOURCE_HELP, restore, with_shared_options
+from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@with_shared_options
+@options.with_options(options.fitting, options.reading, options.movie)
 def interpolate(
     source: Annotated[str, typer.Argument(help=f"{SOURCE_HELP} Or a .nerv file.")],
     output: options.MovieOutput,
@@ -19,6 +19,7 @@ def interpolate(
     source_fps: Annotated[
         str | None, typer.Option(help="Frame rate of images, arrays or raw video.")
     ] = None,
+    restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
@@ -29,5 +30,5 @@ def interpolate(
     """
     from nervkit.restoration.interpolate import interpolate as run
 
-    method = {"factor": factor, "fps": fps, "source_fps": source_fps}
+    method = {"factor": factor, "fps": fps, "source_fps": source_fps, "restart": restart}
     restore("interpolate", run, source, output, json, **method, **shared)

@@ -1,43 +1,96 @@
-"""Options that several commands share."""
+"""Options that several commands share, one by one and in groups."""
 
-from typing import Annotated
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+FIT, SOURCE = "Fit", "Source"  # panels of --help
+
 Start = Annotated[
-    str | None, typer.Option(help="Skip what is earlier: seconds, 1.5m or MM:SS.", metavar="TIME")
+    str | None,
+    typer.Option(
+        help="Skip what is earlier: seconds, 1.5m or MM:SS.", metavar="TIME", rich_help_panel=SOURCE
+    ),
 ]
 Frames = Annotated[
     str | None,
-    typer.Option(help="Only frames a to b - 1; either end may be left out.", metavar="A:B"),
+    typer.Option(
+        help="Only frames a to b - 1; either end may be left out.",
+        metavar="A:B",
+        rich_help_panel=SOURCE,
+    ),
 ]
 Crop = Annotated[
-    str | None, typer.Option(help="Keep a window, centred unless placed.", metavar="WxH[+X+Y]")
+    str | None,
+    typer.Option(
+        help="Keep a window, centred unless placed.", metavar="WxH[+X+Y]", rich_help_panel=SOURCE
+    ),
 ]
-Resize = Annotated[str | None, typer.Option(help="Resize, after the crop.", metavar="WxH")]
+Resize = Annotated[
+    str | None, typer.Option(help="Resize, after the crop.", metavar="WxH", rich_help_panel=SOURCE)
+]
 Matrix = Annotated[
-    str | None, typer.Option(help="Colour matrix of the input: bt601, bt709, bt2020, ...")
+    str | None,
+    typer.Option(
+        help="Colour matrix of the input: bt601, bt709, bt2020, ...", rich_help_panel=SOURCE
+    ),
 ]
-Range = Annotated[str | None, typer.Option(help="Colour range of the input: limited or full.")]
-Fps = Annotated[str | None, typer.Option(help="Frame rate of images, arrays or raw video.")]
-Size = Annotated[str | None, typer.Option(help="Frame size of raw .yuv input.", metavar="WxH")]
+Range = Annotated[
+    str | None,
+    typer.Option(help="Colour range of the input: limited or full.", rich_help_panel=SOURCE),
+]
+Fps = Annotated[
+    str | None,
+    typer.Option(help="Frame rate of images, arrays or raw video.", rich_help_panel=SOURCE),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Frame size of raw .yuv input.", metavar="WxH", rich_help_panel=SOURCE),
+]
 PixelFormat = Annotated[
-    str | None, typer.Option(help="Pixel format of raw .yuv input, such as yuv420p10le.")
+    str | None,
+    typer.Option(
+        help="Pixel format of raw .yuv input, such as yuv420p10le.", rich_help_panel=SOURCE
+    ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse damaged input.")]
-Preset = Annotated[str | None, typer.Option(help="draft, fast (default), medium, slow or placebo.")]
-Epochs = Annotated[float | None, typer.Option(help="Fit for so many epochs instead.")]
-Steps = Annotated[int | None, typer.Option(help="Fit for so many steps instead.")]
-Time = Annotated[str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse damaged input.", rich_help_panel=SOURCE)
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="draft, fast (default), medium, slow or placebo.", rich_help_panel=FIT),
+]
+Epochs = Annotated[
+    float | None, typer.Option(help="Fit for so many epochs instead.", rich_help_panel=FIT)
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Fit for so many steps instead.", rich_help_panel=FIT)
+]
+Time = Annotated[
+    str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.", rich_help_panel=FIT)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=FIT)]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Model = Annotated[str, typer.Option(help="The representation: gridnerv, hnerv, nerv, ...")]
-Params = Annotated[str | None, typer.Option(help="Stored values to aim at, such as 350k or 1.5M.")]
-Strides = Annotated[str | None, typer.Option(help="The model's strides, such as 5,4,4,2,2.")]
-Recipe = Annotated[str, typer.Option(help="native (nervkit's) or paper (as published).")]
-Seed = Annotated[int, typer.Option(min=0, help="Makes a fit repeatable.")]
-Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Model = Annotated[
+    str, typer.Option(help="The representation: gridnerv, hnerv, nerv, ...", rich_help_panel=FIT)
+]
+Params = Annotated[
+    str | None,
+    typer.Option(help="Stored values to aim at, such as 350k or 1.5M.", rich_help_panel=FIT),
+]
+Strides = Annotated[
+    str | None, typer.Option(help="The model's strides, such as 5,4,4,2,2.", rich_help_panel=FIT)
+]
+Recipe = Annotated[
+    str, typer.Option(help="native (nervkit's) or paper (as published).", rich_help_panel=FIT)
+]
+Seed = Annotated[int, typer.Option(min=0, help="Makes a fit repeatable.", rich_help_panel=FIT)]
+Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=FIT)]
 Restart = Annotated[
     bool, typer.Option("--restart", help="Discard a checkpoint instead of going on from it.")
 ]
@@ -54,3 +107,64 @@ Codec = Annotated[
     str | None, typer.Option(help="x264, x265, vp9, av1; ffv1 and x264rgb are lossless.")
 ]
 Crf = Annotated[int | None, typer.Option(help="Quality of the codec, lower is better.")]
+
+
+def fitting(
+    model: Model = "gridnerv",
+    params: Params = None,
+    strides: Strides = None,
+    recipe: Recipe = "native",
+    preset: Preset = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    time: Time = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Options of a fit."""
+
+
+def reading(
+    start: Start = None,
+    frames: Frames = None,
+    crop: Crop = None,
+    resize: Resize = None,
+    matrix: Matrix = None,
+    range: Range = None,
+    fps: Fps = None,
+    size: Size = None,
+    pixel_format: PixelFormat = None,
+    strict: Strict = False,
+) -> None:
+    """Options of reading a video."""
+
+
+def movie(codec: Codec = None, crf: Crf = None, overwrite: Overwrite = False) -> None:
+    """Options of writing a movie."""
+
+
+Group = Callable[..., None]
+
+
+def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of groups too, for typer to see; it gets them as keywords. What it
+    has by the same name stays its own."""
+
+    def wider(command: Callable[..., None]) -> Callable[..., None]:
+        named: dict[str, inspect.Parameter] = {}
+        for part in (command, *groups):
+            for name, parameter in inspect.signature(part, eval_str=True).parameters.items():
+                if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                    named.setdefault(name, parameter)
+        command.__signature__ = inspect.Signature(list(named.values()))  # type: ignore[attr-defined]
+        command.__annotations__ = {name: p.annotation for name, p in named.items()}
+        return command
+
+    return wider
+
+
+def chosen(group: Group, values: dict[str, Any]) -> dict[str, Any]:
+    """Of a command's keywords, those of one group that were given."""
+    given = {k: v for k, v in values.items() if v is not None and v is not False}
+    return {name: given[name] for name in inspect.signature(group).parameters if name in given}

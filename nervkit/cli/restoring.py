@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli import options
 from nervkit.cli.console import StopSignals, duration, emit, fitting_and_counting, say
 from nervkit.errors import Interrupted, UsageError
 
@@ -15,45 +13,6 @@ if TYPE_CHECKING:
     from nervkit.video.clip import Clip
 
 SOURCE_HELP = "A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or -."
-
-
-def _shared(
-    model: options.Model = "gridnerv",
-    params: options.Params = None,
-    strides: options.Strides = None,
-    recipe: options.Recipe = "native",
-    preset: options.Preset = None,
-    epochs: options.Epochs = None,
-    steps: options.Steps = None,
-    time: options.Time = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    start: options.Start = None,
-    frames: options.Frames = None,
-    crop: options.Crop = None,
-    resize: options.Resize = None,
-    matrix: options.Matrix = None,
-    range: options.Range = None,
-    size: options.Size = None,
-    pixel_format: options.PixelFormat = None,
-    strict: options.Strict = False,
-    codec: options.Codec = None,
-    crf: options.Crf = None,
-    overwrite: options.Overwrite = False,
-    restart: options.Restart = False,
-) -> None:
-    """The options that all three commands have."""
-
-
-def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the shared options too, for typer to see; it gets them as keywords."""
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    named += inspect.signature(_shared, eval_str=True).parameters.values()
-    command.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in named}
-    return command
 
 
 def restore(

@@ -18,7 +18,7 @@ from nervkit.models.base import Representation, count_stored
 from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
-from nervkit.video.reader import read_clip
+from nervkit.video.reader import clip_of
 from nervkit.video.writer import Stream, check_destination, write_video
 
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
@@ -115,8 +115,7 @@ class Task:
 
     def read(self) -> Clip:
         """The source as a Clip."""
-        source = self.source
-        clip = source if isinstance(source, Clip) else read_clip(source, **self.reading)
+        clip = clip_of(self.source, **self.reading)
         self.on_clip(clip)
         return clip
 

@@ -71,6 +71,17 @@ def read_clip(
     return _Collector(opened, edit, on_picture).collect(strict)
 
 
+def clip_of(source: Any, **reading: Any) -> Clip:
+    """A Clip as it is; of anything else what `read_clip` reads. Raises UsageError where options of
+    reading are given with a Clip."""
+    if not isinstance(source, Clip):
+        return read_clip(source, **reading)
+    given = sorted(name for name, value in reading.items() if value not in (None, False))
+    if given:
+        raise UsageError(f"a Clip is taken as it is: {given[0]} does not apply")
+    return source
+
+
 def open_source(
     source: Any,
     edit: Edit,

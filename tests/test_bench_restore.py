@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from nervkit.bench.datasets import ClipSpec
+from nervkit.bench.restore import bench_restore
 from nervkit.errors import UsageError
 from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, average
 from nervkit.restoration.damage import add_noise, five_boxes
@@ -121,6 +123,7 @@ def test_interpolation_is_scored_on_frames_that_lay_between() -> None:
     clean = drifting(6)  # frame 5 lies after the last even one
     seen: dict[str, np.ndarray] = {}
     scores = evaluate(clean, "odd-even", on_frames=seen.__setitem__, **FIT)
+    assert np.array_equal(seen["clean"], clean[1:5:2])
     assert np.array_equal(seen["average"], average(clean[::2]))
     assert seen["nervkit"].shape == (2, 48, 64, 3)
     assert scores[1].psnr == pytest.approx(
@@ -149,6 +152,10 @@ def test_the_command_keeps_what_it_has_and_shows_the_papers(tmp_path: Path) -> N
     assert "34.12" in first.stdout  # as published
     record = json.loads((tmp_path / "run" / "restore.json").read_text())
     assert [r["damage"] for r in record["runs"]] == ["boxes:8", "odd-even"]
+    assert record["runs"][0]["command"] == (
+        "nervkit bench restore clip --damage boxes:8 --fps 25 --model gridnerv --params 4000 "
+        "--recipe native --steps 3 --seed 0 --device cpu --precision auto"
+    )
     picture = iio.imread(tmp_path / "run" / "clip-boxes-8-damaged.png")
     assert picture.shape == (48, 64, 3)
     again = run("--json")
@@ -156,7 +163,27 @@ def test_the_command_keeps_what_it_has_and_shows_the_papers(tmp_path: Path) -> N
     other = run("--seed", "1")
     assert other.returncode == 0, other.stderr
     assert len(json.loads((tmp_path / "run" / "restore.json").read_text())["runs"]) == 4
+    np.save(tmp_path / "clip.npy", drifting(5)[:, ::-1])
+    assert run().returncode == 0
+    assert len(json.loads((tmp_path / "run" / "restore.json").read_text())["runs"]) == 6
+    (tmp_path / "run" / "restore.json").write_text('{"runs": [{}]}')
+    damaged = run()
+    assert damaged.returncode == 1
+    assert damaged.stderr.strip().endswith("delete it or use another --out")
     bad = run("--damage", "rain:3")
     assert bad.returncode == 2
     assert "unknown damage" in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_the_commands_mask_is_resized_with_the_clip(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", drifting(5))
+    mask = np.zeros((48, 64), np.uint8)
+    mask[16:32, 16:40] = 255
+    iio.imwrite(tmp_path / "mask.png", mask)
+    clip = ClipSpec("clip", tmp_path / "clip.npy", None, {"resize": "32x24"})
+    record = bench_restore([clip], tmp_path / "run", ["mask"], FIT, mask=str(tmp_path / "mask.png"))
+    score = record["runs"][0]["scores"][0]
+    assert score["method"] == "damaged"
+    assert score["psnr_outside"] == 100
+    assert score["psnr_inside"] < 20

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +14,10 @@ import imageio.v3 as iio
 import numpy as np
 
 from nervkit.bench.machine import machine, versions
+from nervkit.errors import SourceError
 from nervkit.output import replacing
 from nervkit.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
+from nervkit.restoration.masks import read_mask
 from nervkit.restoration.published import PUBLISHED
 from nervkit.video.reader import read_clip
 
@@ -29,7 +33,7 @@ def bench_restore(
     damages: Sequence[str],
     fit: dict[str, Any],
     *,
-    mask: str | None = None,
+    mask: Any = None,
     baselines: bool = True,
     picture: int | None = None,
     on_score: Callable[[str, Score], None] = lambda clip, score: None,
@@ -42,7 +46,7 @@ def bench_restore(
         out: the run folder; its restore.json is written after each damage.
         damages: as `evaluate` takes them; none: the papers'.
         fit: options of the fit.
-        mask: for the damage "mask".
+        mask: for the damage "mask", as `inpaint` takes it.
         baselines: whether the classical methods are scored too.
         picture: a frame of which every method's result is kept as a PNG.
         on_score: called with the clip's name and each score, new or kept.
@@ -55,24 +59,26 @@ def bench_restore(
         parse_damage(damage)
     out.mkdir(parents=True, exist_ok=True)
     path = out / RECORD
-    earlier = json.loads(path.read_text())["runs"] if path.exists() else []
     record: dict[str, Any] = {
-        "machine": machine(fit.get("device", "cpu")),
-        "versions": versions(),
-        "runs": earlier,
+        "runs": _earlier(path),
         "published": [asdict(figure) for figure in PUBLISHED],
     }
+    made_on = {"machine": machine(fit.get("device", "cpu")), "versions": versions()}
     for spec in clips:
-        clip = None
+        clip = read_clip(spec.path, **spec.options)
+        holes = None
+        if "mask" in damages:
+            holes = read_mask(mask, (), clip.shape[:3], spec.options)
         for damage in damages:
-            told = {"clip": spec.name, "damage": damage, "reading": spec.options, "fit": fit}
-            told |= {"baselines": baselines, **({"mask": mask} if damage == "mask" else {})}
+            told = {"clip": spec.name, "content": _hash(clip.frames), "reading": spec.options}
+            told |= {"damage": damage, "fit": fit, "baselines": baselines}
+            if damage == "mask":
+                told["mask"] = _hash(holes)
             kept = [run for run in record["runs"] if {k: run.get(k) for k in told} == told]
             if kept:
                 for row in kept[0]["scores"]:
                     on_score(spec.name, Score(**row))
                 continue
-            clip = clip or read_clip(spec.path, **spec.options)
 
             def keep(method: str, frames: np.ndarray, where: str = f"{spec.name}-{damage}") -> None:
                 if picture is not None and picture < len(frames):
@@ -82,14 +88,45 @@ def bench_restore(
             scores = evaluate(
                 clip.frames,
                 damage,
-                mask=mask,
+                mask=holes,
                 baselines=baselines,
                 on_score=lambda score, name=spec.name: on_score(name, score),
                 on_frames=keep,
                 **fit,
             )
             run = told | {"frames": list(clip.shape), "scores": [s.to_dict() for s in scores]}
+            run |= {"command": _command(told, mask), **made_on}
             record["runs"].append(run)
             with replacing(path) as partial:
                 partial.write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _command(told: dict[str, Any], mask: Any) -> str:
+    """The command that makes a run again, with the clip's name for its path."""
+    options = {"damage": told["damage"], **told["reading"], **told["fit"]}
+    if "mask" in told:
+        options["mask"] = mask if isinstance(mask, (str, Path)) else "MASKS"
+    words = ["nervkit", "bench", "restore", told["clip"]]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words + ["--no-baselines"] * (not told["baselines"]))
+
+
+def _hash(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()[:16]
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """The runs of a record; none where there is no record. Raises SourceError."""
+    if not path.exists():
+        return []
+    try:
+        runs = json.loads(path.read_text())["runs"]
+        for run in runs:
+            [Score(**row) for row in run["scores"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: not a readable record; delete it or use another --out") from (
+            error
+        )
+    return runs

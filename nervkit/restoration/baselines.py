@@ -1,19 +1,24 @@
-"""Classical methods to stand beside, all from scikit-image, scipy and ffmpeg."""
+"""What to stand beside: classical methods, from scikit-image, scipy and ffmpeg, and nervkit's own
+without its fit, which tells what the fit is worth."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 
 from nervkit.errors import NervError
-from nervkit.restoration.denoise import noise_variance
+from nervkit.restoration.denoise import Cleaner, noise_variance
+from nervkit.restoration.fill import fill_in
 from nervkit.restoration.kinds import pixels
+from nervkit.restoration.motion import carried, motion
 
 Frames = np.ndarray  # (T, H, W, 3) uint8
+NO_FIT = "nervkit, no fit"
 
 
 def _each(frames: Frames, method: Callable[[np.ndarray], np.ndarray]) -> Frames:
@@ -47,6 +52,16 @@ def total_variation(frame: np.ndarray) -> np.ndarray:
     return 255 * denoise_tv_chambolle(frame / np.float32(255), weight=1.5 * sigma, channel_axis=-1)
 
 
+class _Black:
+    """Stands for a representation that knows nothing."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frame = np.zeros(frames.shape[1:], np.float32)
+
+    def predict(self, position: float) -> np.ndarray:
+        return self._frame
+
+
 #: noisy frames -> cleaned frames
 DENOISERS: dict[str, Callable[[Frames], Frames]] = {
     "gaussian": lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0))),
@@ -56,6 +71,7 @@ DENOISERS: dict[str, Callable[[Frames], Frames]] = {
     "median 3x3x3": lambda x: ndimage.median_filter(x, (3, 3, 3, 1)),
     "nl means": lambda x: _each(x, nl_means),
     "total variation": lambda x: _each(x, total_variation),
+    NO_FIT: lambda x: np.stack(list(Cleaner(x, _Black(x)).frames())),
 }
 
 
@@ -83,10 +99,18 @@ def temporal_median(frames: Frames, unknown: np.ndarray) -> Frames:
     return filled
 
 
+def found(frames: Frames, unknown: np.ndarray) -> Frames:
+    """Holes by what other frames show there; frames that are missing whole stay as they are."""
+    filled, present = frames.copy(), ~unknown.all(axis=(1, 2))
+    filled[present] = fill_in(frames[present], unknown[present])[0]
+    return filled
+
+
 #: frames and (T, H, W) unknown -> filled frames
 INPAINTERS: dict[str, Callable[[Frames, np.ndarray], Frames]] = {
     "biharmonic": biharmonic,
     "temporal median": temporal_median,
+    NO_FIT: found,
 }
 
 
@@ -116,8 +140,14 @@ def minterpolate(frames: Frames) -> Frames:
     return made[: (2 * count - 1) * size].reshape(-1, height, width, 3)[1::2]
 
 
+def along_flow(frames: Frames) -> Frames:
+    """The frames between, (T - 1, H, W, 3): both neighbours moved half the way."""
+    return np.stack([pixels(carried(a, b, motion(a, b), 0.5)) for a, b in pairwise(frames)])
+
+
 #: frames -> the frames between them
 INTERPOLATORS: dict[str, Callable[[Frames], Frames]] = {
     "average": average,
     "minterpolate": minterpolate,
+    NO_FIT: along_flow,
 }

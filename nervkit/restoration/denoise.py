@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter
 
 from nervkit.restoration.kinds import pixels
-from nervkit.restoration.task import Fitted, Task
+from nervkit.restoration.task import Task
 
 IMPULSE = 6.0  # times the local mean deviation: beyond, a residual is an impulse
 QUIETEST = 2.0  # 8-bit steps: no residual under IMPULSE times this is one
@@ -54,10 +54,17 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
 
 
+class Predictor(Protocol):
+    """What says how frames should look; Fitted is one."""
+
+    def predict(self, position: float) -> np.ndarray:
+        """(H, W, 3) float32, 0 to 255."""
+
+
 class Cleaner:
     """The frames of a noisy clip, cleaned one after the other."""
 
-    def __init__(self, noisy: np.ndarray, fitted: Fitted) -> None:
+    def __init__(self, noisy: np.ndarray, fitted: Predictor) -> None:
         """`noisy` is (T, H, W, 3) uint8."""
         self._noisy, self._fitted = noisy, fitted
         self._deviations: list[float] = []

@@ -69,7 +69,7 @@ def evaluate(
         mask: for "mask": what is a hole; as in `inpaint`.
         baselines: whether the classical methods are scored too.
         on_score: called with each Score as it is made.
-        on_frames: called with each method's name and frames, "damaged" first.
+        on_frames: called with each method's name and frames, after those of "clean" and "damaged".
         options: of the fit; see `nervkit.encode`.
 
     Returns:
@@ -88,6 +88,7 @@ def evaluate(
         holes = _holes(frames.shape, kind, amount, mask)
         runs = _inpainting(frames, holes, baselines, options)
         clean = frames
+    on_frames("clean", clean)
     scores = []
     began = time.perf_counter()
     for method, made in runs:

@@ -527,6 +527,26 @@ def test_a_stopped_restoration_goes_on_to_the_same_end(tmp_path: Path) -> None:
         nervkit.denoise(frames, output, **QUICK)
 
 
+def test_a_search_is_followed_and_may_be_stopped(tmp_path: Path) -> None:
+    parts: list[tuple[int, int]] = []
+    nervkit.inpaint(video(), boxes=["4,6,8,5@1:4"], on_search=lambda *p: parts.append(p), **QUICK)
+    assert parts == [(k + 1, 13) for k in range(13)]  # ten flows, three frames
+
+    def stopped() -> bool:
+        return len(parts) >= 15
+
+    with pytest.raises(Interrupted, match="before the fit"):
+        nervkit.inpaint(
+            *(video(), None, tmp_path / "a.npy"),
+            boxes=["4,6,8,5"],
+            on_search=lambda *p: parts.append(p),
+            stop=stopped,
+            **QUICK,
+        )
+    assert len(parts) == 15
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:
     frames, output = video(), tmp_path / "out.npy"
     calls = iter(range(1000))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nervkit.fitting.progress import Progress
 
 Show = Callable[[int, int, str], None]  # (done, total, text)
+Count = Callable[[int, int], None]  # (done, total)
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -39,10 +40,10 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+def counting(what: str) -> Iterator[Count]:
     """A progress display for (done, total)."""
     with _display() as show:
-        yield _counted(what, show)
+        yield _counted(what, "frame", show)
 
 
 @contextmanager
@@ -53,15 +54,15 @@ def fitting() -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def fitting_and_counting(
+def following_all(
     what: str,
-) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, int], None]]]:
-    """A progress display for a fit and for the frames that are made after it."""
+) -> Iterator[tuple[Count, Callable[[Progress], None], Count]]:
+    """A progress display for a search, a fit, and the frames that are made after it."""
     with _display() as show:
-        yield _fitted(show), _counted(what, show)
+        yield _counted("search", "step", show), _fitted(show), _counted(what, "frame", show)
 
 
-def _counted(what: str, show: Show) -> Callable[[int, int], None]:
+def _counted(what: str, unit: str, show: Show) -> Count:
     first: tuple[float, int] | None = None
 
     def update(done: int, total: int) -> None:
@@ -71,8 +72,8 @@ def _counted(what: str, show: Show) -> Callable[[int, int], None]:
         pace = ""
         if done > first[1]:
             rate = (done - first[1]) / max(now - first[0], 1e-9)
-            pace = f"  {rate:.1f} frames/s  {duration((total - done) / rate)} left"
-        show(done, total, f"{what} frame {done}/{total}{pace}")
+            pace = f"  {rate:.1f} {unit}s/s  {duration((total - done) / rate)} left"
+        show(done, total, f"{what} {unit} {done}/{total}{pace}")
 
     return update
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli.console import StopSignals, duration, emit, fitting_and_counting, say
+from nervkit.cli.console import StopSignals, duration, emit, following_all, say
 from nervkit.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -35,12 +35,13 @@ def restore(
             note(text)
         signals.install()
 
-    with fitting_and_counting(what) as (on_progress, on_frame):
+    with following_all(what) as (on_search, on_progress, on_frame):
         try:
             report: RestoreReport = run(
                 source,
                 output=output,
                 on_clip=on_clip,
+                on_search=on_search,
                 on_progress=on_progress,
                 on_frame=on_frame,
                 on_note=note,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 import numpy as np
 from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.sparse import csc_array
@@ -15,7 +18,11 @@ FURTHEST = 60  # frames that a pixel is followed into, each way
 HALF_TRUST = 6  # frames away: a pixel that only one way leads to is trusted by half there
 
 
-def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fill_in(
+    frames: np.ndarray,
+    unknown: np.ndarray,
+    on_search: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Fill holes from frames in which the same thing is seen, and smoothly where there is none.
 
     The optical flow around a hole is continued into it (Xu et al., "Deep flow-guided video
@@ -25,6 +32,8 @@ def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.nda
     Args:
         frames: (T, H, W, 3) uint8.
         unknown: (T, H, W) bool; no frame is unknown as a whole.
+        on_search: called after each part of the work, with how many are done and how many there
+            are.
 
     Returns:
         (T, H, W, 3) uint8, and (T, H, W) float32, how far each value is to be trusted: 1 where it
@@ -37,9 +46,16 @@ def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.nda
     trust = 1 - unknown.astype(np.float32)
     if len(frames) == 1:
         return filled, trust
-    forth = _flows(filled, unknown, membranes)
-    back = _flows(filled[::-1], unknown[::-1], membranes)[::-1]
-    for t in np.flatnonzero(unknown.any(axis=(1, 2))):
+    holed = np.flatnonzero(unknown.any(axis=(1, 2)))
+    parts = 2 * (len(frames) - 1) + len(holed)
+    done = count(1)
+
+    def part_done() -> None:
+        on_search(next(done), parts)
+
+    forth = _flows(filled, unknown, membranes, part_done)
+    back = _flows(filled[::-1], unknown[::-1], membranes, part_done)[::-1]
+    for t in holed:
         rows, columns = np.nonzero(unknown[t])
         start = np.stack([rows, columns]).astype(np.float32)
         ways = [_follow(frames, unknown, *way, t, start) for way in ((forth, 1), (back, -1))]
@@ -50,10 +66,13 @@ def fill_in(frames: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.nda
         filled[t, rows[hit], columns[hit]] = pixels(mean)
         both = np.isfinite(distances).all(axis=0)
         trust[t, rows, columns] = np.where(both, 1, 1 / (1 + distances.min(axis=0) / HALF_TRUST))
+        part_done()
     return filled, trust
 
 
-def _flows(frames: np.ndarray, unknown: np.ndarray, membranes: Membranes) -> np.ndarray:
+def _flows(
+    frames: np.ndarray, unknown: np.ndarray, membranes: Membranes, on_flow: Callable[[], None]
+) -> np.ndarray:
     """(T - 1, 2, H, W) float16: the flow from each frame to the next, smooth in the holes."""
     flows = np.empty((len(frames) - 1, 2, *frames.shape[1:3]), np.float16)
     for t, flow in enumerate(flows):
@@ -62,6 +81,7 @@ def _flows(frames: np.ndarray, unknown: np.ndarray, membranes: Membranes) -> np.
             wider = binary_dilation(hole, iterations=FLOW_MARGIN)
             around = motion(frames[t], frames[t + 1]).transpose(1, 2, 0)
             flow[:] = membranes.fill(around, hole if wider.all() else wider).transpose(2, 0, 1)
+        on_flow()
     return flows
 
 
@@ -76,9 +96,9 @@ def _follow(
     """Follow pixels at `start` (2, N) of frame t: the colours (N, 3) that they come to, and how
     many frames away (N,), infinite where they come to none."""
     height, width = frames.shape[1:3]
-    count = start.shape[1]
-    colours, distances = np.zeros((count, 3), np.float32), np.full(count, np.inf, np.float32)
-    left, place = np.arange(count), start
+    many = start.shape[1]
+    colours, distances = np.zeros((many, 3), np.float32), np.full(many, np.inf, np.float32)
+    left, place = np.arange(many), start
     for distance in range(1, FURTHEST + 1):
         here, there = t + step * (distance - 1), t + step * distance
         if not 0 <= there < len(frames) or not len(left):

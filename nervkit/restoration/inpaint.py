@@ -58,7 +58,7 @@ def inpaint(
     unknown = read_mask(mask, boxes, clip.shape[:3], task.reading)
     missing = unknown.all(axis=(1, 2))
     present = np.flatnonzero(~missing)
-    filled, trust = fill_in(clip.frames[present], unknown[present])
+    filled, trust = fill_in(clip.frames[present], unknown[present], task.searched)
     guessed = np.uint8(FILL_WEIGHT) + (trust * (FOUND_WEIGHT - FILL_WEIGHT)).astype(np.uint8)
     known = np.where(unknown[present], guessed, np.uint8(255))[..., None]
     fitted = task.fit(filled, present, known)

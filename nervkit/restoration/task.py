@@ -28,6 +28,9 @@ READING = (
 )
 
 
+Count = Callable[[int, int], None]  # (done, in all)
+
+
 @dataclass(frozen=True)
 class RestoreReport:
     """What a restoration wrote.
@@ -90,6 +93,7 @@ class Task:
 
     those of a fit (`FitOptions` but prune), those of `read_clip`, `codec` and `crf` of a movie,
     `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip` (the Clip),
+    `on_search` (of inpaint: parts of the search for what holes hide, done and in all),
     `on_progress` (of the fit), `on_frame` (frames done, frames in all), `on_note`, `stop`.
     """
 
@@ -104,7 +108,8 @@ class Task:
         overwrite = take("overwrite", False)
         self.restart, self.interval = take("restart", False), take("checkpoint_interval", 60.0)
         self.on_clip: Callable[[Clip], None] = take("on_clip", None) or (lambda clip: None)
-        self.on_frame: Callable[[int, int], None] = take("on_frame", None) or (lambda *_: None)
+        self.on_search: Count = take("on_search", None) or (lambda *_: None)
+        self.on_frame: Count = take("on_frame", None) or (lambda *_: None)
         self.watch = Watch(
             take("on_progress", None), take("on_note", None), take("stop", None) or (lambda: False)
         )
@@ -118,6 +123,12 @@ class Task:
         clip = clip_of(self.source, **self.reading)
         self.on_clip(clip)
         return clip
+
+    def searched(self, done: int, total: int) -> None:
+        """Part of a search is done; raises Interrupted where it is to stop."""
+        if self.watch.stop():
+            raise Interrupted("stopped before the fit began")
+        self.on_search(done, total)
 
     def fit(
         self, frames: np.ndarray, places: np.ndarray | None = None, known: np.ndarray | None = None

@@ -2,9 +2,9 @@
 
     python benchmarks/restoration.py [CLIP ...]
 
-The damages are some of those that `nervkit bench restore` knows, one of each kind, and a moving
-object's mask: that of DAVIS's bmx-trees, over blackswan, so that what it hides is known. Every fit
-has as many steps. What results/restoration/restore.json has already is kept; one frame of every
+The damages are some of those that `nervkit bench restore` knows, one of each kind; on Bunny the
+other noises and boxes too, and on blackswan a moving object's mask: that of bmx-trees, so that what
+it hides is known. What results/restoration/restore.json has already is kept; one frame of every
 method lies beside it (benchmarks/restoration_pictures.py).
 """
 
@@ -28,26 +28,34 @@ CLIPS = (
     ClipSpec("city", SHARED / "vid4_city", None, {"crop": "704x576", "resize": "352x288"}),
 )
 DAMAGES = ("gaussian:25", "salt-pepper:0.005", "boxes:50", "odd-even")
-MASKED, MASKS = "blackswan", SHARED / "davis" / "bmx-trees" / "masks"
-FIT = {"steps": 2000, "device": "cpu"}
+MORE = {
+    "bunny": (
+        *("gaussian:10", "gaussian:50", "white:0.005", "black:0.005", "random:0.005"),
+        *("salt-pepper:0.1", "centre"),
+    ),
+    "blackswan": ("mask",),
+}
+MASKS = SHARED / "davis" / "bmx-trees" / "masks"
+FIT = {"preset": "draft", "device": "cpu"}
 OUT = ROOT / "benchmarks" / "results" / "restoration"
 FRAME = 12  # that is kept as a picture
 
 if __name__ == "__main__":
-    for clip in CLIPS:
-        if sys.argv[1:] and clip.name not in sys.argv[1:]:
-            continue
-        moving = clip.name == MASKED
-        masks = nervkit.read_clip(MASKS, frames="0:50", resize="427x240").frames if moving else None
+    clips = {clip.name: clip for clip in CLIPS}
+    for name in sys.argv[1:] or clips:
+        damages = DAMAGES + MORE.get(name, ())
+        masks = None
+        if "mask" in damages:
+            masks = nervkit.read_clip(MASKS, frames="0:50", resize="427x240").frames.any(axis=3)
         record = bench_restore(
-            [clip],
+            [clips[name]],
             OUT,
-            (*DAMAGES, "mask") if moving else DAMAGES,
+            damages,
             FIT,
-            mask=masks.any(axis=3) if moving else None,
+            mask=masks,
             picture=FRAME,
-            on_score=lambda name, s: print(
-                f"{name} {s.damage} {s.method}: {s.psnr:.2f}", flush=True
+            on_score=lambda name, score: print(
+                f"{name} {score.damage} {score.method}: {score.psnr:.2f} dB", flush=True
             ),
         )
     print_restorations(record, Console(width=100))

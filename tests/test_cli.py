@@ -71,6 +71,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interpolate clip.npy -o x.npy --factor 1", 2, "factor must be a whole number from 2"),
         ("interpolate clip.nerv -o x.npy --fps 10", 2, "fps must be above the source's 10"),
         ("interpolate cut.nerv -o x.npy --factor 2", 1, "cut.nerv"),
+        ("interpolate clip.nerv -o x.npy --factor 2 --seed 1", 2, "--seed does not apply"),
+        ("interpolate clip.nerv -o x.npy --factor 2 --restart", 2, "--restart does not apply"),
+        ("bench restore clip.npy --out run --mask f00.png", 2, "given together"),
         ("encode clip.npy", 2, "--output"),
         ("encode missing.mp4 -o x.nerv", 1, "missing.mp4: no such file"),
         ("encode text.txt -o x.nerv", 1, "text.txt: cannot be opened as video"),
@@ -238,6 +241,51 @@ def test_a_second_interrupt_ends_at_once(folder: Path) -> None:
     process.communicate()
     assert not (folder / "long.nerv").exists()
     (folder / "long.nerv.checkpoint").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "frames", "details"),
+    [
+        (["denoise"], 6, {"noise_deviation", "impulse_share"}),
+        (
+            ["inpaint", "--box", "3,4,9,8"],
+            6,
+            {"unknown_share", "found_share", "missing_frames"},
+        ),
+        (["interpolate", "--factor", "2"], 12, {"new_frames"}),
+    ],
+)
+def test_a_video_is_repaired(
+    command: list[str], frames: int, details: set[str], folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mkv"
+    common = ["clip.npy", "-o", str(output), "--steps", "3", "--codec", "ffv1", "--json"]
+    rate = ["--source-fps" if command[0] == "interpolate" else "--fps", "10"]
+    made = run(*command, *common, *rate, cwd=folder)
+    assert made.returncode == 0, made.stderr
+    report = json.loads(made.stdout)
+    assert (report["task"], report["frames"]) == (command[0], frames)
+    assert set(report["details"]) == details
+    assert report["fps"] == 10 * frames / 6
+    assert "3 steps" in made.stderr.splitlines()[-1]
+    assert iio.imread(output).shape == (frames, 24, 32, 3)
+    again = run(*command, *common, *rate, cwd=folder)
+    assert again.returncode == 1
+    assert "exists already; use -y" in again.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupted_restoration_goes_on(folder: Path, tmp_path: Path) -> None:
+    command = [*RUN, "denoise", "clip.npy", "-o", str(tmp_path / "out.npy"), "--steps", "100000"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "6 frames" in process.stderr.readline()
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in told.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy.checkpoint"]
 
 
 def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:

@@ -21,10 +21,11 @@ from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
+from nervkit.restoration.baselines import DENOISERS, NO_FIT, average
 from nervkit.restoration.between import Between
 from nervkit.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
 from nervkit.restoration.denoise import Cleaner, noise_variance
-from nervkit.restoration.fill import Membrane, fill_in
+from nervkit.restoration.fill import TRUSTED, Membrane, fill_in
 from nervkit.restoration.interpolate import _at_rate, _multiplied
 from nervkit.restoration.masks import read_mask
 from nervkit.restoration.motion import carried, motion, moved
@@ -136,6 +137,8 @@ def test_neighbours_that_agree_are_taken_and_else_the_fit() -> None:
 
 
 def test_frames_that_exist_are_not_interpolated() -> None:
+    fine = np.random.default_rng(1).random((4, 24, 32, 3)).astype(np.float32)
+    assert np.array_equal(nervkit.interpolate(fine, factor=2, **QUICK)[::2], fine)
     frames = video()
     made = nervkit.interpolate(frames, factor=3, **QUICK)
     assert np.array_equal(made[::3], frames)
@@ -154,7 +157,6 @@ def test_a_mask_has_many_forms(tmp_path: Path) -> None:
     for t, picture in enumerate(moving):
         iio.imwrite(tmp_path / "masks" / f"{t:03d}.png", picture.astype(np.uint8))  # 0 and 1
     iio.imwrite(tmp_path / "still.png", still * np.uint8(128))
-    np.save(tmp_path / "moving.npy", moving.astype(np.uint8))
     big = still.repeat(2, 0).repeat(2, 1)
     iio.imwrite(tmp_path / "big.png", big * np.uint8(255))
     shape, resize = (4, 10, 14), {"resize": "14x10"}
@@ -165,15 +167,53 @@ def test_a_mask_has_many_forms(tmp_path: Path) -> None:
     for given in (still, still[None], torch.from_numpy(still), str(tmp_path / "still.png")):
         assert np.array_equal(read(given), mask)
     assert np.array_equal(read(tmp_path / "big.png", **resize), mask)
-    for given in (moving, moving[:, None], moving[..., None] * 255.0, tmp_path / "masks"):
+    half = torch.from_numpy(moving).bfloat16()
+    for given in (moving, moving[:, None], moving[..., None] * 255.0, half, tmp_path / "masks"):
         assert np.array_equal(read(given), moving)
     assert np.array_equal(read(str(tmp_path / "masks" / "%03d.png")), moving)
-    assert np.array_equal(read(tmp_path / "moving.npy"), moving)
+    for given in (moving, moving.astype(np.uint8), moving * 255.0):
+        np.save(tmp_path / "moving.npy", given)
+        assert np.array_equal(read(tmp_path / "moving.npy"), moving)
+    np.save(tmp_path / "still.npy", still)
+    assert np.array_equal(read(tmp_path / "still.npy"), mask)
     assert np.array_equal(read(None, ("3,2,6,3",)), mask)
     assert np.array_equal(read(None, ("3,2,6,3", "0,7,2,9@2:3")), moving)
     whole = mask.copy()
     whole[1:3] = True
     assert np.array_equal(read(still, ("@1:3",)), whole)
+
+
+def test_a_pixel_of_which_any_part_is_unknown_is_unknown(tmp_path: Path) -> None:
+    mask = np.zeros((20, 28), np.uint8)
+    mask[3, 5] = mask[10, 10:12] = 1
+    iio.imwrite(tmp_path / "mask.png", mask)
+    found = read_mask(tmp_path / "mask.png", (), (2, 10, 14), {"resize": "14x10"})
+    assert np.argwhere(found[1]).tolist() == [[1, 2], [5, 5]]
+    iio.imwrite(tmp_path / "mask.jpg", np.pad(np.full((8, 8), 255, np.uint8), 20), quality=60)
+    lossy = read_mask(tmp_path / "mask.jpg", (), (1, 48, 48), {})
+    assert lossy.sum() == pytest.approx(64, abs=6)
+    assert iio.imread(tmp_path / "mask.jpg").astype(bool).sum() > 100
+
+
+def test_masks_are_trimmed_with_the_video(tmp_path: Path) -> None:
+    count = 40
+    mask = np.zeros((count, 16, 24), bool)
+    mask[np.arange(count), np.arange(count) % 16] = True
+    (tmp_path / "masks").mkdir()
+    for t, picture in enumerate(mask):
+        iio.imwrite(tmp_path / "masks" / f"{t}.png", picture * np.uint8(255))
+    np.save(tmp_path / "masks.npy", mask)
+    frames = np.random.default_rng(0).integers(0, 256, (count, 16, 24, 3), np.uint8)
+    clip = nervkit.read_clip(frames, fps=50)
+    nervkit.encode(clip, tmp_path / "a.nerv", **QUICK)
+    nervkit.decode(tmp_path / "a.nerv", tmp_path / "a.mkv", codec="ffv1")
+    for part in ({"start": 0.4, "frames": "2:7"}, {"start": 0.4}, {"frames": "22:"}):
+        read = nervkit.read_clip(tmp_path / "a.mkv", **part)
+        first = 22 if "frames" in part else 20
+        assert read.skipped == first
+        for given in (tmp_path / "masks", tmp_path / "masks.npy"):
+            found = read_mask(given, (), read.shape[:3], part, read.skipped)
+            assert np.array_equal(found, mask[first : first + len(read.frames)])
 
 
 def test_a_movie_of_masks_is_cut_at_half(tmp_path: Path, ffmpeg: Callable[..., bytes]) -> None:
@@ -241,9 +281,9 @@ def test_pixels_are_filled_from_other_times() -> None:
     assert (filled[:2, 2, 2] == 20).all()
     assert (filled[4:, 13, 23] == 30).all()
     assert np.array_equal(filled[~unknown], frames[~unknown])
-    assert (trust[~unknown] == 1).all()
-    assert (trust[2:4, 11:13, 11:13] == 1).all()
-    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < 1
+    assert (trust[~unknown] == TRUSTED).all()
+    assert (trust[2:4, 11:13, 11:13] == TRUSTED).all()
+    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < TRUSTED
 
 
 def panning(frames: int = 10, step: float = 3) -> np.ndarray:
@@ -255,17 +295,30 @@ def panning(frames: int = 10, step: float = 3) -> np.ndarray:
     return np.stack([ground[:, start : start + 96] for start in starts])
 
 
+def test_holes_that_cover_a_frame_together_keep_its_motion() -> None:
+    frames = video(6, 48, 64)
+    unknown = np.zeros(frames.shape[:3], bool)
+    unknown[::2, ::2] = unknown[1::2, 1::2] = True  # as interlaced fields
+    filled, _ = fill_in(np.where(unknown[..., None], np.uint8(0), frames), unknown)
+    still = np.where(unknown[..., None], np.roll(frames, -1, axis=0), frames)
+    inner = np.zeros_like(unknown)
+    inner[1:-1, 4:-4, 4:-4] = unknown[1:-1, 4:-4, 4:-4]
+    assert psnr(filled, frames, inner) > psnr(still, frames, inner) + 6
+    with pytest.raises(ValueError, match="around the hole"):
+        Membrane(np.ones((3, 4), bool))
+
+
 def test_a_hole_is_filled_along_the_motion_around_it() -> None:
     frames, unknown = panning(), np.zeros((10, 64, 96), bool)
     unknown[:, 24:36, 40:52] = True
     spoiled = np.where(unknown[..., None], np.uint8(0), frames)
     filled, trust = fill_in(spoiled, unknown)
     smooth = np.stack([Membrane(unknown[0]).fill(f) for f in spoiled])
-    sure = unknown & (trust == 1)
+    sure = unknown & (trust == TRUSTED)
     assert sure[4:6].sum() > 0.9 * unknown[4:6].sum()
     assert psnr(filled, frames, sure) > psnr(smooth, frames, sure) + 6
     still = np.repeat(spoiled[:1], 10, axis=0)
-    assert (fill_in(still, unknown)[1][unknown] < 0.2).mean() > 0.9  # seen nowhere
+    assert (fill_in(still, unknown)[1][unknown] < 0.2 * TRUSTED).mean() > 0.9  # seen nowhere
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (90, 501), (300, 820)])
@@ -450,6 +503,13 @@ def test_a_rate_is_laid_over_the_same_time(fps: Any, count: int) -> None:
         assert places[::5].tolist() == list(range(10))
 
 
+def test_units_of_time_fit_into_any_container() -> None:
+    clip = nervkit.Clip(video(4), Timing(126_011 + np.arange(4) * 3003, Fraction(1, 90_000), 3003))
+    dense, _ = _at_rate(clip, "59.94006")
+    assert dense.time_base.denominator < 1 << 31
+    assert abs(dense.seconds[0] - Fraction(126_011, 90_000)) < Fraction(1, 50_000)
+
+
 def test_a_rate_may_begin_late() -> None:
     clip = nervkit.Clip(video(4), Timing(np.arange(4) * 40 + 7, Fraction(1, 1000), 40))
     dense, places = _at_rate(clip, 50)
@@ -467,7 +527,8 @@ def test_a_rate_may_begin_late() -> None:
         ({"factor": 2.5}, "whole number from 2"),
         ({"fps": 25}, "above the source's 25"),
         ({"fps": "fast"}, "positive number"),
-        ({"fps": 1e9}, "frames; at most"),
+        ({"fps": 1e9}, "up to 100000"),
+        ({"factor": 1_000_000}, "6,000,000 frames; at most"),
     ],
 )
 def test_bad_rates_are_refused(options: dict[str, Any], message: str) -> None:
@@ -552,7 +613,7 @@ def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:
     calls = iter(range(1000))
     with pytest.raises(Interrupted):
         nervkit.inpaint(
-            frames, None, output, boxes=["1,1,5,5"], stop=lambda: next(calls) >= 5, **QUICK
+            frames, None, output, boxes=["1,1,5,5"], stop=lambda: next(calls) >= 22, **QUICK
         )
     with pytest.raises(nervkit.NervError, match="a checkpoint of another"):
         nervkit.inpaint(frames, None, output, boxes=["1,1,6,5"], **QUICK)
@@ -585,6 +646,14 @@ def test_a_real_clip_loses_its_noise(city: np.ndarray) -> None:
     noisy = add_noise(city, "gaussian", 25)
     made = nervkit.denoise(noisy, steps=150)
     assert psnr(made, city) > psnr(noisy, city) + 4
+    assert psnr(made, city) > psnr(DENOISERS[NO_FIT](noisy), city) + 1
+
+
+def test_a_real_clip_is_interpolated_along_its_motion(city: np.ndarray) -> None:
+    made = nervkit.interpolate(city[::2], factor=2, steps=100)
+    between = slice(1, 11, 2)
+    truth = city[between]
+    assert psnr(made[between], truth) > psnr(average(city[::2]), truth) + 2
 
 
 def test_a_real_clip_gets_its_holes_filled(city: np.ndarray) -> None:
@@ -593,6 +662,21 @@ def test_a_real_clip_gets_its_holes_filled(city: np.ndarray) -> None:
     made = nervkit.inpaint(masked, hole, steps=100)
     where = np.broadcast_to(hole, city.shape[:3])
     assert psnr(made, city, where) > psnr(masked, city, where) + 8
+
+
+def test_a_missing_frame_has_its_time() -> None:
+    x = np.arange(96)[None, None, :, None]
+    at = np.array([0, 1, 2, 6])[:, None, None, None]  # when each frame is shown
+    shape = (4, 48, 96, 3)
+    frames = np.broadcast_to(127 + 100 * np.sin((x - 1.5 * at) / 8), shape).round()
+    clip = nervkit.Clip(
+        frames.astype(np.uint8), Timing(at.ravel().astype(np.int64), Fraction(1, 10), 1)
+    )
+    made = nervkit.inpaint(clip, boxes=["@2:3"], steps=60, params=20_000).frames[2]
+    # At a quarter of the way from 1 to 6, and not halfway.
+    halfway = 127 + 100 * np.sin((x - 1.5 * 3.5) / 8)[0]
+    error = np.abs(made - frames[2])[:, 10:-10].mean()
+    assert error < 0.5 * np.abs(halfway - frames[2])[:, 10:-10].mean()
 
 
 def test_missing_frames_lie_between_their_neighbours(city: np.ndarray) -> None:

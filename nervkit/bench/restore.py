@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -14,7 +13,9 @@ import imageio.v3 as iio
 import numpy as np
 
 from nervkit.bench.machine import machine, versions
-from nervkit.errors import SourceError
+from nervkit.errors import SourceError, UsageError
+from nervkit.fitting.job import fingerprint
+from nervkit.models.device import choose_device
 from nervkit.output import replacing
 from nervkit.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
 from nervkit.restoration.masks import read_mask
@@ -39,14 +40,14 @@ def bench_restore(
     on_score: Callable[[str, Score], None] = lambda clip, score: None,
 ) -> dict[str, Any]:
     """Evaluate restorations of clips; see `evaluate`. What a run folder has already, for the same
-    clip, damage and fit, is kept.
+    clip, damage, fit and versions, is kept.
 
     Args:
         clips: what to damage and repair.
         out: the run folder; its restore.json is written after each damage.
         damages: as `evaluate` takes them; none: the papers'.
         fit: options of the fit.
-        mask: for the damage "mask", as `inpaint` takes it.
+        mask: for the damage "mask", and only then, as `inpaint` takes it.
         baselines: whether the classical methods are scored too.
         picture: a frame of which every method's result is kept as a PNG.
         on_score: called with the clip's name and each score, new or kept.
@@ -57,23 +58,27 @@ def bench_restore(
     damages = damages or DAMAGES
     for damage in damages:
         parse_damage(damage)
+    if (mask is None) == ("mask" in damages):
+        raise UsageError("the damage mask and a mask are given together")
     out.mkdir(parents=True, exist_ok=True)
     path = out / RECORD
     record: dict[str, Any] = {
         "runs": _earlier(path),
         "published": [asdict(figure) for figure in PUBLISHED],
     }
-    made_on = {"machine": machine(fit.get("device", "cpu")), "versions": versions()}
+    device = str(choose_device(fit.get("device", "auto")))
+    made_on = {"machine": machine(device)}
     for spec in clips:
         clip = read_clip(spec.path, **spec.options)
         holes = None
         if "mask" in damages:
-            holes = read_mask(mask, (), clip.shape[:3], spec.options)
+            holes = read_mask(mask, (), clip.shape[:3], spec.options, clip.skipped)
         for damage in damages:
-            told = {"clip": spec.name, "content": _hash(clip.frames), "reading": spec.options}
-            told |= {"damage": damage, "fit": fit, "baselines": baselines}
+            told = {"clip": spec.name, "content": fingerprint(clip.frames), "reading": spec.options}
+            told |= {"damage": damage, "fit": fit | {"device": device}, "baselines": baselines}
+            told |= {"picture": picture, "versions": versions()}
             if damage == "mask":
-                told["mask"] = _hash(holes)
+                told["mask"] = fingerprint(holes)
             kept = [run for run in record["runs"] if {k: run.get(k) for k in told} == told]
             if kept:
                 for row in kept[0]["scores"]:
@@ -107,14 +112,12 @@ def _command(told: dict[str, Any], mask: Any) -> str:
     options = {"damage": told["damage"], **told["reading"], **told["fit"]}
     if "mask" in told:
         options["mask"] = mask if isinstance(mask, (str, Path)) else "MASKS"
-    words = ["nervkit", "bench", "restore", told["clip"]]
+    words = ["nervkit", "bench", "restore", told["clip"], "--out", "run"]
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    if told["picture"] is not None:
+        words += ["--picture", str(told["picture"])]
     return shlex.join(words + ["--no-baselines"] * (not told["baselines"]))
-
-
-def _hash(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()[:16]
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:

@@ -180,10 +180,6 @@ def restore(
 
     from nervkit.bench.restore import bench_restore
     from nervkit.bench.tables import print_restorations
-    from nervkit.models.device import choose_device
-
-    fit = options.chosen(options.fitting, shared)
-    fit["device"] = str(choose_device(fit["device"]))
 
     def told(clip: str, score: Score) -> None:
         say(f"{clip} {score.damage} {score.method}: {score.psnr:.2f} dB ({score.seconds:.0f} s)")
@@ -192,7 +188,7 @@ def restore(
         specs,
         Path(out),
         damage or [],
-        fit,
+        options.chosen(options.fitting, shared),
         mask=mask,
         baselines=baselines,
         picture=picture,

@@ -25,8 +25,8 @@ def interpolate(
 ) -> None:
     """Show a video at a higher frame rate.
 
-    A .nerv file is not fitted again: its own network makes the frames in between. Ctrl-C keeps a
-    checkpoint; the same command goes on from it.
+    A .nerv file is not fitted again: its own network is used. Ctrl-C keeps a checkpoint; the same
+    command goes on from it.
     """
     from nervkit.restoration.interpolate import interpolate as run
 

@@ -155,9 +155,9 @@ def fit_clip(
         ) from error
     checkpoint = None
     if keep is not None:
-        what = {"model": options.model, "config": config.to_dict(), "frames": _hash(frames)}
+        what = {"model": options.model, "config": config.to_dict(), "frames": fingerprint(frames)}
         if known is not None:
-            what["known"] = _hash(known)
+            what["known"] = fingerprint(known)
         checkpoint = Checkpoint(keep.path, what | options.told(), keep.interval)
         if keep.restart:
             checkpoint.delete()
@@ -169,7 +169,8 @@ def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values).permute(0, 3, 1, 2).to(device)
 
 
-def _hash(values: np.ndarray) -> str:
+def fingerprint(values: np.ndarray) -> str:
+    """Tells arrays apart: 16 digits of their bytes' SHA-256."""
     return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from nervkit.restoration.motion import carried, motion
 
 Frames = np.ndarray  # (T, H, W, 3) uint8
 NO_FIT = "nervkit, no fit"
+PADDING = 4  # frames
 
 
 def _each(frames: Frames, method: Callable[[np.ndarray], np.ndarray]) -> Frames:
@@ -127,17 +128,18 @@ def minterpolate(frames: Frames) -> Frames:
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *raw]
     command += ["-s", f"{width}x{height}", "-r", "25", "-i", "-"]
-    # ffmpeg needs a few frames after the last one that it makes.
-    padded = np.concatenate([frames, np.repeat(frames[-1:], 4, axis=0)])
+    # ffmpeg needs frames before and after those that it compensates, and they have to move on.
+    padded = np.pad(frames, ((PADDING, PADDING), (0, 0), (0, 0), (0, 0)), "reflect")
     motion = "minterpolate=fps=50:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
     command += ["-vf", motion, *raw, "-"]
     done = subprocess.run(command, input=padded.tobytes(), capture_output=True, check=False)
     made = np.frombuffer(done.stdout, np.uint8)
     size = height * width * 3
-    if done.returncode or len(made) < (2 * count - 1) * size:
+    first = 2 * PADDING
+    if done.returncode or len(made) < (first + 2 * count - 1) * size:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["too few frames"]
         raise NervError(f"ffmpeg's minterpolate failed: {reason[-1]}")
-    return made[: (2 * count - 1) * size].reshape(-1, height, width, 3)[1::2]
+    return made.reshape(-1, height, width, 3)[first + 1 : first + 2 * count - 1 : 2]
 
 
 def along_flow(frames: Frames) -> Frames:

@@ -30,9 +30,9 @@ DAMAGES = (
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one damage. PSNR in dB and SSIM are means over frames of 8-bit RGB: of all that
-    was damaged frames' pixels, inside the holes and outside of them (None where there are none).
-    For odd-even, only the frames that were left out count."""
+    """One method on one damage. PSNR in dB and SSIM are means over frames of 8-bit RGB: of whole
+    frames, of what is inside the holes, and of what is outside (None where there is none). For
+    odd-even, only the frames that were left out count."""
 
     damage: str
     method: str
@@ -106,8 +106,10 @@ def parse_damage(damage: str) -> tuple[str, float]:
     kind, amount = (match[1], match[2]) if match else ("", None)
     if kind in ("centre", "mask", "odd-even") and amount is None:
         return kind, 0.0
-    if kind in (*NOISES, "boxes") and amount is not None:
+    if kind in NOISES and amount is not None:
         return kind, float(amount)
+    if kind == "boxes" and amount is not None and re.fullmatch("[1-9][0-9]*", amount):
+        return kind, int(amount)
     raise UsageError(f"unknown damage {damage!r}; such as: {', '.join(DAMAGES)}, mask")
 
 

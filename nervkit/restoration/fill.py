@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_dilation, map_coordinates
@@ -15,6 +16,7 @@ from nervkit.restoration.motion import motion
 
 FLOW_MARGIN = 6  # pixels around a hole where the flow is not trusted either
 FURTHEST = 60  # frames that a pixel is followed into, each way
+TRUSTED = 255
 HALF_TRUST = 6  # frames away: a pixel that only one way leads to is trusted by half there
 
 
@@ -36,14 +38,14 @@ def fill_in(
             are.
 
     Returns:
-        (T, H, W, 3) uint8, and (T, H, W) float32, how far each value is to be trusted: 1 where it
-        is known or both ways lead to it, 0 where it is made up.
+        (T, H, W, 3) uint8, and (T, H, W) uint8, how far each value is to be trusted: TRUSTED where
+        it is known or both ways lead to it, 0 where it is made up.
     """
     membranes = Membranes()
-    filled = np.stack(
-        [pixels(membranes.fill(f, hole)) for f, hole in zip(frames, unknown, strict=True)]
-    )
-    trust = 1 - unknown.astype(np.float32)
+    filled = np.empty_like(frames)
+    for made, frame, hole in zip(filled, frames, unknown, strict=True):
+        made[:] = pixels(membranes.fill(frame, hole))
+    trust = np.where(unknown, np.uint8(0), np.uint8(TRUSTED))
     if len(frames) == 1:
         return filled, trust
     holed = np.flatnonzero(unknown.any(axis=(1, 2)))
@@ -65,22 +67,41 @@ def fill_in(
         mean = (colours * near).sum(axis=0)[hit] / near.sum(axis=0)[hit]
         filled[t, rows[hit], columns[hit]] = pixels(mean)
         both = np.isfinite(distances).all(axis=0)
-        trust[t, rows, columns] = np.where(both, 1, 1 / (1 + distances.min(axis=0) / HALF_TRUST))
+        one = 1 / (1 + distances.min(axis=0) / HALF_TRUST)
+        trust[t, rows, columns] = np.where(both, TRUSTED, TRUSTED * one)
         part_done()
     return filled, trust
 
 
+class HoleFlow(NamedTuple):
+    """The optical flow from one frame to the next where the first has a hole: (2, h, w) float16
+    values, of which the first is at `corner` (2, 1)."""
+
+    corner: np.ndarray
+    values: np.ndarray
+
+    def at(self, place: np.ndarray) -> np.ndarray:
+        """(2, N) at places (2, N) of the frame."""
+        return _sampled(self.values.astype(np.float32), place - self.corner)
+
+
 def _flows(
     frames: np.ndarray, unknown: np.ndarray, membranes: Membranes, on_flow: Callable[[], None]
-) -> np.ndarray:
-    """(T - 1, 2, H, W) float16: the flow from each frame to the next, smooth in the holes."""
-    flows = np.empty((len(frames) - 1, 2, *frames.shape[1:3]), np.float16)
-    for t, flow in enumerate(flows):
+) -> list[HoleFlow | None]:
+    """The flow from each frame to the next, smooth in the holes; None where there is no hole."""
+    flows: list[HoleFlow | None] = []
+    for t in range(len(frames) - 1):
+        flows.append(None)
         if unknown[t].any():
-            hole = unknown[t] | unknown[t + 1]
-            wider = binary_dilation(hole, iterations=FLOW_MARGIN)
+            holes = unknown[t] | unknown[t + 1]
+            wider = binary_dilation(holes, iterations=FLOW_MARGIN)
+            hole = next(h for h in (wider, holes, unknown[t]) if not h.all())
             around = motion(frames[t], frames[t + 1]).transpose(1, 2, 0)
-            flow[:] = membranes.fill(around, hole if wider.all() else wider).transpose(2, 0, 1)
+            flow = membranes.fill(around, hole).transpose(2, 0, 1)
+            # A followed pixel lies in a hole, or within a pixel of one.
+            box = [slice(max(0, i.min() - 1), i.max() + 2) for i in np.nonzero(unknown[t])]
+            corner = np.array([[box[0].start], [box[1].start]], np.float32)
+            flows[t] = HoleFlow(corner, flow[:, *box].astype(np.float16))
         on_flow()
     return flows
 
@@ -88,7 +109,7 @@ def _flows(
 def _follow(
     frames: np.ndarray,
     unknown: np.ndarray,
-    flows: np.ndarray,
+    flows: list[HoleFlow | None],
     step: int,
     t: int,
     start: np.ndarray,
@@ -103,11 +124,12 @@ def _follow(
         here, there = t + step * (distance - 1), t + step * distance
         if not 0 <= there < len(frames) or not len(left):
             break
-        flow = flows[min(here, there)].astype(np.float32)
-        place = place + _sampled(flow, place)
+        flow = flows[min(here, there)]
+        assert flow is not None  # what is left lies in a hole
+        place = place + flow.at(place)
         inside = (place >= 0).all(axis=0) & (place[0] <= height - 1) & (place[1] <= width - 1)
         left, place = left[inside], place[:, inside]
-        seen = _sampled(unknown[there][None].astype(np.float32), place)[0] < 1e-3
+        seen = _sampled(unknown[there][None], place)[0] < 1e-3
         colours[left[seen]] = _sampled(frames[there].transpose(2, 0, 1), place[:, seen]).T
         distances[left[seen]] = distance
         left, place = left[~seen], place[:, ~seen]
@@ -115,7 +137,7 @@ def _follow(
 
 
 def _sampled(planes: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(C, N) values of (C, H, W) planes at places (2, N), bilinear."""
+    """(C, N) float32 values of (C, H, W) planes at places (2, N), bilinear."""
     return np.stack(
         [map_coordinates(p, place, np.float32, order=1, mode="nearest") for p in planes]
     )
@@ -127,7 +149,9 @@ class Membrane:
     border it is level."""
 
     def __init__(self, hole: np.ndarray) -> None:
-        """`hole` is (H, W) bool, and not all True."""
+        """`hole` is (H, W) bool. Raises ValueError where it is all True."""
+        if hole.all():
+            raise ValueError("nothing is around the hole")
         self.hole = hole
         height, width = hole.shape
         self._rows, self._columns = np.nonzero(hole)
@@ -148,7 +172,8 @@ class Membrane:
         other = np.concatenate([np.arange(len(degree)), *(b for _, b in entries)])
         values = np.concatenate([degree, -np.ones(len(own) - len(degree))])
         size = len(degree)
-        self._solver = splu(csc_array((values, (own, other)), shape=(size, size)))
+        laplacian = csc_array((values, (own, other)), shape=(size, size))
+        self._solver = splu(laplacian, permc_spec="MMD_AT_PLUS_A")  # it is symmetric
 
     def fill(self, values: np.ndarray) -> np.ndarray:
         """(H, W, C) values of any kind, as float32, with the hole filled."""

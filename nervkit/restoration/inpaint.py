@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from nervkit.restoration.between import Between
-from nervkit.restoration.fill import Membranes, fill_in
+from nervkit.restoration.fill import TRUSTED, Membranes, fill_in
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.masks import read_mask
 from nervkit.restoration.task import Fitted, Task
 
-# Of 255: how much a value counts in the fit that was found in another frame, or made up smoothly.
-FOUND_WEIGHT, FILL_WEIGHT = 128, 16
+# Of 255: how much a value counts in the fit that was made up smoothly, or found in another frame.
+FILL_WEIGHT, FOUND_WEIGHT = 16, 128
+WEIGHTS = np.linspace(FILL_WEIGHT, FOUND_WEIGHT, TRUSTED + 1).astype(np.uint8)  # by trust
 
 
 def inpaint(
@@ -55,29 +56,31 @@ def inpaint(
     """
     task = Task("inpaint", source, output, **options)
     clip = task.read()
-    unknown = read_mask(mask, boxes, clip.shape[:3], task.reading)
+    unknown = read_mask(mask, boxes, clip.shape[:3], task.reading, clip.skipped)
     missing = unknown.all(axis=(1, 2))
-    present = np.flatnonzero(~missing)
+    present = ~missing if missing.any() else slice(None)
     filled, trust = fill_in(clip.frames[present], unknown[present], task.searched)
-    guessed = np.uint8(FILL_WEIGHT) + (trust * (FOUND_WEIGHT - FILL_WEIGHT)).astype(np.uint8)
-    known = np.where(unknown[present], guessed, np.uint8(255))[..., None]
-    fitted = task.fit(filled, present, known)
+    known = np.where(unknown[present], WEIGHTS[trust], np.uint8(255))
+    fitted = task.fit(filled, clip.pts[present], known[..., None])
+    positions = [fitted.position(pts) for pts in clip.pts]
     if whole:
-        frames = (pixels(fitted.predict(fitted.position(t))) for t in range(len(clip.frames)))
+        frames = (pixels(fitted.predict(position)) for position in positions)
     else:
-        frames = _patched(clip.frames, unknown, fitted, filled, trust)
+        frames = _patched(clip.frames, unknown, positions, fitted, filled, trust)
+    found = int(trust[unknown[present]].sum(dtype=np.int64))
     details = {
         "unknown_share": float(unknown.mean()),
-        "found_share": float(trust[unknown[present]].sum() / unknown.sum()),
+        "found_share": found / TRUSTED / int(unknown.sum()),
         "missing_frames": int(missing.sum()),
     }
-    changed = None if whole else unknown
+    changed = True if whole else unknown
     return task.deliver(clip, frames, fitted, changed=changed, details=lambda: details)
 
 
 def _patched(
     frames: np.ndarray,
     unknown: np.ndarray,
+    positions: list[float],
     fitted: Fitted,
     filled: np.ndarray,
     trust: np.ndarray,
@@ -89,17 +92,16 @@ def _patched(
     @lru_cache(maxsize=2)
     def missed(index: int) -> np.ndarray:
         residual = filled[index] - fitted.predict(index)
-        smooth = membranes.fill(residual, trust[index] < 1)
-        return smooth + trust[index][..., None] * (residual - smooth)
+        smooth = membranes.fill(residual, trust[index] < TRUSTED)
+        return smooth + trust[index][..., None] / np.float32(TRUSTED) * (residual - smooth)
 
     def patched(index: int) -> np.ndarray:
         return fitted.predict(index) + missed(index)
 
     between = Between(filled, fitted, missed)
-    for t, frame in enumerate(frames):
-        if not unknown[t].any():
+    for frame, hole, position in zip(frames, unknown, positions, strict=True):
+        if not hole.any():
             yield frame
             continue
-        position = fitted.position(t)
         made = between.at(position) if position % 1 else patched(int(position))
-        yield np.where(unknown[t][..., None], pixels(made), frame)
+        yield np.where(hole[..., None], pixels(made), frame)

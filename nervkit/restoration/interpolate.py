@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import numpy as np
 from nervkit.container.header import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
-from nervkit.fitting.budget import BUDGET_OPTIONS
+from nervkit.fitting.job import FitOptions
 from nervkit.restoration.between import Between
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.task import Fitted, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
+from nervkit.video.reader import parse_rate
 
 MOST_FRAMES = 1_000_000  # of an output: a mistyped rate should not fill the disk
+UNITS_PER_FRAME = 1_000
 
 
 def interpolate(
@@ -34,11 +37,10 @@ def interpolate(
 ) -> Any:
     """Show a video at a higher frame rate.
 
-    A representation is fitted to the frames and evaluated between them (`Representation.forward`
-    takes fractional positions: embeddings and grids are interpolated linearly, as in HNeRV,
-    2304.02633). Both neighbours of a new frame are moved to its place along their optical flow;
-    where they agree they are it, elsewhere the representation is (see `Between`). Frames that the
-    source has are not touched. After the last frame nothing can be between: it is repeated.
+    Both neighbours of a new frame are moved to its place along their optical flow. Where they agree
+    they are it; elsewhere it is what a representation, fitted to the frames, shows between them
+    (`Representation.forward` takes fractional positions: embeddings and grids are interpolated
+    linearly, as in HNeRV, 2304.02633); see `Between`. Frames that the source has are not touched. After the last frame nothing can be between: it is repeated.
 
     Args:
         source: as `read_clip` takes; or a .nerv file (or an open NervVideo), which is not fitted
@@ -71,35 +73,47 @@ def interpolate(
     if fitted is None:
         fitted = task.fit(clip.frames)
     frames = _shown(clip.frames, places, fitted)
-    new = int((places != np.floor(places)).sum())
-    return task.deliver(clip, frames, fitted, timing=timing, details=lambda: {"new_frames": new})
+    new = places != np.floor(places)
+    return task.deliver(
+        clip,
+        frames,
+        fitted,
+        timing=timing,
+        changed=new[:, None, None],
+        places=places.astype(int),
+        details=lambda: {"new_frames": int(new.sum())},
+    )
 
 
 def _from_file(task: Task) -> tuple[Clip, Fitted]:
     """The decoded clip of a .nerv file, and its representation."""
     source, fit = task.source, task.options
+    opened = isinstance(source, NervVideo)
     given = {k for k, value in task.reading.items() if value not in (None, False)}
-    given |= {k for k in ("params", "strides", *BUDGET_OPTIONS) if getattr(fit, k) is not None}
+    usual = replace(FitOptions(), device=fit.device if not opened else "auto")
+    given |= {f.name for f in fields(fit) if getattr(fit, f.name) != getattr(usual, f.name)}
+    given |= {"restart"} if task.restart else set()
     if given:
         raise UsageError(
             f"{source}: a .nerv file is taken as it is and not fitted again: "
             f"--{sorted(given)[0].replace('_', '-')} does not apply"
         )
-    video = source if isinstance(source, NervVideo) else NervVideo(source, device=fit.device)
-    model, header = video.model, video.header
-    clip = Clip(
-        frames=video[:],
-        timing=video.timing,
-        sample_aspect_ratio=header.sample_aspect_ratio,
-        colour=Colour.from_dict(header.colour),
-        tracks=video.tracks,
-    )
+    with nullcontext(source) if opened else NervVideo(source, device=fit.device) as video:
+        model, header = video.model, video.header
+        clip = Clip(
+            frames=video[:],
+            timing=video.timing,
+            sample_aspect_ratio=header.sample_aspect_ratio,
+            colour=Colour.from_dict(header.colour),
+            tracks=video.tracks,
+        )
     task.on_clip(clip)
-    return clip, Fitted(model, np.arange(len(video)), header.segments[0].model)
+    return clip, Fitted(model, np.arange(len(clip.frames)), header.segments[0].model)
 
 
 def _multiplied(timing: Timing, factor: int) -> tuple[Timing, np.ndarray]:
     """`factor` frames for each: their timing and their places among the frames (N,)."""
+    _check_count(factor * len(timing))
     ends = np.append(timing.pts[1:], timing.pts[-1] + timing.duration)
     parts = np.arange(factor)
     pts = timing.pts[:, None] * factor + parts * (ends - timing.pts)[:, None]
@@ -110,15 +124,15 @@ def _multiplied(timing: Timing, factor: int) -> tuple[Timing, np.ndarray]:
 
 def _at_rate(clip: Clip, fps: Any) -> tuple[Timing, np.ndarray]:
     """A constant rate: the timing of its frames and their places among the clip's (N,)."""
-    rate, timing = _parse_rate(fps), clip.timing
+    rate, timing = parse_rate(fps), clip.timing
     if rate <= timing.fps:
         raise UsageError(f"fps must be above the source's {float(timing.fps):.6g}, not {fps}")
     start, end = timing.seconds
     count = max(1, round((end - start) * rate))
-    if count > MOST_FRAMES:
-        raise UsageError(f"fps {fps} makes {count:,} frames; at most {MOST_FRAMES:,} are made")
-    base = _common_unit(start, 1 / rate)
-    first, step = int(start / base), int(1 / rate / base)
+    _check_count(count)
+    # The first frame is on a raster fine enough, and not finer: containers hold units of 31 bits.
+    base = 1 / rate / UNITS_PER_FRAME
+    first, step = round(start / base), UNITS_PER_FRAME
     pts = first + step * np.arange(count, dtype=np.int64)
     shown = timing.pts - timing.pts[0]
     times = np.arange(count) * float(1 / rate / timing.time_base)
@@ -127,21 +141,9 @@ def _at_rate(clip: Clip, fps: Any) -> tuple[Timing, np.ndarray]:
     return Timing(pts, base, step), np.where(exact, places.round(), places)
 
 
-def _parse_rate(fps: Any) -> Fraction:
-    try:
-        rate = Fraction(str(fps)).limit_denominator(1 << 20)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise UsageError(f"fps must be a positive number such as 60 or 60000/1001, not {fps!r}")
-    return rate
-
-
-def _common_unit(a: Fraction, b: Fraction) -> Fraction:
-    """The largest time of which both are whole multiples."""
-    denominator = a.denominator * b.denominator
-    unit = math.gcd(a.numerator * b.denominator, b.numerator * a.denominator)
-    return Fraction(unit, denominator)
+def _check_count(count: int) -> None:
+    if count > MOST_FRAMES:
+        raise UsageError(f"this makes {count:,} frames; at most {MOST_FRAMES:,} are made")
 
 
 def _shown(frames: np.ndarray, places: np.ndarray, fitted: Fitted) -> Iterator[np.ndarray]:

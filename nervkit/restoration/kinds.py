@@ -23,14 +23,16 @@ def is_tensor(source: object) -> bool:
 
 
 def alike(
-    source: Any, frames: np.ndarray, changed: np.ndarray | None = None
+    source: Any, frames: np.ndarray, changed: np.ndarray | bool = True, places: Any = ...
 ) -> np.ndarray | Tensor:
     """Frames as an array or tensor like `source`: of its type, layout, channels and device.
 
     Args:
         source: an array or tensor, as `read_clip` takes them.
         frames: (N, H, W, 3) uint8.
-        changed: (N, H, W) bool: all else is taken from `source` itself, where it has that size.
+        changed: bool, of a shape that goes with (N, H, W): all else is taken from `source` itself,
+            from its frames at
+        places: (N,) int; every frame's own place if nothing else is said.
     """
     given = as_array(source)
     values = frames
@@ -38,9 +40,9 @@ def alike(
         values = np.rint(frames.mean(axis=3, keepdims=True)).astype(np.uint8)
     if given.dtype != np.uint8:
         values = (values / np.float32(255)).astype(given.dtype)
-    full = given[..., None] if given.ndim == 3 else given
-    if changed is not None and values.shape == full.shape:
-        values = np.where(changed[..., None], values, full)
+    if not np.all(changed):
+        full = given[..., None] if given.ndim == 3 else given
+        values = np.where(np.asarray(changed)[..., None], values, full[places])
     if given.ndim == 3:
         values = values[..., 0]
     if not is_tensor(source):

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nervkit.errors import UsageError
+from nervkit.errors import SourceError, UsageError
 from nervkit.restoration.kinds import is_array, is_tensor
 from nervkit.video.edit import Edit
 from nervkit.video.images import EXTENSIONS, ImageSource
-from nervkit.video.reader import DEFAULT_FPS, read_clip
+from nervkit.video.reader import DEFAULT_FPS, open_array, open_source
+from nervkit.video.source import Source
 
-MOVIE_THRESHOLD = 128  # lossy masks have gray edges; images are taken at their word: all but 0
+LOSSY_THRESHOLD = 128  # lossy masks have gray edges; others are taken at their word: all but 0
+LOSSY = {".jpg", ".jpeg", ".webp"}
 
 BOX = re.compile(r"(?:(\d+),(\d+),(\d+),(\d+))?(?:@(\d*):(\d*))?")
 
 
 def read_mask(
-    mask: Any, boxes: Sequence[str], shape: tuple[int, ...], reading: dict[str, Any]
+    mask: Any,
+    boxes: Sequence[str],
+    shape: tuple[int, ...],
+    reading: dict[str, Any],
+    skipped: int = 0,
 ) -> np.ndarray:
     """All that is unknown.
 
     Args:
-        mask: (H, W) or (T, H, W) array or tensor, not 0 where unknown; or a path to an image (for
-            all frames), to images or to a movie (one picture for each frame), not black where
-            unknown; or None.
+        mask: (H, W) or (T, H, W) array or tensor, also of 1 or 3 channels, not 0 where unknown; or
+            a path to such an array,
+            to an image (for all frames), to images or to a movie (one picture for each frame), not
+            black where unknown (lossy ones: brighter than half); or None.
         boxes: each "x,y,w,h", "x,y,w,h@a:b" (frames a to b - 1) or "@a:b" (whole frames).
         shape: (T, H, W) of the video.
-        reading: the options of `read_clip` that the video was read with: files of masks are cut
-            and resized with it, arrays and boxes count in the frames as they are then.
+        reading: the options of `read_clip` that the video was read with. Files of masks are
+            trimmed, cropped and resized with it, and pixels of which any part was unknown are.
+            Arrays and boxes count in the frames as they are then.
+        skipped: how many of the video's frames `reading` left out before the first.
 
     Returns:
         (T, H, W) bool, True where unknown.
@@ -46,7 +56,7 @@ def read_mask(
     for box in boxes:
         unknown[_box(box, shape)] = True
     if mask is not None:
-        given = _from_array(mask) if is_array(mask) else _from_file(mask, shape, reading)
+        given = _from_array(mask) if is_array(mask) else _from_file(mask, shape, reading, skipped)
         if given.shape[-2:] != shape[1:] or given.shape[:-2] not in ((), (1,), shape[:1]):
             raise UsageError(
                 f"{_name(mask)}: the mask is {_told(given.shape)}, the video {_told(shape)}"
@@ -72,26 +82,46 @@ def _box(text: str, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
 
 
 def _from_array(mask: Any) -> np.ndarray:
-    values = mask.detach().cpu().numpy() if is_tensor(mask) else mask
-    if values.ndim == 4 and 1 in (values.shape[1], values.shape[3]):
-        values = values[:, 0] if values.shape[1] == 1 else values[..., 0]
+    values = mask != 0
+    if is_tensor(values):
+        values = values.cpu().numpy()
+    if values.ndim == 4 and (values.shape[3] in (1, 3) or values.shape[1] == 1):
+        values = values.any(axis=3 if values.shape[3] in (1, 3) else 1)
     if values.ndim not in (2, 3):
         raise UsageError(f"a mask must be (H, W) or (T, H, W), not {tuple(values.shape)}")
-    return values != 0
+    return values
 
 
-def _from_file(mask: str | Path, shape: tuple[int, ...], reading: dict[str, Any]) -> np.ndarray:
+def _from_file(
+    mask: str | Path, shape: tuple[int, ...], reading: dict[str, Any], skipped: int
+) -> np.ndarray:
     path = Path(mask)
-    if path.suffix.lower() in EXTENSIONS and "%" not in path.name and path.is_file():
-        places = {k: reading[k] for k in ("crop", "resize") if k in reading}
-        source = ImageSource([path], str(path), DEFAULT_FPS)
-        (picture,) = source.pictures()
-        return Edit.from_options(**places).shape(picture.rgb()).any(axis=2)
-    alike = ("start", "frames", "crop", "resize", "fps")
-    clip = read_clip(mask, **{k: reading[k] for k in alike if k in reading})
-    brightest = clip.frames.max(axis=3)
-    lossless = clip.source.get("codec") in ("images", "array")
-    return brightest >= (1 if lossless else MOVIE_THRESHOLD)
+    if path.suffix.lower() == ".npy":
+        array = _from_array(open_array(path))
+        pictures = array if array.ndim == 3 else array[None]
+        still = len(pictures) == 1
+    else:
+        still = path.suffix.lower() in EXTENSIONS and path.is_file()
+        source = ImageSource([path], str(path), DEFAULT_FPS) if still else open_source(mask, Edit())
+        pictures = _binary(source)
+    trims = Edit.from_options(reading.get("start"), reading.get("frames")).trims
+    if trims and not still:
+        pictures = islice(pictures, skipped, skipped + shape[0])
+    edit = Edit.from_options(crop=reading.get("crop"), resize=reading.get("resize"))
+    shaped = [edit.shape(picture * np.uint8(255)) > 0 for picture in pictures]
+    if len({picture.shape for picture in shaped}) != 1:
+        told = "are not all of one size" if shaped else f"end before frame {skipped}"
+        raise SourceError(f"{mask}: the mask's pictures {told}")
+    return np.stack(shaped)
+
+
+def _binary(source: Source) -> Iterator[np.ndarray]:
+    """(H, W) bool of each of a source's pictures."""
+    threshold = LOSSY_THRESHOLD
+    if isinstance(source, ImageSource) and source.paths[0].suffix.lower() not in LOSSY:
+        threshold = 1
+    for picture in source.pictures():
+        yield picture.rgb().max(axis=2) >= threshold
 
 
 def _told(shape: tuple[int, ...]) -> str:

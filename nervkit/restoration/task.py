@@ -18,7 +18,7 @@ from nervkit.models.base import Representation, count_stored
 from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
-from nervkit.video.reader import clip_of
+from nervkit.video.reader import as_array, clip_of
 from nervkit.video.writer import Stream, check_destination, write_video
 
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
@@ -67,7 +67,8 @@ class RestoreReport:
 @dataclass
 class Fitted:
     """A representation fitted to some frames of a clip. `places` are these frames' places in the
-    clip, increasing; between and around them the representation is asked for what is not there."""
+    clip, increasing, such as times; between and around them the representation is asked for what
+    is not there."""
 
     network: Representation
     places: np.ndarray
@@ -107,6 +108,7 @@ class Task:
         self.movie = MovieOptions(take("codec", None), take("crf", None))
         overwrite = take("overwrite", False)
         self.restart, self.interval = take("restart", False), take("checkpoint_interval", 60.0)
+        self._kept: Path | None = None  # the checkpoint that this task has written
         self.on_clip: Callable[[Clip], None] = take("on_clip", None) or (lambda clip: None)
         self.on_search: Count = take("on_search", None) or (lambda *_: None)
         self.on_frame: Count = take("on_frame", None) or (lambda *_: None)
@@ -133,11 +135,11 @@ class Task:
     def fit(
         self, frames: np.ndarray, places: np.ndarray | None = None, known: np.ndarray | None = None
     ) -> Fitted:
-        """Fit to (N, H, W, 3) uint8 frames that stand at `places` of the clip; `known` as in
-        `fit_clip`."""
-        keep = None
-        if self.checkpoint is not None:
-            keep = CheckpointOptions(self.checkpoint, self.interval, self.restart)
+        """Fit to (N, H, W, 3) uint8 frames that stand at `places` of the clip (0, 1, ... if nothing
+        else is said); `known` as in `fit_clip`."""
+        self._kept, keep = self.checkpoint, None
+        if self._kept is not None:
+            keep = CheckpointOptions(self._kept, self.interval, self.restart)
         network, summary = fit_clip(frames, self.options, known=known, keep=keep, watch=self.watch)
         places = np.arange(len(frames)) if places is None else places
         model, notes = self.options.model, summary.notes
@@ -159,7 +161,8 @@ class Task:
         fitted: Fitted,
         *,
         timing: Timing | None = None,
-        changed: np.ndarray | None = None,
+        changed: np.ndarray | bool = True,
+        places: Any = ...,
         details: Callable[[], dict[str, Any]] = dict,
     ) -> Any:
         """What the user gets: the output written and a report of it, or without an output the
@@ -168,16 +171,20 @@ class Task:
         Args:
             clip: the source.
             frames: (H, W, 3) uint8 each, one for each time in `timing` (default: the clip's).
-            changed: (T, H, W) bool: what may differ from the source.
+            changed, places: what may differ from the source; see `alike`.
             details: of the report; asked for once all frames are made.
         """
         timing = timing or clip.timing
         count, (height, width) = len(timing), clip.shape[1:3]
         made = self._counted(frames, count)
         if self.output is None:
-            result = np.stack(list(made))
+            result = np.empty((count, height, width, 3), np.uint8)
+            for kept, frame in zip(result, made, strict=True):
+                kept[:] = frame
             if is_array(self.source):
-                return alike(self.source, result, changed)
+                # What was trimmed, cropped or resized has no values of its own any more.
+                own = as_array(self.source).shape[:3] == clip.shape[:3]
+                return alike(self.source, result, changed if own else True, places)
             return replace(clip, frames=result, timing=timing, notes=[*clip.notes, *fitted.notes])
         stream = Stream(
             frames=made,
@@ -189,8 +196,8 @@ class Task:
             tracks=tuple(clip.tracks),
         )
         lost = write_video(self.output, stream, self.movie)
-        if self.checkpoint is not None:
-            self.checkpoint.unlink(missing_ok=True)
+        if self._kept is not None:
+            self._kept.unlink(missing_ok=True)
         return RestoreReport(
             output=self.output,
             task=self.name,

@@ -25,6 +25,7 @@ class Clip:
         tracks: audio and subtitles, as packets.
         source: what was read, as text: codec, pixel_format, rotation, ...
         edit: the part that was kept, as `Edit.to_dict`.
+        skipped: how many of the source's frames come before the first that was kept.
         notes: one line for everything that was assumed, changed or lost.
     """
 
@@ -35,6 +36,7 @@ class Clip:
     tracks: list[Track] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     edit: dict[str, Any] = field(default_factory=dict)
+    skipped: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property

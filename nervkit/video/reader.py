@@ -91,7 +91,7 @@ def open_source(
     pixel_format: str | None = None,
 ) -> Source:
     """The Source for any accepted input; see `read_clip`."""
-    rate = _rate(fps)
+    rate = None if fps is None else parse_rate(fps)
     if not isinstance(source, (str, Path)):
         return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
     name, path = str(source), Path(source)
@@ -104,11 +104,7 @@ def open_source(
     if path.is_dir():
         return _default_rate(ImageSource(images_in(path), name, rate or DEFAULT_FPS), rate)
     if path.suffix.lower() == ".npy":
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise SourceError(f"{name}: not a readable .npy array ({error})") from error
-        return _default_rate(ArraySource(array, name, rate or DEFAULT_FPS), rate)
+        return _default_rate(ArraySource(open_array(path), name, rate or DEFAULT_FPS), rate)
     if path.stat().st_size == 0:
         raise SourceError(f"{name}: the file is empty")
     if path.suffix.lower() == ".yuv":
@@ -120,6 +116,14 @@ def open_source(
     if rate is not None:
         opened.note("the file has timestamps of its own: --fps is not used")
     return opened
+
+
+def open_array(path: str | Path) -> np.ndarray:
+    """The array in a .npy file, of any shape and type, not yet in memory. Raises SourceError."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(f"{path}: not a readable .npy array ({error})") from error
 
 
 def _open_raw(
@@ -136,7 +140,7 @@ def _open_raw(
             "or give --size WxH, --fps and --pixel-format"
         )
     width, height = parse_size(size or f"{named[1]}x{named[2]}", "size")  # type: ignore[index]
-    rate = rate or (_rate(named[3]) if named and named[3] else None)
+    rate = rate or (parse_rate(named[3]) if named and named[3] else None)
     format = pixel_format or raw_format(path.stem)
     options = {"video_size": f"{width}x{height}", "pixel_format": format}
     options["framerate"] = str(rate or DEFAULT_FPS)
@@ -155,16 +159,16 @@ def raw_format(stem: str) -> str:
     return f"yuv{chroma}p" + (f"{depth[1]}le" if depth else "")
 
 
-def _rate(fps: str | float | Fraction | None) -> Fraction | None:
-    if fps is None:
-        return None
+def parse_rate(fps: str | float | Fraction) -> Fraction:
+    """Frames a second from 25, "59.94" or "30000/1001". Raises UsageError."""
     try:
-        rate = Fraction(str(fps)).limit_denominator(1 << 20)
+        rate = Fraction(str(fps)).limit_denominator(10_000)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 100_000:
         raise UsageError(
-            f"fps must be a positive number or a fraction such as 30000/1001, not {fps!r}"
+            "fps must be a positive number (up to 100000) or a fraction such as 30000/1001, "
+            f"not {fps!r}"
         )
     return rate
 
@@ -179,8 +183,8 @@ def as_array(source: Any) -> np.ndarray:
     """An array, or a tensor with channels first or last, as an array with channels last."""
     if type(source).__module__.partition(".")[0] == "torch":
         first, source = channels_first(source), source.detach().cpu()
-        if source.is_floating_point():
-            source = source.float()
+        if source.is_floating_point() and source.element_size() < 4:
+            source = source.float()  # numpy has no bfloat16
         return (source.permute(0, 2, 3, 1) if first else source).numpy()
     if not isinstance(source, np.ndarray):
         raise UsageError(
@@ -204,6 +208,7 @@ class _Collector:
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.pts: list[int] = []
         self.passed = 0  # pictures seen in all
+        self.skipped = 0  # of those, before the first that is kept
         self.after: int | None = None  # when the first picture past the end is shown
         self.last_duration: int | None = None
         self.repaired = 0
@@ -233,6 +238,7 @@ class _Collector:
             tracks=tracks,
             source=source.description,
             edit=edit.to_dict(),
+            skipped=self.skipped,
             notes=source.notes,
         )
 
@@ -244,10 +250,10 @@ class _Collector:
             pts = previous = self._increasing(picture, previous)
             origin = pts if origin is None else origin
             self.passed += 1
-            if (pts - origin) * source.time_base < edit.start:
-                continue
-            index += 1
-            if index < edit.first:
+            late = (pts - origin) * source.time_base >= edit.start
+            index += late
+            if not late or index < edit.first:
+                self.skipped += 1
                 continue
             if edit.stop is not None and index >= edit.stop:
                 self.after = pts

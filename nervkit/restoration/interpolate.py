@@ -40,11 +40,12 @@ def interpolate(
     Both neighbours of a new frame are moved to its place along their optical flow. Where they agree
     they are it; elsewhere it is what a representation, fitted to the frames, shows between them
     (`Representation.forward` takes fractional positions: embeddings and grids are interpolated
-    linearly, as in HNeRV, 2304.02633); see `Between`. Frames that the source has are not touched. After the last frame nothing can be between: it is repeated.
+    linearly, as in HNeRV, 2304.02633); see `Between`. Frames that the source has are not touched.
+    After the last frame nothing can be between: it is repeated.
 
     Args:
         source: as `read_clip` takes; or a .nerv file (or an open NervVideo), which is not fitted
-            again: its new frames are the stored representation's.
+            again: the representation is the stored one.
         output: as `decode` writes; None hands frames back instead.
         factor: so many times the frames, 2 or more; this or:
         fps: a constant rate above the source's, such as 60 or 60000/1001.

@@ -21,7 +21,7 @@ from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
-from nervkit.restoration.baselines import DENOISERS, NO_FIT, average
+from nervkit.restoration.baselines import DENOISERS, average
 from nervkit.restoration.between import Between
 from nervkit.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
 from nervkit.restoration.denoise import Cleaner, noise_variance
@@ -646,14 +646,16 @@ def test_a_real_clip_loses_its_noise(city: np.ndarray) -> None:
     noisy = add_noise(city, "gaussian", 25)
     made = nervkit.denoise(noisy, steps=150)
     assert psnr(made, city) > psnr(noisy, city) + 4
-    assert psnr(made, city) > psnr(DENOISERS[NO_FIT](noisy), city) + 1
+    # Without the fit, too, 7.4 dB are gained.
+    assert psnr(made, city) > max(psnr(method(noisy), city) for method in DENOISERS.values())
 
 
-def test_a_real_clip_is_interpolated_along_its_motion(city: np.ndarray) -> None:
-    made = nervkit.interpolate(city[::2], factor=2, steps=100)
-    between = slice(1, 11, 2)
-    truth = city[between]
-    assert psnr(made[between], truth) > psnr(average(city[::2]), truth) + 2
+def test_a_real_clip_is_interpolated_along_its_motion(clips: Path) -> None:
+    frames = nervkit.read_clip(
+        clips / "davis" / "blackswan" / "frames", fps=25, frames=":11", resize="214x120"
+    ).frames
+    made = nervkit.interpolate(frames[::2], factor=2, steps=60)[1:10:2]
+    assert psnr(made, frames[1::2]) > psnr(average(frames[::2]), frames[1::2]) + 5
 
 
 def test_a_real_clip_gets_its_holes_filled(city: np.ndarray) -> None:

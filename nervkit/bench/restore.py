@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -87,8 +88,8 @@ def bench_restore(
 
             def keep(method: str, frames: np.ndarray, where: str = f"{spec.name}-{damage}") -> None:
                 if picture is not None and picture < len(frames):
-                    name = f"{where}-{method}.png".replace(":", "-").replace(" ", "-")
-                    iio.imwrite(out / name, frames[picture])
+                    name = re.sub(r"[^\w.]+", "-", f"{where}-{method}")
+                    iio.imwrite(out / f"{name}.png", frames[picture])
 
             scores = evaluate(
                 clip.frames,

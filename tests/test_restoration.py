@@ -277,13 +277,11 @@ def test_pixels_are_filled_from_other_times() -> None:
     unknown[4:, 13, 23] = True  # after the last
     spoiled = np.where(unknown[..., None], np.uint8(255), frames)
     filled, trust = fill_in(spoiled, unknown)
-    assert np.array_equal(filled[:, 11:13, 11:13], frames[:, 11:13, 11:13])
-    assert (filled[:2, 2, 2] == 20).all()
-    assert (filled[4:, 13, 23] == 30).all()
+    assert np.abs(filled.astype(int) - frames).max() <= 3
     assert np.array_equal(filled[~unknown], frames[~unknown])
     assert (trust[~unknown] == TRUSTED).all()
-    assert (trust[2:4, 11:13, 11:13] == TRUSTED).all()
-    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < TRUSTED
+    # What lies before the first frame that knows it and after the last gets darker or brighter.
+    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < trust[2, 11, 11] < TRUSTED
 
 
 def panning(frames: int = 10, step: float = 3) -> np.ndarray:
@@ -293,6 +291,18 @@ def panning(frames: int = 10, step: float = 3) -> np.ndarray:
     ground = np.rint(127 + 40 * ground / ground.std()).clip(0, 255).astype(np.uint8)
     starts = (round(step * t) for t in range(frames))
     return np.stack([ground[:, start : start + 96] for start in starts])
+
+
+def test_what_is_found_wrongly_is_not_trusted() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (8, 48, 64, 3)).astype(np.uint8)  # nothing comes again
+    unknown = np.zeros(frames.shape[:3], bool)
+    for t in range(8):
+        unknown[t, 16:28, 6 + 6 * t : 18 + 6 * t] = True
+    filled, trust = fill_in(np.where(unknown[..., None], np.uint8(0), frames), unknown)
+    assert trust[unknown].mean() < 0.5 * TRUSTED
+    smooth = np.stack([Membrane(hole).fill(f) for f, hole in zip(frames, unknown, strict=True)])
+    assert psnr(filled, frames, unknown) > psnr(smooth, frames, unknown) - 0.5
 
 
 def test_holes_that_cover_a_frame_together_keep_its_motion() -> None:
@@ -314,7 +324,7 @@ def test_a_hole_is_filled_along_the_motion_around_it() -> None:
     spoiled = np.where(unknown[..., None], np.uint8(0), frames)
     filled, trust = fill_in(spoiled, unknown)
     smooth = np.stack([Membrane(unknown[0]).fill(f) for f in spoiled])
-    sure = unknown & (trust == TRUSTED)
+    sure = unknown & (trust > 0.7 * TRUSTED)
     assert sure[4:6].sum() > 0.9 * unknown[4:6].sum()
     assert psnr(filled, frames, sure) > psnr(smooth, frames, sure) + 6
     still = np.repeat(spoiled[:1], 10, axis=0)

@@ -7,17 +7,21 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation, map_coordinates
+from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, uniform_filter
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import motion
 
-FLOW_MARGIN = 6  # pixels around a hole where the flow is not trusted either
+RING = 4  # pixels around a hole that are looked for too: they tell how right what is found is
+FLOW_MARGIN = 6  # pixels around those where the flow is not trusted either
 FURTHEST = 60  # frames that a pixel is followed into, each way
+DOUBLED = 6  # frames away: the expected squared error is twice as large there
+REACH = 8.0  # pixels: how far what a ring tells holds, the deviation of a Gaussian
+SURROUNDINGS = 41  # pixels: the side of the window in which a frame's variance is taken
+LEAST_ERROR, LEAST_VARIANCE = 10.0, 25.0  # squared 8-bit steps
 TRUSTED = 255
-HALF_TRUST = 6  # frames away: a pixel that only one way leads to is trusted by half there
 
 
 def fill_in(
@@ -29,7 +33,9 @@ def fill_in(
 
     The optical flow around a hole is continued into it (Xu et al., "Deep flow-guided video
     inpainting", 1905.02884, but with a membrane), and every unknown pixel is followed along it,
-    back and forth, to the first frame that knows it; the two are weighed by their distance.
+    back and forth, to the first frame that knows it. How far off this is, known pixels around the
+    hole tell, which are followed as if they were unknown. What is found is mixed with a membrane
+    over the hole by what squared error is to be expected of both.
 
     Args:
         frames: (T, H, W, 3) uint8.
@@ -39,7 +45,7 @@ def fill_in(
 
     Returns:
         (T, H, W, 3) uint8, and (T, H, W) uint8, how far each value is to be trusted: TRUSTED where
-        it is known or both ways lead to it, 0 where it is made up.
+        it is known, 0 where it is made up.
     """
     membranes = Membranes()
     filled = np.empty_like(frames)
@@ -55,22 +61,75 @@ def fill_in(
     def part_done() -> None:
         on_search(next(done), parts)
 
-    forth = _flows(filled, unknown, membranes, part_done)
-    back = _flows(filled[::-1], unknown[::-1], membranes, part_done)[::-1]
+    wide = np.stack([_widened(hole) for hole in unknown])
+    forth = _flows(filled, wide, membranes, part_done)
+    back = _flows(filled[::-1], wide[::-1], membranes, part_done)[::-1]
     for t in holed:
-        rows, columns = np.nonzero(unknown[t])
-        start = np.stack([rows, columns]).astype(np.float32)
-        ways = [_follow(frames, unknown, *way, t, start) for way in ((forth, 1), (back, -1))]
-        colours, distances = (np.stack(part) for part in zip(*ways, strict=True))
-        near = (1 / distances)[..., None]
-        hit = np.isfinite(distances).any(axis=0)
-        mean = (colours * near).sum(axis=0)[hit] / near.sum(axis=0)[hit]
-        filled[t, rows[hit], columns[hit]] = pixels(mean)
-        both = np.isfinite(distances).all(axis=0)
-        one = 1 / (1 + distances.min(axis=0) / HALF_TRUST)
-        trust[t, rows, columns] = np.where(both, TRUSTED, TRUSTED * one)
+        hole = unknown[t]
+        found, error = _found(frames, wide, (forth, back), t, hole)
+        variance = _variance(frames[t], ~hole)
+        share = variance / (variance + error)
+        made = filled[t] + share[..., None] * (found - filled[t])
+        filled[t][hole] = pixels(made)[hole]
+        trust[t][hole] = (TRUSTED * share)[hole]
         part_done()
     return filled, trust
+
+
+def _widened(hole: np.ndarray) -> np.ndarray:
+    """A hole with its ring; as it is where that would be the whole frame."""
+    wide = binary_dilation(hole, iterations=RING)
+    return hole if wide.all() else wide
+
+
+def _found(
+    frames: np.ndarray,
+    wide: np.ndarray,
+    flows: tuple[list[HoleFlow | None], list[HoleFlow | None]],
+    t: int,
+    hole: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What other frames show of a frame's hole, (H, W, 3), and the squared error to be expected of
+    it (H, W), infinite where they show nothing."""
+    frame = frames[t].astype(np.float32)
+    rows, columns = np.nonzero(wide[t])
+    start = np.stack([rows, columns]).astype(np.float32)
+    colours = np.zeros((2, *frame.shape), np.float32)
+    distances = np.full((2, *hole.shape), np.inf, np.float32)
+    for way, (flow, step) in enumerate(zip(flows, (1, -1), strict=True)):
+        reached = _follow(frames, wide, flow, step, t, start)
+        colours[way, rows, columns], distances[way, rows, columns] = reached
+    hit = np.isfinite(distances)
+    # Without a ring: as far off as the two ways are from each other, or as anything may be.
+    apart = np.square(colours[0] - colours[1]).mean(axis=2) / 2
+    default = np.where(hit.all(axis=0), apart, _variance(frames[t], ~hole))
+    precisions = []
+    for way in (0, 1):
+        off = np.square(colours[way] - frame).mean(axis=2)
+        error = _told_around(off, hit[way] & wide[t] & ~hole, default) + LEAST_ERROR
+        precisions.append(1 / (error * (1 + distances[way] / DOUBLED)))
+    first, second = precisions
+    total = np.maximum(first + second, 1e-12)
+    mean = (first[..., None] * colours[0] + second[..., None] * colours[1]) / total[..., None]
+    return mean, np.where(hit.any(axis=0), 1 / total, np.inf)
+
+
+def _told_around(values: np.ndarray, known: np.ndarray, default: np.ndarray) -> np.ndarray:
+    """(H, W) values carried from where they are known to around there, `default` far from it."""
+    weight = gaussian_filter(known.astype(np.float32), REACH, truncate=6)
+    carried = gaussian_filter(np.where(known, values, 0).astype(np.float32), REACH, truncate=6)
+    return np.where(weight < 1e-5, default, carried / np.maximum(weight, 1e-5))
+
+
+def _variance(frame: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(H, W) variance of what is known around each pixel of an (H, W, 3) frame, mean over its
+    channels."""
+    share = uniform_filter(known.astype(np.float32), SURROUNDINGS).clip(min=1e-6)
+    values = np.where(known[..., None], frame, 0).astype(np.float32)
+    window = (SURROUNDINGS, SURROUNDINGS, 1)
+    mean = uniform_filter(values, window) / share[..., None]
+    square = uniform_filter(values**2, window) / share[..., None]
+    return (square - mean**2).mean(axis=2).clip(min=LEAST_VARIANCE)
 
 
 class HoleFlow(NamedTuple):

@@ -85,18 +85,20 @@ def _patched(
     filled: np.ndarray,
     trust: np.ndarray,
 ) -> Iterator[np.ndarray]:
-    """Each frame with its holes filled by what was found and, where that is not to be trusted, the
-    prediction and the membrane of what it misses. `filled` and `trust` are of the fitted frames."""
+    """Each frame with its holes filled by what was found and, for as much as that is not to be
+    trusted, the prediction's detail. `filled` and `trust` are of the fitted frames."""
     membranes = Membranes()
+
+    def patched(index: int) -> np.ndarray:
+        predicted, known = fitted.predict(index), trust[index] == TRUSTED
+        # A membrane is linear in what is around it: this meets the known pixels without a seam.
+        detail = predicted - membranes.fill(predicted, ~known)
+        doubt = 1 - trust[index][..., None] / np.float32(TRUSTED)
+        return filled[index] + doubt * detail
 
     @lru_cache(maxsize=2)
     def missed(index: int) -> np.ndarray:
-        residual = filled[index] - fitted.predict(index)
-        smooth = membranes.fill(residual, trust[index] < TRUSTED)
-        return smooth + trust[index][..., None] / np.float32(TRUSTED) * (residual - smooth)
-
-    def patched(index: int) -> np.ndarray:
-        return fitted.predict(index) + missed(index)
+        return patched(index) - fitted.predict(index)
 
     between = Between(filled, fitted, missed)
     for frame, hole, position in zip(frames, unknown, positions, strict=True):

@@ -16,7 +16,7 @@ ROWS = {
     "inpaint": ("bunny-boxes-50", {"damaged": "masked", "nervkit": "nervkit"}),
     "interpolate": ("bunny-odd-even", {"average": "average of neighbours", "nervkit": "nervkit"}),
 }
-BESIDE = {"denoise": "total variation", "inpaint": "biharmonic", "interpolate": "minterpolate"}
+BESIDE = {"denoise": "gaussian 3d", "inpaint": "biharmonic", "interpolate": "minterpolate"}
 GAIN = 4  # of differences
 
 for task, (folder, methods) in ROWS.items():

@@ -33,9 +33,9 @@ def inpaint(
 
     What another frame shows is taken from there, along the motion (`fill_in`). A representation is
     fitted with a loss on what is known and, less, on what was found (HNeRV, 2304.02633, has the
-    masked loss); a smooth filling of the rest counts for little. Its predictions go where nothing
-    was found, moved by the membrane of what they miss around there, so that no seam shows. Frames
-    that are missing whole are left out of the fit, and are positions between those that it has.
+    masked loss); a smooth filling of the rest counts for little. The detail of its predictions is
+    added where nothing was found, so that no seam shows. Frames that are missing whole are left out
+    of the fit, and are positions between those that it has, at their own time.
 
     Args:
         source: as `read_clip` takes.

@@ -68,16 +68,17 @@ def bench_restore(
         "published": [asdict(figure) for figure in PUBLISHED],
     }
     device = str(choose_device(fit.get("device", "auto")))
-    made_on = {"machine": machine(device)}
+    made_on, made_with = {"machine": machine(device)}, versions()
     for spec in clips:
         clip = read_clip(spec.path, **spec.options)
+        content = fingerprint(clip.frames)
         holes = None
         if "mask" in damages:
             holes = read_mask(mask, (), clip.shape[:3], spec.options, clip.skipped)
         for damage in damages:
-            told = {"clip": spec.name, "content": fingerprint(clip.frames), "reading": spec.options}
+            told = {"clip": spec.name, "content": content, "reading": spec.options}
             told |= {"damage": damage, "fit": fit | {"device": device}, "baselines": baselines}
-            told |= {"picture": picture, "versions": versions()}
+            told |= {"picture": picture, "versions": made_with}
             if damage == "mask":
                 told["mask"] = fingerprint(holes)
             kept = [run for run in record["runs"] if {k: run.get(k) for k in told} == told]

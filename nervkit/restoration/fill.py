@@ -66,8 +66,8 @@ def fill_in(
     back = _flows(filled[::-1], wide[::-1], membranes, part_done)[::-1]
     for t in holed:
         hole = unknown[t]
-        found, error = _found(frames, wide, (forth, back), t, hole)
         variance = _variance(frames[t], ~hole)
+        found, error = _found(frames, wide, (forth, back), t, hole, variance)
         share = variance / (variance + error)
         made = filled[t] + share[..., None] * (found - filled[t])
         filled[t][hole] = pixels(made)[hole]
@@ -88,9 +88,10 @@ def _found(
     flows: tuple[list[HoleFlow | None], list[HoleFlow | None]],
     t: int,
     hole: np.ndarray,
+    variance: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What other frames show of a frame's hole, (H, W, 3), and the squared error to be expected of
-    it (H, W), infinite where they show nothing."""
+    it (H, W), infinite where they show nothing; `variance` (H, W) is that of the frame."""
     frame = frames[t].astype(np.float32)
     rows, columns = np.nonzero(wide[t])
     start = np.stack([rows, columns]).astype(np.float32)
@@ -102,7 +103,7 @@ def _found(
     hit = np.isfinite(distances)
     # Without a ring: as far off as the two ways are from each other, or as anything may be.
     apart = np.square(colours[0] - colours[1]).mean(axis=2) / 2
-    default = np.where(hit.all(axis=0), apart, _variance(frames[t], ~hole))
+    default = np.where(hit.all(axis=0), apart, variance)
     precisions = []
     for way in (0, 1):
         off = np.square(colours[way] - frame).mean(axis=2)

@@ -89,8 +89,8 @@ def _patched(
     trusted, the prediction's detail. `filled` and `trust` are of the fitted frames."""
     membranes = Membranes()
 
-    def patched(index: int) -> np.ndarray:
-        predicted, known = fitted.predict(index), trust[index] == TRUSTED
+    def patched(index: int, predicted: np.ndarray) -> np.ndarray:
+        known = trust[index] == TRUSTED
         # A membrane is linear in what is around it: this meets the known pixels without a seam.
         detail = predicted - membranes.fill(predicted, ~known)
         doubt = 1 - trust[index][..., None] / np.float32(TRUSTED)
@@ -98,12 +98,16 @@ def _patched(
 
     @lru_cache(maxsize=2)
     def missed(index: int) -> np.ndarray:
-        return patched(index) - fitted.predict(index)
+        predicted = fitted.predict(index)
+        return patched(index, predicted) - predicted
 
     between = Between(filled, fitted, missed)
     for frame, hole, position in zip(frames, unknown, positions, strict=True):
         if not hole.any():
             yield frame
             continue
-        made = between.at(position) if position % 1 else patched(int(position))
+        if position % 1:
+            made = between.at(position)
+        else:
+            made = patched(int(position), fitted.predict(position))
         yield np.where(hole[..., None], pixels(made), frame)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter
 
 from nervkit.restoration.kinds import pixels
+from nervkit.restoration.motion import joined, motion, moved
+from nervkit.restoration.shrinkage import shrunk
 from nervkit.restoration.task import Task
 
-IMPULSE = 6.0  # times the local mean deviation: beyond, a residual is an impulse
-QUIETEST = 2.0  # 8-bit steps: no residual under IMPULSE times this is one
+# Impulses, in mean deviations from the median around:
+FEW = 6.0  # is beyond what detail does, but for little
+MANY = 5.0  # tells impulses where they are many,
+CLEAR = 3.0  # if what is beyond this is not counted among the deviations,
+CROWDED = 0.04  # and many are more than this share of a frame
+QUIETEST = 2.0  # 8-bit steps: no mean deviation is taken to be less
+AROUND = 7  # pixels: the side of the window that a mean deviation is taken in
+ROUNDS = 20  # at most, of leaving out what is not counted
 # Luma and two differences of colours, orthonormal: white noise stays white, detail gathers in luma.
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 OPPONENT /= np.linalg.norm(OPPONENT, axis=1, keepdims=True)
-WINDOW = (3, 7, 7)  # frames, rows, columns: where a residual's variance is taken
-REACH = 1  # frames before and after that a window takes in
+REACH = 2  # frames before and after that say what a frame shows
 
 
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
@@ -27,12 +34,12 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
 
     1. A representation is fitted to the noisy frames. It has far fewer values than they have, so
        that it holds what repeats in time and space; noise does not (NeRV, 2110.13903; Ulyanov et
-       al., "Deep image prior", 1711.10925).
+       al., "Deep image prior", 1711.10925). Pixels that look like impulses are kept from it.
     2. What it leaves of a frame, the residual, is noise and detail. Impulses are single pixels far
        from the residual around them; they are replaced.
-    3. Of the rest, Wiener's local filter (Lee, 1980) keeps what exceeds the noise, whose variance
-       is estimated from the residual itself: of white noise next to nothing, of an undamaged
-       video next to all.
+    3. Of the rest, blocks of the frame and of its neighbours, moved to where it is, keep what
+       exceeds the noise (`shrunk`), whose variance is estimated from the residual itself: of white
+       noise next to nothing, of an undamaged video next to all.
 
     Args:
         source: as `read_clip` takes.
@@ -49,7 +56,7 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     """
     task = Task("denoise", source, output, **options)
     clip = task.read()
-    fitted = task.fit(clip.frames)
+    fitted = task.fit(screened(clip.frames))
     cleaner = Cleaner(clip.frames, fitted)
     return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
 
@@ -61,12 +68,23 @@ class Predictor(Protocol):
         """(H, W, 3) float32, 0 to 255."""
 
 
+class Seen(NamedTuple):
+    """What is known of a frame by itself. Values (H, W, 3) are float32 in OPPONENT's directions."""
+
+    noisy: np.ndarray  # without impulses
+    predicted: np.ndarray
+    variance: np.ndarray  # of the noise, (3,)
+    cleaned: np.ndarray  # without a look at other frames, 0 to 255 in RGB
+
+
 class Cleaner:
     """The frames of a noisy clip, cleaned one after the other."""
 
     def __init__(self, noisy: np.ndarray, fitted: Predictor) -> None:
         """`noisy` is (T, H, W, 3) uint8."""
         self._noisy, self._fitted = noisy, fitted
+        self._seen = lru_cache(maxsize=2 * REACH + 1)(self._alone)
+        self._flow = lru_cache(maxsize=4 * REACH)(self._motion)
         self._deviations: list[float] = []
         self._impulses: list[float] = []
 
@@ -79,41 +97,85 @@ class Cleaner:
 
     def frames(self) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 each."""
-        count = len(self._noisy)
-        near: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=2 * REACH + 1)
-        for t in range(min(REACH, count)):
-            near.append(self._residual(t))
-        for t in range(count):
-            if t + REACH < count:
-                near.append(self._residual(t + REACH))
-            elif len(near) > REACH + 1:
-                near.popleft()
-            place = min(t, REACH)
-            predicted = near[place][0]
-            kept = self._signal(np.stack([residual for _, residual in near]))[place]
-            yield pixels(predicted + kept)
+        for t in range(len(self._noisy)):
+            seen = self._seen(t)
+            before, after = self._neighbours(t, -1), self._neighbours(t, 1)
+            group = np.stack([*before, np.dstack([seen.noisy, seen.predicted]), *after])
+            noisy, predicted = group[..., :3], group[..., 3:]
+            yield pixels(shrunk(noisy, predicted, seen.variance)[len(before)] @ OPPONENT)
 
-    def _residual(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """The prediction of frame t and what it leaves, without impulses: (H, W, 3) float32."""
+    def _alone(self, t: int) -> Seen:
         predicted = self._fitted.predict(t)
         residual = self._noisy[t] - predicted
-        around = median_filter(residual, (3, 3, 1))
-        apart = np.abs(residual - around).max(axis=2)
-        usual = np.maximum(uniform_filter(apart, WINDOW[1:]), QUIETEST)
-        impulses = apart > IMPULSE * usual
-        self._impulses.append(float(impulses.mean()))
-        return predicted, np.where(impulses[..., None], around, residual)
-
-    def _signal(self, residuals: np.ndarray) -> np.ndarray:
-        """What is not noise of (n, H, W, 3) residuals."""
-        values = residuals @ OPPONENT.T
-        variance = noise_variance(values)
+        hit, around = outliers(residual)
+        residual[hit] = around[hit]
+        predicted, residual = predicted @ OPPONENT.T, residual @ OPPONENT.T
+        variance = noise_variance(residual[None])
+        self._impulses.append(float(hit.mean()))
         self._deviations.append(float(np.sqrt(variance.mean())))
-        window = (min(WINDOW[0], len(values)), *WINDOW[1:], 1)
-        mean = uniform_filter(values, window)
-        spread = uniform_filter(values**2, window) - mean**2
-        gain = np.maximum(spread - variance, 0) / np.maximum(spread, 1e-6)
-        return (mean + gain * (values - mean)) @ OPPONENT
+        noisy = predicted + residual
+        cleaned = shrunk(noisy[None], predicted[None], variance)[0] @ OPPONENT
+        return Seen(noisy, predicted, variance, cleaned)
+
+    def _neighbours(self, t: int, step: int) -> list[np.ndarray]:
+        """The frames up to REACH steps from frame t, moved to where it is: (H, W, 6) each, as they
+        are seen and as they are predicted, the nearest last of those before and first of those
+        after."""
+        made: list[np.ndarray] = []
+        flow = None
+        for there in range(t + step, t + step * (REACH + 1), step):
+            if not 0 <= there < len(self._noisy):
+                break
+            onward = self._flow(there - step, there)
+            flow = onward if flow is None else joined(flow, onward)
+            seen = self._seen(there)
+            made.append(moved(np.dstack([seen.noisy, seen.predicted]), flow))
+        return made[::step]
+
+    def _motion(self, first: int, second: int) -> np.ndarray:
+        return motion(self._seen(first).cleaned, self._seen(second).cleaned)
+
+
+def screened(noisy: np.ndarray) -> np.ndarray:
+    """(T, H, W, 3) uint8 frames with the median around in place of what looks like an impulse."""
+    made = noisy.copy()
+    for frame in made:
+        hit, around = outliers(frame.astype(np.float32))
+        frame[hit] = around[hit]
+    return made
+
+
+def outliers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of (H, W, 3) values that stand out of the 3x3 median around more than is usual
+    there: (H, W) bool, and the medians (H, W, 3).
+
+    Few are taken for impulses only where they stand out far, as detail may too. Where they are
+    many, they hide each other, and those that are found are left out of the medians.
+    """
+    around, apart = _medians(values, values)
+    hit = apart > MANY * _usual(apart, CLEAR)
+    if hit.mean() <= CROWDED:
+        return apart > FEW * _usual(apart, FEW), around
+    around, apart = _medians(np.where(hit[..., None], around, values), values)
+    return apart > MANY * _usual(apart, CLEAR), around
+
+
+def _medians(calm: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 3x3 medians of `calm` (H, W, 3), and how far `values` are from them (H, W)."""
+    around = median_filter(calm, (3, 3, 1))
+    return around, np.abs(values - around).max(axis=2)
+
+
+def _usual(apart: np.ndarray, limit: float) -> np.ndarray:
+    """(H, W) mean of `apart` around each pixel, over what is not above `limit` times it."""
+    within = np.ones(apart.shape, bool)
+    for _ in range(ROUNDS):
+        share = uniform_filter(within.astype(np.float32), AROUND).clip(min=0.5 / AROUND**2)
+        usual = np.maximum(uniform_filter(np.where(within, apart, 0), AROUND) / share, QUIETEST)
+        before, within = within, apart <= limit * usual
+        if np.array_equal(within, before):
+            break
+    return usual
 
 
 def noise_variance(residuals: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.restoration.baselines import DENOISERS, NO_FIT, average
 from nervkit.restoration.between import Between
 from nervkit.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
-from nervkit.restoration.denoise import Cleaner, noise_variance, outliers, screened
+from nervkit.restoration.denoise import Cleaner, noise_variance
 from nervkit.restoration.fill import TRUSTED, Membrane, fill_in
+from nervkit.restoration.impulses import outliers, screened
 from nervkit.restoration.interpolate import _at_rate, _multiplied
 from nervkit.restoration.masks import read_mask
 from nervkit.restoration.motion import carried, joined, motion, moved
@@ -671,6 +672,9 @@ def test_a_search_is_followed_and_may_be_stopped(tmp_path: Path) -> None:
     parts: list[tuple[int, int]] = []
     nervkit.inpaint(video(), boxes=["4,6,8,5@1:4"], on_search=lambda *p: parts.append(p), **QUICK)
     assert parts == [(k + 1, 13) for k in range(13)]  # ten flows, three frames
+    nervkit.denoise(video(), on_search=lambda *p: parts.append(p), **QUICK)
+    assert parts[13:] == [(k + 1, 6) for k in range(6)]
+    parts = parts[:13]
 
     def stopped() -> bool:
         return len(parts) >= 15

@@ -8,21 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy.ndimage import median_filter, uniform_filter
 
+from nervkit.restoration.impulses import outliers, screened
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
 from nervkit.restoration.shrinkage import shrunk
 from nervkit.restoration.task import Task
 
-# Impulses, in mean deviations from the median around:
-FEW = 6.0  # is beyond what detail does, but for little
-MANY = 5.0  # tells impulses where they are many,
-CLEAR = 3.0  # if what is beyond this is not counted among the deviations,
-CROWDED = 0.04  # and many are more than this share of a frame
-QUIETEST = 2.0  # 8-bit steps: no mean deviation is taken to be less
-AROUND = 7  # pixels: the side of the window that a mean deviation is taken in
-ROUNDS = 20  # at most, of leaving out what is not counted
 # Luma and two differences of colours, orthonormal: white noise stays white, detail gathers in luma.
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 OPPONENT /= np.linalg.norm(OPPONENT, axis=1, keepdims=True)
@@ -56,7 +48,7 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     """
     task = Task("denoise", source, output, **options)
     clip = task.read()
-    fitted = task.fit(screened(clip.frames))
+    fitted = task.fit(screened(clip.frames, task.searched))
     cleaner = Cleaner(clip.frames, fitted)
     return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
 
@@ -134,48 +126,6 @@ class Cleaner:
 
     def _motion(self, first: int, second: int) -> np.ndarray:
         return motion(self._seen(first).cleaned, self._seen(second).cleaned)
-
-
-def screened(noisy: np.ndarray) -> np.ndarray:
-    """(T, H, W, 3) uint8 frames with the median around in place of what looks like an impulse."""
-    made = noisy.copy()
-    for frame in made:
-        hit, around = outliers(frame.astype(np.float32))
-        frame[hit] = around[hit]
-    return made
-
-
-def outliers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of (H, W, 3) values that stand out of the 3x3 median around more than is usual
-    there: (H, W) bool, and the medians (H, W, 3).
-
-    Few are taken for impulses only where they stand out far, as detail may too. Where they are
-    many, they hide each other, and those that are found are left out of the medians.
-    """
-    around, apart = _medians(values, values)
-    hit = apart > MANY * _usual(apart, CLEAR)
-    if hit.mean() <= CROWDED:
-        return apart > FEW * _usual(apart, FEW), around
-    around, apart = _medians(np.where(hit[..., None], around, values), values)
-    return apart > MANY * _usual(apart, CLEAR), around
-
-
-def _medians(calm: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 3x3 medians of `calm` (H, W, 3), and how far `values` are from them (H, W)."""
-    around = median_filter(calm, (3, 3, 1))
-    return around, np.abs(values - around).max(axis=2)
-
-
-def _usual(apart: np.ndarray, limit: float) -> np.ndarray:
-    """(H, W) mean of `apart` around each pixel, over what is not above `limit` times it."""
-    within = np.ones(apart.shape, bool)
-    for _ in range(ROUNDS):
-        share = uniform_filter(within.astype(np.float32), AROUND).clip(min=0.5 / AROUND**2)
-        usual = np.maximum(uniform_filter(np.where(within, apart, 0), AROUND) / share, QUIETEST)
-        before, within = within, apart <= limit * usual
-        if np.array_equal(within, before):
-            break
-    return usual
 
 
 def noise_variance(residuals: np.ndarray) -> np.ndarray:

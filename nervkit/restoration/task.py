@@ -94,7 +94,8 @@ class Task:
 
     those of a fit (`FitOptions` but prune), those of `read_clip`, `codec` and `crf` of a movie,
     `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip` (the Clip),
-    `on_search` (of inpaint: parts of the search for what holes hide, done and in all),
+    `on_search` (of denoise and inpaint: parts of the search for impulses, or for what holes hide,
+    done and in all),
     `on_progress` (of the fit), `on_frame` (frames done, frames in all), `on_note`, `stop`.
     """
 

@@ -1,0 +1,54 @@
+"""What keeps noise out of a fit: its size. A noisy clip fitted by the default network and by one
+eight times as large, shortly and long.
+
+    python benchmarks/denoise_size.py
+
+Bunny at 160x80, 48 frames, Gaussian noise of sigma 25. PSNR is against the clean frames: of the
+network's prediction, and of what `denoise` makes of it.
+"""
+
+import numpy as np
+from common import ROOT, report
+
+import nervkit
+from nervkit.fitting.job import FitOptions, default_parameters, fit_clip
+from nervkit.models.base import count_stored
+from nervkit.models.config import VideoShape
+from nervkit.restoration.damage import add_noise
+from nervkit.restoration.denoise import Cleaner
+from nervkit.restoration.evaluate import score
+from nervkit.restoration.kinds import pixels
+from nervkit.restoration.task import Fitted
+
+clean = nervkit.read_clip(
+    ROOT / "examples" / "bunny.mp4", crop="1280x640", resize="160x80", frames="0:48"
+).frames
+noisy = add_noise(clean, "gaussian", 25)
+default = default_parameters(VideoShape(*clean.shape[:3]))
+places = np.arange(len(clean))
+rows = []
+
+
+def psnr(frames: np.ndarray) -> float:
+    return score("gaussian:25", "", clean, frames, None, 0).psnr
+
+
+for factor in (1, 8):
+    for steps in (500, 2000, 8000):
+        options = FitOptions(params=factor * default, steps=steps, device="cpu")
+        network, _ = fit_clip(noisy, options)
+        fitted = Fitted(network, places, "gridnerv")
+        cleaner = Cleaner(noisy, fitted)
+        rows.append(
+            {
+                "parameters": count_stored(network),
+                "samples_per_parameter": clean.size / count_stored(network),
+                "steps": steps,
+                "psnr_noisy": psnr(noisy),
+                "psnr_prediction": psnr(np.stack([pixels(fitted.predict(t)) for t in places])),
+                "psnr_result": psnr(np.stack(list(cleaner.frames()))),
+                "deviation_found": cleaner.found()["noise_deviation"],
+            }
+        )
+        print(rows[-1], flush=True)
+report("denoise_size", rows)

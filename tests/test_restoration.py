@@ -361,6 +361,17 @@ def test_a_whip_pan_is_found() -> None:
     assert (np.abs(inner - [[-7], [-41]]) < 1).mean() > 0.9
 
 
+def test_a_large_thing_that_moves_is_no_pan() -> None:
+    rng = np.random.default_rng(0)
+    ground, thing = (gaussian_filter(rng.normal(0, 60, (120, 200, 3)), (2, 2, 0)) for _ in "ab")
+    first, second = 127 + 3 * ground, 127 + 3 * ground
+    first[30:100, 40:150] = 127 + 6 * thing[30:100, 40:150]
+    second[30:100, 46:156] = 127 + 6 * thing[30:100, 40:150]
+    flow = motion(first, second)
+    assert np.abs(np.median(flow[:, :20].reshape(2, -1), axis=1)).max() < 0.5
+    assert np.median(flow[1, 45:85, 60:130]) == pytest.approx(6, abs=0.5)
+
+
 def test_flows_are_joined() -> None:
     shape = (2, 12, 16)
     first, second = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -498,17 +509,20 @@ def test_impulses_are_found_and_other_pixels_kept(kind: str) -> None:
     cleaner = Cleaner(noisy, Perfect(clean // 2 + 60))  # a fit that is off by up to 60
     made = np.stack(list(cleaner.frames()))
     assert psnr(made, clean) > psnr(noisy, clean) + 8
+    assert psnr(made, clean, (noisy == clean).all(axis=3)) > 40
     assert cleaner.found()["impulse_share"] == pytest.approx(0.01, abs=0.004)
 
 
-@pytest.mark.parametrize("density", [0.05, 0.1, 0.2])
-def test_impulses_that_hide_each_other_are_found(density: float, city: np.ndarray) -> None:
+@pytest.mark.parametrize(("density", "share"), [(0.05, 0.92), (0.1, 0.99), (0.2, 0.99)])
+def test_impulses_that_hide_each_other_are_found(
+    density: float, share: float, city: np.ndarray
+) -> None:
     noisy = add_noise(city[:3], "salt-pepper", density)
     changed = (noisy != city[:3]).any(axis=3)
     coarse = gaussian_filter(screened(noisy).astype(np.float32), (0, 1.5, 1.5, 0))
-    hits = np.stack([outliers(a - b)[0] for a, b in zip(noisy, coarse, strict=True)])
-    assert hits[changed].mean() > 0.99
-    assert hits[~changed].mean() < 0.05
+    hits = np.stack([outliers(noisy[t] - coarse[t], noisy, t)[0] for t in range(3)])
+    assert hits[changed].mean() > share
+    assert hits[~changed].mean() < 0.4 * density
     made = np.stack(list(Cleaner(noisy, Perfect(coarse)).frames()))
     median = median_filter(noisy, (3, 3, 3, 1))
     assert psnr(made, city[:3]) > psnr(median, city[:3]) + 2
@@ -516,10 +530,60 @@ def test_impulses_that_hide_each_other_are_found(density: float, city: np.ndarra
 
 def test_a_fit_sees_no_impulses() -> None:
     clean = video(4, 60, 80)
-    noisy = add_noise(clean, "white", 0.05)
+    noisy = add_noise(clean, "white", 0.1)
     calm = screened(noisy)
-    assert psnr(calm, clean) > psnr(noisy, clean) + 10
-    assert (calm == noisy).mean() > 0.9
+    assert psnr(calm, clean) > psnr(noisy, clean) + 20
+    assert (calm == noisy).mean() > 0.8
+
+
+def drawn(kind: str, speed: int) -> np.ndarray:
+    """(7, 60, 90, 3) uint8: fine things that move by `speed` pixels a frame."""
+    frames = np.full((7, 60, 90, 3), 60, np.uint8)
+    for t, frame in enumerate(frames):
+        if kind == "lines":
+            frame[:, (speed * t) % 4 :: 4] = 85
+        elif kind == "one line":
+            frame[:, 20 + speed * t] = 85
+        else:
+            frame[20:40, 20 + speed * t : 50 + speed * t] = 120
+    return frames
+
+
+@pytest.mark.parametrize("speed", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["lines", "one line", "box"])
+def test_fine_detail_is_not_taken_for_impulses(kind: str, speed: int) -> None:
+    frames = drawn(kind, speed)
+    if (kind, speed) != ("one line", 3):  # too fast: it has two neighbours only
+        assert np.array_equal(screened(frames), frames)
+    noisy = frames.copy()
+    noisy[3, 10, 71] = 255
+    assert (screened(noisy)[3, 10, 71] < 90).all()
+
+
+def test_few_pixels_of_a_clean_clip_are_taken_for_impulses(city: np.ndarray) -> None:
+    assert (screened(city) != city).any(axis=3).mean() < 0.002
+
+
+def test_each_frame_is_asked_for_once() -> None:
+    asked: list[float] = []
+
+    class Asked(Perfect):
+        def predict(self, place: float) -> np.ndarray:
+            asked.append(place)
+            return super().predict(place)
+
+    clean = video(9, 20, 30)
+    list(Cleaner(clean, Asked(clean)).frames())
+    assert sorted(asked) == list(range(9))
+
+
+def test_a_cut_does_no_harm() -> None:
+    clean = np.concatenate([video(4, 60, 80), 255 - video(4, 60, 80)[:, ::-1, ::-1]])
+    noisy = add_noise(clean, "gaussian", 20)
+    guess = Perfect(np.full_like(clean, 127))
+    beside = list(Cleaner(noisy, guess).frames())[4]
+    alone = next(Cleaner(noisy[4:5], guess).frames())
+    assert psnr(beside, clean[4]) > psnr(alone, clean[4])
 
 
 def test_other_frames_help_along_their_motion() -> None:
@@ -534,19 +598,21 @@ def test_other_frames_help_along_their_motion() -> None:
 
 def test_shrinking_leaves_frames_without_noise_alone() -> None:
     frames = video(3, 31, 42).astype(np.float32)
-    made = shrunk(frames, np.zeros_like(frames), np.zeros(3, np.float32))
-    np.testing.assert_allclose(made, frames, atol=0.01)
+    for which in range(3):
+        made = shrunk(frames, np.zeros_like(frames), np.zeros(3, np.float32), which)
+        np.testing.assert_allclose(made, frames[which], atol=0.01)
 
 
 def test_shrinking_adds_up_what_frames_share() -> None:
     rng = np.random.default_rng(0)
     scene = np.repeat(video(1, 64, 64).astype(np.float32), 5, axis=0)
     noisy = scene + rng.normal(0, 20, scene.shape).astype(np.float32)
-    left = [
-        np.square(shrunk(noisy[:n], scene[:n] * 0, np.full(3, 400.0))[0] - scene[0]).mean()
-        for n in (1, 5)
-    ]
-    assert left[1] < left[0] / 2 < 200 / 2
+    for which in (0, 3):
+        left = [
+            np.square(shrunk(x, 0 * x, np.full(3, 400.0), y) - scene[0]).mean()
+            for x, y in ((noisy[which : which + 1], 0), (noisy, which))
+        ]
+        assert left[1] < left[0] / 2 < 200 / 2
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

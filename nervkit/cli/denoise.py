@@ -18,10 +18,11 @@ def denoise(
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Remove noise from a video, whatever noise it is.
+    """Remove noise from a video, without being told its kind or strength.
 
-    A small network is fitted to the noisy video: noise does not repeat in time or space, so that
-    it finds no place there. Ctrl-C keeps a checkpoint; the same command goes on from it.
+    A small network is fitted to the noisy video: noise does not repeat in time or space, and has no
+    room there. What the network misses is brought back from the frames around, as far as it stands
+    out of the noise. Ctrl-C keeps a checkpoint; the same command goes on from it.
     """
     from nervkit.restoration.denoise import denoise as run
 

@@ -22,8 +22,8 @@ class Between:
         missed: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         """`frames` (N, H, W, 3) uint8 are what was fitted; `missed(index)` is what the fit misses
-        of one, (H, W, 3) float32: its difference, if nothing else is said. It is asked for each
-        twice."""
+        of one, (H, W, 3) float32: its difference, if nothing else is said. It is asked for both
+        neighbours of every position."""
         self._frames, self._fitted = frames, fitted
         self._missed = missed or lru_cache(maxsize=2)(self._difference)
         self._flow = lru_cache(maxsize=1)(self._motion)

@@ -66,7 +66,7 @@ class Seen(NamedTuple):
     noisy: np.ndarray  # without impulses
     predicted: np.ndarray
     variance: np.ndarray  # of the noise, (3,)
-    cleaned: np.ndarray  # without a look at other frames, 0 to 255 in RGB
+    cleaned: np.ndarray  # without a look at other frames, in RGB around 0 to 255
 
 
 class Cleaner:
@@ -94,19 +94,21 @@ class Cleaner:
             before, after = self._neighbours(t, -1), self._neighbours(t, 1)
             group = np.stack([*before, np.dstack([seen.noisy, seen.predicted]), *after])
             noisy, predicted = group[..., :3], group[..., 3:]
-            yield pixels(shrunk(noisy, predicted, seen.variance)[len(before)] @ OPPONENT)
+            yield pixels(shrunk(noisy, predicted, seen.variance, len(before)) @ OPPONENT)
+        self._seen.cache_clear()
+        self._flow.cache_clear()
 
     def _alone(self, t: int) -> Seen:
         predicted = self._fitted.predict(t)
         residual = self._noisy[t] - predicted
-        hit, around = outliers(residual)
+        hit, around = outliers(residual, self._noisy, t)
         residual[hit] = around[hit]
         predicted, residual = predicted @ OPPONENT.T, residual @ OPPONENT.T
         variance = noise_variance(residual[None])
         self._impulses.append(float(hit.mean()))
         self._deviations.append(float(np.sqrt(variance.mean())))
         noisy = predicted + residual
-        cleaned = shrunk(noisy[None], predicted[None], variance)[0] @ OPPONENT
+        cleaned = shrunk(noisy[None], predicted[None], variance, 0) @ OPPONENT
         return Seen(noisy, predicted, variance, cleaned)
 
     def _neighbours(self, t: int, step: int) -> list[np.ndarray]:
@@ -129,9 +131,9 @@ class Cleaner:
 
 
 def noise_variance(residuals: np.ndarray) -> np.ndarray:
-    """The variance (3,) of white noise in (n, H, W, 3) residuals: from the median absolute value of
-    their second differences across both axes, which detail hardly reaches (Immerkaer, 1996). 0
-    where a side is under three pixels."""
+    """The variance (3,) of white noise in (n, H, W, 3) residuals: from their second differences
+    across both axes (Immerkaer, 1996), by the median absolute value, which detail hardly reaches
+    (Donoho and Johnstone, 1994). 0 where a side is under three pixels."""
     if min(residuals.shape[1:3]) < 3:
         return np.zeros(3, np.float32)
     fine = residuals[:, 1:-1] - (residuals[:, :-2] + residuals[:, 2:]) / 2

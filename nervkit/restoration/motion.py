@@ -12,7 +12,7 @@ from skimage.filters import window
 from skimage.registration import optical_flow_tvl1, phase_cross_correlation
 
 FLOW_SIDE = 400  # pixels of a frame's longer side, at most: larger ones are reduced for the flow
-FAST = 4.0  # pixels: up to there, TV-L1 needs no start
+FAST = 4.0  # pixels of what was reduced: up to there, TV-L1 needs no start
 DISAGREEMENT = 40.0
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 

@@ -16,8 +16,8 @@ BLOCKS = 9  # blocks: the side of the window that a coefficient's variance is ta
 CHANCE = 1.1  # times the noise: a variance of so few blocks may be as large by chance
 
 
-def shrunk(noisy: np.ndarray, guess: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Without most of their white noise, frames that show the same place again and again.
+def shrunk(noisy: np.ndarray, guess: np.ndarray, variance: np.ndarray, which: int) -> np.ndarray:
+    """One of some frames that show the same place, without most of its white noise.
 
     All is done in the DCT over the frames and blocks of SIDE x SIDE pixels (Yu and Sapiro, "DCT
     image denoising", 2011).
@@ -34,30 +34,37 @@ def shrunk(noisy: np.ndarray, guess: np.ndarray, variance: np.ndarray) -> np.nda
     Overlapping blocks are averaged by how much noise is left in them (Guleryuz, 2007).
 
     Args:
-        noisy: (n, H, W, C) float32.
+        noisy: (n, H, W, C) float32. Where frames were moved, which takes some of their noise away,
+            a little too much is taken for noise.
         guess: what is known of the frames without noise, of the same shape.
-        variance: (C,) that of the noise.
+        variance: (C,) that of the noise of all frames.
+        which: of the frames is wanted.
 
     Returns:
-        (n, H, W, C) float32.
+        (H, W, C) float32.
     """
-    made = np.empty_like(noisy)
-    for channel, noise in enumerate(variance.clip(min=1e-6).tolist()):  # one by one, for memory
-        seen, guessed = (_spectrum(frames[..., channel]) for frames in (noisy, guess))
-        found = (seen * guessed).mean(dim=(2, 3), keepdim=True)
-        full = guessed.square().mean(dim=(2, 3), keepdim=True).clamp_(min=1e-6)
-        guessed *= (found / full).clamp_(0, 1)
-        differing = seen - guessed
-        strength = (_around(differing.square()) - CHANCE * noise).clamp_(min=0)
-        share = strength / (strength + noise)
-        first = guessed + share * differing
-        power = first.square()
-        gain = power / (power + noise)
-        trust = _around(gain) / (_around(share) + _around(gain)).clamp_(min=1e-6)
-        best = gain * seen + trust * (first - gain * seen)
-        left = (gain + trust * (share - gain)).square().sum(dim=(0, 1))
-        made[..., channel] = _frames(best, left, noisy.shape[1:3])
-    return made
+    planes = zip(np.moveaxis(noisy, 3, 0), np.moveaxis(guess, 3, 0), variance, strict=True)
+    return np.stack([_plane(*plane, which) for plane in planes], axis=2)
+
+
+def _plane(noisy: np.ndarray, guess: np.ndarray, variance: float, which: int) -> np.ndarray:
+    """As `shrunk`, of one channel: (n, H, W) to (H, W)."""
+    noise = max(float(variance), 1e-6)
+    seen, guessed = _spectrum(noisy), _spectrum(guess)
+    found = (seen * guessed).mean(dim=(2, 3), keepdim=True)
+    full = guessed.square().mean(dim=(2, 3), keepdim=True).clamp_(min=1e-6)
+    guessed *= (found / full).clamp_(0, 1)
+    differing = seen - guessed
+    strength = (_around(differing.square()) - CHANCE * noise).clamp_(min=0)
+    share = strength / (strength + noise)
+    first = guessed + share * differing
+    power = first.square()
+    gain = power / (power + noise)
+    second = gain * seen
+    second_noise = _around(gain)
+    trust = second_noise / (_around(share) + second_noise).clamp_(min=1e-6)
+    left = torch.lerp(gain, share, trust).square_().sum(dim=(0, 1))
+    return _frame(torch.lerp(second, first, trust), left, which, noisy.shape[1:])
 
 
 def _around(values: torch.Tensor) -> torch.Tensor:
@@ -95,10 +102,12 @@ def _spectrum(frames: np.ndarray) -> torch.Tensor:
     return torch.einsum("kn,nfyx->kfyx", _basis(len(frames)), spectrum)
 
 
-def _frames(spectrum: torch.Tensor, noise: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """The (n, H, W) frames whose blocks have this DCT and so much `noise` (rows, columns)."""
+def _frame(
+    spectrum: torch.Tensor, noise: torch.Tensor, which: int, size: tuple[int, ...]
+) -> np.ndarray:
+    """One (H, W) frame, whose blocks have this DCT and so much `noise` (rows, columns)."""
     weight = 1 / noise.clamp(min=1e-3)
-    spectrum = torch.einsum("kn,kfyx->nfyx", _basis(len(spectrum)), spectrum) * weight
+    spectrum = torch.einsum("k,kfyx->fyx", _basis(len(spectrum))[:, which], spectrum) * weight
     total = F.conv_transpose2d(spectrum, _blocks() * _window(), stride=STEP)
-    total /= F.conv_transpose2d(weight[None, None], _window(), stride=STEP)
-    return total[:, 0, STEP : STEP + size[0], STEP : STEP + size[1]].numpy()
+    total /= F.conv_transpose2d(weight[None], _window(), stride=STEP)
+    return total[0, STEP : STEP + size[0], STEP : STEP + size[1]].numpy()

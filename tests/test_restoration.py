@@ -513,7 +513,7 @@ def test_impulses_are_found_and_other_pixels_kept(kind: str) -> None:
     assert cleaner.found()["impulse_share"] == pytest.approx(0.01, abs=0.004)
 
 
-@pytest.mark.parametrize(("density", "share"), [(0.05, 0.92), (0.1, 0.99), (0.2, 0.99)])
+@pytest.mark.parametrize(("density", "share"), [(0.05, 0.97), (0.1, 0.99), (0.2, 0.99)])
 def test_impulses_that_hide_each_other_are_found(
     density: float, share: float, city: np.ndarray
 ) -> None:
@@ -522,7 +522,7 @@ def test_impulses_that_hide_each_other_are_found(
     coarse = gaussian_filter(screened(noisy).astype(np.float32), (0, 1.5, 1.5, 0))
     hits = np.stack([outliers(noisy[t] - coarse[t], noisy, t)[0] for t in range(3)])
     assert hits[changed].mean() > share
-    assert hits[~changed].mean() < 0.4 * density
+    assert hits[~changed].mean() < 0.6 * density
     made = np.stack(list(Cleaner(noisy, Perfect(coarse)).frames()))
     median = median_filter(noisy, (3, 3, 3, 1))
     assert psnr(made, city[:3]) > psnr(median, city[:3]) + 2

@@ -564,6 +564,18 @@ def test_few_pixels_of_a_clean_clip_are_taken_for_impulses(city: np.ndarray) -> 
     assert (screened(city) != city).any(axis=3).mean() < 0.002
 
 
+def test_detail_that_stays_is_not_taken_for_noise(city: np.ndarray) -> None:
+    still = np.repeat(city[:1], 5, axis=0)
+    cleaner = Cleaner(still, Perfect(gaussian_filter(still, (0, 2, 2, 0))))
+    made = np.stack(list(cleaner.frames()))
+    assert cleaner.found()["noise_deviation"] < 0.5
+    assert psnr(made, still) > 50
+    noisy = add_noise(still, "gaussian", 10)
+    cleaner = Cleaner(noisy, Perfect(gaussian_filter(still, (0, 2, 2, 0))))
+    list(cleaner.frames())
+    assert cleaner.found()["noise_deviation"] == pytest.approx(10, rel=0.1)
+
+
 def test_each_frame_is_asked_for_once() -> None:
     asked: list[float] = []
 

@@ -19,6 +19,7 @@ from nervkit.restoration.task import Task
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 OPPONENT /= np.linalg.norm(OPPONENT, axis=1, keepdims=True)
 REACH = 2  # frames before and after that say what a frame shows
+CLEARLY_LESS = 0.8  # of a variance: estimates of the same noise are not this far apart
 
 
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
@@ -30,8 +31,9 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     2. What it leaves of a frame, the residual, is noise and detail. Impulses are single pixels far
        from the residual around them; they are replaced.
     3. Of the rest, blocks of the frame and of its neighbours, moved to where it is, keep what
-       exceeds the noise (`shrunk`), whose variance is estimated from the residual itself: of white
-       noise next to nothing, of an undamaged video next to all.
+       exceeds the noise (`shrunk`), whose variance is estimated from the residual and from what
+       differs between neighbours: of white noise next to nothing, of an undamaged video next to
+       all.
 
     Args:
         source: as `read_clip` takes.
@@ -65,7 +67,7 @@ class Seen(NamedTuple):
 
     noisy: np.ndarray  # without impulses
     predicted: np.ndarray
-    variance: np.ndarray  # of the noise, (3,)
+    variance: np.ndarray  # of the noise, (3,), and of some detail
     cleaned: np.ndarray  # without a look at other frames, in RGB around 0 to 255
 
 
@@ -94,9 +96,26 @@ class Cleaner:
             before, after = self._neighbours(t, -1), self._neighbours(t, 1)
             group = np.stack([*before, np.dstack([seen.noisy, seen.predicted]), *after])
             noisy, predicted = group[..., :3], group[..., 3:]
-            yield pixels(shrunk(noisy, predicted, seen.variance, len(before)) @ OPPONENT)
+            yield pixels(shrunk(noisy, predicted, self._variance(t), len(before)) @ OPPONENT)
         self._seen.cache_clear()
         self._flow.cache_clear()
+
+    def _variance(self, t: int) -> np.ndarray:
+        """That of frame t's noise (3,). Detail that the residual's variance has too, the difference
+        to the frames beside it has not."""
+        seen = self._seen(t)
+        differing = [
+            # By whole pixels: what lies between them has less noise.
+            seen.noisy - moved(self._seen(beside).noisy, self._flow(t, beside).round())
+            for beside in (t - 1, t + 1)
+            if 0 <= beside < len(self._noisy)
+        ]
+        variance = seen.variance
+        if differing:
+            apart = np.mean([noise_variance(each[None]) / 2 for each in differing], axis=0)
+            variance = np.where(apart < CLEARLY_LESS * variance, apart, variance)
+        self._deviations.append(float(np.sqrt(variance.mean())))
+        return variance
 
     def _alone(self, t: int) -> Seen:
         predicted = self._fitted.predict(t)
@@ -106,7 +125,6 @@ class Cleaner:
         predicted, residual = predicted @ OPPONENT.T, residual @ OPPONENT.T
         variance = noise_variance(residual[None])
         self._impulses.append(float(hit.mean()))
-        self._deviations.append(float(np.sqrt(variance.mean())))
         noisy = predicted + residual
         cleaned = shrunk(noisy[None], predicted[None], variance, 0) @ OPPONENT
         return Seen(noisy, predicted, variance, cleaned)

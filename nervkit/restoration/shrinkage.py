@@ -54,24 +54,26 @@ def _plane(noisy: np.ndarray, guess: np.ndarray, variance: float, which: int) ->
     found = (seen * guessed).mean(dim=(2, 3), keepdim=True)
     full = guessed.square().mean(dim=(2, 3), keepdim=True).clamp_(min=1e-6)
     guessed *= (found / full).clamp_(0, 1)
+    # A spectrum is 20 times as large as a frame: they are changed in place from here on.
     differing = seen - guessed
-    strength = (_around(differing.square()) - CHANCE * noise).clamp_(min=0)
-    share = strength / (strength + noise)
-    first = guessed + share * differing
-    power = first.square()
-    gain = power / (power + noise)
-    second = gain * seen
-    second_noise = _around(gain)
-    trust = second_noise / (_around(share) + second_noise).clamp_(min=1e-6)
-    left = torch.lerp(gain, share, trust).square_().sum(dim=(0, 1))
-    return _frame(torch.lerp(second, first, trust), left, which, noisy.shape[1:])
+    share = _around(differing.square()).sub_(CHANCE * noise).clamp_(min=0)
+    share /= share + noise
+    first = guessed.addcmul_(share, differing)
+    del differing
+    gain = first.square()
+    gain /= gain + noise
+    second = seen.mul_(gain)
+    trust = _around(gain)
+    trust /= (_around(share) + trust).clamp_(min=1e-6)
+    left = gain.lerp_(share, trust).square_().sum(dim=(0, 1))
+    return _frame(second.lerp_(first, trust), left, which, noisy.shape[1:])
 
 
 def _around(values: torch.Tensor) -> torch.Tensor:
     """(n, frequencies, rows, columns) means over BLOCKS x BLOCKS blocks."""
     total = uniform_filter(values.numpy(), (1, 1, BLOCKS, BLOCKS), mode="constant")
-    there = uniform_filter(np.ones(values.shape[2:], np.float32), BLOCKS, mode="constant")
-    return torch.from_numpy(total / there)
+    total /= uniform_filter(np.ones(values.shape[2:], np.float32), BLOCKS, mode="constant")
+    return torch.from_numpy(total)
 
 
 @cache

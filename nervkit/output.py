@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,19 @@ def check_output(path: Path, overwrite: bool, source: object = None) -> None:
         raise OutputError(f"{parent}: no such folder for the output")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{parent}: this folder is not writable")
+
+
+LONGEST_NAME = 255  # bytes that file systems allow
+
+
+def helper(path: Path, kind: str) -> Path:
+    """A hidden file beside `path` that belongs to it, such as its "partial", "lock" or
+    "checkpoint": `.<name>.<kind>`. A long name is cut, and told from others by a hash."""
+    name = f".{path.name}.{kind}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        name = f".{digest}.{kind}"
+    return path.with_name(name)
 
 
 @contextmanager

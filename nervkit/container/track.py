@@ -19,6 +19,11 @@ from nervkit.errors import FormatError
 
 CARRIERS = ("mp4", "mov", "matroska")
 KINDS = ("audio", "subtitle")
+#: what a track may be marked as: ffmpeg's names of dispositions
+FLAGS = (
+    *("default", "dub", "original", "comment", "lyrics", "karaoke", "forced"),
+    *("hearing_impaired", "visual_impaired", "captions", "descriptions"),
+)
 HEAD = struct.Struct("<III")  # bytes of description, of compressed times; number of packets
 MAX_DESCRIPTION = 1 << 12
 MAX_PACKETS = 1 << 26
@@ -36,6 +41,8 @@ class Track:
         times: (N, 3) int64: pts, dts and duration of every packet.
         carrier: "mp4", "mov" or "matroska".
         data: the carrier file.
+        title: what players show for the track; may be empty.
+        flags: from FLAGS, such as "default" and "forced".
     """
 
     kind: str
@@ -45,6 +52,8 @@ class Track:
     times: np.ndarray
     carrier: str
     data: bytes
+    title: str = ""
+    flags: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
         """The payload of a track chunk."""

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import imageio.v3 as iio
 import numpy as np
 
+from nervkit.container.extras import Extras
 from nervkit.container.header import Timing
 from nervkit.container.track import Track
 from nervkit.errors import OutputError, UsageError
@@ -34,7 +35,8 @@ class Stream:
     sample_aspect_ratio: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
     tracks: tuple[Track, ...] = ()
-    window: tuple[Fraction, Fraction] | None = None  # of the tracks, in seconds
+    extras: Extras = field(default_factory=Extras)
+    window: tuple[Fraction, Fraction] | None = None  # of tracks and chapters, in seconds
 
 
 def check_destination(

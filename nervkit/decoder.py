@@ -320,7 +320,7 @@ def decode(
         if (first, stop) != (0, len(video)):
             window = timing.seconds
             timing = Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration)
-        header = video.header
+        header, checks = video.header, video.file.checks()
 
         def pictures() -> Iterator[np.ndarray]:
             for done, frame in enumerate(computed_ahead(video.frames(first, stop)), start=1):
@@ -341,7 +341,6 @@ def decode(
         )
         with video.file.naming():
             notes = write_video(output, stream, options)
-        checks = video.file.checks()
         seconds = time.perf_counter() - start_time
         return DecodeReport(
             output=output,

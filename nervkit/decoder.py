@@ -165,7 +165,10 @@ def rebuild(
     Raises FormatError or LimitError.
     """
     if segment.model not in model_names():
-        raise FormatError(f"the file needs the model {segment.model!r}, which is not installed")
+        raise FormatError(
+            f"the file needs the model {segment.model!r}, which is not installed; install the "
+            "package that brings it (`nervkit models` lists what there is)"
+        )
     model_type = load_model(segment.model)
     try:
         config = model_type.config_type.from_dict(segment.config)
@@ -228,11 +231,14 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The same frames, computed in a thread of their own while the earlier ones are used."""
-    with ThreadPoolExecutor(1) as worker:
+    worker = ThreadPoolExecutor(1)
+    try:
         pending = deque(worker.submit(next, frames, None) for _ in range(AHEAD))
         while (frame := pending.popleft().result()) is not None:
             pending.append(worker.submit(next, frames, None))
             yield frame
+    finally:
+        worker.shutdown(wait=False, cancel_futures=True)  # a frame may take minutes
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import nervkit
 from nervkit import encoder
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
 from nervkit.fitting import job
-from nervkit.fitting.budget import PRESETS, Budget
+from nervkit.fitting.budget import PRESETS, Budget, Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint
-from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
+from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
 from nervkit.fitting.progress import Progress
@@ -136,9 +136,28 @@ def test_presets_grow() -> None:
             assert sorted(set(totals)) == totals
 
 
-def test_time_budgets_divide_by_the_measured_step() -> None:
-    assert Budget(seconds=10).total_steps(66, 100, step_seconds=0.3) == 33
-    assert Budget(seconds=0.1).total_steps(66, 100, step_seconds=0.3) == 1
+def test_a_run_of_steps_ends_after_them() -> None:
+    length = Steps(8)
+    assert [length.progress(step, 1e9) for step in (0, 2, 8)] == [0, 0.25, 1]
+    assert length.expected(3, 1.0) == 8
+
+
+def test_a_run_of_seconds_follows_the_clock() -> None:
+    length = Seconds(10)
+    assert length.progress(0, 0) == 0
+    assert length.progress(1000, 2.5) == 0.25
+    assert length.progress(2, 2.5) == 0.25
+    assert length.expected(1000, 2.5) == 4000
+    assert length.expected(0, 0) == 0
+
+
+def test_a_run_of_seconds_ends_as_near_to_its_time_as_steps_allow() -> None:
+    length = Seconds(10)
+    assert length.progress(0, 11) < 1  # one step at least
+    assert length.progress(1, 11) == 1
+    assert length.progress(3, 9) == 1  # the next step would end at 12
+    assert length.progress(4, 8.8) < 1  # at 11, which is nearer than 8.8
+    assert length.expected(3, 9) == 3
 
 
 def test_the_default_budget_is_the_fast_preset() -> None:
@@ -282,7 +301,7 @@ def test_a_schedule_may_go_without_warm_up() -> None:
 def test_steps_set_the_rates_of_every_optimizer() -> None:
     fitted = stepper()
     for k in (0, 3, 9):
-        fitted.step(k, 10)
+        fitted.step(k, k / 10)
         rates = [group["lr"] for o in fitted.optimizers for group in o.param_groups]
         share = schedule(k / 10, NATIVE)
         assert rates == [NATIVE.lr * share, NATIVE.matrix_lr * share]
@@ -512,7 +531,7 @@ def test_every_epoch_visits_every_frame_once(frames: int, batch: int) -> None:
     per_epoch = fitted.steps_per_epoch
     assert per_epoch == -(-frames // min(batch, frames))
     for k in range(4 * per_epoch):
-        fitted.step(k, 4 * per_epoch)
+        fitted.step(k, k / (4 * per_epoch))
     epochs = [list(chain(*visits[i * per_epoch : (i + 1) * per_epoch])) for i in range(4)]
     assert all(sorted(epoch) == list(range(frames)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
@@ -581,9 +600,9 @@ def breaking(fitted: Stepper, when: Callable[[int, float], bool]) -> list[int]:
     """Make steps for which `when(step, rate)` holds spoil the model; the list of steps taken."""
     plain, taken = fitted.step, []
 
-    def step(k: int, steps: int) -> Tensor:
+    def step(k: int, progress: float) -> Tensor:
         taken.append(k)
-        loss = plain(k, steps)
+        loss = plain(k, progress)
         if when(k, fitted.rate):
             for parameter in fitted.model.parameters():
                 parameter.data.mul_(30)
@@ -641,16 +660,6 @@ def test_a_slowed_fit_resumes_slowed_with_the_same_bits(tmp_path: Path) -> None:
     assert fitted.rate == pytest.approx(0.3)
     assert len(summary.notes) == 1
     assert same({k: v.clone() for k, v in fitted.model.state_dict().items()}, expected)
-
-
-def test_measuring_the_speed_leaves_no_trace() -> None:
-    fitted = stepper()
-    weights, random = copy.deepcopy(fitted.model.state_dict()), torch.get_rng_state()
-    assert measure_step(fitted, 0.01) > 0
-    assert same(fitted.model.state_dict(), weights)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert all(not o.state for o in fitted.optimizers)
-    assert all(p.grad is None for p in fitted.model.parameters())
 
 
 # Resuming

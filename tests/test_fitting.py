@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,9 +18,9 @@ from torch import Tensor
 
 import nervkit
 from nervkit import encoder
-from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
+from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 from nervkit.fitting import job
-from nervkit.fitting.budget import PRESETS, Budget, Seconds, Steps
+from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
@@ -134,30 +132,6 @@ def test_presets_grow() -> None:
         for pixels in (300, 102_400, 4_147_200):
             totals = [Budget(preset=p).total_steps(steps_per_epoch, pixels) for p in PRESETS]
             assert sorted(set(totals)) == totals
-
-
-def test_a_run_of_steps_ends_after_them() -> None:
-    length = Steps(8)
-    assert [length.progress(step, 1e9) for step in (0, 2, 8)] == [0, 0.25, 1]
-    assert length.expected(3, 1.0) == 8
-
-
-def test_a_run_of_seconds_follows_the_clock() -> None:
-    length = Seconds(10)
-    assert length.progress(0, 0) == 0
-    assert length.progress(1000, 2.5) == 0.25
-    assert length.progress(2, 2.5) == 0.25
-    assert length.expected(1000, 2.5) == 4000
-    assert length.expected(0, 0) == 0
-
-
-def test_a_run_of_seconds_ends_as_near_to_its_time_as_steps_allow() -> None:
-    length = Seconds(10)
-    assert length.progress(0, 11) < 1  # one step at least
-    assert length.progress(1, 11) == 1
-    assert length.progress(3, 9) == 1  # the next step would end at 12
-    assert length.progress(4, 8.8) < 1  # at 11, which is nearer than 8.8
-    assert length.expected(3, 9) == 3
 
 
 def test_the_default_budget_is_the_fast_preset() -> None:
@@ -725,126 +699,6 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
     assert saved.progress["step"] == 4
 
 
-# Checkpoint files
-
-
-def save_one(folder: Path, **identity: Any) -> Checkpoint:
-    """A checkpoint on disk after two steps."""
-    kept = checkpoint(folder, **identity)
-    with pytest.raises(Interrupted):
-        fit(stepper(), 4, checkpoint=kept, stop=stop_after(2))
-    return kept
-
-
-def test_a_checkpoint_holds_plain_arrays_and_json(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    with np.load(kept.path, allow_pickle=False) as file:
-        arrays = dict(file)
-    assert not [name for name, array in arrays.items() if array.dtype.hasobject]
-    meta = json.loads(arrays["meta"].tobytes())
-    assert meta["identity"] == {"seed": 0, "strides": [4, 2]}
-    assert meta["progress"]["step"] == 2
-    names = {f"model/{name}" for name in stepper().model.state_dict()}
-    assert names <= set(arrays)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.nerv.checkpoint"]
-
-
-def test_no_checkpoint_is_nothing_to_resume(tmp_path: Path) -> None:
-    assert checkpoint(tmp_path).load() is None
-
-
-@pytest.mark.parametrize("other", [{"seed": 1}, {"strides": [2, 4]}, {"prune": 0.1}])
-def test_a_checkpoint_of_another_encode_is_refused(other: dict[str, Any], tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-    (name,) = other
-    with pytest.raises(SourceError, match=rf"another encode \({name}: .*--restart") as caught:
-        checkpoint(tmp_path, **other).load()
-    assert "\n" not in str(caught.value)
-    assert kept.path.read_bytes() == content
-
-
-def assert_refused(kept: Checkpoint) -> None:
-    with pytest.raises(SourceError, match=r"not a readable checkpoint.*--restart") as caught:
-        kept.load()
-    assert "\n" not in str(caught.value)
-
-
-def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-    for length in [*range(0, len(content), len(content) // 40), len(content) - 1]:
-        kept.path.write_bytes(content[:length])
-        assert_refused(kept)
-    kept.path.write_bytes(b"\x00" * len(content))
-    assert_refused(kept)
-
-
-def test_no_flipped_bit_is_taken_for_the_checkpoint(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-    whole = kept.load()
-    assert whole is not None
-    directory = content.index(b"PK\x01\x02")
-    places = [*range(0, directory, 4001), *range(directory, len(content), 37)]
-    refused = 0
-    for place in places:
-        flipped = bytearray(content)
-        flipped[place] ^= 1 << place % 8
-        kept.path.write_bytes(flipped)
-        try:
-            saved = kept.load()
-        except SourceError:
-            refused += 1
-            continue
-        assert saved is not None  # a bit of no meaning, such as a file's date
-        assert saved.progress == whole.progress
-        assert same(saved.arrays, whole.arrays)
-    assert refused > len(places) / 2
-
-
-@pytest.mark.parametrize(
-    "meta", [b"[1]", b"{}", b'{"identity": 3}', b'"text"', b"\xff", b'{"identity": {}}']
-)
-def test_foreign_archives_are_refused(meta: bytes, tmp_path: Path) -> None:
-    kept = checkpoint(tmp_path)
-    with kept.path.open("wb") as file:
-        np.savez(file, meta=np.frombuffer(meta, np.uint8))
-    assert_refused(kept)
-    with kept.path.open("wb") as file:
-        np.savez(file, weights=np.ones(3))
-    assert_refused(kept)
-    with kept.path.open("wb") as file:
-        np.save(file, np.ones(3))
-    assert_refused(kept)
-
-
-def test_a_checkpoint_that_lost_arrays_is_refused(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    with np.load(kept.path) as file:
-        arrays = dict(file)
-    del arrays["optimizer/0/0/exp_avg"]
-    with kept.path.open("wb") as file:
-        np.savez(file, **arrays)
-    assert_refused(kept)
-
-
-def test_a_failing_disk_keeps_the_earlier_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        fit(stepper(), 4, checkpoint=kept)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.nerv.checkpoint"]
-    assert kept.path.read_bytes() == content
-
-
 # Through nervkit.encode
 
 
@@ -953,51 +807,6 @@ def test_the_seed_decides_an_encode(
         results.append(dict(coded))
     assert same(results[0], results[1])
     assert not same(results[0], results[2])
-
-
-@pytest.mark.parametrize(("prune", "phases"), [(0, {"fit"}), (0.3, {"fit", "fine-tune"})])
-def test_a_time_budget_lays_out_its_steps(
-    prune: float, phases: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[float] = []
-
-    def measure(_: Stepper, seconds: float) -> float:
-        asked.append(seconds)
-        return 1.5
-
-    monkeypatch.setattr(job, "measure_step", measure)
-    reports: list[Progress] = []
-    report = encode(
-        tmp_path / "a.nerv", steps=None, time="20.9s", prune=prune, on_progress=reports.append
-    )
-    assert asked == [pytest.approx(0.627)]
-    assert report.steps == 13
-    assert {r.phase for r in reports} == phases
-    assert sum(r.steps for r in reports if r.step == r.steps) == 13
-
-
-def test_a_resumed_time_budget_keeps_its_layout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job, "measure_step", lambda *_: 1.5)
-    with pytest.raises(Interrupted):
-        encode(tmp_path / "a.nerv", steps=None, time=20, stop=stop_after(4))
-    monkeypatch.setattr(job, "measure_step", lambda *_: 0.1)
-    assert encode(tmp_path / "a.nerv", steps=None, time=20).steps == 13
-
-
-def test_measuring_takes_a_few_seconds_of_a_long_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[float] = []
-
-    def measure(_: Stepper, seconds: float) -> float:
-        asked.append(seconds)
-        return 600
-
-    monkeypatch.setattr(job, "measure_step", measure)
-    assert encode(tmp_path / "a.nerv", steps=None, time="1h").steps == 5
-    assert asked == [5]
 
 
 @pytest.mark.parametrize("calls", [None, 5, 18])

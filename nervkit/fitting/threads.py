@@ -14,7 +14,7 @@ WARM_UP_STEPS = 2  # they allocate, and choose kernels: not timed
 TRIAL_SECONDS = 0.3  # of steps for each number that is tried
 WINDOW_SECONDS = 2.0  # of steps whose mean is held against the pace when threads were chosen
 CHANGE = 4 / 3  # of that pace, up or down: the machine is another one now
-LOOK_SECONDS = 60.0  # after so long it is looked at anyway
+LOOK_SECONDS, LOOK_STEPS = 60.0, 100  # after so long, and so many steps, it is looked at anyway
 GAIN = 0.95  # another number must take less than this of the time
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container
@@ -59,7 +59,7 @@ class ThreadSearch:
     """Finds the number of threads with which a fit's own steps are fastest, here and now.
 
     Tries half of them and twice as many, and goes on in the direction that gains. It tries again
-    every `LOOK_SECONDS`, and when steps take another time than they took.
+    now and then (`LOOK_SECONDS`), and when steps take another time than they took.
     """
 
     def __init__(self, start: int, most: int) -> None:
@@ -83,7 +83,7 @@ class ThreadSearch:
             self._since += self._seconds
             pace = self._mean()
             changed = not 1 / CHANGE < pace / self._pace < CHANGE
-            if changed or self._since >= LOOK_SECONDS:
+            if changed or self._since >= max(LOOK_SECONDS, LOOK_STEPS * pace):
                 self._trials = self._search()
                 next(self._trials)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from nervkit.cli import main
+from nervkit.models.registry import model_names
 
 RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
 SHARED_KEYS = {
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("denoise clip.npy", 2, "--output"),
         ("denoise missing.mp4 -o x.mp4", 1, "missing.mp4: no such file"),
         ("denoise clip.npy -o x.gif", 2, "unknown kind of output"),
-        ("denoise clip.npy -o x.npy --model vgg", 2, "choose from: gridnerv"),
+        ("denoise clip.npy -o x.npy --model vgg", 2, f"choose from: {', '.join(model_names())}"),
         ("denoise clip.npy -o x.npy --preset draft --steps 3", 2, "give one of"),
         ("denoise clip.npy -o x.npy --json -o -", 2, "both need stdout"),
         ("inpaint clip.npy -o x.npy", 2, "say what is unknown"),
@@ -84,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o clip.nerv", 1, "clip.nerv: exists already; use -y"),
         ("encode clip.nerv -o clip.nerv -y", 2, "same file"),
         ("encode clip.npy -o no/where.nerv", 1, "no: no such folder"),
-        ("encode clip.npy -o x.nerv --model vgg", 2, "choose from: "),
+        ("encode clip.npy -o x.nerv --model vgg", 2, f"choose from: {', '.join(model_names())}"),
         ("encode clip.npy -o x.nerv --preset best", 2, "choose from: draft, fast, medium"),
         ("encode clip.npy -o x.nerv --recipe secret", 2, "choose from: native"),
         ("encode clip.npy -o x.nerv --preset draft --steps 3", 2, "give one of"),

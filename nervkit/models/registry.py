@@ -96,7 +96,8 @@ def list_models() -> list[ModelInfo]:
         found.append(ModelInfo(name, "registered", f"{model.__module__}:{model.__qualname__}"))
     chosen = _installed()
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        error = None if chosen.get(point.name) == point else "another model has this name"
+        taken = point.name not in chosen or chosen[point.name] != point
+        error = "another model has this name" if taken else None
         found.append(ModelInfo(point.name, _source(point), point.value, error=error))
     return sorted(map(_described, found), key=lambda info: info.name)
 

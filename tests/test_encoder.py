@@ -32,6 +32,7 @@ from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV
 from nervkit.models.recipe import Recipe
+from nervkit.models.registry import model_names
 
 FRAMES, HEIGHT, WIDTH = 6, 24, 32
 
@@ -363,7 +364,7 @@ def test_strides_are_text_or_numbers() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "hnrev"}, "unknown model 'hnrev'; choose from: gridnerv, hnerv, nerv"),
+        ({"model": "hnrev"}, f"unknown model 'hnrev'; choose from: {', '.join(model_names())}"),
         ({"recipe": "secret"}, "unknown recipe 'secret' for gridnerv; choose from: native"),
         ({"steps": None, "preset": "quick"}, "unknown preset 'quick'; choose from: draft"),
         ({"epochs": 3}, "epochs and steps"),

@@ -205,6 +205,8 @@ def _encoded(
         segments=(Segment(shape.frames, options.model, config, values),),
     )
     quality, lost = write_checked(output, header, clip, segment, check, watch.stop)
+    for note in lost if watch.on_note is not None else ():
+        watch.on_note(note)
     keep.path.unlink(missing_ok=True)
     with NervFile(output) as file:
         parts = file.bytes_by_part

@@ -15,10 +15,20 @@ from torch import Tensor
 
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
-from nervkit.container.file import Checks, NervFile, SegmentData, pack_file
+from nervkit.container.file import Checks, NervFile, SegmentData, pack_file, sample_places
 from nervkit.container.header import Header, Segment
+from nervkit.container.limits import UNLIMITED
+from nervkit.container.timing import Timing
+from nervkit.container.track import Track
 from nervkit.decoder import NervVideo, computed_ahead
-from nervkit.errors import Interrupted, NervError, UsageError
+from nervkit.errors import (
+    FormatError,
+    Interrupted,
+    LimitError,
+    NervError,
+    SourceError,
+    UsageError,
+)
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.progress import Progress
@@ -162,6 +172,7 @@ def encode(
     watch = Watch(on_progress, on_note, stop)
     with locked(output):
         clip = clip_of(source, **reading)
+        _check_storable(clip)
         if on_clip is not None:
             on_clip(clip)
         report = _encoded(clip, output, options, (bits, embedding_bits), keep, watch)
@@ -204,11 +215,11 @@ def _encoded(
         encoder={"version": f"nervkit {__version__}", "settings": told},
         segments=(Segment(shape.frames, options.model, config, values),),
     )
-    quality, lost = write_checked(output, header, clip, segment, check, watch.stop)
-    for note in lost if watch.on_note is not None else ():
+    quality, told_of_file = write_checked(output, header, clip, segment, check, watch.stop)
+    for note in told_of_file if watch.on_note is not None else ():
         watch.on_note(note)
     keep.path.unlink(missing_ok=True)
-    with NervFile(output) as file:
+    with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part
         coded = len(segment.weights) + len(segment.embeddings)
         return EncodeReport(
@@ -232,7 +243,7 @@ def _encoded(
             earlier_seconds=summary.earlier_seconds,
             device_memory=memory,
             settings=told,
-            notes=[*clip.notes, *summary.notes, *lost],
+            notes=[*clip.notes, *summary.notes, *told_of_file],
         )
 
 
@@ -245,24 +256,63 @@ def write_checked(
     stop: Callable[[], bool],
 ) -> tuple[Quality, list[str]]:
     """Write the file, decode it, add what the decode showed, and only then put it in place. Gives
-    the decode's quality, and notes on it."""
+    the decode's quality, and notes on it and on what others need to decode it."""
     with replacing(output) as partial:
-        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks))
-        frame_quality, crcs = [], []
-        with NervVideo(partial) as video:
+
+        def write(checks: Checks | None) -> None:
+            parts = (header, clip.timing, [segment], clip.tracks, checks, clip.extras)
+            partial.write_bytes(pack_file(*parts))
+
+        write(None)
+        frame_quality, crcs, samples = [], [], []
+        with NervVideo(partial, limits=UNLIMITED) as video:
             notes = check.decoded(video)
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
                     raise Interrupted("stopped while the file was checked", resumable=True)
                 frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+                samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
                 crcs.append(zlib.crc32(frame))
         quality = mean_quality(frame_quality)
-        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32))
-        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks, checks))
-        with NervVideo(partial) as video:
-            if video.file.segment(0) != segment:
+        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32), np.stack(samples))
+        write(checks)
+        with NervVideo(partial, limits=UNLIMITED) as video:
+            kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
+            if kept != (segment, clip.timing, clip.tracks, clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
-    return quality, notes
+        return quality, notes + _over_limits(partial)
+
+
+def _over_limits(path: Path) -> list[str]:
+    """A note where a file declares more than decoders do by default."""
+    try:
+        NervVideo(path).close()
+    except LimitError as error:
+        told = str(error).removeprefix(f"{path}: ")
+        return [f"who decodes this file must raise a limit: {told}"]
+    return []
+
+
+def _check_storable(clip: Clip) -> None:
+    """Refuse before the fit what the file could not hold. Raises SourceError."""
+    try:
+        timing = Timing.unpack(clip.timing.pack(), len(clip.timing))
+        tracks = [Track.unpack(track.pack()) for track in clip.tracks]
+        if (timing, tracks) != (clip.timing, clip.tracks):
+            raise FormatError("times do not come back as they are")
+        count, height, width, _ = clip.shape
+        Header(
+            width=width,
+            height=height,
+            sample_aspect_ratio=clip.sample_aspect_ratio,
+            colour=clip.colour.to_dict(),
+            source=clip.source,
+            edit=clip.edit,
+            encoder={"version": "", "settings": ""},
+            segments=(Segment(count, "any", {}, 1),),
+        ).pack()
+    except FormatError as error:
+        raise SourceError(f"the source cannot be stored: {error}") from error
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip

@@ -216,6 +216,8 @@ def _encoded(
         segments=(Segment(shape.frames, options.model, config, values),),
     )
     quality, told_of_file = write_checked(output, header, clip, segment, check, watch.stop)
+    for note in told_of_file if watch.on_note is not None else ():
+        watch.on_note(note)
     keep.path.unlink(missing_ok=True)
     with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part

@@ -159,12 +159,12 @@ class Task:
         """Where the fit's state is kept: beside an output that has a name of its own."""
         if self.output in (None, "-"):
             return None
-        path = Path(self.output)
+        path = Path(self.output).absolute()  # "." has a name too
         return checkpoint_path(path.with_name(path.name.replace("%", "")))
 
     def _locked(self) -> AbstractContextManager[None]:
         """Holds the lock on an output that has a name of its own."""
-        return nullcontext() if self.output in (None, "-") else locked(Path(self.output))
+        return nullcontext() if self.output in (None, "-") else locked(Path(self.output).absolute())
 
     def deliver(
         self,

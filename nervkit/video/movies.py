@@ -68,6 +68,7 @@ FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".webm": "webm"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
 # SVT-AV1 writes to stderr on its own: errors only.
 os.environ.setdefault("SVT_LOG", "1")
+FEW_FRAMES = 8
 MOST_FPS = Fraction(240)  # that SVT-AV1 takes
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
 
@@ -112,8 +113,10 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     settings = dict(codec.options)
     if codec.crf is not None:
         settings["crf"] = str(codec.crf if options.crf is None else options.crf)
-    if not stream.timing.constant:
-        settings["bf"] = "0"  # MP4 keeps durations in decoding order: B-frames would mix them up
+    # MP4 keeps durations in decoding order, B-frames would mix them up; and of a few frames x265
+    # does not tell when they are to be decoded.
+    if not stream.timing.constant or len(stream.timing) < FEW_FRAMES:
+        settings["bf"] = "0"
     in_mp4 = format in ("mp4", "mov")
     timing = (mp4_timing if in_mp4 else matroska_timing)(stream.timing, str(output))
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]

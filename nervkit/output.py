@@ -37,7 +37,12 @@ def check_place(path: Path) -> None:
 
 def linked(path: Path) -> Path:
     """`path`, or what it is a link to: links stay, and what they point to is written."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"{path}: this link leads back to itself")
+    return target
 
 
 OPEN_FILE = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")

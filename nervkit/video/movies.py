@@ -113,11 +113,12 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     settings = dict(codec.options)
     if codec.crf is not None:
         settings["crf"] = str(codec.crf if options.crf is None else options.crf)
-    # MP4 keeps durations in decoding order, B-frames would mix them up; and of a few frames x265
-    # does not tell when they are to be decoded.
-    if not stream.timing.constant or len(stream.timing) < FEW_FRAMES:
-        settings["bf"] = "0"
     in_mp4 = format in ("mp4", "mov")
+    # MP4 keeps durations in decoding order: B-frames would mix them up. Of too few frames, x265
+    # does not tell when they are to be decoded.
+    too_few = codec.encoder == "libx265" and len(stream.timing) < FEW_FRAMES
+    if too_few or (in_mp4 and not stream.timing.constant):
+        settings["bf"] = "0"
     timing = (mp4_timing if in_mp4 else matroska_timing)(stream.timing, str(output))
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
     end = max([timing.seconds[1], *(_end(packets) for _, packets in tracks if packets)])

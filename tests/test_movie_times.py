@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import OutputError
 from nervkit.video.clocks import movie_clock, mp4_clock, plain_ratio

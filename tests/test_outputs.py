@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import OutputError, UsageError
 from nervkit.output import helper, replacing
 from nervkit.video.movies import MovieOptions
@@ -215,7 +215,7 @@ def test_devices(tmp_path: Path, frames: np.ndarray) -> None:
 WRITE = """
 import sys, numpy as np
 from fractions import Fraction
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
 output = sys.argv[1]

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import OutputError
 
 MILLISECOND = Fraction(1, 1000)

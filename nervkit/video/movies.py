@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import NervError, OutputError, UsageError
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
 from nervkit.video.colour import MATRICES, RANGES, RGB

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nervkit.container.extras import Extras
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import UsageError
 from nervkit.output import check_output, is_pipe, replacing, system_errors

@@ -265,6 +265,33 @@ def test_a_second_restoration_of_one_output_stops(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
+def test_a_second_decode_to_one_output_stops(tmp_path: Path) -> None:
+    encode(tmp_path / "a.nerv")
+    (tmp_path / "link.mkv").symlink_to(tmp_path / "a.mkv")
+    refused: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if not refused:
+            with pytest.raises(OutputError) as caught:
+                nervkit.decode(tmp_path / "a.nerv", tmp_path / "link.mkv", overwrite=True)
+            refused.append(str(caught.value))
+
+    nervkit.decode(tmp_path / "a.nerv", tmp_path / "a.mkv", on_progress=second)
+    assert "link.mkv: another run of nervkit is writing it" in refused[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "a.nerv", "link.mkv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_pipe_has_no_lock_and_no_checkpoint(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.y4m"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        nervkit.interpolate(video(), pipe, factor=2, steps=3, overwrite=True)
+        assert reader.stdout.read(9) == b"YUV4MPEG2"
+        reader.stdout.read()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     output = tmp_path / "a.nerv"
     program = (

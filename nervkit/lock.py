@@ -20,15 +20,17 @@ def has_place(output: str | Path | None) -> TypeGuard[str | Path]:
 
 @contextmanager
 def locked(output: str | Path | None) -> Iterator[None]:
-    """Hold the lock on `output`, a hidden file beside it that goes with the process that made it.
-    What is no place in a file system ("-", a pipe, None) has no lock.
+    """Hold the lock on `output`, a hidden file beside it (in a folder that is there, inside it) that
+    goes with the process that made it. What is no place in a file system ("-", a pipe, None) has
+    no lock.
 
     Raises OutputError where another run holds it.
     """
     if not has_place(output):
         yield
         return
-    path = helper(linked(Path(output)).absolute(), "lock")
+    place = linked(Path(output)).absolute()
+    path = helper(place / "frames" if place.is_dir() else place, "lock")
     check_helper(path)
     lock = FileLock(path, timeout=0)
     try:

@@ -55,7 +55,8 @@ class Interruption:
             numbers.append(signal.SIGHUP)
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
         self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
+        if os.name != "nt":
+            os.set_blocking(self._write, False)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()

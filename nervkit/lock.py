@@ -20,9 +20,8 @@ def has_place(output: str | Path | None) -> TypeGuard[str | Path]:
 
 @contextmanager
 def locked(output: str | Path | None) -> Iterator[None]:
-    """Hold the lock on `output`, a hidden file beside it (in a folder that is there, inside it) that
-    goes with the process that made it. What is no place in a file system ("-", a pipe, None) has
-    no lock.
+    """Hold the lock on `output`: a hidden file beside it, or inside a folder that is there. It goes
+    with the process that made it. What is no place in a file system ("-", a pipe, None) has none.
 
     Raises OutputError where another run holds it.
     """

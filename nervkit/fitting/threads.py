@@ -84,9 +84,8 @@ class ThreadSearch:
             self._since += self._seconds
             pace = self._mean()
             changed = not 1 / CHANGE < pace / self._pace < CHANGE
-            if (changed and self._since >= REST_SECONDS) or self._since >= max(
-                LOOK_SECONDS, LOOK_STEPS * pace
-            ):
+            rest = REST_SECONDS if changed else max(LOOK_SECONDS, LOOK_STEPS * pace)
+            if self._since >= rest:
                 self._trials = self._search()
                 next(self._trials)
 

@@ -13,11 +13,15 @@ from nervkit.output import check_helper, helper, temporary
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(output: Path | None) -> Iterator[None]:
     """Hold the lock on `output`, a hidden file beside it that goes with the process that made it.
+    None, a pipe, needs none.
 
     Raises OutputError where another run holds it.
     """
+    if output is None:
+        yield
+        return
     path = helper(output, "lock")
     check_helper(path)
     lock = FileLock(path, timeout=0)

@@ -22,7 +22,7 @@ from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import as_array, clip_of
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
 READING = (
@@ -157,14 +157,15 @@ class Task:
     @property
     def checkpoint(self) -> Path | None:
         """Where the fit's state is kept: beside an output that has a name of its own."""
-        if self.output in (None, "-"):
+        if self.output is None or place_of(self.output) is None:
             return None
         path = Path(self.output)
+        path = path if path.name else path.resolve()  # "." has no name
         return checkpoint_path(path.with_name(path.name.replace("%", "")))
 
     def _locked(self) -> AbstractContextManager[None]:
-        """Holds the lock on an output that has a name of its own."""
-        return nullcontext() if self.output in (None, "-") else locked(Path(self.output))
+        """Holds the lock on the output."""
+        return nullcontext() if self.output is None else locked(place_of(self.output))
 
     def deliver(
         self,
@@ -207,8 +208,7 @@ class Task:
             colour=clip.colour,
             tracks=tuple(clip.tracks),
         )
-        with self._locked():
-            lost = write_video(self.output, stream, self.movie)
+        lost = write_video(self.output, stream, self.movie)
         if self._kept is not None:
             self._kept.unlink(missing_ok=True)
         return RestoreReport(

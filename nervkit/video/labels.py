@@ -14,7 +14,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.stream import Disposition
 
-from nervkit.container.extras import Attachment, Chapter
+from nervkit.container.extras import Attachment
 from nervkit.container.track import KINDS, Track
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Labels:
 
     format: str
     tags: dict[str, str]
-    chapters: tuple[Chapter, ...]
+    chapters: tuple[tuple[Fraction, Fraction, str], ...]  # start and end in seconds, title
     attachments: tuple[Attachment, ...]
 
     @classmethod
@@ -56,7 +56,7 @@ class Labels:
             format,
             {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
             tuple(
-                Chapter(max(c.start, first) - first, min(c.end, last) - first, c.title)
+                (max(c.start, first) - first, min(c.end, last) - first, c.title)
                 for c in extras.chapters
                 if c.start < last and (c.end > first or c.start == first)
             ),
@@ -77,20 +77,17 @@ class Labels:
             [
                 {
                     "id": number,
-                    "start": round(chapter.start / NANOSECOND),
-                    "end": round(chapter.end / NANOSECOND),
+                    "start": round(start / NANOSECOND),
+                    "end": round(end / NANOSECOND),
                     "time_base": NANOSECOND,
-                    "metadata": {"title": chapter.title} if chapter.title else {},
+                    "metadata": {"title": title} if title else {},
                 }
-                for number, chapter in enumerate(self.chapters, start=1)
+                for number, (start, end, title) in enumerate(self.chapters, start=1)
             ]
         )
         if self.attachments and self.format != "matroska":
-            names = ", ".join(attachment.name for attachment in self.attachments[:3])
-            return [
-                f"attached files left out: {len(self.attachments)}, such as {names}; "
-                "only .mkv holds them"
-            ]
+            names = ", ".join(attachment.name for attachment in self.attachments if attachment.name)
+            return [f"attached files left out ({names or 'unnamed'}): only .mkv holds them"]
         for attachment in self.attachments:
             container.add_attachment(
                 attachment.name or "attachment",
@@ -105,7 +102,7 @@ class Labels:
         notes = []
         with av.open(f"file:{path}") as container:
             added = [s for s in container.streams if s.type in KINDS]
-            said = {name.lower() for s in (container, *container.streams) for name in s.metadata}
+            said = {_plain(name) for s in (container, *container.streams) for name in s.metadata}
             chapters = [
                 (entry["start"] * entry["time_base"], entry["end"] * entry["time_base"])
                 for entry in container.chapters()
@@ -116,9 +113,9 @@ class Labels:
                         f"{self.format} cannot hold the {' and '.join(lost)} of track {number} "
                         f"({track.kind}): left out"
                     )
-        if lost := [name for name in self.tags if name.lower() not in said]:
+        if lost := [name for name in self.tags if _plain(name) not in said]:
             notes.append(f"{self.format} cannot hold the tags {', '.join(lost)}: left out")
-        wanted = [(chapter.start, chapter.end) for chapter in self.chapters]
+        wanted = [times for *times, _ in self.chapters]
         if len(chapters) != len(wanted):
             notes.append(f"{self.format} holds {len(chapters)} of {len(wanted)} chapters")
         elif not np.allclose(np.array(chapters, float), np.array(wanted, float), atol=0.002):
@@ -149,3 +146,8 @@ def _disposition(track: Track) -> Disposition:
     for flag in track.flags:
         flags |= Disposition[flag]
     return flags
+
+
+def _plain(name: str) -> str:
+    """A tag's name as formats change it: Matroska has capitals and no spaces."""
+    return name.lower().replace(" ", "_")

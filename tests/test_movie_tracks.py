@@ -91,6 +91,59 @@ def shown(ffmpeg: FFmpeg, path: Path) -> list[tuple[str, str]]:
     return [(times, words) for _, times, words in blocks]
 
 
+# Sound
+
+
+@pytest.fixture
+def telephone(ffmpeg: FFmpeg, tmp_path: Path) -> Callable[[str], Clip]:
+    """Makes a clip with G.711 sound."""
+
+    def make(codec: str) -> Clip:
+        path = tmp_path / "in.avi"
+        picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=2"]
+        sound = ["-f", "lavfi", "-i", "sine=sample_rate=8000:duration=2"]
+        ffmpeg(*picture, *sound, "-c:a", codec, path)
+        return read_clip(path)
+
+    return make
+
+
+@pytest.mark.parametrize("codec", ["pcm_alaw", "pcm_mulaw"])
+@pytest.mark.parametrize("name", ["out.mkv", "o u't|[f=nut]\\:a.mkv", " x .mkv"])
+def test_matroska_holds_telephone_sound(
+    ffmpeg: FFmpeg, telephone: Callable[[str], Clip], tmp_path: Path, codec: str, name: str
+) -> None:
+    clip = telephone(codec)
+    path = tmp_path / name
+    extras = replace(ATTACHED, tags={"title": "T"})
+    assert write_video(str(path), stream_of(clip, extras=extras), DEFAULTS) == []
+    assert sorted(tmp_path.iterdir()) == sorted([path, tmp_path / "in.avi"])
+    with av.open(f"file:{path}") as container:
+        assert [s.type for s in container.streams] == ["video", "audio", "attachment", "attachment"]
+        assert container.streams.audio[0].codec_context.name == codec
+        assert container.metadata["title"] == "T"
+        packets = [p for p in container.demux(audio=0) if p.size]
+    assert [bytes(p) for p in packets] == [bytes(p) for p in track_packets(clip.tracks[0])]
+    heard = ffmpeg("-i", f"file:{path}", "-map", "0:a", "-f", "s16le", "-")
+    assert heard == ffmpeg("-i", tmp_path / "in.avi", "-map", "0:a", "-f", "s16le", "-")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_telephone_sound_elsewhere(
+    telephone: Callable[[str], Clip], tmp_path: Path, suffix: str
+) -> None:
+    notes = write_video(str(tmp_path / f"out{suffix}"), stream_of(telephone("pcm_alaw")), DEFAULTS)
+    assert notes == [f"{suffix} cannot hold pcm_alaw audio: left out (.mkv holds everything)"]
+
+
+def test_chapters_are_missed_beside_telephone_sound(
+    telephone: Callable[[str], Clip], tmp_path: Path
+) -> None:
+    stream = stream_of(telephone("pcm_alaw"), extras=Extras(chapters=CHAPTERS))
+    notes = write_video(str(tmp_path / "out.mkv"), stream, DEFAULTS)
+    assert notes == [".mkv holds 0 of 3 chapters"]
+
+
 # Text subtitles
 
 
@@ -273,7 +326,7 @@ def test_tags_are_kept(ffmpeg: FFmpeg, tmp_path: Path, suffix: str, more: dict[s
 def test_a_tag_that_is_lost_is_told(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     notes = write_video(str(path), stream_of(extras=Extras({"timecode": "noon"})), DEFAULTS)
-    assert notes == [f"{suffix[1:]} cannot hold the tags timecode: left out"]
+    assert notes == [f"{suffix} cannot hold the tags timecode: left out"]
 
 
 # Chapters
@@ -331,7 +384,7 @@ def test_odd_times_of_chapters(tmp_path: Path) -> None:
 def test_chapters_that_mp4_changes_are_told(tmp_path: Path, suffix: str) -> None:
     late = Extras(chapters=(Chapter(Fraction(1), Fraction(2), "late"),))
     notes = write_video(str(tmp_path / f"out{suffix}"), stream_of(extras=late), DEFAULTS)
-    assert notes == [f"{suffix[1:]} lets chapters follow each other from 0 on: times were changed"]
+    assert notes == [f"{suffix} lets chapters follow each other from 0 on: times were changed"]
     assert write_video(str(tmp_path / "out.mkv"), stream_of(extras=late), DEFAULTS) == []
     assert chapters_of(tmp_path / "out.mkv") == [(1, 2, "late")]
 

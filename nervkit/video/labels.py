@@ -25,12 +25,12 @@ NANOSECOND = Fraction(1, 10**9)
 MUXERS_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
 #: the tags that MP4 and MOV have fields for; others are kept by names of their own
 FIELDS = {
-    "mp4": (
+    ".mp4": (
         *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
         *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
         *("network", "keywords", "compilation", "creation_time", "location", "timecode"),
     ),
-    "mov": (
+    ".mov": (
         *("title", "artist", "album", "date", "comment", "genre", "copyright"),
         *("make", "model", "creation_time", "location", "timecode"),
     ),
@@ -39,21 +39,21 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Labels:
-    """What one movie is to say of itself as a whole, in a muxer's `format`."""
+    """What one movie is to say of itself as a whole, in a file of the kind `suffix`."""
 
-    format: str
+    suffix: str
     tags: dict[str, str]
     chapters: tuple[tuple[Fraction, Fraction, str], ...]  # start and end in seconds, title
     attachments: tuple[Attachment, ...]
 
     @classmethod
-    def of(cls, stream: Stream, format: str, end: Fraction) -> Self:
+    def of(cls, stream: Stream, suffix: str, end: Fraction) -> Self:
         """Those of a stream for a movie that ends at `end` seconds: chapters are cut and moved
         with the pictures, and none goes on when all else is over."""
         first, last = stream.window or (Fraction(0), end)
         extras = stream.extras
         return cls(
-            format,
+            suffix,
             {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
             tuple(
                 (max(c.start, first) - first, min(c.end, last) - first, c.title)
@@ -67,7 +67,7 @@ class Labels:
     def need_free_tags(self) -> bool:
         """Whether MP4 or MOV has no field for one of the tags. (Where it has, more players
         look.)"""
-        return any(name not in FIELDS[self.format] for name in self.tags)
+        return any(name not in FIELDS[self.suffix] for name in self.tags)
 
     def add(self, container: OutputContainer) -> list[str]:
         """Add all to a movie, before its packets. Returns a note where attachments have no
@@ -85,7 +85,7 @@ class Labels:
                 for number, (start, end, title) in enumerate(self.chapters, start=1)
             ]
         )
-        if self.attachments and self.format != "matroska":
+        if self.attachments and self.suffix != ".mkv":
             names = ", ".join(attachment.name for attachment in self.attachments if attachment.name)
             return [f"attached files left out ({names or 'unnamed'}): only .mkv holds them"]
         for attachment in self.attachments:
@@ -110,17 +110,17 @@ class Labels:
             for number, (there, track) in enumerate(zip(added, tracks, strict=True), start=1):
                 if lost := list(_lost_of_track(there, track)):
                     notes.append(
-                        f"{self.format} cannot hold the {' and '.join(lost)} of track {number} "
+                        f"{self.suffix} cannot hold the {' and '.join(lost)} of track {number} "
                         f"({track.kind}): left out"
                     )
         if lost := [name for name in self.tags if _plain(name) not in said]:
-            notes.append(f"{self.format} cannot hold the tags {', '.join(lost)}: left out")
+            notes.append(f"{self.suffix} cannot hold the tags {', '.join(lost)}: left out")
         wanted = [times for *times, _ in self.chapters]
         if len(chapters) != len(wanted):
-            notes.append(f"{self.format} holds {len(chapters)} of {len(wanted)} chapters")
+            notes.append(f"{self.suffix} holds {len(chapters)} of {len(wanted)} chapters")
         elif not np.allclose(np.array(chapters, float), np.array(wanted, float), atol=0.002):
             notes.append(
-                f"{self.format} lets chapters follow each other from 0 on: times were changed"
+                f"{self.suffix} lets chapters follow each other from 0 on: times were changed"
             )
         return notes
 

@@ -53,8 +53,9 @@ class Crop:
 
 @dataclass(frozen=True)
 class Edit:
-    """What to keep of a source: from `start` seconds on, frames [first, stop) of those, the crop
-    of each, resized. In this order; rotation comes before all."""
+    """What to keep of a source: of video stream number `stream` (None: the default one), from
+    `start` seconds on, frames [first, stop) of those, the crop of each, resized. In this order;
+    rotation comes before all."""
 
     start: Fraction = Fraction(0)
     first: int = 0
@@ -63,6 +64,7 @@ class Edit:
     resize: tuple[int, int] | None = None  # width, height
     matrix: str | None = None
     range: str | None = None
+    stream: int | None = None
 
     @classmethod
     def from_options(
@@ -73,9 +75,12 @@ class Edit:
         resize: str | tuple[int, int] | None = None,
         matrix: str | None = None,
         range: str | None = None,
+        stream: int | None = None,
     ) -> Self:
         """From the options of the command line, or their Python equivalents."""
         first, stop = parse_frames(frames)
+        if stream is not None and (type(stream) is not int or stream < 0):
+            raise UsageError(f"stream must be a number from 0 on, not {stream!r}")
         return cls(
             start=parse_seconds(start, "start") if start is not None else Fraction(0),
             first=first,
@@ -84,6 +89,7 @@ class Edit:
             resize=parse_size(resize, "resize") if resize is not None else None,
             matrix=matrix,
             range=range,
+            stream=stream,
         )
 
     @property
@@ -147,7 +153,7 @@ class Edit:
             values["crop"] = str(self.crop)
         if self.resize is not None:
             values["resize"] = f"{self.resize[0]}x{self.resize[1]}"
-        for name in ("matrix", "range"):
+        for name in ("matrix", "range", "stream"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
         return values

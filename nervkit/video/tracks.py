@@ -9,9 +9,12 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.stream import Disposition
 
-from nervkit.container.track import CARRIERS, UNKNOWN, Track
+from nervkit.container.track import CARRIERS, FLAGS, UNKNOWN, Track
 from nervkit.errors import FormatError
+
+MAX_TITLE = 1024  # characters
 
 
 def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
@@ -30,10 +33,28 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
     for carrier in CARRIERS:
         data = _carry(packets, carrier)
         if data is not None and _count_packets(data) == len(contents):
-            language = stream.language or ""
-            codec = stream.codec_context.codec.canonical_name
-            return Track(stream.type, codec, language, time_base, times, carrier, data)
+            return Track(
+                kind=stream.type,
+                codec=stream.codec_context.codec.canonical_name,
+                language=stream.language or "",
+                time_base=time_base,
+                times=times,
+                carrier=carrier,
+                data=data,
+                title=stream.metadata.get("title", "")[:MAX_TITLE],
+                flags=tuple(f for f in FLAGS if Disposition[f] in stream.disposition),
+            )
     return None
+
+
+def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | None:
+    """What lies in [start, end) of something that is there from `pts` for `duration`: its pts and
+    duration then; None where nothing does. All in one unit. Without a duration, only `pts` counts.
+    """
+    first, last = max(pts, start), min(pts + duration, end)
+    if duration == 0:
+        return (pts, 0) if start <= pts < end else None
+    return (first, last - first) if first < last else None
 
 
 def track_packets(track: Track, window: tuple[Fraction, Fraction] | None = None) -> list[av.Packet]:

@@ -18,7 +18,7 @@ from nervkit.imageio_plugin import register
 from nervkit.version import __version__
 
 if TYPE_CHECKING:
-    from nervkit.container.header import Limits
+    from nervkit.container.limits import Limits
     from nervkit.decoder import DecodeReport, NervVideo, decode
     from nervkit.encoder import EncodeReport, encode
     from nervkit.models.registry import model_names
@@ -37,7 +37,7 @@ _LAZY = {
     "Clip": "nervkit.video.clip",
     "DecodeReport": "nervkit.decoder",
     "EncodeReport": "nervkit.encoder",
-    "Limits": "nervkit.container.header",
+    "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",

@@ -15,10 +15,20 @@ from torch import Tensor
 
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
-from nervkit.container.file import Checks, NervFile, SegmentData, pack_file
+from nervkit.container.file import Checks, NervFile, SegmentData, pack_file, sample_places
 from nervkit.container.header import Header, Segment
+from nervkit.container.limits import UNLIMITED
+from nervkit.container.timing import Timing
+from nervkit.container.track import Track
 from nervkit.decoder import NervVideo, computed_ahead
-from nervkit.errors import Interrupted, NervError, UsageError
+from nervkit.errors import (
+    FormatError,
+    Interrupted,
+    LimitError,
+    NervError,
+    SourceError,
+    UsageError,
+)
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.progress import Progress
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
@@ -153,6 +163,7 @@ def encode(
     check_output(output, overwrite, source)
 
     clip = clip_of(source, **reading)
+    _check_storable(clip)
     if on_clip is not None:
         on_clip(clip)
     keep = CheckpointOptions(
@@ -181,9 +192,9 @@ def encode(
         encoder={"version": f"nervkit {__version__}", "settings": told},
         segments=(Segment(shape.frames, model, config, values),),
     )
-    quality = write_checked(output, header, clip, segment, stop)
+    quality, limited = write_checked(output, header, clip, segment, stop)
     keep.path.unlink(missing_ok=True)
-    with NervFile(output) as file:
+    with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part
         coded = len(segment.weights) + len(segment.embeddings)
         return EncodeReport(
@@ -207,30 +218,72 @@ def encode(
             earlier_seconds=summary.earlier_seconds,
             device_memory=_device_memory(next(network.parameters()).device),
             settings=told,
-            notes=[*clip.notes, *summary.notes],
+            notes=[*clip.notes, *summary.notes, *limited],
         )
 
 
 def write_checked(
     output: Path, header: Header, clip: Clip, segment: SegmentData, stop: Callable[[], bool]
-) -> Quality:
-    """Write the file, decode it, add what the decode showed, and only then put it in place."""
+) -> tuple[Quality, list[str]]:
+    """Write the file, decode it, add what the decode showed, and only then put it in place.
+
+    Returns the decode's quality, and a note where others will have to raise a limit to decode it.
+    """
     with replacing(output) as partial:
-        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks))
-        frame_quality, crcs = [], []
-        with NervVideo(partial) as video:
+
+        def write(checks: Checks | None) -> None:
+            parts = (header, clip.timing, [segment], clip.tracks, checks, clip.extras)
+            partial.write_bytes(pack_file(*parts))
+
+        write(None)
+        frame_quality, crcs, samples = [], [], []
+        with NervVideo(partial, limits=UNLIMITED) as video:
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
                     raise Interrupted("stopped while the file was checked")
                 frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+                samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
                 crcs.append(zlib.crc32(frame))
         quality = mean_quality(frame_quality)
-        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32))
-        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks, checks))
-        with NervVideo(partial) as video:
-            if video.file.segment(0) != segment:
+        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32), np.stack(samples))
+        write(checks)
+        with NervVideo(partial, limits=UNLIMITED) as video:
+            kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
+            if kept != (segment, clip.timing, clip.tracks, clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
-    return quality
+        return quality, _over_limits(partial)
+
+
+def _over_limits(path: Path) -> list[str]:
+    """A note where a file declares more than decoders do by default."""
+    try:
+        NervVideo(path).close()
+    except LimitError as error:
+        told = str(error).removeprefix(f"{path}: ")
+        return [f"who decodes this file must raise a limit: {told}"]
+    return []
+
+
+def _check_storable(clip: Clip) -> None:
+    """Refuse before the fit what the file could not hold. Raises SourceError."""
+    try:
+        timing = Timing.unpack(clip.timing.pack(), len(clip.timing))
+        tracks = [Track.unpack(track.pack()) for track in clip.tracks]
+        if (timing, tracks) != (clip.timing, clip.tracks):
+            raise FormatError("times do not come back as they are")
+        count, height, width, _ = clip.shape
+        Header(
+            width=width,
+            height=height,
+            sample_aspect_ratio=clip.sample_aspect_ratio,
+            colour=clip.colour.to_dict(),
+            source=clip.source,
+            edit=clip.edit,
+            encoder={"version": "", "settings": ""},
+            segments=(Segment(count, "any", {}, 1),),
+        ).pack()
+    except FormatError as error:
+        raise SourceError(f"the source cannot be stored: {error}") from error
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

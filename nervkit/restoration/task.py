@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.models.base import Representation, count_stored

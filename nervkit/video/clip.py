@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nervkit.container.extras import Extras
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.video.colour import Colour
 

@@ -10,9 +10,9 @@ import av
 import numpy as np
 
 from nervkit.container.extras import Extras
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
-from nervkit.errors import ResourceError, SourceError
+from nervkit.errors import FormatError, ResourceError, SourceError
 from nervkit.video.clip import Clip
 from nervkit.video.edit import Edit
 from nervkit.video.extras import placed
@@ -159,7 +159,10 @@ class Collector:
             duration = int(pts[-1] - pts[-2])
         else:
             duration = round(1 / (DEFAULT_FPS * self.source.time_base))
-        return Timing(pts, self.source.time_base, max(1, duration))
+        try:
+            return Timing(pts, self.source.time_base, max(1, duration))
+        except FormatError as error:
+            raise SourceError(f"{self.source.name}: {error}") from error
 
     def _tracks(self, origin: Fraction, end: Fraction) -> list[Track]:
         tracks = []
@@ -167,16 +170,24 @@ class Collector:
             stream = packets[0].stream
             if stream.type == "audio":
                 self._mend(packets)
+            else:
+                packets.sort(key=_decoded_at)
             if self.edit.trims:
                 packets = _cut(packets, origin, end)
             else:
                 packets = [p for p in packets if not _unheard(p, origin)]
-            track = store_track(packets, origin) if packets else None
+            if not packets:
+                continue
+            codec = stream.codec_context.codec.canonical_name
+            try:
+                track, reason = store_track(packets, origin), "no carrier holds it"
+            except FormatError as error:
+                track, reason = None, str(error)
             if track is not None:
                 tracks.append(track)
-            elif packets:
-                codec = stream.codec_context.codec.canonical_name
-                self.source.note(f"the {stream.type} track ({codec}) cannot be stored: left out")
+            else:
+                told = f"the {stream.type} track ({codec}) cannot be stored"
+                self.source.note(f"{told}: left out ({reason})")
         return tracks
 
     def _mend(self, packets: list[av.Packet]) -> None:
@@ -216,15 +227,18 @@ def _with_next(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Picture |
         before = after
 
 
+def _decoded_at(packet: av.Packet) -> int:
+    ticks = packet.pts if packet.dts is None else packet.dts
+    return 0 if ticks is None else ticks
+
+
 def _cut(packets: list[av.Packet], start: Fraction, end: Fraction) -> list[av.Packet]:
     """The packets of sound that begin in [start, end) seconds, the subtitles that are on screen
     then, for that long."""
     kept = []
     for packet in packets:
         time_base = Fraction(packet.time_base)
-        time = packet.dts if packet.pts is None else packet.pts
-        if time is None:
-            continue
+        time = _decoded_at(packet) if packet.pts is None else packet.pts
         lasting = packet.stream.type == "subtitle"
         window = round(start / time_base), round(end / time_base)
         part = within(time, (packet.duration or 0) if lasting else 0, *window)

@@ -75,12 +75,10 @@ class Edit:
         resize: str | tuple[int, int] | None = None,
         matrix: str | None = None,
         range: str | None = None,
-        stream: int | None = None,
+        stream: str | int | None = None,
     ) -> Self:
         """From the options of the command line, or their Python equivalents."""
         first, stop = parse_frames(frames)
-        if stream is not None and (type(stream) is not int or stream < 0):
-            raise UsageError(f"stream must be a number from 0 on, not {stream!r}")
         return cls(
             start=parse_seconds(start, "start") if start is not None else Fraction(0),
             first=first,
@@ -89,7 +87,7 @@ class Edit:
             resize=parse_size(resize, "resize") if resize is not None else None,
             matrix=matrix,
             range=range,
-            stream=stream,
+            stream=parse_stream(stream) if stream is not None else None,
         )
 
     @property
@@ -153,9 +151,11 @@ class Edit:
             values["crop"] = str(self.crop)
         if self.resize is not None:
             values["resize"] = f"{self.resize[0]}x{self.resize[1]}"
-        for name in ("matrix", "range", "stream"):
+        for name in ("matrix", "range"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
+        if self.stream is not None:
+            values["stream"] = str(self.stream)
         return values
 
     @classmethod
@@ -186,6 +186,13 @@ def parse_frames(frames: str | slice | None) -> tuple[int, int | None]:
     if not valid or (stop is not None and stop <= first):
         raise UsageError(f"frames must be a range a:b with 0 <= a < b, not {frames!r}")
     return first, stop
+
+
+def parse_stream(stream: str | int) -> int:
+    """Which video stream, counted from 0."""
+    if not re.fullmatch(r"\d{1,3}", str(stream)):
+        raise UsageError(f"stream must be a whole number from 0 to 999, not {stream!r}")
+    return int(stream)
 
 
 def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:

@@ -9,17 +9,29 @@ from fractions import Fraction
 import av
 from av.stream import Disposition
 
-from nervkit.container.extras import Attachment, Chapter, Extras
+from nervkit.container.extras import (
+    MAX_ATTACHED_BYTES,
+    MAX_ATTACHMENTS,
+    MAX_CHAPTERS,
+    MAX_FILE_NAME,
+    MAX_MEDIA_TYPE,
+    MAX_TAG,
+    MAX_TAG_NAME,
+    MAX_TAGS,
+    MAX_TITLE,
+    Attachment,
+    Chapter,
+    Extras,
+)
+from nervkit.container.fields import INT31, printable
+from nervkit.container.timing import MOST_SECONDS
 
-MAX_NAME, MAX_VALUE = 64, 4096  # characters of a tag
-MAX_CHAPTERS, MAX_TITLE = 4096, 1024
-MAX_ATTACHED = 64 << 20  # bytes in all
 #: what describes the file that was read, not the film in it
 OF_THE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "encoded_by", "software"),
     *("duration", "handler_name", "vendor_id", "writing_app", "muxing_app"),
 )
-COVER_NAMES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 Note = Callable[[str], None]
 
@@ -28,13 +40,14 @@ def read_tags(
     container: av.container.InputContainer, video: av.VideoStream, note: Note
 ) -> dict[str, str]:
     """The tags of a container, and the timecode at its beginning wherever it is told."""
-    tags = {}
+    tags: dict[str, str] = {}
     for name, value in container.metadata.items():
         name = name.lower()
         if name in OF_THE_FILE or not value:
             continue
-        if len(name) > MAX_NAME or len(value) > MAX_VALUE:
-            note(f"the tag {name[:MAX_NAME]!r} is too long: left out")
+        storable = name.isprintable() and len(name) <= MAX_TAG_NAME and len(value) <= MAX_TAG
+        if not storable or len(tags) == MAX_TAGS:
+            note(f"the tag {printable(name, 40)} is too long, or one too many: left out")
             continue
         tags[name] = value
     told = [s.metadata["timecode"] for s in container.streams if "timecode" in s.metadata]
@@ -42,7 +55,7 @@ def read_tags(
         tags.setdefault("timecode", video.metadata.get("timecode", told[0]))
     title = video.metadata.get("title")
     if title and title != tags.get("title"):
-        note(f"the video track's own title is not kept: {title[:80]!r}")
+        note(f"the video track's own title is not kept: {printable(title)}")
     return tags
 
 
@@ -52,8 +65,11 @@ def read_chapters(container: av.container.InputContainer, note: Note) -> tuple[C
     for entry in container.chapters():
         start, end = (entry[key] * Fraction(entry["time_base"]) for key in ("start", "end"))
         title = entry["metadata"].get("title", "")
+        if max(abs(start), abs(end)) > MOST_SECONDS // 2:
+            note(f"a chapter lies decades away: left out ({printable(title, 40)})")
+            continue
         if len(title) > MAX_TITLE:
-            note(f"the title of a chapter is too long: {title[:40]!r}... is cut")
+            note(f"a chapter's title is too long and was cut: {printable(title, 40)}")
         found.append(Chapter(start, max(start, end), title[:MAX_TITLE]))
     if len(found) > MAX_CHAPTERS:
         note(f"of {len(found)} chapters, the first {MAX_CHAPTERS} are kept")
@@ -64,24 +80,26 @@ def read_attachments(
     container: av.container.InputContainer, covers: dict[int, bytes], note: Note
 ) -> tuple[Attachment, ...]:
     """Attached files, and cover pictures (stream index: bytes) as such."""
-    found = []
+    kept: list[Attachment] = []
+    total = 0
     for stream in container.streams:
+        name, kind, data = "attachment", "", b""
         if stream.type == "attachment":
-            name, kind = stream.name or "attachment", stream.mimetype or ""
-            found.append(Attachment(name, kind, stream.data))
-        elif stream.index in covers and stream.codec_context is not None:
+            data = stream.data
+        elif stream.index in covers:
             codec = stream.codec_context.codec.canonical_name
-            name, kind = COVER_NAMES.get(codec, (f"cover.{codec}", f"image/{codec}"))
-            tags = stream.metadata
-            name, kind = tags.get("filename", name), tags.get("mimetype", kind)
-            found.append(Attachment(name, kind, covers[stream.index]))
-    kept, total = [], 0
-    for file in found:
-        if total + len(file.data) > MAX_ATTACHED:
-            note(f"the attached file {file.name!r} is left out: {MAX_ATTACHED >> 20} MiB are kept")
+            name, kind = COVERS.get(codec, (f"cover.{codec}", f"image/{codec}"))
+            data = covers[stream.index]
+        else:
             continue
-        total += len(file.data)
-        kept.append(file)
+        name = printable(stream.metadata.get("filename", name), MAX_FILE_NAME)
+        kind = printable(stream.metadata.get("mimetype", kind), MAX_MEDIA_TYPE)
+        total += len(data)
+        if len(kept) == MAX_ATTACHMENTS or total > MAX_ATTACHED_BYTES:
+            note(f"the attached file {name} is too large, or one too many: left out")
+            total -= len(data)
+            continue
+        kept.append(Attachment(name, kind, data))
     return tuple(kept)
 
 
@@ -100,5 +118,6 @@ def placed(extras: Extras, origin: Fraction, end: Fraction | None) -> Extras:
             first, last = max(first, origin), min(last, end)
             if first >= last:
                 continue
-        chapters.append(replace(chapter, start=first - origin, end=last - origin))
+        start, stop = ((t - origin).limit_denominator(INT31) for t in (first, last))
+        chapters.append(replace(chapter, start=start, end=stop))
     return replace(extras, chapters=tuple(chapters))

@@ -107,7 +107,7 @@ def image_source(path: Path, name: str, fps: Fraction) -> Source | None:
     except UNREADABLE as error:
         raise SourceError(f"{path}: not a readable image ({error})") from error
     if kind == "WEBP" and frames > 1:
-        return AnimationSource(path, name)
+        return AnimationSource(path, name)  # libavcodec has no decoder for it
     if kind == "GIF" or (kind == "PNG" and frames > 1):
         return None
     source = ImageSource([path], name, fps)

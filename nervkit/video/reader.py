@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -43,7 +42,7 @@ def read_clip(
     resize: str | tuple[int, int] | None = None,
     matrix: str | None = None,
     range: str | None = None,
-    stream: int | None = None,
+    stream: str | int | None = None,
     fps: str | float | Fraction | None = None,
     size: str | tuple[int, int] | None = None,
     pixel_format: str | None = None,
@@ -114,7 +113,7 @@ def open_source(
     if not isinstance(source, (str, Path)):
         return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
     name, path = str(source), Path(source)
-    if name != "-" and not os.path.exists(name):  # False too for what is no possible name
+    if name != "-" and not exists(name):
         return _open_absent(name, edit, rate, allow_network)
     if path.is_dir():
         return _default_rate(ImageSource(images_in(path), name, rate or DEFAULT_FPS), rate)
@@ -129,13 +128,23 @@ def open_source(
             raise UsageError(f"{option} is for raw .yuv input; {name} says it itself")
     if suffix in EXTENSIONS and target.path is not None:
         image = image_source(path, name, rate or DEFAULT_FPS)
-        if image is not None:
+        if isinstance(image, ImageSource):
             return _default_rate(image, rate)
+        if image is not None:
+            return image
     return StreamSource(target, edit, rate)
 
 
+def exists(name: str) -> bool:
+    """Whether there is a file, a folder or a pipe of this name, which need not be a possible one."""
+    try:
+        return Path(name).exists()
+    except OSError:  # too long, or in a folder that must not be read
+        return False
+
+
 def _open_absent(name: str, edit: Edit, rate: Fraction | None, allow_network: bool) -> Source:
-    """The source for a name that no file or folder has: a pattern, or an address."""
+    """The source of a name that no file or folder has: a pattern, or an address."""
     if URL.match(name):
         if allow_network:
             return StreamSource(Target(name, url=name, allow_network=True), edit, rate)

@@ -14,7 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from nervkit.container.extras import Extras
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import OutputError, UsageError
 from nervkit.output import check_output, replacing

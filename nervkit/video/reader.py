@@ -136,7 +136,7 @@ def open_source(
 
 
 def exists(name: str) -> bool:
-    """Whether there is a file, a folder or a pipe of this name, which need not be a possible one."""
+    """Whether there is a file, folder or pipe of this name. It need not be a possible one."""
     try:
         return Path(name).exists()
     except OSError:  # too long, or in a folder that must not be read

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 PNG = b"\x89PNG\r\n\x1a\n"
 BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"pnot")
 SMALLEST_BOX = 8
+HEAD = 1 << 13  # bytes that tell the format
+TAIL = 1 << 17  # bytes that hold an Ogg page at least
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,11 @@ class Cut:
 
 
 def cut_of(path: Path) -> Cut | None:
-    """How a Matroska, MP4, RIFF (AVI, WebP), GIF or PNG file is cut short; None for one that is
-    complete, for other formats, and where the length is left open (live streams)."""
+    """How a Matroska, MP4, RIFF (AVI, WebP), FLV, ASF, Ogg, MPEG-TS, GIF or PNG file is cut short;
+    None for one that is complete, for other formats, and where the length is left open (live
+    streams)."""
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(HEAD)
         end = file.seek(0, 2)
         file.seek(0)
         try:
@@ -40,6 +45,15 @@ def cut_of(path: Path) -> Cut | None:
                 return _bytes(_boxes_end(file, end) - end)
             if head[:4] == b"RIFF":
                 return _bytes(_riff_end(file, end) - end)
+            if head[:4] == b"FLV\x01":
+                return _bytes(_flv_end(file, end) - end)
+            if head[:16] == ASF:
+                return _bytes(_asf_end(head) - end)
+            if head[:4] == b"OggS":
+                return _bytes(_ogg_end(file, end) - end)
+            for size, first in ((188, 0), (192, 4), (204, 0)):  # plain, M2TS, with parity
+                if head[first::size][:5] == b"G" * 5:
+                    return _bytes(-end % size)
             if head[:3] == b"GIF":
                 return _gif(file)
             if head[:8] == PNG:
@@ -98,6 +112,39 @@ def _riff_end(file: BinaryIO, end: int) -> int:
             break
         place += 8 + size + size % 2
     return place - size % 2 if place > end else place
+
+
+def _flv_end(file: BinaryIO, end: int) -> int:
+    """Where the last tag ends (FLV 10.1, annex E)."""
+    file.seek(5)
+    place = int.from_bytes(_read(file, 4)) + 4
+    while place < end:
+        file.seek(place + 1)
+        place += 11 + int.from_bytes(_read(file, 3)) + 4
+    return place
+
+
+def _asf_end(head: bytes) -> int:
+    """How long an ASF file says it is (ASF, 3.2); 0 where it is a broadcast."""
+    place = head.find(ASF_FILE_PROPERTIES)
+    if place < 0:
+        return 0
+    (size,) = struct.unpack_from("<Q", head, place + 40)
+    (flags,) = struct.unpack_from("<I", head, place + 88)
+    return 0 if flags & 1 else size
+
+
+def _ogg_end(file: BinaryIO, end: int) -> int:
+    """Where the last page ends (RFC 3533, 6)."""
+    file.seek(max(0, end - TAIL))
+    tail = file.read()
+    place = tail.rfind(b"OggS")
+    if place < 0:
+        return 0
+    segments = tail[place + 26 : place + 27]
+    if not segments or len(tail) < place + 27 + segments[0]:
+        return end + 1
+    return end - len(tail) + place + 27 + segments[0] + sum(tail[place + 27 :][: segments[0]])
 
 
 def _gif(file: BinaryIO) -> Cut | None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nervkit.errors import SourceError, UsageError
+from nervkit.video.endings import cut_of
 from nervkit.video.source import Picture, Source
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -52,13 +53,9 @@ class AnimationSource(Source):
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(name, Fraction(1, 1000))
         self.path = path
-        try:
-            with Image.open(path) as image:
-                self.frames = frames_in(image)
-                kind = str(image.format).lower()
-        except UNREADABLE as error:
-            raise SourceError(f"{name}: not a readable image ({error})") from error
-        self.description = {"codec": kind}
+        with Image.open(path) as image:
+            self.frames = frames_in(image)
+        self.description = {"codec": "webp"}
 
     def count(self) -> int:
         return self.frames
@@ -105,6 +102,9 @@ def image_source(path: Path, name: str, fps: Fraction) -> Source | None:
     except UnidentifiedImageError:
         return None
     except UNREADABLE as error:
+        cut = cut_of(path)
+        if cut is not None:
+            raise SourceError(f"{path}: cut short: {cut.missing} bytes are missing") from error
         raise SourceError(f"{path}: not a readable image ({error})") from error
     if kind == "WEBP" and frames > 1:
         return AnimationSource(path, name)  # libavcodec has no decoder for it

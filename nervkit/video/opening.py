@@ -29,8 +29,11 @@ PLAYLISTS = {
     b"http://": "a stream's address",
     b"https://": "a stream's address",
 }
-#: libavformat's readers that open what their input names
-REFERRING = ("applehttp", "concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp")
+#: libavformat's readers that open what their input names, or what lies beside it
+REFERRING = {
+    *("concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"),
+    *("alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"),
+}
 NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
 HEAD = 2048  # bytes that are looked at
 IO_BUFFER = 1 << 18  # bytes read at once
@@ -60,35 +63,50 @@ class Target:
     def open(self) -> av.container.InputContainer:
         """The opened container. Nothing but the target itself is opened, unless the network is
         allowed. Raises SourceError."""
+        if self.url is not None:
+            return self._container(self.url, NETWORK)
+        head = self._head()
+        playlist = None if self.format else playlist_kind(head)
+        if playlist is not None and self.path is not None and self.allow_network:
+            return self._container(f"file:{self.path.absolute()}", NETWORK)
+        if playlist is not None:
+            remedy = "" if self.path is not None else ", from a file"
+            raise SourceError(
+                f"{self.name}: is {playlist}, no video: "
+                f"what it names is opened only with --allow-network{remedy}"
+            )
+        if self.path is not None:
+            # After "file:" a name is a path, whatever is in it.
+            return self._container(f"file:{self.path.absolute()}", "file", head)
+        assert self.pipe is not None
+        return self._container(self.pipe, "none", head)
+
+    def _head(self) -> bytes:
+        """The first bytes, which stay to be read. Raises SourceError where there are none."""
         try:
-            if self.url is not None:
-                return self._container(self.url)
-            file = self.pipe if self.path is None else self.path.open("rb")
-            assert file is not None
-            head = file.peek(HEAD)[:HEAD]  # type: ignore[attr-defined]
+            if self.path is not None:
+                with self.path.open("rb") as file:
+                    head = file.read(HEAD)
+            else:
+                head = self.pipe.peek(HEAD)[:HEAD]  # type: ignore[union-attr]
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read ({error.strerror or error})") from error
         if not head:
-            raise SourceError(f"{self.name}: the file is empty")
-        playlist = None if self.format else playlist_kind(head)
-        if playlist is None:
-            container = self._container(file, head)
-            if container.format.name.split(",")[0] not in REFERRING:
-                return container
-            playlist = "a playlist"
-        if self.allow_network and self.path is not None:
-            return self._container(f"file:{self.path.absolute()}")
-        remedy = "only with --allow-network" + ("" if self.path is not None else ", from a file")
-        raise SourceError(f"{self.name}: is {playlist}, no video: what it names is opened {remedy}")
+            raise SourceError(f"{self.name}: there is nothing in it")
+        return head
 
-    def _container(self, source: str | BinaryIO, head: bytes = b"") -> av.container.InputContainer:
-        protocols = NETWORK if isinstance(source, str) else "none"
+    def _container(
+        self, source: str | BinaryIO, protocols: str, head: bytes = b""
+    ) -> av.container.InputContainer:
+        options = {"protocol_whitelist": protocols, "pattern_type": "none"}
+        if protocols != NETWORK:
+            options["format_whitelist"] = ",".join(sorted(av.formats_available - REFERRING))
         try:
             return av.open(
                 source,
                 format=self.format,
                 options=dict(self.options),
-                container_options={"protocol_whitelist": protocols},
+                container_options=options,
                 metadata_errors="replace",
                 buffer_size=IO_BUFFER,
             )

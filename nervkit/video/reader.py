@@ -157,6 +157,8 @@ def _open_absent(name: str, edit: Edit, rate: Fraction | None, allow_network: bo
 def _target(name: str, allow_network: bool) -> Target:
     """A file as what it is: one that may be read again, or a pipe."""
     if name == "-":
+        if sys.stdin is None:
+            raise SourceError("standard input is closed")
         return Target("standard input", pipe=sys.stdin.buffer)
     path = Path(name)
     if path.is_file():

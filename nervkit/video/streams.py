@@ -31,6 +31,7 @@ OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
 DEFAULT_FPS = Fraction(25)
 GENERATE_PTS = 0x1  # libavformat's AVFMT_FLAG_GENPTS, which PyAV sets
 INDEXED = ("mov", "avi")  # formats whose index lists every packet
+UNFRAMED = ("yuv4mpegpipe",)  # formats that end with their last picture
 DECODING_ORDER = ("avi", "matroska")  # formats that may number packets without telling pts
 
 
@@ -70,6 +71,7 @@ class StreamSource(Source):
         self._covers: dict[int, bytes] = {}
         self._wanted = [self._stream, *self._beside()]
         self._packets = self._demux()
+        self._end = self._last_size = 0  # of the latest video packet, in bytes
         self._read = self._whole = self._damaged = 0
         self._partial: set[int] = set()  # times of packets that the demuxer found incomplete
         self._cut: Cut | None = None if target.path is None else cut_of(target.path)
@@ -178,6 +180,8 @@ class StreamSource(Source):
                 pts, duration = number, 1
             elif self._by_dts:
                 pts = heapq.heappop(self._dts) if self._dts else None
+            if self._format == "avi":
+                duration = None  # one unit, which is shorter than a frame where some are dropped
             own = frame.format.name in OWN_PLANES and self._cropping.even
             yield Picture(
                 pts=pts,
@@ -207,6 +211,7 @@ class StreamSource(Source):
                 continue
             if packet.stream.index == self._stream.index:
                 self._read += 1
+                self._end, self._last_size = (packet.pos or 0) + packet.size, packet.size
                 if self._by_dts is None:
                     self._by_dts = packet.pts is None and packet.dts is not None
                 if self._jumps:
@@ -222,7 +227,11 @@ class StreamSource(Source):
             yield from self._decode(packet)
         yield from self._decode(None)
         indexed = self._index() if self._format in INDEXED else 0
-        self._report_damage(indexed, self._cut)
+        cut = self._cut
+        if self._format in UNFRAMED and self._target.size is not None:
+            over = self._target.size - self._end
+            cut = Cut(max(1, self._last_size - over)) if over else None
+        self._report_damage(indexed, cut)
 
     def _index(self) -> int:
         """How many frames the file's index lists, where it lists more than could be read."""

@@ -35,6 +35,7 @@ REFERRING = {
     *("alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"),
 }
 NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
+UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"
 HEAD = 2048  # bytes that are looked at
 IO_BUFFER = 1 << 18  # bytes read at once
 
@@ -117,10 +118,7 @@ class Target:
     def _why_not(self, reason: str, head: bytes) -> str:
         if head[4:8] == b"ftyp":
             if self.path is None:
-                return (
-                    "this MP4 cannot be read from a pipe: its index is not at its beginning; "
-                    "save it as a file first"
-                )
+                return UNPIPED
             return (
                 f"cannot be opened as video ({reason}): its index is missing or damaged; "
                 "is the file cut short, or was its recording never finished?"

@@ -20,7 +20,7 @@ from nervkit.video.colour import RANGES, RGB, UNSPECIFIED, Colour
 from nervkit.video.edit import Edit
 from nervkit.video.endings import Cut, cut_of
 from nervkit.video.extras import is_cover, read_attachments, read_chapters, read_tags
-from nervkit.video.opening import Target, described
+from nervkit.video.opening import UNPIPED, Target, described
 from nervkit.video.orientation import Cropping, Orientation
 from nervkit.video.planes import convert_to_rgb
 from nervkit.video.source import Picture, Source
@@ -227,6 +227,8 @@ class StreamSource(Source):
             yield from self._decode(packet)
         yield from self._decode(None)
         indexed = self._index() if self._format in INDEXED else 0
+        if self._format == "mov" and self._target.pipe is not None and not self._read:
+            raise SourceError(f"{self.name}: {UNPIPED}")
         cut = self._cut
         if self._format in UNFRAMED and self._target.size is not None:
             over = self._target.size - self._end

@@ -244,6 +244,53 @@ def test_edit_lists(ffmpeg: FFmpeg, film: Path, tmp_path: Path, start: str, suff
     assert not has_note(clip, "lost")
 
 
+@pytest.mark.parametrize(
+    "name, codec",
+    [
+        ("raw.h265", "libx265"),
+        ("raw.m2v", "mpeg2video"),
+        ("raw.m4v", "mpeg4"),
+        ("raw.mjpeg", "mjpeg"),
+    ],
+)
+def test_raw_streams(ffmpeg: FFmpeg, tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    ffmpeg(*PICTURE, "-c:v", codec, *(["-f", "m4v"] if name == "raw.m4v" else []), path)
+    for fps in (None, 50):
+        clip = read_clip(path, fps=fps, strict=True)
+        assert (len(clip.frames), clip.fps, clip.pts[0]) == (50, fps or 25, 0)
+        assert has_note(clip, "taken as 25 fps") == (fps is None)
+
+
+def test_a_raw_stream_may_tell_its_rate(ffmpeg: FFmpeg, tmp_path: Path) -> None:
+    path = tmp_path / "raw.h264"
+    ffmpeg(*PICTURE, "-r", "24000/1001", "-c:v", "libx264", path)
+    assert read_clip(path).fps == Fraction(24000, 1001)
+
+
+def test_a_bitmap_subtitle_without_a_duration_is_kept_from_the_cut(
+    ffmpeg: FFmpeg, film: Path, tmp_path: Path
+) -> None:
+    """It stays until the packet that clears it."""
+    path = tmp_path / "text.mkv"
+    with av.open(str(film)) as read, av.open(str(path), "w") as output:
+        video = output.add_stream_from_template(read.streams.video[0])
+        text = output.add_mux_stream("hdmv_pgs_subtitle")
+        for packet in read.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                output.mux(packet)
+        for pts in (200, 1200, 1500):
+            packet = av.Packet(b"\x80\0\0")  # the end of a display set
+            packet.stream, packet.time_base = text, Fraction(1, 1000)
+            packet.pts = packet.dts = pts
+            output.mux(packet)
+    (track,) = read_clip(path, start=1).tracks
+    assert track.times[:, 0].tolist() == [0, 200, 500]
+    (track,) = read_clip(path, start=1, frames=":5").tracks
+    assert track.times[:, 0].tolist() == [0]
+
+
 ENCODED = {
     "film.avi": ("-c:v", "mpeg4", "-bf", "2", "-c:a", "mp3"),
     "film.flv": ("-c:v", "flv", "-c:a", "mp3"),
@@ -282,7 +329,7 @@ def test_files_cut_short(
         assert 0 < len(clip.frames) <= len(whole.frames)
         with pytest.raises(SourceError, match="--strict refuses"):
             read_clip(path, strict=True)
-        if name.endswith(("gif", "apng", "y4m", "mkv")):  # others hide a cut in the last frame
+        if name.endswith(("gif", "apng", "y4m")):  # others reorder frames, or hide a cut in one
             assert np.array_equal(clip.frames, whole.frames[: len(clip.frames)])
 
 
@@ -318,6 +365,16 @@ def test_an_animated_webp_cut_short(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(SourceError, match="cut short: 30 bytes are missing"):
         read_clip(path)
+
+
+def test_an_animated_webp_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "moving.mp4"
+    pictures = [Image.new("RGB", (64, 48), (40 * i, 0, 0)) for i in range(4)]
+    pictures[0].save(path, "WEBP", save_all=True, append_images=pictures[1:])
+    told = "an animated WebP is read only from a file named .webp"
+    with pytest.raises(SourceError, match=told):
+        read_clip(path)
+    assert from_pipe(path) == f"standard input: {told}"
 
 
 def test_an_animated_png_is_a_video(ffmpeg: FFmpeg, tmp_path: Path) -> None:
@@ -574,6 +631,25 @@ def test_recordings_glued_to_an_earlier_and_a_later_time(
     steps = np.diff(track.times[:, 0]) * float(track.time_base)
     assert steps.min() >= 0 and steps.max() < 0.15
     assert has_note(clip, "the times jump (")
+
+
+def test_sound_alone_that_jumps_goes_on(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:
+    """The video's clock is whole, the sound's is an hour late from its middle on."""
+    path = tmp_path / "sound.ts"
+    with av.open(str(film)) as read, av.open(str(path), "w") as output:
+        streams = {s.index: output.add_stream_from_template(s) for s in read.streams}
+        for packet in read.demux():
+            if not packet.size or packet.pts is None:
+                continue
+            if packet.stream.type == "audio" and packet.pts > 44100:
+                packet.pts, packet.dts = packet.pts + 44100 * 3600, packet.dts + 44100 * 3600
+            packet.stream = streams[packet.stream.index]
+            output.mux(packet)
+    clip = read_clip(path)
+    (track,) = clip.tracks
+    assert len(clip.frames) == 50
+    assert float(track.times[-1, 0] * track.time_base) == pytest.approx(2, abs=0.1)
+    assert has_note(clip, "packets of sound had missing or wild timestamps")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -171,9 +172,11 @@ class Collector:
             if stream.type == "audio":
                 self._mend(packets)
             else:
-                packets.sort(key=_decoded_at)
+                packets.sort(key=_time)
             if self.edit.trims:
-                packets = _cut(packets, origin, end)
+                cut = _cut_sound if stream.type == "audio" else _cut_text
+                time_base = Fraction(packets[0].time_base)
+                packets = cut(packets, round(origin / time_base), round(end / time_base))
             else:
                 packets = [p for p in packets if not _unheard(p, origin)]
             if not packets:
@@ -227,26 +230,28 @@ def _with_next(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Picture |
         before = after
 
 
-def _decoded_at(packet: av.Packet) -> int:
-    ticks = packet.pts if packet.dts is None else packet.dts
-    return 0 if ticks is None else ticks
+def _time(packet: av.Packet) -> int:
+    return next((ticks for ticks in (packet.pts, packet.dts) if ticks is not None), 0)
 
 
-def _cut(packets: list[av.Packet], start: Fraction, end: Fraction) -> list[av.Packet]:
-    """The packets of sound that begin in [start, end) seconds, the subtitles that are on screen
-    then, for that long."""
+def _cut_sound(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]:
+    """The packets that begin in [start, end)."""
+    return [p for p in packets if within(_time(p), 0, start, end)]
+
+
+def _cut_text(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]:
+    """The subtitles that are on screen in [start, end), for that long. One without a duration
+    stays until the next packet, which may only clear it."""
     kept = []
-    for packet in packets:
-        time_base = Fraction(packet.time_base)
-        time = _decoded_at(packet) if packet.pts is None else packet.pts
-        lasting = packet.stream.type == "subtitle"
-        window = round(start / time_base), round(end / time_base)
-        part = within(time, (packet.duration or 0) if lasting else 0, *window)
+    for packet, following in pairwise([*packets, None]):
+        time = _time(packet)
+        until = end if following is None else max(time, _time(following))
+        part = within(time, packet.duration or until - time, start, end)
         if part is None:
             continue
         if part[0] != time:
             packet.pts = packet.dts = part[0]
-        if lasting and packet.duration:
+        if packet.duration:
             packet.duration = part[1]
         kept.append(packet)
     return kept

@@ -36,6 +36,7 @@ REFERRING = {
 }
 NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
 UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"
+WEBP_ANIMATED = 2  # a flag of its VP8X chunk
 HEAD = 2048  # bytes that are looked at
 IO_BUFFER = 1 << 18  # bytes read at once
 
@@ -76,6 +77,8 @@ class Target:
                 f"{self.name}: is {playlist}, no video: "
                 f"what it names is opened only with --allow-network{remedy}"
             )
+        if head[8:16] == b"WEBPVP8X" and head[20] & WEBP_ANIMATED:  # others of the name are stills
+            raise SourceError(f"{self.name}: an animated WebP is read only from a file named .webp")
         if self.path is not None:
             # After "file:" a name is a path, whatever is in it.
             return self._container(f"file:{self.path.absolute()}", "file", head)

@@ -28,7 +28,7 @@ from nervkit.video.images import (
 )
 from nervkit.video.opening import URL, Target
 from nervkit.video.source import Picture, Source
-from nervkit.video.streams import DEFAULT_FPS, StreamSource
+from nervkit.video.streams import DEFAULT_FPS, FPS_UNUSED, StreamSource
 
 RAW_NAME = re.compile(r"_(\d+)x(\d+)(?:_(\d+(?:\.\d+)?)(?:fps|hz)?)?(?=[_.]|$)", re.IGNORECASE)
 
@@ -131,6 +131,8 @@ def open_source(
         if isinstance(image, ImageSource):
             return _default_rate(image, rate)
         if image is not None:
+            if rate is not None:
+                image.note(FPS_UNUSED)
             return image
     return StreamSource(target, edit, rate)
 

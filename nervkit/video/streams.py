@@ -29,6 +29,7 @@ from nervkit.video.timeline import TimeLine
 SIDE_TRACKS = ("audio", "subtitle")
 OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
 DEFAULT_FPS = Fraction(25)
+FPS_UNUSED = "the file has timestamps of its own: --fps is not used"
 GENERATE_PTS = 0x1  # libavformat's AVFMT_FLAG_GENPTS, which PyAV sets
 INDEXED = ("mov", "avi")  # formats whose index lists every packet
 UNFRAMED = ("yuv4mpegpipe",)  # formats that end with their last picture
@@ -146,10 +147,11 @@ class StreamSource(Source):
     def _set_rate(self, rate: Fraction | None) -> None:
         if not self._untimed:
             if rate is not None and self._target.format is None:
-                self.note("the file has timestamps of its own: --fps is not used")
+                self.note(FPS_UNUSED)
             return
         if rate is None:
-            rate = Fraction(self._stream.average_rate or DEFAULT_FPS)
+            # What the stream's own headers say, where they do.
+            rate = Fraction(self._stream.codec_context.framerate or DEFAULT_FPS)
             self.note(f"a raw stream has no times: taken as {rate} fps (--fps to change)")
         self.time_base = 1 / rate
 

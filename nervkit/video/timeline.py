@@ -25,6 +25,7 @@ class TimeLine:
         self.shifts = [Fraction(0)]  # seconds, one a piece
         self._shift = Fraction(0)  # that of the latest video packet
         self._next: Fraction | None = None
+        self._heard: dict[int, Fraction] = {}  # how far each other stream has come
 
     @property
     def jumps(self) -> list[Fraction]:
@@ -51,10 +52,18 @@ class TimeLine:
 
     def place_other(self, packet: av.Packet, position: Fraction | None) -> None:
         """Shift a packet of another stream, read when the video had come to `position`; only
-        once all of the video was read."""
+        once all of the video was read. A time that is far from the video's, and does not go on
+        from the stream's own, is taken away."""
         time = _decoded_at(packet)
-        if time is not None and position is not None:
-            _move(packet, self._nearest(time, position))
+        if time is None or position is None:
+            return
+        shift = self._nearest(time, position)
+        near = [position, self._heard.get(packet.stream_index, position)]
+        if min(abs(time + shift - place) for place in near) > LONGEST_STEP:
+            packet.pts = packet.dts = None
+            return
+        self._heard[packet.stream_index] = time + shift
+        _move(packet, shift)
 
     def _nearest(self, time: Fraction, position: Fraction) -> Fraction:
         return min(self.shifts, key=lambda shift: abs(time + shift - position))

@@ -25,7 +25,7 @@ from nervkit.models.base import Representation
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device, memory_errors, reproducible
-from nervkit.models.registry import load_model, model_names
+from nervkit.models.registry import load_model
 from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames
 from nervkit.video.memory import available_memory, human_bytes
@@ -202,9 +202,13 @@ def described(
     header: Header, segment: Segment
 ) -> tuple[type[Representation], ModelConfig, VideoShape]:
     """The model of a segment, its configuration and what it reproduces. Raises FormatError."""
-    if segment.model not in model_names():
-        raise FormatError(f"the file needs the model {segment.model!r}, which is not installed")
-    model_type = load_model(segment.model)
+    try:
+        model_type = load_model(segment.model)
+    except UsageError as error:
+        raise FormatError(
+            f"the file needs the model {segment.model!r}, which is not installed; install the "
+            "package that brings it (`nervkit models` lists what there is)"
+        ) from error
     try:
         config = model_type.config_type.from_dict(segment.config)
         return model_type, config, VideoShape(segment.frames, header.height, header.width)
@@ -236,17 +240,20 @@ def render(model: Representation, positions: Sequence[float]) -> np.ndarray:
     half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
     with reproducible(device), half:
         frames = model(torch.tensor(positions, dtype=torch.float32, device=device))
-    pixels = frames.float().mul_(255).round_().clamp_(0, 255).byte()
+    pixels = frames.float().mul(255).round_().clamp_(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The same frames, computed in a thread of their own while the earlier ones are used."""
-    with ThreadPoolExecutor(1) as worker:
+    worker = ThreadPoolExecutor(1)
+    try:
         pending = deque(worker.submit(next, frames, None) for _ in range(AHEAD))
         while (frame := pending.popleft().result()) is not None:
             pending.append(worker.submit(next, frames, None))
             yield frame
+    finally:
+        worker.shutdown(wait=False, cancel_futures=True)  # a frame may take minutes
 
 
 @dataclass(frozen=True)

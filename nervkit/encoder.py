@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,14 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
+from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.progress import Progress
+from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import count_stored
 from nervkit.output import check_output, replacing
+from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
 from nervkit.video.reader import clip_of
@@ -122,9 +125,11 @@ def encode(
         strides: of the model's stages, such as (5, 4, 4, 2, 2); by default, by the frame's size.
         recipe: "native" (nervkit's), or "paper" (as published).
         preset: "draft", "fast" (default), "medium", "slow" or "placebo"; or one of:
-        epochs, steps: how long to fit.
-        time: how long to fit, in seconds, or "90s", "10m"; the speed is measured first.
-        prune: share of weights set to zero, with the last 15% of the steps as fine-tuning.
+        epochs, steps: how long to fit; by default with the paper's recipe, as long as the paper.
+        time: how long to fit, in seconds, or "90s", "10m". The schedule follows the clock, so a
+            machine that is busy for a while makes fewer steps and no other schedule; the same call
+            does not give the same bits again.
+        prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
         device: "auto", "cpu", "cuda", "cuda:N".
@@ -133,12 +138,13 @@ def encode(
         restart: discard a checkpoint instead of going on from it.
         on_clip: called with the Clip once it is read.
         on_progress: called about once a second while fitting.
-        on_note: called with what went wrong in the fit and was mended, as it happens.
+        on_note: called with what went wrong in the fit and was mended or left out, as it happens.
         stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
         reading: options of `read_clip`.
 
     Raises:
         UsageError, SourceError, OutputError, ResourceError, Interrupted: see nervkit.errors.
+        ModelError: the file would show much less than the fit.
     """
     began = clock.perf_counter()
     output = Path(output)
@@ -161,26 +167,43 @@ def encode(
     if output.suffix.lower() != ".nerv":
         raise UsageError(f"{output}: the output's name must end in .nerv")
     check_output(output, overwrite, source)
+    keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
-    clip = clip_of(source, **reading)
-    _check_storable(clip)
-    if on_clip is not None:
-        on_clip(clip)
-    keep = CheckpointOptions(
-        output.with_name(output.name + ".checkpoint"), checkpoint_interval, restart
-    )
     watch = Watch(on_progress, on_note, stop)
+    with locked(output):
+        clip = clip_of(source, **reading)
+        _check_storable(clip)
+        if on_clip is not None:
+            on_clip(clip)
+        report = _encoded(clip, output, options, (bits, embedding_bits), keep, watch)
+    return replace(report, seconds=clock.perf_counter() - began)
+
+
+def _encoded(
+    clip: Clip,
+    output: Path,
+    options: FitOptions,
+    bits: tuple[int, int],
+    keep: CheckpointOptions,
+    watch: Watch,
+) -> EncodeReport:
+    """Fit, compress and check. `bits` are those of weights and of embeddings."""
+    began = clock.perf_counter()
     network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
+    memory = _device_memory(next(network.parameters()).device)
+    network.cpu()
+    check = SelfCheck(network, clip.frames, options.model)
+    check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
 
     segment = SegmentData(
-        compress_tensors(_arrays(network.weights()), bits),
-        compress_tensors(_arrays(network.embeddings()), embedding_bits)
+        compress_tensors(_arrays(network.weights()), bits[0]),
+        compress_tensors(_arrays(network.embeddings()), bits[1])
         if network.embedding_names
         else b"",
     )
     values = count_stored(network)
-    settings = options.told() | {"bits": bits, "embedding_bits": embedding_bits}
+    settings = options.told() | {"bits": bits[0], "embedding_bits": bits[1]}
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = Header(
         width=shape.width,
@@ -190,9 +213,11 @@ def encode(
         source=clip.source,
         edit=clip.edit,
         encoder={"version": f"nervkit {__version__}", "settings": told},
-        segments=(Segment(shape.frames, model, config, values),),
+        segments=(Segment(shape.frames, options.model, config, values),),
     )
-    quality, limited = write_checked(output, header, clip, segment, stop)
+    quality, told_of_file = write_checked(output, header, clip, segment, check, watch.stop)
+    for note in told_of_file if watch.on_note is not None else ():
+        watch.on_note(note)
     keep.path.unlink(missing_ok=True)
     with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part
@@ -203,7 +228,7 @@ def encode(
             width=shape.width,
             height=shape.height,
             fps=float(clip.fps),
-            model=model,
+            model=options.model,
             config=config,
             parameters=values,
             steps=summary.steps,
@@ -216,19 +241,22 @@ def encode(
             seconds=clock.perf_counter() - began,
             fit_seconds=summary.seconds,
             earlier_seconds=summary.earlier_seconds,
-            device_memory=_device_memory(next(network.parameters()).device),
+            device_memory=memory,
             settings=told,
-            notes=[*clip.notes, *summary.notes, *limited],
+            notes=[*clip.notes, *summary.notes, *told_of_file],
         )
 
 
 def write_checked(
-    output: Path, header: Header, clip: Clip, segment: SegmentData, stop: Callable[[], bool]
+    output: Path,
+    header: Header,
+    clip: Clip,
+    segment: SegmentData,
+    check: SelfCheck,
+    stop: Callable[[], bool],
 ) -> tuple[Quality, list[str]]:
-    """Write the file, decode it, add what the decode showed, and only then put it in place.
-
-    Returns the decode's quality, and a note where others will have to raise a limit to decode it.
-    """
+    """Write the file, decode it, add what the decode showed, and only then put it in place. Gives
+    the decode's quality, and notes on it and on what others need to decode it."""
     with replacing(output) as partial:
 
         def write(checks: Checks | None) -> None:
@@ -238,9 +266,10 @@ def write_checked(
         write(None)
         frame_quality, crcs, samples = [], [], []
         with NervVideo(partial, limits=UNLIMITED) as video:
+            notes = check.decoded(video)
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
-                    raise Interrupted("stopped while the file was checked")
+                    raise Interrupted("stopped while the file was checked", resumable=True)
                 frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
                 samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
                 crcs.append(zlib.crc32(frame))
@@ -251,7 +280,7 @@ def write_checked(
             kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
             if kept != (segment, clip.timing, clip.tracks, clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
-        return quality, _over_limits(partial)
+        return quality, notes + _over_limits(partial)
 
 
 def _over_limits(path: Path) -> list[str]:

@@ -4,28 +4,68 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nervkit.errors import OutputError, UsageError
+from nervkit.errors import NervError, OutputError, UsageError
 
 
 def check_output(path: Path, overwrite: bool, source: object = None) -> None:
-    """Raise OutputError where `path` must not or cannot be written; before any work is done."""
-    named = isinstance(source, (str, Path)) and Path(source).exists()
-    if named and path.exists() and Path(source).samefile(path):
-        raise UsageError(f"{path}: input and output are the same file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; use -y to replace it")
-    if path.is_dir() and path.suffix:
-        raise OutputError(f"{path}: is a folder")
-    parent = path.parent
+    """Raise OutputError where the file `path` must not or cannot be written; before any work."""
+    with system_errors(path):
+        named = isinstance(source, (str, Path)) and Path(source).exists()
+        if named and path.exists() and Path(source).samefile(path):
+            raise UsageError(f"{path}: input and output are the same file")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path}: exists already; use -y to replace it")
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder")
+        check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Raise OutputError where nothing can be made in the folder of `path`, or of what `path`
+    links to."""
+    parent = linked(path).parent
     if not parent.is_dir():
         raise OutputError(f"{parent}: no such folder for the output")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{parent}: this folder is not writable")
+
+
+def linked(path: Path) -> Path:
+    """`path`, or what it is a link to: links stay, and what they point to is written."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"{path}: this link leads back to itself")
+    return target
+
+
+OPEN_FILE = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether bytes are sent to `path` and no file is made there: a FIFO, a terminal, what a
+    shell makes of `>(...)`, and what this process has open under a name in /dev."""
+    with system_errors(path):
+        if OPEN_FILE.fullmatch(str(path)) is not None:
+            return True
+        return path.exists() and not (path.is_file() or path.is_dir())
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """What the system refuses becomes an OutputError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, NervError):
+            raise
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 LONGEST_NAME = 255  # bytes that file systems allow
@@ -41,30 +81,93 @@ def helper(path: Path, kind: str) -> Path:
     return path.with_name(name)
 
 
+def check_helper(path: Path) -> None:
+    """Raise OutputError where something else than a file stands in the place of a helper file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "device"
+        raise OutputError(f"{path}: a {kind} is where nervkit keeps a file; move it away")
+
+
+_temporary: set[Path] = set()  # what lies beside outputs while they are made
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[None]:
+    """Count `path` among what `remove_temporary` removes."""
+    _temporary.add(path)
+    try:
+        yield
+    finally:
+        _temporary.discard(path)
+
+
+def remove_temporary() -> None:
+    """Remove what is half-written: for a process that has to end without finishing anything."""
+    for path in tuple(_temporary):
+        with suppress(OSError):
+            _remove(path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, renamed to it on success and removed
-    on failure; the files of a folder move into one that exists. What the system refuses becomes
-    an OutputError that names `path`."""
-    partial = path.parent / f".{path.stem}.partial{path.suffix}"
-    try:
-        _remove(partial)
-        yield partial
-        if partial.is_dir() and path.is_dir():
-            for part in partial.iterdir():
-                part.replace(path / part.name)
-        else:
-            partial.replace(path)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        _remove(partial)
+    on failure. Where `path` is a link, what it points to is replaced. What the system refuses
+    becomes an OutputError that names `path`."""
+    with system_errors(path):
+        target = linked(path)
+        partial = helper(target, f"partial{path.suffix}")
+        check_helper(partial)
+        with temporary(partial):
+            try:
+                partial.unlink(missing_ok=True)  # of a run that was killed
+                yield partial
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(folder: Path, partial: Path, is_ours: Callable[[str], bool]) -> Iterator[Path]:
+    """The empty folder `partial`, whose files move into `folder` on success and are removed on
+    failure. `folder` is made where it is absent; else its files of the same names are replaced,
+    and no others are touched. What the system refuses becomes an OutputError.
+
+    `is_ours` tells from a file's name whether a run that was killed may have left it in `partial`.
+    """
+    with system_errors(folder):
+        if partial.is_symlink() or (partial.exists() and not _holds_only(partial, is_ours)):
+            raise OutputError(f"{partial}: is where nervkit keeps a folder; move it away")
+        with temporary(partial):
+            try:
+                _remove(partial)  # of a run that was killed
+                partial.mkdir()
+                yield partial
+                if folder.exists():
+                    _move(sorted(partial.iterdir()), folder)
+                else:
+                    partial.replace(folder)
+            finally:
+                _remove(partial)
+
+
+def _holds_only(folder: Path, is_ours: Callable[[str], bool]) -> bool:
+    return folder.is_dir() and all(p.is_file() and is_ours(p.name) for p in folder.iterdir())
+
+
+def _move(files: list[Path], folder: Path) -> None:
+    targets = [folder / file.name for file in files]
+    for target in targets:
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder, and a file of this name is to be written")
+    for file, target in zip(files, targets, strict=True):
+        file.replace(linked(target))
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
+    """Remove a file, or a folder of files."""
+    if path.is_dir() and not path.is_symlink():
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
     else:
         path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 right again, through everything that reads a file.
 
     python -m tests.fuzzing --count 100000 --seed 0
+    python -m tests.fuzzing --count 1000000 --deep 0.1   # frames of a tenth of what can be opened
     python -m tests.fuzzing --one 0:1234          # that input alone, with its traceback
     python -m tests.fuzzing --atheris DIR         # guided by coverage, where atheris is installed
 
@@ -44,6 +45,7 @@ from nervkit.container.timing import Timing
 from nervkit.errors import NervError
 from nervkit.video.clip import Clip
 from nervkit.video.reader import read_clip
+from nervkit.video.tracks import track_packets
 from tests.reference_decoder import read_chunks
 
 ADDRESS_SPACE = 3 << 30
@@ -277,14 +279,15 @@ MUTATIONS: list[Callable[[random.Random, Pieces], Pieces]] = [
 ]
 
 
-def gauntlet(data: bytes, folder: Path, rng: random.Random) -> str:
+def gauntlet(data: bytes, folder: Path, rng: random.Random, deep: float = 1.0) -> str:
     """Everything that reads a file. Returns "decoded", or the name of the NervError. Any other
-    exception leaves it."""
+    exception leaves it. Frames are decoded of the share `deep` of what can be opened."""
     path = folder / "input.nerv"
     path.write_bytes(data)
-    outcomes = [attempt(lambda: nervkit.info(path)), attempt(lambda: opened(data))]
+    deeper = rng.random() < deep
+    outcomes = [attempt(lambda: nervkit.info(path)), attempt(lambda: opened(data, deeper))]
     # What cannot be opened fails in the others at the same place: a few are tried all the same.
-    if outcomes[1] == "decoded" or rng.random() < 0.02:
+    if (outcomes[1] == "decoded" and deeper) or rng.random() < 0.02 * deep:
         output = folder / f"output{rng.choice(('.mkv', '.mp4', '.y4m', '.npy'))}"
         outcomes.append(attempt(lambda: nervkit.verify(path)))
         outcomes.append(attempt(lambda: nervkit.decode(path, output)))
@@ -304,12 +307,16 @@ def attempt(call: Callable[[], Any]) -> str:
     return "decoded"
 
 
-def opened(data: bytes) -> None:
+def opened(data: bytes, deeper: bool = True) -> None:
+    """All parts of a file, and with `deeper` its first and last frame."""
     with nervkit.open(data) as video:
-        assert video[0].shape == video.shape[1:]
         assert len(video.timing) == len(video)
-        _ = video[-1]
-        video.tracks, video.file.extras(), video.file.checks()
+        video.file.extras(), video.file.checks()
+        with video.file.naming():
+            for stored in video.tracks:
+                track_packets(stored)
+        if deeper:
+            assert video[0].shape == video[-1].shape == video.shape[1:]
 
 
 @dataclass
@@ -323,7 +330,9 @@ class Tally:
     outcomes: Counter[str] | None = None
 
 
-def run(seed: int, start: int, stop: int, on_input: Callable[[int], None]) -> Tally:
+def run(
+    seed: int, start: int, stop: int, on_input: Callable[[int], None], deep: float = 1.0
+) -> Tally:
     """The inputs [start, stop) in this process. Raises what a finding raises, with its name."""
     tally = Tally(outcomes=Counter())
     seeds()
@@ -332,7 +341,7 @@ def run(seed: int, start: int, stop: int, on_input: Callable[[int], None]) -> Ta
             on_input(index)
             began = time.perf_counter()
             try:
-                outcome = gauntlet(mutated(seed, index), Path(folder), random.Random(index))
+                outcome = gauntlet(mutated(seed, index), Path(folder), random.Random(index), deep)
             except Exception as error:
                 error.add_note(f"input {seed}:{index}")
                 raise
@@ -345,7 +354,7 @@ def run(seed: int, start: int, stop: int, on_input: Callable[[int], None]) -> Ta
     return tally
 
 
-def worker(seed: int, start: int, stop: int) -> None:
+def worker(seed: int, start: int, stop: int, deep: float) -> None:
     """One process of a long run: limits, a watchdog, and the tally as JSON."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     av.logging.set_level(None)
@@ -357,11 +366,11 @@ def worker(seed: int, start: int, stop: int) -> None:
         progress.flush()
 
     with Path(os.environ["FUZZ_PROGRESS"]).open("w") as progress:
-        tally = run(seed, start, stop, on_input)
+        tally = run(seed, start, stop, on_input, deep)
     print(json.dumps(vars(tally)))
 
 
-def long_run(seed: int, count: int, first: int) -> Iterator[str]:
+def long_run(seed: int, count: int, first: int, deep: float) -> Iterator[str]:
     """Batches in processes of their own; yields lines. A finding ends its batch, not the run."""
     total = Tally(outcomes=Counter())
     index, end = first, first + count
@@ -369,7 +378,8 @@ def long_run(seed: int, count: int, first: int) -> Iterator[str]:
     progress = Path(tempfile.mkstemp()[1])
     while index < end:
         stop = min(end, index + BATCH)
-        command = [sys.executable, "-m", "tests.fuzzing", "--worker", f"{seed}:{index}:{stop}"]
+        command = [sys.executable, "-m", "tests.fuzzing", "--deep", str(deep)]
+        command += ["--worker", f"{seed}:{index}:{stop}"]
         environment = {**os.environ, "FUZZ_PROGRESS": str(progress)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode == 0:
@@ -429,12 +439,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--deep", type=float, default=1.0, metavar="SHARE")
     parser.add_argument("--one", metavar="SEED:INDEX")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--atheris", metavar="DIR", type=Path)
     chosen = parser.parse_args()
     if chosen.worker:
-        worker(*map(int, chosen.worker.split(":")))
+        worker(*map(int, chosen.worker.split(":")), chosen.deep)
     elif chosen.one:
         seed, index = map(int, chosen.one.split(":"))
         with tempfile.TemporaryDirectory() as folder:
@@ -442,7 +453,7 @@ def main() -> None:
     elif chosen.atheris:
         guided(chosen.atheris)
     else:
-        for line in long_run(chosen.seed, chosen.count, chosen.first):
+        for line in long_run(chosen.seed, chosen.count, chosen.first, chosen.deep):
             print(line, flush=True)
 
 

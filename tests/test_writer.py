@@ -425,20 +425,6 @@ def test_subtitles_are_copied(
     assert "äöü" in shown
 
 
-@pytest.mark.parametrize(
-    "codec, source, suffix",
-    [("subrip", "in.mkv", ".mp4"), ("ass", "in.mkv", ".webm"), ("mov_text", "in.mp4", ".webm")],
-)
-def test_subtitles_that_the_output_cannot_hold_are_reported(
-    subtitled: Callable[[str, str], Path], tmp_path: Path, codec: str, source: str, suffix: str
-) -> None:
-    clip = read_clip(subtitled(source, codec))
-    path = tmp_path / f"out{suffix}"
-    (note,) = write_video(str(path), stream_of_clip(clip), DEFAULTS)
-    assert "subtitle: left out (.mkv holds everything)" in note
-    assert len(shown_times(path)) == 5
-
-
 def test_outputs_without_tracks_say_so(bunny: Path, tmp_path: Path) -> None:
     clip = read_clip(bunny, frames=":2", resize="32x18")
     for name, kind in (("a.npy", ".npy"), ("a.y4m", "y4m"), ("frames/", "images")):
@@ -524,15 +510,17 @@ def test_a_folder_of_images(tmp_path: Path, noise: np.ndarray) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "with.dot"}
 
 
-def test_a_folder_that_exists_loses_its_old_frames_only(tmp_path: Path, noise: np.ndarray) -> None:
+def test_a_folder_that_exists_loses_nothing(tmp_path: Path, noise: np.ndarray) -> None:
     folder = tmp_path / "frames"
     write_video(str(folder), stream_of(noise), DEFAULTS)
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists already; use -y"):
         check_destination(str(folder), DEFAULTS, overwrite=False)
     check_destination(str(folder), DEFAULTS, overwrite=True)
-    write_video(str(folder), stream_of(noise[3:5]), DEFAULTS)
-    assert np.array_equal(read_images(sorted(folder.glob("*.png"))), noise[3:5])
+    (note,) = write_video(str(folder), stream_of(noise[3:5]), DEFAULTS)
+    assert note.endswith("4 older images stay there, such as 00002.png")
+    found = read_images(sorted(folder.glob("*.png")))
+    assert np.array_equal(found, np.concatenate([noise[3:5], noise[2:]]))
     assert (folder / "notes.txt").read_text() == "mine"
     assert list(tmp_path.iterdir()) == [folder]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,10 +12,6 @@ from pathlib import Path
 import torch
 
 from nervkit.errors import ResourceError, UsageError
-
-# Large CPU tensors on huge pages, as torch reads before its first one: at 1280x640 a fit's step
-# takes 0.6 of the time, as most of it went into page faults. Linux only; elsewhere it is ignored.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def _keep_freed_memory() -> None:

@@ -1,22 +1,25 @@
-"""Movies and y4m through PyAV: pixels encoded, timing and tags kept, packets copied."""
+"""Movies through PyAV: pixels encoded, timing kept, packets copied."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 
-from nervkit.errors import OutputError, UsageError
+from nervkit.container.timing import Timing
+from nervkit.errors import NervError, OutputError, UsageError
+from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
 from nervkit.video.colour import MATRICES, RANGES, RGB
-from nervkit.video.planes import DEFAULT_MATRIX, convert_from_rgb, yuv_colour
-from nervkit.video.tracks import add_track, track_packets
+from nervkit.video.labels import Labels
+from nervkit.video.planes import convert_from_rgb
+from nervkit.video.subtitles import add_to_movie
+from nervkit.video.tracks import track_packets
 
 if TYPE_CHECKING:
     from nervkit.video.writer import Stream
@@ -61,11 +64,13 @@ CODECS = {
         "libx264rgb", "rgb24", (".mkv", ".mp4", ".mov"), None, (("qp", "0"),), False, True
     ),
 }
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".webm": "webm"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
 # SVT-AV1 writes to stderr on its own: errors only.
 os.environ.setdefault("SVT_LOG", "1")
+FEW_FRAMES = 8
+MOST_FPS = Fraction(240)  # that SVT-AV1 takes
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
-Y4M_FORMATS = ("yuv420p", "yuv422p", "yuv444p")
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,11 @@ class MovieOptions:
         return codec
 
 
-def write_movie(path: Path, stream: Stream, options: MovieOptions) -> list[str]:
-    """Encode frames to a movie file and copy the tracks; returns notes on what was lost."""
-    codec = options.codec_for(path.suffix.lower())
+def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptions) -> list[str]:
+    """Encode frames to the movie file `partial`, which is to become `output`, and copy the tracks;
+    returns notes on what was changed or lost. Raises OutputError."""
+    suffix = output.suffix.lower()
+    codec, format = options.codec_for(suffix), FORMATS[suffix]
     notes: list[str] = []
     pixel_format = options.pixel_format or codec.pixel_format
     odd = stream.width % 2 or stream.height % 2
@@ -106,66 +113,55 @@ def write_movie(path: Path, stream: Stream, options: MovieOptions) -> list[str]:
     settings = dict(codec.options)
     if codec.crf is not None:
         settings["crf"] = str(codec.crf if options.crf is None else options.crf)
-    if not stream.timing.constant:
-        settings["bf"] = "0"  # MP4 keeps durations in decoding order: B-frames would mix them up
+    in_mp4 = format in ("mp4", "mov")
+    # MP4 keeps durations in decoding order: B-frames would mix them up. Of too few frames, x265
+    # does not tell when they are to be decoded.
+    too_few = codec.encoder == "libx265" and len(stream.timing) < FEW_FRAMES
+    if too_few or (in_mp4 and not stream.timing.constant):
+        settings["bf"] = "0"
+    timing = (mp4_timing if in_mp4 else matroska_timing)(stream.timing, str(output))
+    tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
+    end = max([timing.seconds[1], *(_end(packets) for _, packets in tracks if packets)])
+    labels = Labels.of(stream, format, end)
+    muxing = _muxer_options(timing, stream, labels) if in_mp4 else {}
     try:
-        with av.open(str(path), "w", options=_muxer_options(path, stream)) as container:
-            video = container.add_stream(codec.encoder, rate=stream.timing.fps, options=settings)
-            _describe(video, stream, pixel_format)
-            packets = []
-            for track in stream.tracks:
-                found = track_packets(track, stream.window)
-                if not found:
-                    continue
-                if add_track(container, found):
-                    packets += found
-                else:
-                    notes.append(
-                        f"{path.suffix} cannot hold {track.codec} {track.kind}: left out "
-                        "(.mkv holds everything)"
-                    )
+        # "file:" says that a colon in the name is no protocol.
+        with av.open(f"file:{partial}", "w", format=format, options=muxing) as container:
+            rate = plain_ratio(stream.timing.fps)
+            video = container.add_stream(codec.encoder, rate=rate, options=settings)
+            coded_rate = min(max(rate, Fraction(1)), MOST_FPS)
+            _describe(video, stream, timing.time_base, coded_rate, pixel_format)
+            kept, packets = [], []
+            for track, found in tracks:
+                added, note = add_to_movie(container, track, found, output)
+                notes += [note] if note else []
+                if added:
+                    kept.append(track)
+                    packets += added
+            notes += labels.add(container)
             packets.sort(key=_seconds)
-            _mux(container, video, stream, pixel_format, packets)
+            pictures = (convert_from_rgb(f, pixel_format, stream.colour) for f in stream.frames)
+            _mux(container, video, pictures, timing, packets)
+    except NervError:
+        raise
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, error.strerror) from error
-        raise OutputError(f"{path.suffix} output with {codec.encoder} failed: {error}") from error
-    if path.suffix.lower() in (".mkv", ".webm"):
-        notes += _lost_in_matroska(stream, codec)
-    return notes
+        raise OutputError(f"{output}: writing with {codec.encoder} failed: {error}") from error
+    if not in_mp4:
+        notes += _lost_in_matroska(stream, timing, codec)
+    return notes + labels.lost(partial, kept)
 
 
-def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str]:
-    """Write frames as YUV4MPEG2, at the mean rate; 4:2:0 unless the pixel format says else."""
-    pixel_format = options.pixel_format or "yuv420p"
-    if pixel_format not in Y4M_FORMATS:
-        raise UsageError(f"y4m holds {', '.join(Y4M_FORMATS)}, not {pixel_format}")
-    colour = yuv_colour(stream.colour)
-    layout = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}[pixel_format]
-    fps, ratio = stream.timing.fps, stream.sample_aspect_ratio
-    fps = fps.limit_denominator(1 << 20)
-    full = " XCOLORRANGE=FULL" if colour.rgb_range == "full" else " XCOLORRANGE=LIMITED"
-    head = f"YUV4MPEG2 W{stream.width} H{stream.height} F{fps.numerator}:{fps.denominator} Ip"
-    file.write(f"{head} A{ratio.numerator}:{ratio.denominator} C{layout}{full}\n".encode())
-    for frame in stream.frames:
-        file.write(b"FRAME\n")
-        for plane in convert_from_rgb(frame, pixel_format, colour).planes:
-            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-            file.write(rows[: plane.height, : plane.width].tobytes())
-    file.flush()
-    if colour.rgb_matrix == DEFAULT_MATRIX:
-        return []
-    matrix = colour.rgb_matrix
-    return [f"y4m cannot name its colour matrix: {matrix} here, most take {DEFAULT_MATRIX}"]
-
-
-def _describe(video: av.VideoStream, stream: Stream, pixel_format: str) -> None:
-    """Geometry, time base and colour tags of the output's video stream."""
+def _describe(
+    video: av.VideoStream, stream: Stream, tick: Fraction, rate: Fraction, pixel_format: str
+) -> None:
+    """Geometry, time base, nominal frame rate and colour tags of the output's video stream."""
     context, colour = video.codec_context, stream.colour
     video.width, video.height = stream.width, stream.height
     video.pix_fmt = pixel_format
-    video.time_base = context.time_base = stream.timing.time_base
-    context.sample_aspect_ratio = stream.sample_aspect_ratio
+    video.time_base, context.time_base, context.framerate = tick, 1 / rate, rate
+    context.sample_aspect_ratio = plain_ratio(stream.sample_aspect_ratio)
     if pixel_format.startswith("yuv"):
         # RGB has no matrix to give back: what was used is said.
         from_rgb = colour.matrix == RGB
@@ -178,10 +174,11 @@ def _describe(video: av.VideoStream, stream: Stream, pixel_format: str) -> None:
     context.color_trc = colour.transfer
 
 
-def _lost_in_matroska(stream: Stream, codec: Codec) -> list[str]:
+def _lost_in_matroska(stream: Stream, timing: Timing, codec: Codec) -> list[str]:
     notes = []
-    milliseconds = stream.timing.time_base * 1000
-    if (stream.timing.pts * milliseconds.numerator % milliseconds.denominator).any():
+    scale = stream.timing.time_base / timing.time_base
+    exact = zip(stream.timing.pts.tolist(), timing.pts.tolist(), strict=True)
+    if any(pts * scale != rounded for pts, rounded in exact):
         notes.append("Matroska keeps times to the millisecond: frame times are rounded to that")
     # PyAV cannot set the container's own field.
     ratio = stream.sample_aspect_ratio
@@ -194,29 +191,34 @@ def _lost_in_matroska(stream: Stream, codec: Codec) -> list[str]:
 def _mux(
     container: av.container.OutputContainer,
     video: av.VideoStream,
-    stream: Stream,
-    pixel_format: str,
+    pictures: Iterable[av.VideoFrame],
+    timing: Timing,
     packets: list[av.Packet],
 ) -> None:
-    """Encode all frames; the other packets (in order of time) go in between."""
-    pts = stream.timing.pts.tolist()
-    ends = [*pts[1:], pts[-1] + stream.timing.duration]
-    durations = {start: end - start for start, end in zip(pts, ends, strict=True)}
+    """Encode all frames; the other packets (in order of time) go in between.
+
+    The encoder counts frames, and only the muxer is told times: encoders have limits of their own.
+    """
+    times = timing.pts.tolist()
+    durations = np.diff([*times, times[-1] + timing.duration]).tolist()
     waiting: Iterator[av.Packet] = iter(packets)
     upcoming = next(waiting, None)
 
     def mux(encoded: list[av.Packet]) -> None:
         nonlocal upcoming
         for packet in encoded:
-            packet.duration = durations.get(packet.pts, packet.duration)
+            shown, decoded = packet.pts, packet.dts
+            packet.pts, packet.duration = times[shown], durations[shown]
+            # Frames that wait for others are decoded before there is any to show.
+            packet.dts = times[decoded] if decoded >= 0 else times[0] + decoded * durations[0]
+            packet.time_base = timing.time_base
             while upcoming is not None and _seconds(upcoming) <= _seconds(packet):
                 container.mux(upcoming)
                 upcoming = next(waiting, None)
             container.mux(packet)
 
-    for time, frame in zip(pts, stream.frames, strict=True):
-        picture = convert_from_rgb(frame, pixel_format, stream.colour)
-        picture.pts, picture.time_base = time, stream.timing.time_base
+    for index, (_, picture) in enumerate(zip(times, pictures, strict=True)):
+        picture.pts, picture.time_base = index, video.codec_context.time_base
         mux(video.encode(picture))
     mux(video.encode(None))
     while upcoming is not None:
@@ -224,20 +226,24 @@ def _mux(
         upcoming = next(waiting, None)
 
 
-def _muxer_options(path: Path, stream: Stream) -> dict[str, str]:
-    if path.suffix.lower() in (".mp4", ".mov"):
-        # Otherwise the muxer picks coarser clocks, and times are rounded: those of the frames,
-        # and where each track begins.
-        clock = stream.timing.time_base.denominator
-        common = math.lcm(clock, *(track.time_base.denominator for track in stream.tracks))
-        return {
-            "video_track_timescale": str(clock),
-            "movie_timescale": str(common if common < 1 << 31 else clock),
-            "movflags": "+faststart",
-        }
-    return {}
+def _muxer_options(timing: Timing, stream: Stream, labels: Labels) -> dict[str, str]:
+    """Of MP4 and MOV. Without them, the muxer picks coarser clocks, and times are rounded: those
+    of the frames, and where each track begins."""
+    clock = timing.time_base.denominator
+    others = [track.time_base.denominator for track in stream.tracks]
+    return {
+        "video_track_timescale": str(clock),
+        "movie_timescale": str(movie_clock(others, clock)),
+        "movflags": "+faststart" + ("+use_metadata_tags" if labels.need_free_tags else ""),
+    }
 
 
 def _seconds(packet: av.Packet) -> Fraction:
     time = packet.dts if packet.dts is not None else packet.pts
     return Fraction(time or 0) * Fraction(packet.time_base)
+
+
+def _end(packets: list[av.Packet]) -> Fraction:
+    """When the last packet of a track is over, in seconds."""
+    last = packets[-1]
+    return _seconds(last) + (last.duration or 0) * Fraction(last.time_base)

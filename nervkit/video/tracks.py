@@ -61,18 +61,23 @@ def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | N
 
 
 def track_packets(track: Track, window: tuple[Fraction, Fraction] | None = None) -> list[av.Packet]:
-    """The packets with their exact times; with `window` (seconds), those that start in it,
-    its beginning moved to 0. Raises FormatError where the carrier is damaged."""
-    start, end = window or (None, None)
-    shift = round(start / track.time_base) if start is not None else 0
+    """The packets with their exact times; with `window` (seconds), the sound that begins in it,
+    and of subtitles what is shown in it, its beginning moved to 0. Raises FormatError where the
+    carrier is damaged."""
+    first, last = (round(t / track.time_base) for t in window) if window else (0, None)
     result = []
     for packet, (pts, dts, duration) in zip(_carried(track), track.times.tolist(), strict=True):
-        seconds = (pts if pts != UNKNOWN else dts) * track.time_base
-        if start is not None and end is not None and not start <= seconds < end:
-            continue
+        if last is not None:
+            start = pts if pts != UNKNOWN else dts
+            shown = duration if track.kind == "subtitle" and duration != UNKNOWN else 0
+            part = within(start, shown, first, last)
+            if part is None:
+                continue
+            if shown:
+                (pts, duration), dts = part, part[0]
         packet.time_base = track.time_base
-        packet.pts = None if pts == UNKNOWN else pts - shift
-        packet.dts = None if dts == UNKNOWN else dts - shift
+        packet.pts = None if pts == UNKNOWN else pts - first
+        packet.dts = None if dts == UNKNOWN else dts - first
         packet.duration = 0 if duration == UNKNOWN else duration
         result.append(packet)
     return result

@@ -1,0 +1,151 @@
+"""What a movie says besides pictures and sound: titles and flags of tracks, tags, chapters,
+attached files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.stream import Disposition
+
+from nervkit.container.extras import Attachment, Chapter
+from nervkit.container.track import KINDS, Track
+
+if TYPE_CHECKING:
+    from nervkit.video.writer import Stream
+
+NANOSECOND = Fraction(1, 10**9)
+#: what the muxer says itself
+MUXERS_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
+#: the tags that MP4 and MOV have fields for; others are kept by names of their own
+FIELDS = {
+    "mp4": (
+        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
+        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
+        *("network", "keywords", "compilation", "creation_time", "location", "timecode"),
+    ),
+    "mov": (
+        *("title", "artist", "album", "date", "comment", "genre", "copyright"),
+        *("make", "model", "creation_time", "location", "timecode"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What one movie is to say of itself as a whole, in a muxer's `format`."""
+
+    format: str
+    tags: dict[str, str]
+    chapters: tuple[Chapter, ...]
+    attachments: tuple[Attachment, ...]
+
+    @classmethod
+    def of(cls, stream: Stream, format: str, end: Fraction) -> Self:
+        """Those of a stream for a movie that ends at `end` seconds: chapters are cut and moved
+        with the pictures, and none goes on when all else is over."""
+        first, last = stream.window or (Fraction(0), end)
+        extras = stream.extras
+        return cls(
+            format,
+            {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
+            tuple(
+                Chapter(max(c.start, first) - first, min(c.end, last) - first, c.title)
+                for c in extras.chapters
+                if c.start < last and (c.end > first or c.start == first)
+            ),
+            extras.attachments,
+        )
+
+    @property
+    def need_free_tags(self) -> bool:
+        """Whether MP4 or MOV has no field for one of the tags. (Where it has, more players
+        look.)"""
+        return any(name not in FIELDS[self.format] for name in self.tags)
+
+    def add(self, container: OutputContainer) -> list[str]:
+        """Add all to a movie, before its packets. Returns a note where attachments have no
+        place."""
+        container.metadata.update(self.tags)
+        container.set_chapters(
+            [
+                {
+                    "id": number,
+                    "start": round(chapter.start / NANOSECOND),
+                    "end": round(chapter.end / NANOSECOND),
+                    "time_base": NANOSECOND,
+                    "metadata": {"title": chapter.title} if chapter.title else {},
+                }
+                for number, chapter in enumerate(self.chapters, start=1)
+            ]
+        )
+        if self.attachments and self.format != "matroska":
+            names = ", ".join(attachment.name for attachment in self.attachments[:3])
+            return [
+                f"attached files left out: {len(self.attachments)}, such as {names}; "
+                "only .mkv holds them"
+            ]
+        for attachment in self.attachments:
+            container.add_attachment(
+                attachment.name or "attachment",
+                attachment.media_type or "application/octet-stream",
+                attachment.data,
+            )
+        return []
+
+    def lost(self, path: Path, tracks: Sequence[Track]) -> list[str]:
+        """Notes on what the movie at `path`, with those `tracks`, does not say as it was told to:
+        formats leave out silently what they have no place for."""
+        notes = []
+        with av.open(f"file:{path}") as container:
+            added = [s for s in container.streams if s.type in KINDS]
+            said = {name.lower() for s in (container, *container.streams) for name in s.metadata}
+            chapters = [
+                (entry["start"] * entry["time_base"], entry["end"] * entry["time_base"])
+                for entry in container.chapters()
+            ]
+            for number, (there, track) in enumerate(zip(added, tracks, strict=True), start=1):
+                if lost := list(_lost_of_track(there, track)):
+                    notes.append(
+                        f"{self.format} cannot hold the {' and '.join(lost)} of track {number} "
+                        f"({track.kind}): left out"
+                    )
+        if lost := [name for name in self.tags if name.lower() not in said]:
+            notes.append(f"{self.format} cannot hold the tags {', '.join(lost)}: left out")
+        wanted = [(chapter.start, chapter.end) for chapter in self.chapters]
+        if len(chapters) != len(wanted):
+            notes.append(f"{self.format} holds {len(chapters)} of {len(wanted)} chapters")
+        elif not np.allclose(np.array(chapters, float), np.array(wanted, float), atol=0.002):
+            notes.append(
+                f"{self.format} lets chapters follow each other from 0 on: times were changed"
+            )
+        return notes
+
+
+def label_track(added: av.stream.Stream, track: Track) -> None:
+    """Give a stream of an output the track's language, title and flags."""
+    if track.language:
+        added.metadata["language"] = track.language
+    if track.title:
+        added.metadata["title"] = track.title
+    added.disposition = _disposition(track)
+
+
+def _lost_of_track(added: av.stream.Stream, track: Track) -> Iterator[str]:
+    if track.title and track.title not in added.metadata.values():
+        yield "title"
+    lost = _disposition(track) & ~added.disposition
+    yield from (f"flag {flag!r}" for flag in track.flags if Disposition[flag] & lost)
+
+
+def _disposition(track: Track) -> Disposition:
+    flags = Disposition(0)
+    for flag in track.flags:
+        flags |= Disposition[flag]
+    return flags

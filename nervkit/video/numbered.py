@@ -1,0 +1,109 @@
+"""Frames as numbered image files: in a folder, or as a pattern names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nervkit.errors import OutputError, SourceError, UsageError
+from nervkit.output import check_place, filling, helper, linked, system_errors
+from nervkit.video.images import images_in, images_like
+
+IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".webp")
+NUMBER = re.compile(r"%(0?)(\d{0,2})d")
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """The images that `pattern`, a file name with one number such as %05d.png, names in `folder`.
+    `whole`: the user named the folder, not a pattern."""
+
+    folder: Path
+    pattern: str
+    whole: bool = False
+
+    @classmethod
+    def named(cls, output: str) -> Numbered | None:
+        """What `output` names: None where that is one file. Raises UsageError for a pattern that
+        no images can have."""
+        path = Path(output)
+        if output.endswith("/") or path.is_dir():
+            return cls(linked(path), "%05d.png", whole=True)
+        if path.suffix and path.suffix.lower() not in IMAGE_SUFFIXES:
+            return None
+        if NUMBER.search(path.name) is None:
+            return cls(linked(path), "%05d.png", whole=True) if not path.suffix else None
+        if not path.suffix or len(NUMBER.findall(path.name)) > 1:
+            raise UsageError(
+                f"{path.name}: a pattern needs one number and a known suffix, such as %05d.png "
+                f"({', '.join(IMAGE_SUFFIXES)})"
+            )
+        return cls(path.parent, path.name)
+
+    def name(self, index: int) -> str:
+        return NUMBER.sub(
+            lambda found: str(index).rjust(int(found[2] or 0), found[1] or " "), self.pattern
+        )
+
+    def is_name(self, name: str) -> bool:
+        """Whether a frame may have this name."""
+        before, after = (re.escape(part) for part in NUMBER.split(self.pattern)[::3])
+        found = re.fullmatch(rf"{before} *(\d+){after}", name)
+        return found is not None and name == self.name(int(found[1]))
+
+    def existing(self) -> list[Path]:
+        """What has the name of a frame already."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if self.is_name(path.name))
+
+    def check(self, overwrite: bool, source: object = None) -> None:
+        """Raise, before any work, where the images cannot be written or would replace those of
+        the source, or without `overwrite` any at all."""
+        with system_errors(self.folder):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise OutputError(f"{self.folder}: exists already and is no folder")
+            if not self.whole and not self.folder.is_dir():
+                raise OutputError(f"{self.folder}: no such folder for the output")
+            check_place(self.folder / self.pattern if self.folder.is_dir() else self.folder)
+            self._check_source(source)
+            taken = self.existing()
+            if self.whole and self.folder.is_dir() and any(self.folder.iterdir()):
+                taken = [self.folder]
+            if taken and not overwrite:
+                raise OutputError(f"{taken[0]}: exists already; use -y to replace it")
+
+    def _check_source(self, source: object) -> None:
+        if not isinstance(source, (str, Path)) or not self.folder.is_dir():
+            return
+        path = Path(source)
+        if self.whole and path.is_dir() and path.samefile(self.folder):
+            raise UsageError(f"{self.folder}: input and output are the same folder")
+        try:
+            files = images_in(path) if path.is_dir() else images_like(str(source))
+        except SourceError:
+            return  # no images; reading says what is wrong with it, if it is
+        read = {file.resolve() for file in files}
+        for file in self.existing():
+            if file.resolve() in read:
+                raise UsageError(f"{file}: input and output are the same file")
+
+    def write(self, frames: Iterable[np.ndarray], count: int) -> list[str]:
+        """Write `count` frames, (H, W, 3) uint8 each; returns a note on older images that stay."""
+        written = {self.name(index) for index in range(count)}
+        older = [path.name for path in self.existing() if path.name not in written]
+        inside = self.folder.exists()
+        partial = helper(self.folder / self.pattern if inside else self.folder, "partial")
+        with filling(self.folder, partial, self.is_name) as folder:
+            for index, frame in enumerate(frames):
+                path = folder / self.name(index)
+                with system_errors(self.folder / path.name):
+                    Image.fromarray(frame).save(path)
+        if not older:
+            return []
+        return [f"{self.folder}: {len(older)} older images stay there, such as {older[0]}"]

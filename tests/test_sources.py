@@ -291,6 +291,32 @@ def test_a_bitmap_subtitle_without_a_duration_is_kept_from_the_cut(
     assert track.times[:, 0].tolist() == [0]
 
 
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+def test_packets_that_repeat_a_frame_pass_time(
+    ffmpeg: FFmpeg, tmp_path: Path, b_frames: str
+) -> None:
+    """MPEG-4's N-VOPs, which recorders write into AVI where they drop a frame."""
+    whole, path = tmp_path / "whole.avi", tmp_path / "repeats.avi"
+    ffmpeg(*PICTURE, "-c:v", "mpeg4", "-bf", b_frames, "-g", "10", whole)
+    assert read_clip(whole, strict=True).pts.tolist() == list(range(50))
+    repeat = b"\0\0\1\xb6" + bytes([0b01010000, 0b01001111])  # of a clock of 25 ticks
+    with av.open(str(whole)) as read, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(read.streams.video[0])
+        for index, packet in enumerate(p for p in read.demux(video=0) if p.size):
+            if index in (25, 26, 27, 39):
+                time, packet = packet.dts, av.Packet(repeat)
+                packet.dts, packet.time_base = time, Fraction(1, 25)
+            packet.pts = packet.dts
+            packet.stream = stream
+            output.mux(packet)
+    clip = read_clip(path)
+    assert len(clip.frames) < 50
+    assert clip.pts[-1] == 49
+    assert clip.pts[:20].tolist() == list(range(20))
+    if b_frames == "0":
+        assert sorted({*range(50)} - {*clip.pts.tolist()}) == [25, 26, 27, 39]
+
+
 ENCODED = {
     "film.avi": ("-c:v", "mpeg4", "-bf", "2", "-c:a", "mp3"),
     "film.flv": ("-c:v", "flv", "-c:a", "mp3"),

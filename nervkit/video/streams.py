@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -24,7 +23,7 @@ from nervkit.video.opening import UNPIPED, Target, described
 from nervkit.video.orientation import Cropping, Orientation
 from nervkit.video.planes import convert_to_rgb
 from nervkit.video.source import Picture, Source
-from nervkit.video.timeline import TimeLine
+from nervkit.video.timeline import DecodingOrder, TimeLine
 
 SIDE_TRACKS = ("audio", "subtitle")
 OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
@@ -65,8 +64,9 @@ class StreamSource(Source):
         self._set_rate(rate)
         if self._format in DECODING_ORDER:
             self._container.flags &= ~GENERATE_PTS
-        self._by_dts: bool | None = None  # frames get the packets' decoding times, in order
-        self._dts: list[int] = []  # a heap: those of packets whose frame is not out yet
+        # None until the first packet tells.
+        self._by_order = True if self._format == "avi" else None
+        self._order = DecodingOrder()
         self._time_line = TimeLine()
         self._others: list[tuple[av.Packet, Fraction | None]] = []  # where the video was then
         self._covers: dict[int, bytes] = {}
@@ -180,8 +180,8 @@ class StreamSource(Source):
             pts, duration = frame.pts, frame.duration or None
             if self._untimed:
                 pts, duration = number, 1
-            elif self._by_dts:
-                pts = heapq.heappop(self._dts) if self._dts else None
+            elif self._by_order:
+                pts = self._order.shown_at(frame)
             if self._format == "avi":
                 duration = None  # one unit, which is shorter than a frame where some are dropped
             own = frame.format.name in OWN_PLANES and self._cropping.even
@@ -214,8 +214,8 @@ class StreamSource(Source):
             if packet.stream.index == self._stream.index:
                 self._read += 1
                 self._end, self._last_size = (packet.pos or 0) + packet.size, packet.size
-                if self._by_dts is None:
-                    self._by_dts = packet.pts is None and packet.dts is not None
+                if self._by_order is None:
+                    self._by_order = packet.pts is None and packet.dts is not None
                 if self._jumps:
                     self._time_line.place_video(packet)
                 yield packet
@@ -245,9 +245,8 @@ class StreamSource(Source):
 
     def _decode(self, packet: av.Packet | None) -> Iterator[av.VideoFrame]:
         """The frames that a packet completes, or with None those that are left."""
-        dts = None if packet is None or not self._by_dts else packet.dts
-        if dts is not None:
-            heapq.heappush(self._dts, dts)
+        if packet is not None and self._by_order:
+            self._order.sent(packet)
         # MPEG-TS also marks packets before a jump of its counters; there the decoder tells.
         if packet is not None and packet.is_corrupt and packet.pts is not None and not self._jumps:
             self._partial.add(packet.pts)
@@ -257,16 +256,15 @@ class StreamSource(Source):
             return
         except av.error.FFmpegError:
             self._damaged += 1
-            if dts is not None:
-                self._dts.remove(dts)
-                heapq.heapify(self._dts)
+            if packet is not None and self._by_order:
+                self._order.lost(packet)
             return
         whole = None if self._cut is None else self._cut.whole
         for frame in frames:
             if frame.is_corrupt or frame.pts in self._partial or self._whole == whole:
                 self._damaged += 1
-                if self._dts:
-                    heapq.heappop(self._dts)
+                if self._by_order:
+                    self._order.shown_at(frame)
                 continue
             self._whole += 1
             yield frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -67,6 +67,35 @@ class TimeLine:
 
     def _nearest(self, time: Fraction, position: Fraction) -> Fraction:
         return min(self.shifts, key=lambda shift: abs(time + shift - position))
+
+
+class DecodingOrder:
+    """Times for the frames of a stream whose packets only say when they are decoded, as in AVI:
+    frames are shown in the order of these times, however they are coded."""
+
+    def __init__(self) -> None:
+        self._times: list[int] = []  # of packets whose frame is not out yet, in order
+        self._delay: int | None = None  # how many of those there are whenever a frame comes out
+
+    def sent(self, packet: av.Packet) -> None:
+        """A packet goes to the decoder."""
+        if packet.dts is not None:
+            insort(self._times, packet.dts)
+
+    def lost(self, packet: av.Packet) -> None:
+        """No frame comes out of a packet that was sent."""
+        if packet.dts in self._times:
+            self._times.remove(packet.dts)
+
+    def shown_at(self, frame: av.VideoFrame) -> int | None:
+        """When the next frame is shown. A packet that only repeats the frame before it (an N-VOP
+        of MPEG-4) gives none: its time passes."""
+        if frame.dts is not None:  # the time of the packet that brought the frame out
+            waiting = bisect_right(self._times, frame.dts)
+            if self._delay is None:
+                self._delay = max(0, waiting - 1)
+            del self._times[: max(0, waiting - 1 - self._delay)]
+        return self._times.pop(0) if self._times else None
 
 
 def _decoded_at(packet: av.Packet) -> Fraction | None:

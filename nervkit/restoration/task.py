@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
-from nervkit.lock import locked
+from nervkit.lock import has_place, locked
 from nervkit.models.base import Representation, count_stored
 from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
@@ -123,7 +122,7 @@ class Task:
             raise TypeError(f"{name}() has no option {', '.join(sorted(options))}")
         if self.output is not None:
             check_destination(self.output, self.movie, overwrite, source)
-            with self._locked():  # another run's, before the source is read
+            with locked(self.output):  # another run's, before the source is read
                 pass
 
     def read(self) -> Clip:
@@ -146,7 +145,7 @@ class Task:
         self._kept, keep = self.checkpoint, None
         if self._kept is not None:
             keep = CheckpointOptions(self._kept, self.interval, self.restart)
-        with self._locked():
+        with locked(self.output):
             network, summary = fit_clip(
                 frames, self.options, known=known, keep=keep, watch=self.watch
             )
@@ -157,14 +156,10 @@ class Task:
     @property
     def checkpoint(self) -> Path | None:
         """Where the fit's state is kept: beside an output that has a name of its own."""
-        if self.output in (None, "-"):
+        if not has_place(self.output):
             return None
         path = Path(self.output).absolute()  # "." has a name too
         return checkpoint_path(path.with_name(path.name.replace("%", "")))
-
-    def _locked(self) -> AbstractContextManager[None]:
-        """Holds the lock on an output that has a name of its own."""
-        return nullcontext() if self.output in (None, "-") else locked(Path(self.output).absolute())
 
     def deliver(
         self,
@@ -207,7 +202,7 @@ class Task:
             colour=clip.colour,
             tracks=tuple(clip.tracks),
         )
-        with self._locked():
+        with locked(self.output):
             lost = write_video(self.output, stream, self.movie)
         if self._kept is not None:
             self._kept.unlink(missing_ok=True)

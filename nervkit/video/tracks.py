@@ -102,7 +102,7 @@ def _carried(track: Track) -> list[av.Packet]:
             left -= packet.size
             # An index can name the same bytes again and again.
             if left < 0 or len(found) > len(track.times):
-                raise FormatError(f"the {track.kind} track's packets exceed its data")
+                raise FormatError(f"the {track.kind} track holds more than it declares")
             if packet.size:
                 found.append(packet)
     except (av.error.FFmpegError, ValueError) as error:
@@ -111,7 +111,7 @@ def _carried(track: Track) -> list[av.Packet]:
         reason = printable(getattr(error, "strerror", None) or error)
         raise FormatError(f"the {track.kind} track cannot be read ({reason})") from error
     if len(found) != len(track.times):
-        raise FormatError(f"the {track.kind} track has lost packets")
+        raise FormatError(f"the {track.kind} track holds less than it declares")
     return found
 
 

@@ -367,7 +367,7 @@ CARRIERS = {
 }
 
 
-@pytest.mark.parametrize("carrier", ["mp4", "mov", "matroska"])
+@pytest.mark.parametrize("carrier", ["mp4", "mov", "matroska", "nut"])
 @pytest.mark.parametrize("kind", CARRIERS)
 def test_carriers_open_nothing_else(kind: str, carrier: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.wav"

@@ -45,7 +45,16 @@ Range = Annotated[
 ]
 Fps = Annotated[
     str | None,
-    typer.Option(help="Frame rate of images, arrays or raw video.", rich_help_panel=SOURCE),
+    typer.Option(help="Frame rate of images, arrays or raw streams.", rich_help_panel=SOURCE),
+]
+VideoStream = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Which video stream, counted from 0; the default one otherwise.",
+        metavar="N",
+        rich_help_panel=SOURCE,
+    ),
 ]
 Size = Annotated[
     str | None,
@@ -59,6 +68,14 @@ PixelFormat = Annotated[
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse damaged input.", rich_help_panel=SOURCE)
+]
+AllowNetwork = Annotated[
+    bool,
+    typer.Option(
+        "--allow-network",
+        help="Also open addresses (https://...), and playlists with what they name.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -153,10 +170,12 @@ def reading(
     resize: Resize = None,
     matrix: Matrix = None,
     range: Range = None,
+    stream: VideoStream = None,
     fps: Fps = None,
     size: Size = None,
     pixel_format: PixelFormat = None,
     strict: Strict = False,
+    allow_network: AllowNetwork = False,
 ) -> None:
     """Options of reading a video."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,7 @@ def encode(
         _check_storable(clip)
         if on_clip is not None:
             on_clip(clip)
-        report = _encoded(clip, output, options, (bits, embedding_bits), keep, watch)
-    return replace(report, seconds=clock.perf_counter() - began)
+        return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
 
 
 def _encoded(
@@ -186,9 +185,10 @@ def _encoded(
     bits: tuple[int, int],
     keep: CheckpointOptions,
     watch: Watch,
+    began: float,
 ) -> EncodeReport:
-    """Fit, compress and check. `bits` are those of weights and of embeddings."""
-    began = clock.perf_counter()
+    """Fit, compress and check. `bits` are those of weights and of embeddings; `began` is when the
+    encode did."""
     network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
     network.cpu()

@@ -215,6 +215,20 @@ def test_a_model_is_registered_by_hand(tmp_path: Path) -> None:
     assert nervkit.open(tmp_path / "a.nerv")[3].shape == (24, 32, 3)
 
 
+def test_a_model_may_be_all_embeddings_or_all_matrices(tmp_path: Path) -> None:
+    """Some optimizer then has nothing to drive."""
+    recipes = {"native": Recipe("mse", 0.1, 2, 10, matrix_lr=0.05)}
+    for name, members in {
+        "grids": {"embedding_names": ("colour",), "matrices": lambda self: ()},
+        "plain": {"matrices": lambda self: ()},
+        "square": {"matrices": lambda self: ["colour"]},
+    }.items():
+        nervkit.register_model(variant("Any", recipes=recipes, **members), name=name)
+        report = nervkit.encode(clip(), tmp_path / f"{name}.nerv", model=name, steps=60)
+        assert report.psnr > 13.2  # one colour a frame; 13.58 at best
+        assert (report.bytes_by_part["embeddings"] > 0) == (name == "grids")
+
+
 def test_a_registered_model_may_be_changed_but_not_others_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -258,6 +272,11 @@ class Rounded(ModelConfig):
 def allocating(self: Any, config: ModelConfig, shape: VideoShape) -> None:
     Colours.__init__(self, config, shape)
     self.scale = float(self.colour.detach().sum())
+
+
+def frozen(self: Any, config: ModelConfig, shape: VideoShape) -> None:
+    Colours.__init__(self, config, shape)
+    self.requires_grad_(False)
 
 
 def with_noise(self: Any, config: ModelConfig, shape: VideoShape) -> None:
@@ -312,6 +331,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "a trial with a small video failed (AttributeError",
     ),
     "one value a frame": ({"shown": lambda self, colour: colour}, "must be floats of shape (1, 3"),
+    "nothing to fit": ({"__init__": frozen}, "it has no parameters to fit"),
+    "extra state": ({"get_extra_state": lambda self: {}}, "_extra_state is not a tensor"),
+    "two arrangements": (
+        {"fit_values": lambda self, t, frames: self(t).flatten(1)},
+        "must have one arrangement",
+    ),
+    "no gradient": (
+        {"fit_forward": lambda self, t, frames: self(t).detach()},
+        "a trial with a small video failed (RuntimeError",
+    ),
+    "a broken end": (
+        {"finish_fit": lambda self, frames: next(iter(frames)).nothing},
+        "a trial with a small video failed (AttributeError",
+    ),
+    "unknown matrices": ({"matrices": lambda self: ["weight"]}, "matrices names 'weight'"),
     "an error": ({"configure": classmethod(lambda *_, **__: 1 / 0)}, "ZeroDivisionError"),
     "nothing": ({"configure": classmethod(lambda *_, **__: None)}, "must give a ModelConfig"),
 }

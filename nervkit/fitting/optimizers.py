@@ -160,16 +160,18 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     driven = {name: p for name, p in model.named_parameters() if p.requires_grad}
     embeddings = {name for name in driven if name.partition(".")[0] in model.embedding_names}
     rest = [p for name, p in driven.items() if name not in matrices | embeddings]
-    groups: list[dict[str, Any]] = [{"params": rest, "lr": recipe.lr}]
-    if embeddings:
-        fitted = [p for name, p in driven.items() if name in embeddings]
-        groups.append({"params": fitted, "lr": recipe.embedding_lr or recipe.lr})
-    device = rest[0].device
-    optimizers: list[Optimizer] = [
-        Adam(groups, betas=recipe.betas, fused=True, capturable=device.type == "cuda")
+    fitted = [p for name, p in driven.items() if name in embeddings]
+    groups: list[dict[str, Any]] = [
+        {"params": rest, "lr": recipe.lr},
+        {"params": fitted, "lr": recipe.embedding_lr or recipe.lr},
     ]
-    if recipe.matrix_lr is not None:
-        chosen = [p for name, p in driven.items() if name in matrices]
+    device = next(iter(driven.values())).device
+    optimizers: list[Optimizer] = []
+    if any(group["params"] for group in groups):
+        filled = [group for group in groups if group["params"]]
+        capturable = device.type == "cuda"
+        optimizers.append(Adam(filled, betas=recipe.betas, fused=True, capturable=capturable))
+    if chosen := [p for name, p in driven.items() if name in matrices]:
         optimizers.append(MATRIX_OPTIMIZERS[recipe.matrix_optimizer](chosen, recipe.matrix_lr))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

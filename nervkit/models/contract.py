@@ -12,6 +12,8 @@ from torch import Tensor
 from nervkit.container.header import MODEL_NAME
 from nervkit.errors import ModelError, UsageError
 from nervkit.models.base import Representation, TooFewParametersError
+from nervkit.models.blocks import to_float
+from nervkit.models.complexity import blueprint
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import NATIVE, Recipe
 
@@ -80,8 +82,8 @@ def _about_fields(model: type[Representation]) -> list[str]:
 
 
 def _trial(model: type[Representation]) -> str | None:
-    """Why a model for a small video cannot be decoded; None where it can, or where it cannot be
-    made so small."""
+    """Why a model for a small video cannot be fitted or decoded; None where it can, or where it
+    cannot be made so small."""
     try:
         try:
             config = model.configure(TRIAL, TRIAL_PARAMETERS)
@@ -93,23 +95,32 @@ def _trial(model: type[Representation]) -> str | None:
         return f"configure must give a {model.config_type.__name__}"
     if model.config_type.from_dict(config.to_dict()) != config:
         return "its configuration does not survive to_dict and from_dict"
+    return _not_sized(model, config) or _not_decoded(model, config) or _not_fitted(model, config)
+
+
+def _not_sized(model: type[Representation], config: ModelConfig) -> str | None:
+    """Why a header cannot say what the model takes."""
     try:
         skeleton = model.skeleton(config, TRIAL)
-        skeleton(torch.zeros(1, device="meta"))
+        for name, tensor in skeleton.stored().items():
+            if not isinstance(tensor, Tensor) or tensor.is_complex():
+                return f"{name} is not a tensor of real numbers, and cannot be stored"
+        blueprint(model, config, TRIAL)
     except Exception as error:  # noqa: BLE001 - as in check_model
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return f"it must be built, and called, without memory, on torch's meta device ({reason})"
-    for names in (model.embedding_names, model.fit_only):
-        if missing := [name for name in names if not hasattr(skeleton, name)]:
-            return f"it has no part called {missing[0]!r}"
+    for name in (*model.embedding_names, *model.fit_only):
+        if not hasattr(skeleton, name):
+            return f"it has no part called {name!r}"
+    if not any(p.requires_grad for p in skeleton.parameters()):
+        return "it has no parameters to fit"
+    return None
+
+
+def _not_decoded(model: type[Representation], config: ModelConfig) -> str | None:
+    """Why what is stored does not give the same frames again."""
     built, again = (model.for_decoding(config, TRIAL, seed) for seed in (0, 1))
-    stored = built.stored()
-    for name, tensor in stored.items():
-        if not isinstance(tensor, Tensor) or tensor.is_complex():
-            return f"{name} is not a tensor of real numbers, and cannot be stored"
-    if not stored:
-        return "it stores nothing"
-    again.load_stored(stored)
+    again.load_stored(built.stored())
     for name, buffer in built.named_buffers():
         if not torch.equal(buffer, again.get_buffer(name)):
             return f"the buffer {name} is random and not stored; register it with persistent=True"
@@ -120,4 +131,28 @@ def _trial(model: type[Representation]) -> str | None:
         return f"a frame must be floats of shape {wanted}, not {tuple(frames.shape)}"
     if not torch.allclose(frames, same, atol=1e-3):
         return "two models with the same stored tensors show other frames: some state is not stored"
+    return None
+
+
+def _not_fitted(model: type[Representation], config: ModelConfig) -> str | None:
+    """Why a step of a fit cannot be made."""
+    with torch.random.fork_rng(devices=[]):
+        network = model(config, TRIAL).train()
+        frames = torch.randint(0, 256, (TRIAL.frames, 3, TRIAL.height, TRIAL.width)).byte()
+        network.start_fit(frames)
+        positions = torch.tensor([1.0, 2.0])
+        output, target = network.fit_values(positions, frames[1:3]), network.arranged(frames[1:3])
+        if output.shape != target.shape:
+            return (
+                f"fit_values gives {tuple(output.shape)} and arranged {tuple(target.shape)}: they "
+                "must have one arrangement"
+            )
+        (output - to_float(target)).square().mean().backward()
+        network.eval()
+        with torch.no_grad():
+            network.finish_fit(to_float(part) for part in frames.split(1))
+    parameters = dict(network.named_parameters())
+    for name in network.matrices():
+        if name not in parameters or parameters[name].ndim < 2:
+            return f"matrices names {name!r}, which is no parameter with two dimensions or more"
     return None

@@ -118,7 +118,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
         with av.open(target, "w", format=format, options=muxing) as container:
             rate = plain_ratio(stream.timing.fps)
             video = container.add_stream(codec.encoder, rate=rate, options=settings)
-            coded_rate = min(max(rate, Fraction(1)), MOST_FPS)
+            coded_rate = min(max(rate, Fraction(1)), MOST_FPS).limit_denominator(1001)
             _describe(video, stream, timing.time_base, coded_rate, pixel_format)
             for track, found in tracks:
                 added, said = add_to_movie(container, track, found, output)
@@ -136,6 +136,8 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, error.strerror) from error
         raise OutputError(f"{output}: writing with {codec.encoder} failed: {error}") from error
+    if in_mp4 and timing.seconds[1] != stream.timing.seconds[1]:
+        notes.append("MP4 cannot hold the duration of the last frame exactly: it is rounded")
     if not in_mp4:
         notes += _lost_in_matroska(stream, timing, codec)
     return notes + labels.lost(partial, kept)

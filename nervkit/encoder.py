@@ -35,7 +35,7 @@ from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import count_stored
-from nervkit.output import check_output, replacing
+from nervkit.output import check_output, linked, replacing
 from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
@@ -170,7 +170,7 @@ def encode(
     keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
     watch = Watch(on_progress, on_note, stop)
-    with locked(output):
+    with locked(linked(output)):
         clip = clip_of(source, **reading)
         _check_storable(clip)
         if on_clip is not None:
@@ -216,6 +216,8 @@ def _encoded(
         segments=(Segment(shape.frames, options.model, config, values),),
     )
     quality, told_of_file = write_checked(output, header, clip, segment, check, watch.stop)
+    for note in told_of_file if watch.on_note is not None else ():
+        watch.on_note(note)
     keep.path.unlink(missing_ok=True)
     with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part

@@ -75,7 +75,7 @@ def verify(
     Args:
         source: a .nerv file.
         against: what was encoded, as for `read_clip`; the stored start, frames, crop, resize,
-            matrix and range are applied to it first.
+            matrix, range and stream are applied to it first.
         device: where to decode; "cpu" is the reference.
         limits: as of `NervVideo`.
         on_progress: called with (frames done, frames in all).

@@ -19,6 +19,7 @@ from nervkit.errors import Interrupted, OutputError, SourceError
 from nervkit.fitting import job
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import fit
+from nervkit.lock import locked
 from nervkit.models.nerv import NeRV
 from tests.test_fitting import checkpoint, encode, one_thread, same, stepper, stop_after, video
 
@@ -263,6 +264,46 @@ def test_a_second_restoration_of_one_output_stops(tmp_path: Path) -> None:
     nervkit.interpolate(video(), output, factor=2, steps=3, stop=second)
     assert "a.npy: another run of nervkit is writing it" in refused[0]
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_a_second_decode_to_one_output_stops(tmp_path: Path) -> None:
+    encode(tmp_path / "a.nerv")
+    (tmp_path / "link.mkv").symlink_to(tmp_path / "a.mkv")
+    refused: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if not refused:
+            with pytest.raises(OutputError) as caught:
+                nervkit.decode(tmp_path / "a.nerv", tmp_path / "link.mkv", overwrite=True)
+            refused.append(str(caught.value))
+
+    nervkit.decode(tmp_path / "a.nerv", tmp_path / "a.mkv", on_progress=second)
+    assert "link.mkv: another run of nervkit is writing it" in refused[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "a.nerv", "link.mkv"]
+
+
+def test_a_folder_that_is_there_has_its_lock_inside(tmp_path: Path) -> None:
+    """What is around it may not be writable."""
+    encode(tmp_path / "a.nerv")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    with locked(folder):
+        assert [path.name for path in folder.iterdir()] == [".frames.lock"]
+        with pytest.raises(OutputError, match="frames: another run of nervkit is writing it"):
+            nervkit.decode(tmp_path / "a.nerv", folder, overwrite=True)
+    nervkit.decode(tmp_path / "a.nerv", folder)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{k:05d}.png" for k in range(5)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_pipe_has_no_lock_and_no_checkpoint(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.y4m"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        nervkit.interpolate(video(), pipe, factor=2, steps=3, overwrite=True)
+        assert reader.stdout.read(9) == b"YUV4MPEG2"
+        reader.stdout.read()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:

@@ -185,6 +185,17 @@ def test_threads_are_chosen_again_when_the_machine_changes(
     assert set(machine.used) == {2}  # nothing is tried without need
 
 
+def test_a_restless_machine_is_not_searched_all_the_time(
+    set_threads: Callable[[int], None],
+) -> None:
+    set_threads(2)
+    machine = Machine(ThreadSearch(2, 2), {1: 0.2, 2: 0.1})
+    for k in range(60):
+        machine.seconds = {1: 0.2, 2: 0.1} if k % 2 else {1: 0.4, 2: 0.2}
+        machine.run(2)
+    assert machine.used.count(2) > 0.85 * len(machine.used)
+
+
 def test_small_steps_have_one_thread() -> None:
     assert threads_for(2 * 96 * 64, most=8) == 1
     assert threads_for(2 * 320 * 180, most=2) == 2

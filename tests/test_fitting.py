@@ -22,6 +22,7 @@ from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 from nervkit.fitting import job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
+from nervkit.fitting.job import FitOptions
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
@@ -33,6 +34,7 @@ from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
+from nervkit.models.registry import load_model
 
 NATIVE = HNeRV.recipes["native"]
 PRECISIONS = [
@@ -137,6 +139,27 @@ def test_presets_grow() -> None:
 def test_the_default_budget_is_the_fast_preset() -> None:
     assert Budget.choose() == Budget(preset="fast")
     assert Budget.choose(steps=3) == Budget(steps=3)
+
+
+@pytest.mark.parametrize("model", ["hnerv", "nerv"])
+def test_the_papers_recipe_is_fitted_as_long_as_the_paper_says(model: str) -> None:
+    published = load_model(model).recipes["paper"].epochs
+    options = FitOptions(model=model, recipe="paper")
+    assert options.budget == Budget(epochs=published) == Budget(epochs=300)
+    assert "300 epochs" in options.told()["budget"]
+    assert replace(options, preset="fast").budget == Budget(preset="fast")
+    assert replace(options, steps=3).budget == Budget(steps=3)
+    assert replace(options, time="3s").budget == Budget(seconds=3)
+    assert replace(options, recipe="native").budget == Budget(preset="fast")
+
+
+def test_a_paper_encode_has_the_papers_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = NeRV.recipes | {"paper": replace(NeRV.recipes["paper"], epochs=4)}
+    monkeypatch.setattr(NeRV, "recipes", recipes)
+    options: dict[str, Any] = {"model": "nerv", "recipe": "paper", "steps": None}
+    assert encode(tmp_path / "a.nerv", **options).steps == 4 * 5
 
 
 @pytest.mark.parametrize(

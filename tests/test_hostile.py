@@ -26,6 +26,9 @@ from nervkit.container.limits import BUDGETS, Limits
 from nervkit.container.timing import Timing
 from nervkit.container.track import UNKNOWN, Track
 from nervkit.errors import FormatError, LimitError, NervError, ResourceError, UsageError
+from nervkit.fitting.job import FitOptions
+from nervkit.models.complexity import blueprint
+from nervkit.models.config import VideoShape
 from nervkit.models.device import memory_errors
 from nervkit.video.tracks import open_carrier, track_packets
 from tests import fuzzing, reference_decoder
@@ -171,6 +174,21 @@ def test_budgets_grow_with_the_file() -> None:
         Limits(**{name: allowed + 1}).check(name, allowed + 1, size=0)
         with pytest.raises(LimitError):
             limits.check(name, budget.most + 1, size=1 << 60)
+
+
+@pytest.mark.parametrize("model", ["gridnerv", "hnerv", "nerv"])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (132, 720, 1280), (600, 1080, 1920), (600, 2160, 3840), (9000, 240, 320)]
+)
+def test_files_as_people_make_them_stay_below(model: str, shape: tuple[int, int, int]) -> None:
+    """At the default size, with half a byte for each value."""
+    video, options = VideoShape(*shape), FitOptions(model=model)
+    plan = blueprint(options.model_type, options.configure(video), video)
+    size = plan.values // 2
+    declared = {"pixels": video.pixels, "values": plan.values, "memory": plan.memory}
+    declared |= {"macs_per_frame": plan.macs, "macs_per_file": plan.macs * video.frames}
+    for name, number in declared.items():
+        assert number < 0.5 * BUDGETS[name].of(size), name
 
 
 def test_limits_from_text() -> None:
@@ -349,7 +367,7 @@ CARRIERS = {
 }
 
 
-@pytest.mark.parametrize("carrier", ["mp4", "mov", "matroska"])
+@pytest.mark.parametrize("carrier", ["mp4", "mov", "matroska", "nut"])
 @pytest.mark.parametrize("kind", CARRIERS)
 def test_carriers_open_nothing_else(kind: str, carrier: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.wav"

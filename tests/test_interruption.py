@@ -195,7 +195,7 @@ FITS = [
 ]
 
 
-@pytest.mark.parametrize(("command", "number"), zip(FITS, NUMBERS, strict=True))
+@pytest.mark.parametrize(("command", "number"), list(zip(FITS, NUMBERS, strict=True)))
 def test_an_interrupted_fit_keeps_a_checkpoint(
     folder: Path,
     start: Callable[..., subprocess.Popen[str]],
@@ -225,6 +225,25 @@ def watched(self, k, progress):
 Stepper.step = watched
 main()
 """
+
+
+def test_a_closed_terminal_keeps_a_checkpoint(folder: Path) -> None:
+    """It takes its SIGHUP and the progress bar with it: writing is an error from then on."""
+    before = sorted(folder.rglob("*"))
+    child, terminal = os.forkpty()
+    if child == 0:
+        os.chdir(folder)
+        arguments = [*FITS[0], "--steps", "100000"]
+        os.execv(sys.executable, [sys.executable, "-c", WATCHED, *arguments])
+    shown = b""
+    while b"stepping" not in shown:
+        shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    kept = folder / "long.nerv.checkpoint"
+    assert kept.exists()
+    kept.unlink()
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_second_interrupt_ends_a_fit_at_once(

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from nervkit.errors import ResourceError, SourceError, UsageError
-from nervkit.video import reader
+from nervkit.video import collector
 from nervkit.video.clip import Clip
 from nervkit.video.reader import read_clip
 
@@ -638,7 +638,7 @@ def test_a_cut_after_the_wanted_range_does_not_matter(small_mp4: Path) -> None:
 def test_what_does_not_fit_into_memory_is_refused(
     bunny: Path, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "available_memory", lambda: 100_000_000)
+    monkeypatch.setattr(collector, "available_memory", lambda: 100_000_000)
     # 132 frames of 2.76 MB: 29 of them would fill the 80 MB that may be used
     with pytest.raises(ResourceError, match=r"132 frames of 1280x720 take 365\.0 MB.*0:28\b"):
         read_clip(bunny)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
+from contextlib import suppress
 from enum import Enum
 from types import FrameType
 from typing import NoReturn, Self
@@ -53,7 +55,8 @@ class Interruption:
             numbers.append(signal.SIGHUP)
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
         self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
+        if os.name != "nt":
+            os.set_blocking(self._write, False)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -76,15 +79,18 @@ class Interruption:
         in the middle of a frame, and would abort if Python ended around it."""
         self._ending.acquire()  # never given back: only one thread ends a process
         remove_temporary()
-        if sys.stderr.isatty():
-            sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
-        say(message)
-        sys.stdout.flush()
+        let_go_of_lost_terminal()
+        with suppress(OSError):  # whoever read what we write may have gone as well
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
+            say(message)
+            sys.stdout.flush()
         os._exit(EXIT_CODE)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """In the main thread, once it gets to it."""
         first, self.came = not self.came, True
+        let_go_of_lost_terminal()
         if self.manner is Manner.PASS or (self.manner is Manner.END and first):
             raise KeyboardInterrupt
         if self.manner is Manner.ASK and first:
@@ -100,6 +106,18 @@ class Interruption:
                 self.end("nervkit: interrupted")
             if came > 1 and self.manner is Manner.ASK:
                 self.end("nervkit: interrupted")
+
+
+def let_go_of_lost_terminal() -> None:
+    """Write to nowhere what would go to a terminal that was closed, which is an error: a fit has a
+    checkpoint to write then."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+            if device and not os.isatty(descriptor):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)
 
 
 #: that of the running command

@@ -45,7 +45,16 @@ Range = Annotated[
 ]
 Fps = Annotated[
     str | None,
-    typer.Option(help="Frame rate of images, arrays or raw video.", rich_help_panel=SOURCE),
+    typer.Option(help="Frame rate of images, arrays or raw streams.", rich_help_panel=SOURCE),
+]
+VideoStream = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Which video stream, counted from 0; the default one otherwise.",
+        metavar="N",
+        rich_help_panel=SOURCE,
+    ),
 ]
 Size = Annotated[
     str | None,
@@ -60,9 +69,20 @@ PixelFormat = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse damaged input.", rich_help_panel=SOURCE)
 ]
+AllowNetwork = Annotated[
+    bool,
+    typer.Option(
+        "--allow-network",
+        help="Also open addresses (https://...), and playlists with what they name.",
+        rich_help_panel=SOURCE,
+    ),
+]
 Preset = Annotated[
     str | None,
-    typer.Option(help="draft, fast (default), medium, slow or placebo.", rich_help_panel=FIT),
+    typer.Option(
+        help="How long to fit: draft, fast (default), medium, slow or placebo.",
+        rich_help_panel=FIT,
+    ),
 ]
 Epochs = Annotated[
     float | None, typer.Option(help="Fit for so many epochs instead.", rich_help_panel=FIT)
@@ -71,7 +91,8 @@ Steps = Annotated[
     int | None, typer.Option(help="Fit for so many steps instead.", rich_help_panel=FIT)
 ]
 Time = Annotated[
-    str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.", rich_help_panel=FIT)
+    str | None,
+    typer.Option(help="Fit for so long instead, by the clock: 90s, 10m, 2h.", rich_help_panel=FIT),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=FIT)]
 Limit = Annotated[
@@ -85,7 +106,10 @@ Limit = Annotated[
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Model = Annotated[
-    str, typer.Option(help="The representation: gridnerv, hnerv, nerv, ...", rich_help_panel=FIT)
+    str,
+    typer.Option(
+        help="The representation: gridnerv, hnerv, nerv, ... (nervkit models).", rich_help_panel=FIT
+    ),
 ]
 Params = Annotated[
     str | None,
@@ -95,9 +119,15 @@ Strides = Annotated[
     str | None, typer.Option(help="The model's strides, such as 5,4,4,2,2.", rich_help_panel=FIT)
 ]
 Recipe = Annotated[
-    str, typer.Option(help="native (nervkit's) or paper (as published).", rich_help_panel=FIT)
+    str,
+    typer.Option(
+        help="native (nervkit's), or paper (as published, and as long unless you say how long).",
+        rich_help_panel=FIT,
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Makes a fit repeatable.", rich_help_panel=FIT)]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Makes a fit repeatable, but with --time.", rich_help_panel=FIT)
+]
 Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=FIT)]
 Restart = Annotated[
     bool, typer.Option("--restart", help="Discard a checkpoint instead of going on from it.")
@@ -140,10 +170,12 @@ def reading(
     resize: Resize = None,
     matrix: Matrix = None,
     range: Range = None,
+    stream: VideoStream = None,
     fps: Fps = None,
     size: Size = None,
     pixel_format: PixelFormat = None,
     strict: Strict = False,
+    allow_network: AllowNetwork = False,
 ) -> None:
     """Options of reading a video."""
 

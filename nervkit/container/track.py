@@ -1,6 +1,6 @@
 """One audio or subtitle track as bytes: a description, the packets' exact times, the carrier.
 
-The carrier is a small media file of one stream (MP4, MOV or Matroska), which keeps the codec's
+The carrier is a small media file of one stream (MP4, MOV, Matroska or NUT), which keeps the codec's
 parameters; it is not opened here. Carriers round times, so they are kept beside it.
 """
 
@@ -20,7 +20,7 @@ from nervkit.container.limits import MOST_PACKETS
 from nervkit.container.timing import MOST_SECONDS
 from nervkit.errors import FormatError
 
-CARRIERS = ("mp4", "mov", "matroska")
+CARRIERS = ("mp4", "mov", "matroska", "nut")
 KINDS = ("audio", "subtitle")
 #: what a track may be marked as: ffmpeg's names of dispositions
 FLAGS = (
@@ -43,7 +43,7 @@ class Track:
         time_base: seconds per unit of `times`; 31 bits each way.
         times: (N, 3) int64, N >= 1: pts, dts and duration of every packet; within 68 years of 0,
             dts in order, durations not negative, or UNKNOWN.
-        carrier: "mp4", "mov" or "matroska".
+        carrier: "mp4", "mov", "matroska" or "nut".
         data: the carrier file, at least N bytes.
         title: what players show for the track; may be empty.
         flags: from FLAGS, such as "default" and "forced".

@@ -14,6 +14,7 @@ WARM_UP_STEPS = 2  # they allocate, and choose kernels: not timed
 TRIAL_SECONDS = 0.3  # of steps for each number that is tried
 WINDOW_SECONDS = 2.0  # of steps whose mean is held against the pace when threads were chosen
 CHANGE = 4 / 3  # of that pace, up or down: the machine is another one now
+REST_SECONDS = 8.0  # of steps at least between two searches
 LOOK_SECONDS, LOOK_STEPS = 60.0, 100  # after so long, and so many steps, it is looked at anyway
 GAIN = 0.95  # another number must take less than this of the time
 
@@ -83,7 +84,8 @@ class ThreadSearch:
             self._since += self._seconds
             pace = self._mean()
             changed = not 1 / CHANGE < pace / self._pace < CHANGE
-            if changed or self._since >= max(LOOK_SECONDS, LOOK_STEPS * pace):
+            rest = REST_SECONDS if changed else max(LOOK_SECONDS, LOOK_STEPS * pace)
+            if self._since >= rest:
                 self._trials = self._search()
                 next(self._trials)
 

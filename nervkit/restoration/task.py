@@ -26,8 +26,8 @@ from nervkit.video.writer import Stream, check_destination, place_of, write_vide
 
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
 READING = (
-    *("start", "frames", "crop", "resize", "matrix", "range"),
-    *("fps", "size", "pixel_format", "strict"),
+    *("start", "frames", "crop", "resize", "matrix", "range", "stream"),
+    *("fps", "size", "pixel_format", "strict", "allow_network"),
 )
 
 

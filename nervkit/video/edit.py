@@ -53,8 +53,9 @@ class Crop:
 
 @dataclass(frozen=True)
 class Edit:
-    """What to keep of a source: from `start` seconds on, frames [first, stop) of those, the crop
-    of each, resized. In this order; rotation comes before all."""
+    """What to keep of a source: of video stream number `stream` (None: the default one), from
+    `start` seconds on, frames [first, stop) of those, the crop of each, resized. In this order;
+    rotation comes before all."""
 
     start: Fraction = Fraction(0)
     first: int = 0
@@ -63,6 +64,7 @@ class Edit:
     resize: tuple[int, int] | None = None  # width, height
     matrix: str | None = None
     range: str | None = None
+    stream: int | None = None
 
     @classmethod
     def from_options(
@@ -73,6 +75,7 @@ class Edit:
         resize: str | tuple[int, int] | None = None,
         matrix: str | None = None,
         range: str | None = None,
+        stream: str | int | None = None,
     ) -> Self:
         """From the options of the command line, or their Python equivalents."""
         first, stop = parse_frames(frames)
@@ -84,6 +87,7 @@ class Edit:
             resize=parse_size(resize, "resize") if resize is not None else None,
             matrix=matrix,
             range=range,
+            stream=parse_stream(stream) if stream is not None else None,
         )
 
     @property
@@ -150,6 +154,8 @@ class Edit:
         for name in ("matrix", "range"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
+        if self.stream is not None:
+            values["stream"] = str(self.stream)
         return values
 
     @classmethod
@@ -180,6 +186,13 @@ def parse_frames(frames: str | slice | None) -> tuple[int, int | None]:
     if not valid or (stop is not None and stop <= first):
         raise UsageError(f"frames must be a range a:b with 0 <= a < b, not {frames!r}")
     return first, stop
+
+
+def parse_stream(stream: str | int) -> int:
+    """Which video stream, counted from 0."""
+    if not re.fullmatch(r"\d{1,3}", str(stream)):
+        raise UsageError(f"stream must be a whole number from 0 to 999, not {stream!r}")
+    return int(stream)
 
 
 def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:

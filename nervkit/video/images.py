@@ -1,19 +1,23 @@
-"""Folders of images, numbered patterns and arrays as input."""
+"""Images, folders of them, numbered patterns, animations and arrays as input."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nervkit.errors import SourceError, UsageError
+from nervkit.video.endings import cut_of
 from nervkit.video.source import Picture, Source
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+NUMBER = re.compile(r"%0?\d*d")
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 class ImageSource(Source):
@@ -36,18 +40,85 @@ class ImageSource(Source):
             with Image.open(path) as image:
                 deep = any(";16" in str(tile) for tile in image.tile)  # Pillow's name of 16 bits
                 upright = ImageOps.exif_transpose(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                return _rgb(self, path, upright, deep)
+        except UNREADABLE as error:
+            if isinstance(error, SourceError):
+                raise
             raise SourceError(f"{path}: not a readable image ({error})") from error
-        if deep:
-            self.note("bit depth: the source has 16 bits a sample, 8 are kept")
-        if "A" in upright.getbands() or "transparency" in upright.info:
-            self.note("alpha: the source's transparency is not kept")
-        if upright.mode[0] not in "IF":
-            return np.asarray(upright.convert("RGB"))
-        if not deep:
-            raise SourceError(f"{path}: only samples of 8 and 16 bits are read")
-        gray = ((np.asarray(upright).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
+
+
+class AnimationSource(Source):
+    """An animated WebP, with its times."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(name, Fraction(1, 1000))
+        self.path = path
+        with Image.open(path) as image:
+            self.frames = frames_in(image)
+        self.description = {"codec": "webp"}
+
+    def count(self) -> int:
+        return self.frames
+
+    def pictures(self) -> Iterator[Picture]:
+        time = 0
+        with Image.open(self.path) as image:
+            for index in range(self.frames):
+                try:
+                    image.seek(index)
+                    image.load()
+                except UNREADABLE as error:
+                    self.damage = (
+                        f"damaged or cut short: {index} of {self.frames} frames are whole, "
+                        f"{self.frames - index} lost ({error})"
+                    )
+                    return
+                duration = int(image.info.get("duration", 0))
+                rgb = partial(_rgb, self, self.path, image.copy())
+                yield Picture(time, duration or None, rgb)
+                time += duration
+
+
+def _rgb(source: Source, path: Path, image: Image.Image, deep: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8 of an image; what is lost becomes a note of `source`."""
+    if deep:
+        source.note("bit depth: the source has 16 bits a sample, 8 are kept")
+    if "A" in image.getbands() or "transparency" in image.info:
+        source.note("alpha: the source's transparency is not kept")
+    if image.mode[0] not in "IF":
+        return np.asarray(image.convert("RGB"))
+    if not deep:
+        raise SourceError(f"{path}: only samples of 8 and 16 bits are read")
+    gray = ((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def image_source(path: Path, name: str, fps: Fraction) -> Source | None:
+    """The source for an image file; None for one that ffmpeg is to read: a GIF, an animated PNG,
+    and what is no image whatever its name says."""
+    try:
+        with Image.open(path) as image:
+            kind, frames = image.format, frames_in(image)
+    except UnidentifiedImageError:
+        return None
+    except UNREADABLE as error:
+        cut = cut_of(path)
+        if cut is not None:
+            raise SourceError(f"{path}: cut short: {cut.missing} bytes are missing") from error
+        raise SourceError(f"{path}: not a readable image ({error})") from error
+    if kind == "WEBP" and frames > 1:
+        return AnimationSource(path, name)  # libavcodec has no decoder for it
+    if kind == "GIF" or (kind == "PNG" and frames > 1):
+        return None
+    source = ImageSource([path], name, fps)
+    if frames > 1 and kind != "MPO":  # whose other pictures are previews of the first
+        source.note(f"{frames} pictures in one file: the first one is taken")
+    return source
+
+
+def frames_in(image: Image.Image) -> int:
+    """How many pictures are in an opened image file."""
+    return int(getattr(image, "n_frames", 1))
 
 
 class ArraySource(Source):
@@ -87,11 +158,21 @@ class ArraySource(Source):
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder in natural order. Raises SourceError where there are none."""
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file()]
+    """The images of a folder in natural order, but hidden ones, such as the ._* files that macOS
+    leaves on other systems' disks. Raises SourceError where there are none."""
+    paths = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
+    ]
     if not paths:
         raise SourceError(f"{folder}: no images in this folder ({', '.join(sorted(EXTENSIONS))})")
     return sorted(paths, key=natural)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name has a place for a number, such as %05d."""
+    return NUMBER.search(Path(name).name) is not None
 
 
 def images_like(pattern: str) -> list[Path]:
@@ -99,8 +180,7 @@ def images_like(pattern: str) -> list[Path]:
     path = Path(pattern)
     if not path.parent.is_dir():
         raise SourceError(f"{path.parent}: no such folder")
-    shape = re.escape(path.name)
-    number = re.sub(r"%0?\d*d", r"(\\d+)", shape, count=1)
+    number = NUMBER.sub(r"(\\d+)", re.escape(path.name), count=1)
     paths = [p for p in path.parent.iterdir() if re.fullmatch(number, p.name)]
     if not paths:
         raise SourceError(f"{pattern}: no file has such a name")

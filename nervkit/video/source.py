@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nervkit.container.extras import Extras
 from nervkit.video.colour import Colour
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ class Picture:
 
 class Source(ABC):
     """An input. `colour`, `description` and `sample_aspect_ratio` are final once the first
-    picture was taken, `damage` and `side_packets` once the last was."""
+    picture was taken, `damage`, `side_packets` and `extras` once the last was."""
 
     def __init__(self, name: str, time_base: Fraction = Fraction(1, 25)) -> None:
         self.name = name
         self.time_base = time_base
         self.sample_aspect_ratio = Fraction(1)
         self.colour = Colour()
+        self.starts: list[Fraction] = []  # when each audio track begins, in seconds
         self.description: dict[str, Any] = {}
         self.notes: list[str] = []
         self.damage: str | None = None
@@ -52,7 +54,7 @@ class Source(ABC):
 
     @abstractmethod
     def pictures(self) -> Iterator[Picture]:
-        """All pictures in order of time."""
+        """All pictures in the order in which they are shown."""
 
     def skip_rest(self) -> None:
         """Called instead of taking all pictures, once those that are wanted were taken."""
@@ -61,3 +63,7 @@ class Source(ABC):
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream."""
         return []
+
+    def extras(self) -> Extras:
+        """Tags, chapters and attached files, on the source's own time line."""
+        return Extras()

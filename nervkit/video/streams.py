@@ -2,123 +2,192 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 import av
 import numpy as np
+from av.format import Flags
+from av.stream import Disposition
 
-from nervkit.errors import SourceError
+from nervkit.container.extras import Extras
+from nervkit.errors import SourceError, UsageError
 from nervkit.video.colour import RANGES, RGB, UNSPECIFIED, Colour
 from nervkit.video.edit import Edit
+from nervkit.video.endings import Cut, cut_of
+from nervkit.video.extras import is_cover, read_attachments, read_chapters, read_tags
+from nervkit.video.opening import UNPIPED, Target, described
+from nervkit.video.orientation import Cropping, Orientation
 from nervkit.video.planes import convert_to_rgb
 from nervkit.video.source import Picture, Source
+from nervkit.video.timeline import DecodingOrder, TimeLine
 
 SIDE_TRACKS = ("audio", "subtitle")
 OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
-EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How decoded pictures must be turned to be shown: transposed, then flipped."""
-
-    transpose: bool = False
-    flip_columns: bool = False
-    flip_rows: bool = False
-
-    @classmethod
-    def of(cls, frame: av.VideoFrame) -> Self:
-        """What the frame's display matrix asks for; nothing where that is no quarter turn."""
-        data = frame.side_data.get("DISPLAYMATRIX")
-        if data is None:
-            return cls()
-        # x' = a x + c y, y' = b x + d y, in 16.16 fixed point (ISO 14496-12, 6.2.2)
-        a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
-        if b == c == 0:
-            return cls(False, a < 0, d < 0)
-        return cls(True, c < 0, b < 0) if a == d == 0 else cls()
-
-    @property
-    def mirrors(self) -> bool:
-        return self.transpose ^ self.flip_columns ^ self.flip_rows
-
-    def apply(self, picture: np.ndarray) -> np.ndarray:
-        """The (H, W, 3) picture, or the (H, W) plane, as it is to be shown."""
-        if self.transpose:
-            picture = picture.swapaxes(0, 1)
-        rows, columns = (-1 if flip else 1 for flip in (self.flip_rows, self.flip_columns))
-        return picture[::rows, ::columns]
+DEFAULT_FPS = Fraction(25)
+FPS_UNUSED = "the file has timestamps of its own: --fps is not used"
+GENERATE_PTS = 0x1  # libavformat's AVFMT_FLAG_GENPTS, which PyAV sets
+INDEXED = ("mov", "avi")  # formats whose index lists every packet
+UNFRAMED = ("yuv4mpegpipe",)  # formats that end with their last picture
+DECODING_ORDER = ("avi", "matroska")  # formats that may number packets without telling pts
 
 
 class StreamSource(Source):
-    """The first video stream of anything that PyAV opens.
+    """One video stream of anything that PyAV opens, and the tracks beside it.
 
     Args:
-        target: a path, or a binary file that is read from its start.
-        name: what to call it in messages.
-        format, options: of the demuxer, where they cannot be told from the data (raw video).
+        target: what is read.
+        edit: `stream` chooses the video stream; `matrix` and `range` override its own.
+        rate: frames a second of raw streams, which have no times.
+
+    Raises SourceError where there is no video in it, UsageError where there is no such stream.
     """
 
-    def __init__(
-        self,
-        target: str | BinaryIO,
-        name: str,
-        edit: Edit,
-        format: str | None = None,
-        options: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(name)
+    def __init__(self, target: Target, edit: Edit, rate: Fraction | None = None) -> None:
+        super().__init__(target.name)
         self._target, self._edit = target, edit
-        self._open_arguments = {"format": format, "options": options or {}}
-        self._container = self._open()
-        if not self._container.streams.video:
-            raise SourceError(f"{name}: no video stream in this file")
-        self._stream = self._container.streams.video[0]
+        self._container = target.open()
+        self._format = self._container.format.name.split(",")[0]
+        self._descriptions = described(self._container)
+        self._stream = self._choose(edit.stream)
         self._stream.thread_type = "AUTO"
         self.time_base = Fraction(self._stream.time_base or Fraction(1, 1000))
         self.sample_aspect_ratio = Fraction(self._stream.sample_aspect_ratio or 1)
-        self._packets: dict[int, list[av.Packet]] = {}
-        self._video_packets = self._demux()
-        self._whole = self._damaged = 0
+        flags = self._container.format.flags
+        self._jumps = bool(flags & Flags.ts_discont.value)
+        self._untimed = target.format is None and (
+            bool(flags & Flags.no_timestamps.value) or self._format.endswith("_pipe")
+        )
+        self._set_rate(rate)
+        if self._format in DECODING_ORDER:
+            self._container.flags &= ~GENERATE_PTS
+        # None until the first packet tells.
+        self._by_order = True if self._format == "avi" else None
+        self._order = DecodingOrder()
+        self._time_line = TimeLine()
+        self._others: list[tuple[av.Packet, Fraction | None]] = []  # where the video was then
+        self._covers: dict[int, bytes] = {}
+        self._wanted = [self._stream, *self._beside()]
+        self._packets = self._demux()
+        self._end = self._last_size = 0  # of the latest video packet, in bytes
+        self._read = self._whole = self._damaged = 0
+        self._partial: set[int] = set()  # times of packets that the demuxer found incomplete
+        self._cut: Cut | None = None if target.path is None else cut_of(target.path)
         self._orientation = Orientation()
-        if len(self._container.streams.video) > 1:
-            self.note("more than one video stream: the first one is used")
+        self._cropping = Cropping()
 
-    def _open(self) -> av.container.InputContainer:
-        try:
-            return av.open(self._target, **self._open_arguments)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+    def _choose(self, number: int | None) -> av.VideoStream:
+        """The stream that is asked for, or else the one that ffmpeg takes: the default one, of
+        the largest picture."""
+        streams = self._container.streams.video
+        tiles = sum(Disposition.dependent in s.disposition for s in streams)
+        if tiles > 1 and self._format == "mov":
             raise SourceError(
-                f"{self.name}: cannot be opened as video ({reason}); is it damaged, or no video?"
-            ) from error
+                f"{self.name}: is a picture of {tiles} tiles (HEIC), which are not put together; "
+                "convert it to PNG or JPEG first"
+            )
+        if number is not None and number >= len(streams):
+            raise UsageError(
+                f"--stream {number}: {self.name} has {len(streams)} video streams, counted from 0"
+            )
+        shown = [s for s in streams if s.codec_context is not None]
+        films = [s for s in shown if not is_cover(s)]
+        if number is not None:
+            films = [s for s in shown if s is streams[number]]
+        if not films:
+            told = ", ".join(self._told(s) for s in streams)
+            raise SourceError(
+                f"{self.name}: no video stream in this file"
+                + (f" that can be decoded ({told})" if told else "")
+            )
+        best = max(films, key=lambda s: (Disposition.default in s.disposition, s.width * s.height))
+        others = [s for s in streams if s is not best and not is_cover(s)]
+        if others and number is None:
+            self.note(
+                f"{len(others) + 1} video streams: number {streams.index(best)} "
+                f"({self._told(best)}, {best.width}x{best.height}) is taken (--stream to change)"
+            )
+        return best
+
+    def _beside(self) -> list[av.stream.Stream]:
+        """The streams that are read along; what is left out is said."""
+        wanted = []
+        for stream in self._container.streams:
+            decodable = stream.codec_context is not None
+            if stream.type in SIDE_TRACKS and decodable:
+                wanted.append(stream)
+            elif stream.type in SIDE_TRACKS:
+                self.note(
+                    f"the {stream.type} track ({self._told(stream)}) has no decoder: left out"
+                )
+            elif stream.type == "video" and is_cover(stream) and stream is not self._stream:
+                wanted.append(stream)
+            elif stream.type not in ("video", "attachment") and not self._kept_otherwise(stream):
+                self.note(f"the {stream.type} track ({self._told(stream)}) is left out")
+        for stream in wanted:
+            if stream.type == "audio" and stream.start_time is not None:
+                self.starts.append(stream.start_time * Fraction(stream.time_base))
+        return wanted
+
+    def _kept_otherwise(self, stream: av.stream.Stream) -> bool:
+        """Whether a data stream only repeats the chapters or the timecode, which are read."""
+        told = self._told(stream)
+        chapters = "(text" in told and stream.frames == len(self._container.chapters())
+        return chapters or "(tmcd" in told
+
+    def _told(self, stream: av.stream.Stream) -> str:
+        """The codec of a stream, with its code in the file, such as "ttml (stpp)"."""
+        told = re.match(r"[^\n]*?: \w+: ([^,\n]+)", self._descriptions.get(stream.index, ""))
+        codec = re.sub(r" / 0x[0-9A-F]+| \(default\)", "", told[1]) if told else stream.type
+        return codec.strip()
+
+    def _set_rate(self, rate: Fraction | None) -> None:
+        if not self._untimed:
+            if rate is not None and self._target.format is None:
+                self.note(FPS_UNUSED)
+            return
+        if rate is None:
+            # What the stream's own headers say, where they do.
+            rate = Fraction(self._stream.codec_context.framerate or DEFAULT_FPS)
+            self.note(f"a raw stream has no times: taken as {rate} fps (--fps to change)")
+        self.time_base = 1 / rate
 
     def count(self) -> int | None:
         """Packets of the video stream, counted without decoding; None for a pipe."""
-        if not isinstance(self._target, str):
+        size = self._target.size
+        if size is None:
             return None
-        if self._stream.frames:
-            return self._stream.frames
-        with self._open() as container:
-            stream = container.streams.video[0]
+        if self._format in INDEXED and self._stream.frames:
+            # What the header claims is not counted, but what the index finds in the file.
+            entries = self._stream.index_entries
+            there = sum(1 for e in entries if e.size and e.pos + e.size <= size)
+            if there:
+                return there
+        with self._target.open() as container:
+            stream = container.streams[self._stream.index]
             try:
                 return sum(1 for packet in container.demux(stream) if packet.size)
             except av.error.FFmpegError:
                 return None  # a cut file: reading it will tell
 
     def pictures(self) -> Iterator[Picture]:
-        for frame in self._frames():
-            if self._whole == 1:
+        for number, frame in enumerate(self._frames()):
+            if number == 0:
                 self._describe(frame)
-            own = frame.format.name in OWN_PLANES
+            pts, duration = frame.pts, frame.duration or None
+            if self._untimed:
+                pts, duration = number, 1
+            elif self._by_order:
+                pts = self._order.shown_at(frame)
+            if self._format == "avi":
+                duration = None  # one unit, which is shorter than a frame where some are dropped
+            own = frame.format.name in OWN_PLANES and self._cropping.even
             yield Picture(
-                pts=frame.pts,
-                duration=frame.duration or None,
+                pts=pts,
+                duration=duration,
                 rgb=partial(self._rgb, frame),
                 planes=partial(self._planes, frame) if own else None,
             )
@@ -126,13 +195,12 @@ class StreamSource(Source):
     def skip_rest(self) -> None:
         """Read on for the packets of the other tracks, without decoding pictures."""
         self._report_damage()
-        for _ in self._video_packets:
+        for _ in self._packets:
             pass
 
     def _demux(self) -> Iterator[av.Packet]:
-        """The video packets, the last one empty; those of the other tracks are put aside."""
-        wanted = [self._stream, *(s for s in self._container.streams if s.type in SIDE_TRACKS)]
-        packets = self._container.demux(wanted)
+        """The video packets; those of the other tracks are put aside."""
+        packets = self._container.demux(self._wanted)
         while True:
             try:
                 packet = next(packets, None)
@@ -141,44 +209,83 @@ class StreamSource(Source):
                 return
             if packet is None:
                 return
+            if not packet.size:  # a dropped frame in AVI; or PyAV's mark of the end
+                continue
             if packet.stream.index == self._stream.index:
+                self._read += 1
+                self._end, self._last_size = (packet.pos or 0) + packet.size, packet.size
+                if self._by_order is None:
+                    self._by_order = packet.pts is None and packet.dts is not None
+                if self._jumps:
+                    self._time_line.place_video(packet)
                 yield packet
-            elif packet.size:
-                self._packets.setdefault(packet.stream.index, []).append(packet)
+            elif packet.stream.type == "video":
+                self._covers.setdefault(packet.stream.index, bytes(packet))
+            else:
+                self._others.append((packet, self._time_line.position))
 
     def _frames(self) -> Iterator[av.VideoFrame]:
-        for packet in self._video_packets:
+        for packet in self._packets:
             yield from self._decode(packet)
-        missing = _missing_bytes(self._target) if isinstance(self._target, str) else 0
-        self._report_damage(self._stream.frames, missing)
+        yield from self._decode(None)
+        indexed = self._index() if self._format in INDEXED else 0
+        if self._format == "mov" and self._target.pipe is not None and not self._read:
+            raise SourceError(f"{self.name}: {UNPIPED}")
+        cut = self._cut
+        if self._format in UNFRAMED and self._target.size is not None:
+            over = self._target.size - self._end
+            cut = Cut(max(1, self._last_size - over)) if over else None
+        self._report_damage(indexed, cut)
 
-    def _decode(self, packet: av.Packet) -> Iterator[av.VideoFrame]:
+    def _index(self) -> int:
+        """How many frames the file's index lists, where it lists more than could be read."""
+        entries = [e for e in self._stream.index_entries if e.size]
+        shown = sum(1 for e in entries if not e.is_discard)
+        return shown if len(entries) > self._read else 0
+
+    def _decode(self, packet: av.Packet | None) -> Iterator[av.VideoFrame]:
+        """The frames that a packet completes, or with None those that are left."""
+        if packet is not None and self._by_order:
+            self._order.sent(packet)
+        # MPEG-TS also marks packets before a jump of its counters; there the decoder tells.
+        if packet is not None and packet.is_corrupt and packet.pts is not None and not self._jumps:
+            self._partial.add(packet.pts)
         try:
-            frames = packet.decode()
+            frames = self._stream.decode(packet)
+        except av.error.EOFError:  # flushed before
+            return
         except av.error.FFmpegError:
             self._damaged += 1
+            if packet is not None and self._by_order:
+                self._order.lost(packet)
             return
+        whole = None if self._cut is None else self._cut.whole
         for frame in frames:
-            if frame.is_corrupt:
+            if frame.is_corrupt or frame.pts in self._partial or self._whole == whole:
                 self._damaged += 1
+                if self._by_order:
+                    self._order.shown_at(frame)
                 continue
             self._whole += 1
             yield frame
 
-    def _report_damage(self, expected: int = 0, missing: int = 0) -> None:
-        if self._damaged or self._whole < expected:
-            total = max(expected, self._whole + self._damaged)
+    def _report_damage(self, indexed: int = 0, cut: Cut | None = None) -> None:
+        if self._damaged or self._whole < indexed:
+            total = max(indexed, self._whole + self._damaged)
             lost = total - self._whole
             self.damage = (
                 f"damaged or cut short: {self._whole} of {total} frames are whole, {lost} lost"
             )
-        elif missing:
-            self.damage = f"cut short: {self._whole} frames are whole, {missing} bytes are missing"
+        elif cut is not None:
+            self.damage = (
+                f"cut short: {self._whole} frames are whole, {cut.missing} bytes are missing"
+            )
 
     def _describe(self, frame: av.VideoFrame) -> None:
         """Record what the first frame says of all."""
         pixel_format = frame.format
         self._orientation = turn = Orientation.of(frame)
+        self._crop(frame)
         bits = max(component.bits for component in pixel_format.components)
         is_rgb = pixel_format.is_rgb or pixel_format.name.startswith("pal")
         self.colour = Colour.resolve(
@@ -193,8 +300,8 @@ class StreamSource(Source):
         self.description = {
             "codec": self._stream.codec_context.codec.canonical_name,
             "pixel_format": pixel_format.name,
-            "width": frame.width,
-            "height": frame.height,
+            "width": frame.width - self._cropping.left - self._cropping.right,
+            "height": frame.height - self._cropping.top - self._cropping.bottom,
         }
         if turn.transpose:
             self.sample_aspect_ratio = 1 / self.sample_aspect_ratio
@@ -220,39 +327,49 @@ class StreamSource(Source):
         if frame.interlaced_frame:
             self.note("interlaced: both fields stay woven into each frame")
 
+    def _crop(self, frame: av.VideoFrame) -> None:
+        asked = Cropping.of(self._descriptions.get(self._stream.index, ""))
+        if asked == Cropping():
+            return
+        margins = f"{asked.left}/{asked.right}/{asked.top}/{asked.bottom} (left/right/top/bottom)"
+        if asked.fits(frame.width, frame.height):
+            self._cropping = asked
+            self.note(f"cropped by {margins} pixels as the file asks")
+        else:
+            self.note(f"the file asks to be cropped by {margins} pixels: not done")
+
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        return self._orientation.apply(convert_to_rgb(frame, self.colour))
+        return self._orientation.apply(self._cropping.apply(convert_to_rgb(frame, self.colour)))
 
     def _planes(self, frame: av.VideoFrame) -> list[np.ndarray]:
         planes = []
-        for plane in frame.planes:
+        for number, plane in enumerate(frame.planes):
             rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-            planes.append(self._orientation.apply(rows[: plane.height, : plane.width]))
+            shown = self._cropping.apply(rows[: plane.height, : plane.width], 2 if number else 1)
+            planes.append(self._orientation.apply(shown))
         return planes
 
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream, read along with the pictures."""
-        return [packets for _, packets in sorted(self._packets.items())]
+        by_stream: dict[int, list[av.Packet]] = {}
+        for packet, position in self._others:
+            if self._jumps:
+                self._time_line.place_other(packet, position)
+            by_stream.setdefault(packet.stream.index, []).append(packet)
+        self._others = []
+        jumps = self._time_line.jumps
+        if jumps:
+            far = ", ".join(f"{float(jump):+.3f}" for jump in jumps[:4])
+            more = ", ..." if len(jumps) > 4 else ""
+            self.note(f"the times jump ({far}{more} s): what follows a jump was moved to go on")
+        return [packets for _, packets in sorted(by_stream.items())]
 
-
-def _missing_bytes(path: str) -> int:
-    """How much shorter a Matroska file is than it says. Its demuxer takes a cut for the end."""
-    with Path(path).open("rb") as file:
-        try:
-            for identifier in (EBML_HEADER, MATROSKA_SEGMENT):
-                if file.read(4) != identifier:
-                    return 0
-                first = file.read(1)[0]
-                length = 8 - first.bit_length()  # the size's bytes that follow
-                rest = file.read(length)
-                size = int.from_bytes(bytes([first ^ (0x80 >> length)]) + rest)
-                end = file.tell() + size
-                if identifier == EBML_HEADER:
-                    file.seek(end)
-        except (IndexError, ValueError):  # no size, or none that is valid
-            return 0
-        unknown = size == (1 << 7 * (length + 1)) - 1
-        return 0 if unknown else max(0, end - file.seek(0, 2))
+    def extras(self) -> Extras:
+        return Extras(
+            tags=read_tags(self._container, self._stream, self.note),
+            chapters=read_chapters(self._container, self.note),
+            attachments=read_attachments(self._container, self._covers, self.note),
+        )
 
 
 def _known(code: Any) -> int:

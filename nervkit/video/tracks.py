@@ -9,19 +9,21 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
 
 from nervkit.container.fields import printable
-from nervkit.container.track import CARRIERS, UNKNOWN, Track
+from nervkit.container.track import CARRIERS, FLAGS, MAX_TITLE, UNKNOWN, Track
 from nervkit.errors import FormatError
 
-DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska"}
+DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska", "nut": "nut"}
 NO_PROTOCOLS = {"protocol_whitelist": "none"}  # a name that no protocol has
 
 
 def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
     """The track of one source stream's packets, with time `origin` (seconds) moved to 0.
 
-    None where no carrier holds this codec. The packets are used up.
+    None where no carrier holds this codec. The packets are used up. Raises FormatError where the
+    times are impossible.
     """
     stream = packets[0].stream
     time_base = Fraction(stream.time_base or packets[0].time_base)
@@ -34,9 +36,17 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
     for carrier in CARRIERS:
         data = _carry(packets, carrier)
         if data is not None and _count_packets(data, carrier) == len(contents):
-            language = stream.language or ""
-            codec = stream.codec_context.codec.canonical_name
-            return Track(stream.type, codec, language, time_base, times, carrier, data)
+            return Track(
+                kind=stream.type,
+                codec=stream.codec_context.codec.canonical_name,
+                language=printable(stream.language or "", 64),
+                time_base=time_base,
+                times=times,
+                carrier=carrier,
+                data=data,
+                title=stream.metadata.get("title", "")[:MAX_TITLE],
+                flags=tuple(f for f in FLAGS if Disposition[f] in stream.disposition),
+            )
     return None
 
 

@@ -1,0 +1,151 @@
+"""How files, pipes and addresses are opened: as what their bytes are, and nothing besides."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import av.logging
+
+from nervkit.errors import SourceError
+
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+#: how files begin that only name other files and addresses
+PLAYLISTS = {
+    b"#extm3u": "an M3U8 playlist (HLS)",
+    b"ffconcat version": "a list of files (ffconcat)",
+    b"<mpd": "an MPEG-DASH manifest",
+    b"<smoothstreamingmedia": "a Smooth Streaming manifest",
+    b"<compositionplaylist": "an IMF playlist",
+    b"<assetmap": "an IMF asset map",
+    b"<smil": "a SMIL playlist",
+    b"<asx": "an ASX playlist",
+    b"[playlist]": "a PLS playlist",
+    b"v=0": "a session description (SDP)",
+    b"rtsp://": "a stream's address",
+    b"http://": "a stream's address",
+    b"https://": "a stream's address",
+}
+#: libavformat's readers that open what their input names, or what lies beside it
+REFERRING = {
+    *("concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"),
+    *("alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"),
+}
+NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
+UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"
+WEBP_ANIMATED = 2  # a flag of its VP8X chunk
+HEAD = 2048  # bytes that are looked at
+IO_BUFFER = 1 << 18  # bytes read at once
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a video is read from: a regular file (`path`), which may be opened again; a pipe
+    (`pipe`), which may not; or an address (`url`), which needs `allow_network`.
+
+    `format` and `options` are those of libavformat's demuxer, where the bytes do not say.
+    """
+
+    name: str  # in messages
+    path: Path | None = None
+    pipe: BinaryIO | None = None
+    url: str | None = None
+    allow_network: bool = False
+    format: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int | None:
+        """In bytes; None where only reading to the end tells."""
+        return self.path.stat().st_size if self.path is not None else None
+
+    def open(self) -> av.container.InputContainer:
+        """The opened container. Nothing but the target itself is opened, unless the network is
+        allowed. Raises SourceError."""
+        if self.url is not None:
+            return self._container(self.url, NETWORK)
+        head = self._head()
+        playlist = None if self.format else playlist_kind(head)
+        if playlist is not None and self.path is not None and self.allow_network:
+            return self._container(f"file:{self.path.absolute()}", NETWORK)
+        if playlist is not None:
+            remedy = "" if self.path is not None else ", from a file"
+            raise SourceError(
+                f"{self.name}: is {playlist}, no video: "
+                f"what it names is opened only with --allow-network{remedy}"
+            )
+        if head[8:16] == b"WEBPVP8X" and head[20] & WEBP_ANIMATED:  # others of the name are stills
+            raise SourceError(f"{self.name}: an animated WebP is read only from a file named .webp")
+        if self.path is not None:
+            # After "file:" a name is a path, whatever is in it.
+            return self._container(f"file:{self.path.absolute()}", "file", head)
+        assert self.pipe is not None
+        return self._container(self.pipe, "none", head)
+
+    def _head(self) -> bytes:
+        """The first bytes, which stay to be read. Raises SourceError where there are none."""
+        try:
+            if self.path is not None:
+                with self.path.open("rb") as file:
+                    head = file.read(HEAD)
+            else:
+                head = self.pipe.peek(HEAD)[:HEAD]  # type: ignore[union-attr]
+        except OSError as error:
+            raise SourceError(f"{self.name}: cannot be read ({error.strerror or error})") from error
+        if not head:
+            raise SourceError(f"{self.name}: there is nothing in it")
+        return head
+
+    def _container(
+        self, source: str | BinaryIO, protocols: str, head: bytes = b""
+    ) -> av.container.InputContainer:
+        options = {"protocol_whitelist": protocols, "pattern_type": "none"}
+        if protocols != NETWORK:
+            options["format_whitelist"] = ",".join(sorted(av.formats_available - REFERRING))
+        try:
+            return av.open(
+                source,
+                format=self.format,
+                options=dict(self.options),
+                container_options=options,
+                metadata_errors="replace",
+                buffer_size=IO_BUFFER,
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SourceError(f"{self.name}: {self._why_not(reason, head)}") from error
+
+    def _why_not(self, reason: str, head: bytes) -> str:
+        if head[4:8] == b"ftyp":
+            if self.path is None:
+                return UNPIPED
+            return (
+                f"cannot be opened as video ({reason}): its index is missing or damaged; "
+                "is the file cut short, or was its recording never finished?"
+            )
+        return f"cannot be opened as video ({reason}); is it damaged, or no video?"
+
+
+def playlist_kind(head: bytes) -> str | None:
+    """What a file that begins like this is called, where it only names other files."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for mark, kind in PLAYLISTS.items():
+        if text.startswith(mark) or (text.startswith(b"<?xml") and mark[:1] == b"<" in text):
+            return kind
+    return None
+
+
+def described(container: av.container.InputContainer) -> dict[int, str]:
+    """libavformat's own lines on each stream, by index. They tell what PyAV has no names for: the
+    codec of a stream without a decoder, and cropping."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        text = container.dumps_format()
+    finally:
+        av.logging.set_level(level)
+    parts = re.split(r"^  Stream #\d+:(\d+)", text, flags=re.MULTILINE)
+    return {int(index): lines for index, lines in zip(parts[1::2], parts[2::2], strict=True)}

@@ -42,6 +42,9 @@ TIMINGS = {
     "a day's gap": Timing(
         np.array([0, 86400 * 90000, 86400 * 90000 + 3000]), Fraction(1, 90000), 3000
     ),
+    "a mean rate of large numbers": Timing(
+        np.cumsum([0, *[33_333, 50_021, 16_651] * 9]), Fraction(1, 10**6), 33_347
+    ),
     "300 fps": Timing(np.arange(20), Fraction(1, 300), 1),
     "a frame in a day": Timing(np.arange(3) * 86400, Fraction(1), 86400),
 }
@@ -121,6 +124,16 @@ def test_what_32_bits_cannot_hold_is_refused(tmp_path: Path, suffix: str) -> Non
     with pytest.raises(OutputError, match=r"out\.m.*cannot hold .*\.mkv"):
         write_video(str(path), stream_of(odd), MovieOptions())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_last_duration_is_rounded(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    timing = Timing(np.array([0, 40, 80, 8080, 8120]) * 10**6, NANO, 33_333_333)
+    notes = write_video(str(path), stream_of(timing), MovieOptions())
+    assert notes == ["MP4 cannot hold the duration of the last frame exactly: it is rounded"]
+    times, wanted = written(path), seconds_of(timing)
+    assert times[:-1] == wanted[:-1]
+    assert 0 < abs(times[-1] - wanted[-1]) < Fraction(1, 10**8)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])

@@ -144,6 +144,50 @@ def test_chapters_are_missed_beside_telephone_sound(
     assert notes == [".mkv holds 0 of 3 chapters"]
 
 
+SOUNDS = (
+    "flac",
+    "truehd",
+    "libopus",
+    "libvorbis",
+    "ac3",
+    "mp2",
+    "alac",
+    "pcm_s16le",
+    "pcm_u8",
+    "aac",
+)
+REFUSED = {
+    ".mp4": {"truehd", "pcm_u8"},
+    ".mov": {"flac", "truehd", "opus", "vorbis"},
+    ".mkv": set(),
+    ".webm": {"flac", "truehd", "ac3", "mp2", "alac", "pcm_s16le", "pcm_u8", "aac"},
+}
+
+
+@pytest.mark.parametrize("encoder", SOUNDS)
+def test_sound_is_copied_or_told(ffmpeg: FFmpeg, tmp_path: Path, encoder: str) -> None:
+    """A muxer that refuses a codec only when it begins to write does not take the movie along."""
+    source = tmp_path / "in.mkv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=0.5"]
+    sound = ["-f", "lavfi", "-i", "sine=sample_rate=48000:duration=0.5", "-ac", "2"]
+    ffmpeg(*picture, *sound, "-strict", "-2", "-c:a", encoder, source)
+    clip = read_clip(source)
+    (track,) = clip.tracks
+    for suffix in MOVIES:
+        path = tmp_path / f"out{suffix}"
+        notes = write_video(str(path), stream_of(clip), DEFAULTS)
+        with av.open(str(path)) as container:
+            copied = [
+                bytes(p) for s in container.streams.audio for p in container.demux(s) if p.size
+            ]
+        if track.codec in REFUSED[suffix]:
+            assert "left out" in notes[0]
+            assert copied == []
+        else:
+            assert notes == []
+            assert b"".join(copied) == b"".join(bytes(p) for p in track_packets(track))
+
+
 # Text subtitles
 
 

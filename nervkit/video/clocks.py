@@ -38,9 +38,13 @@ def movie_clock(rates: Iterable[int], first: int) -> int:
 
 
 def mp4_timing(timing: Timing, output: str) -> Timing:
-    """The same times by a clock that MP4 and MOV can hold. Raises OutputError where none can."""
+    """The same times by a clock that MP4 and MOV can hold; the last frame's duration alone may be
+    rounded. Raises OutputError where no clock holds the times."""
     pts = timing.pts.tolist()
     rate = mp4_clock([*pts, pts[-1] + timing.duration], timing.time_base)
+    if rate is None and (coarse := mp4_clock(pts, timing.time_base)) is not None:
+        longest = max(np.diff(pts).tolist(), default=1) * timing.time_base
+        rate = min(LARGEST, int((LARGEST - 1) / longest)) // coarse * coarse
     if rate is None:
         raise OutputError(
             f"{output}: MP4 and MOV cannot hold such fine times together with such long steps; "
@@ -50,7 +54,7 @@ def mp4_timing(timing: Timing, output: str) -> Timing:
     return Timing(
         np.array([int(time * ticks) for time in pts], np.int64),
         Fraction(1, rate),
-        int(timing.duration * ticks),
+        max(1, min(round(timing.duration * ticks), LARGEST - 1)),
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,8 +19,8 @@ from nervkit.errors import NervError, OutputError, UsageError
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
 from nervkit.video.colour import MATRICES, RANGES, RGB
 from nervkit.video.labels import Labels
+from nervkit.video.muxing import add_to_movie, movie_target
 from nervkit.video.planes import convert_from_rgb
-from nervkit.video.subtitles import add_to_movie
 from nervkit.video.tracks import track_packets
 
 if TYPE_CHECKING:
@@ -68,7 +66,6 @@ CODECS = {
         "libx264rgb", "rgb24", (".mkv", ".mp4", ".mov"), None, (("qp", "0"),), False, True
     ),
 }
-FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".webm": "webm"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
 # SVT-AV1 writes to stderr on its own: errors only.
 os.environ.setdefault("SVT_LOG", "1")
@@ -116,12 +113,12 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     kept: list[Track] = []
     packets: list[av.Packet] = []
     try:
-        target, format = _target(partial, suffix, [found for _, found in tracks if found])
+        target, format = movie_target(partial, suffix, [found for _, found in tracks if found])
         muxing = _mp4_options(timing, stream, labels) if in_mp4 else {}
         with av.open(target, "w", format=format, options=muxing) as container:
             rate = plain_ratio(stream.timing.fps)
             video = container.add_stream(codec.encoder, rate=rate, options=settings)
-            coded_rate = min(max(rate, Fraction(1)), MOST_FPS)
+            coded_rate = min(max(rate, Fraction(1)), MOST_FPS).limit_denominator(1001)
             _describe(video, stream, timing.time_base, coded_rate, pixel_format)
             for track, found in tracks:
                 added, said = add_to_movie(container, track, found, output)
@@ -139,6 +136,8 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, error.strerror) from error
         raise OutputError(f"{output}: writing with {codec.encoder} failed: {error}") from error
+    if in_mp4 and timing.seconds[1] != stream.timing.seconds[1]:
+        notes.append("MP4 cannot hold the duration of the last frame exactly: it is rounded")
     if not in_mp4:
         notes += _lost_in_matroska(stream, timing, codec)
     return notes + labels.lost(partial, kept)
@@ -163,23 +162,6 @@ def _coding(
     if too_few or (in_mp4 and not stream.timing.constant):
         settings["bf"] = "0"
     return pixel_format, settings, notes
-
-
-def _target(partial: Path, suffix: str, tracks: list[list[av.Packet]]) -> tuple[str, str]:
-    """The file and the muxer to open. ("file:" says that a colon in a name is no protocol.)"""
-    codecs = {packets[0].stream.codec_context.codec.name for packets in tracks}
-    if suffix == ".mkv" and codecs & (_held_by("wav") - _held_by("matroska")):
-        # Matroska takes what WAV holds, such as G.711. Only the muxer tells PyAV that it does not,
-        # and the tee muxer, which hands all on to it, is not asked.
-        name = re.sub(r"([\\'|\s])", r"\\\1", f"file:{partial}")
-        return f"[f=matroska]{name}", "tee"
-    return f"file:{partial}", FORMATS[suffix]
-
-
-def _held_by(format: str) -> set[str]:
-    """The codecs that a muxer says it holds."""
-    with av.open(io.BytesIO(), "w", format=format) as container:
-        return container.supported_codecs
 
 
 def _describe(

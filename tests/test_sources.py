@@ -366,9 +366,29 @@ def test_a_fragment_without_its_data(copied: Callable[..., Path]) -> None:
     assert has_note(read_clip(path), "short")
 
 
-def test_what_follows_the_last_box_is_no_cut(copied: Callable[..., Path]) -> None:
-    path = copied("padded.mp4")
-    path.write_bytes(path.read_bytes() + bytes(1000))
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.flv"])
+@pytest.mark.parametrize("more", [b"\n", bytes(1000), b"appended by somebody", b"\0\0\0\7junk"])
+def test_what_follows_the_end_is_no_cut(
+    ffmpeg: FFmpeg, film: Path, tmp_path: Path, name: str, more: bytes
+) -> None:
+    path = tmp_path / name
+    ffmpeg("-i", film, "-c", "copy", path)
+    if name.endswith("flv"):
+        more = b""
+        path.write_bytes(path.read_bytes()[:-4])  # the size of the last tag, after it
+    path.write_bytes(path.read_bytes() + more)
+    assert not has_note(read_clip(path, strict=True), "short")
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film.mkv", "film.flv", "film.ts", "film.ogv"])
+def test_a_stream_without_a_length_is_no_cut(
+    ffmpeg: FFmpeg, film: Path, tmp_path: Path, name: str
+) -> None:
+    """What ffmpeg writes into a pipe, where it cannot go back to fill in sizes."""
+    path = tmp_path / name
+    format = {"mkv": "matroska", "ts": "mpegts", "ogv": "ogg"}.get(name[5:], name[5:])
+    codecs = ENCODED.get(name, ["-c", "copy"])
+    path.write_bytes(ffmpeg("-i", film, *codecs, "-f", format, "-"))
     assert not has_note(read_clip(path, strict=True), "short")
 
 

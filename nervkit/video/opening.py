@@ -38,6 +38,7 @@ NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps
 UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"
 WEBP_ANIMATED = 2  # a flag of its VP8X chunk
 HEAD = 2048  # bytes that are looked at
+PATIENCE = 30.0  # seconds that an address may take to answer
 IO_BUFFER = 1 << 18  # bytes read at once
 
 
@@ -113,6 +114,7 @@ class Target:
                 container_options=options,
                 metadata_errors="replace",
                 buffer_size=IO_BUFFER,
+                timeout=PATIENCE if protocols == NETWORK else None,
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)

@@ -30,7 +30,7 @@ OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
 DEFAULT_FPS = Fraction(25)
 FPS_UNUSED = "the file has timestamps of its own: --fps is not used"
 GENERATE_PTS = 0x1  # libavformat's AVFMT_FLAG_GENPTS, which PyAV sets
-INDEXED = ("mov", "avi")  # formats whose index lists every packet
+INDEXED = ("mov", "avi")  # formats with an index of all packets
 UNFRAMED = ("yuv4mpegpipe",)  # formats that end with their last picture
 DECODING_ORDER = ("avi", "matroska")  # formats that may number packets without telling pts
 
@@ -228,7 +228,7 @@ class StreamSource(Source):
         for packet in self._packets:
             yield from self._decode(packet)
         yield from self._decode(None)
-        indexed = self._index() if self._format in INDEXED else 0
+        indexed = self._index() if self._format == "mov" else 0
         if self._format == "mov" and self._target.pipe is not None and not self._read:
             raise SourceError(f"{self.name}: {UNPIPED}")
         cut = self._cut

@@ -23,7 +23,7 @@ from nervkit.video.clip import Clip
 from nervkit.video.edit import Edit
 from nervkit.video.endings import cut_of
 from nervkit.video.reader import read_clip
-from nervkit.video.timeline import mended
+from nervkit.video.timeline import TimeLine, mended
 from nervkit.video.tracks import within
 from tests import heif
 
@@ -487,10 +487,22 @@ def test_the_default_stream_is_taken(ffmpeg: FFmpeg, tmp_path: Path) -> None:
     assert chosen.shape == (5, 64, 64, 3)
     assert not has_note(chosen, "video streams")
     assert Edit.from_dict(chosen.edit).stream == 1
-    with pytest.raises(UsageError, match="has 3 video streams"):
+    with pytest.raises(UsageError, match="of video there are 3"):
         read_clip(path, stream=3)
     with pytest.raises(UsageError, match="whole number"):
         read_clip(path, stream=-1)
+
+
+def test_the_stream_is_chosen_on_the_command_line(film: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.nerv"
+    command = [sys.executable, "-m", "nervkit", "encode", str(film), "-o", str(output)]
+    done = subprocess.run([*command, "--stream", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"nervkit: --stream 1: {film} has no such stream: of video there are 1, counted from 0\n"
+    )
+    assert not output.exists()
 
 
 def test_a_cover_is_no_video_and_is_kept(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:
@@ -621,6 +633,17 @@ def rewritten(source: Path, target: Path, pts: Callable[[int], int]) -> Path:
             packet.duration = 40
             output.mux(packet)
     return target
+
+
+def test_a_clock_that_always_jumps_goes_on() -> None:
+    line = TimeLine()
+    packet = av.Packet(b"x")
+    packet.time_base, packet.duration = Fraction(1, 90_000), 3600
+    for index in range(2_000):
+        packet.dts = packet.pts = (index * 7919 % 2_003) * 9_000_000
+        line.place_video(packet)
+        assert packet.dts == 3600 * index
+    assert len(line.jumps) > 1_000
 
 
 @pytest.fixture(scope="module")

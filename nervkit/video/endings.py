@@ -181,16 +181,16 @@ def _skip_palette(file: BinaryIO, flags: int) -> None:
 def _png(file: BinaryIO, end: int) -> Cut | None:
     """Walks the chunks (PNG, 5.3; APNG): IEND must be among them."""
     frames = 0
-    began = False  # the animation's current frame has pixels
+    announced = began = False  # a frame of the animation, and its pixels
     for kind, stop in _png_chunks(file, end):
         if stop > end:
             return Cut(stop - end, frames)
         if kind in (b"fcTL", b"IEND"):
             frames += began
-            began = False
+            announced, began = True, False
         if kind == b"IEND":
             return None
-        began |= kind in (b"IDAT", b"fdAT")
+        began |= announced and kind in (b"IDAT", b"fdAT")
     return Cut(12, frames)
 
 

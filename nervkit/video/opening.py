@@ -29,10 +29,12 @@ PLAYLISTS = {
     b"http://": "a stream's address",
     b"https://": "a stream's address",
 }
-#: libavformat's readers that open what their input names, or what lies beside it
+#: libavformat's readers that open what their input names or what lies beside it, run it as a
+#: script, or open devices
 REFERRING = {
     *("concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"),
-    *("alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"),
+    *("avisynth", "vapoursynth", "lavfi"),
+    *("alsa", "fbdev", "kmsgrab", "oss", "v4l2", "video4linux2", "x11grab"),
 }
 NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
 UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"

@@ -68,7 +68,8 @@ class StreamSource(Source):
         self._by_order = True if self._format == "avi" else None
         self._order = DecodingOrder()
         self._time_line = TimeLine()
-        self._others: list[tuple[av.Packet, Fraction | None]] = []  # where the video was then
+        # Packets of the other tracks, and where the video was when they were read.
+        self._others: list[tuple[av.Packet, tuple[Fraction | None, int]]] = []
         self._covers: dict[int, bytes] = {}
         self._wanted = [self._stream, *self._beside()]
         self._packets = self._demux()
@@ -91,7 +92,8 @@ class StreamSource(Source):
             )
         if number is not None and number >= len(streams):
             raise UsageError(
-                f"--stream {number}: {self.name} has {len(streams)} video streams, counted from 0"
+                f"--stream {number}: {self.name} has no such stream: "
+                f"of video there are {len(streams)}, counted from 0"
             )
         shown = [s for s in streams if s.codec_context is not None]
         films = [s for s in shown if not is_cover(s)]
@@ -222,7 +224,7 @@ class StreamSource(Source):
             elif packet.stream.type == "video":
                 self._covers.setdefault(packet.stream.index, bytes(packet))
             else:
-                self._others.append((packet, self._time_line.position))
+                self._others.append((packet, self._time_line.place))
 
     def _frames(self) -> Iterator[av.VideoFrame]:
         for packet in self._packets:
@@ -352,9 +354,9 @@ class StreamSource(Source):
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream, read along with the pictures."""
         by_stream: dict[int, list[av.Packet]] = {}
-        for packet, position in self._others:
+        for packet, place in self._others:
             if self._jumps:
-                self._time_line.place_other(packet, position)
+                self._time_line.place_other(packet, *place)
             by_stream.setdefault(packet.stream.index, []).append(packet)
         self._others = []
         jumps = self._time_line.jumps

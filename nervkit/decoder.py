@@ -21,7 +21,6 @@ from nervkit.container.limits import Limits
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import FormatError, ResourceError, UsageError
-from nervkit.lock import locked
 from nervkit.models.base import Representation
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import ModelConfig, VideoShape
@@ -347,7 +346,7 @@ def decode(
             extras=video.file.extras(),
             window=window,
         )
-        with locked(output), video.file.naming():
+        with video.file.naming():
             notes = write_video(output, stream, options)
         seconds = time.perf_counter() - start_time
         return DecodeReport(

@@ -35,7 +35,7 @@ from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import count_stored
-from nervkit.output import check_output, replacing
+from nervkit.output import check_output, linked, replacing
 from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
@@ -170,7 +170,7 @@ def encode(
     keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
     watch = Watch(on_progress, on_note, stop)
-    with locked(output):
+    with locked(linked(output)):
         clip = clip_of(source, **reading)
         _check_storable(clip)
         if on_clip is not None:

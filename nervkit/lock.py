@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeGuard
 
 from filelock import FileLock, Timeout
 
 from nervkit.errors import OutputError
-from nervkit.output import check_helper, helper, is_pipe, linked, temporary
-
-
-def has_place(output: str | Path | None) -> TypeGuard[str | Path]:
-    """Whether `output` names a file or a folder, beside which helper files may lie."""
-    return output not in (None, "-") and not is_pipe(Path(output))
+from nervkit.output import check_helper, helper, temporary
 
 
 @contextmanager
-def locked(output: str | Path | None) -> Iterator[None]:
-    """Hold the lock on `output`: a hidden file beside it, or inside a folder that is there. It goes
-    with the process that made it. What is no place in a file system ("-", a pipe, None) has none.
+def locked(output: Path | None) -> Iterator[None]:
+    """Hold the lock on `output`, a hidden file beside it that goes with the process that made it.
+    None, a pipe, needs none.
 
     Raises OutputError where another run holds it.
     """
-    if not has_place(output):
+    if output is None:
         yield
         return
-    place = linked(Path(output)).absolute()
-    path = helper(place / "frames" if place.is_dir() else place, "lock")
+    path = helper(output, "lock")
     check_helper(path)
     lock = FileLock(path, timeout=0)
     try:

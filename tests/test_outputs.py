@@ -18,9 +18,10 @@ from PIL import Image
 
 from nervkit.container.timing import Timing
 from nervkit.errors import OutputError, UsageError
+from nervkit.lock import locked
 from nervkit.output import helper, replacing
 from nervkit.video.movies import MovieOptions
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
 DEFAULTS = MovieOptions()
 MOVIES = [".mp4", ".mov", ".mkv", ".webm"]
@@ -386,6 +387,17 @@ def test_the_place_of_a_helper_is_taken(
     with pytest.raises(OutputError, match="move it away"):
         put(tmp_path / name, frames)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.y4m", "frames", "f%d.png", "old"])
+def test_another_run_is_writing(tmp_path: Path, frames: np.ndarray, name: str) -> None:
+    (tmp_path / "old").mkdir()
+    output = str(tmp_path / name)
+    refused = pytest.raises(OutputError, match="another run of nervkit is writing it")
+    with locked(place_of(output)), refused:
+        put(output, frames)
+    put(output, frames)
+    assert not any(path.name[0] == "." for path in tmp_path.rglob("*"))
 
 
 # Failures

@@ -27,8 +27,8 @@ def decode(
     json: options.Json = False,
 ) -> None:
     """Decode a .nerv file to a movie, images, y4m or an array."""
-    if json and output == "-":
-        raise UsageError("--json and -o - both need stdout; choose one")
+    if json and output in ("-", "/dev/stdout"):
+        raise UsageError(f"--json and -o {output} both need stdout; choose one")
     from nervkit.decoder import decode as run
 
     with counting("decode") as on_progress:

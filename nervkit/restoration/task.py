@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
-from nervkit.lock import has_place, locked
+from nervkit.lock import locked
 from nervkit.models.base import Representation, count_stored
 from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import as_array, clip_of
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
 READING = (
@@ -122,7 +123,7 @@ class Task:
             raise TypeError(f"{name}() has no option {', '.join(sorted(options))}")
         if self.output is not None:
             check_destination(self.output, self.movie, overwrite, source)
-            with locked(self.output):  # another run's, before the source is read
+            with self._locked():  # another run's, before the source is read
                 pass
 
     def read(self) -> Clip:
@@ -145,7 +146,7 @@ class Task:
         self._kept, keep = self.checkpoint, None
         if self._kept is not None:
             keep = CheckpointOptions(self._kept, self.interval, self.restart)
-        with locked(self.output):
+        with self._locked():
             network, summary = fit_clip(
                 frames, self.options, known=known, keep=keep, watch=self.watch
             )
@@ -156,10 +157,15 @@ class Task:
     @property
     def checkpoint(self) -> Path | None:
         """Where the fit's state is kept: beside an output that has a name of its own."""
-        if not has_place(self.output):
+        if self.output is None or place_of(self.output) is None:
             return None
-        path = Path(self.output).absolute()  # "." has a name too
+        path = Path(self.output)
+        path = path if path.name else path.resolve()  # "." has no name
         return checkpoint_path(path.with_name(path.name.replace("%", "")))
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """Holds the lock on the output."""
+        return nullcontext() if self.output is None else locked(place_of(self.output))
 
     def deliver(
         self,
@@ -202,8 +208,7 @@ class Task:
             colour=clip.colour,
             tracks=tuple(clip.tracks),
         )
-        with locked(self.output):
-            lost = write_video(self.output, stream, self.movie)
+        lost = write_video(self.output, stream, self.movie)
         if self._kept is not None:
             self._kept.unlink(missing_ok=True)
         return RestoreReport(

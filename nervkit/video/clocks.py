@@ -15,7 +15,6 @@ from nervkit.errors import OutputError
 MILLISECOND = Fraction(1, 1000)
 #: libavformat's int: MP4 and MOV have no more ticks a second, and less from sample to sample
 LARGEST = (1 << 31) - 1
-MOST_TIME = 1 << 62
 
 
 def mp4_clock(times: Iterable[int], time_base: Fraction) -> int | None:
@@ -42,7 +41,7 @@ def mp4_timing(timing: Timing, output: str) -> Timing:
     """The same times by a clock that MP4 and MOV can hold. Raises OutputError where none can."""
     pts = timing.pts.tolist()
     rate = mp4_clock([*pts, pts[-1] + timing.duration], timing.time_base)
-    if rate is None or abs(pts[-1] * timing.time_base * rate) > MOST_TIME:
+    if rate is None:
         raise OutputError(
             f"{output}: MP4 and MOV cannot hold such fine times together with such long steps; "
             "use .mkv, which rounds them to the millisecond"

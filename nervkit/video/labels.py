@@ -14,7 +14,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.stream import Disposition
 
-from nervkit.container.extras import Attachment, Chapter
+from nervkit.container.extras import Attachment
 from nervkit.container.track import KINDS, Track
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ NANOSECOND = Fraction(1, 10**9)
 MUXERS_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
 #: the tags that MP4 and MOV have fields for; others are kept by names of their own
 FIELDS = {
-    "mp4": (
+    ".mp4": (
         *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
         *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
         *("network", "keywords", "compilation", "creation_time", "location", "timecode"),
     ),
-    "mov": (
+    ".mov": (
         *("title", "artist", "album", "date", "comment", "genre", "copyright"),
         *("make", "model", "creation_time", "location", "timecode"),
     ),
@@ -39,24 +39,24 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Labels:
-    """What one movie is to say of itself as a whole, in a muxer's `format`."""
+    """What one movie is to say of itself as a whole, in a file of the kind `suffix`."""
 
-    format: str
+    suffix: str
     tags: dict[str, str]
-    chapters: tuple[Chapter, ...]
+    chapters: tuple[tuple[Fraction, Fraction, str], ...]  # start and end in seconds, title
     attachments: tuple[Attachment, ...]
 
     @classmethod
-    def of(cls, stream: Stream, format: str, end: Fraction) -> Self:
+    def of(cls, stream: Stream, suffix: str, end: Fraction) -> Self:
         """Those of a stream for a movie that ends at `end` seconds: chapters are cut and moved
         with the pictures, and none goes on when all else is over."""
         first, last = stream.window or (Fraction(0), end)
         extras = stream.extras
         return cls(
-            format,
+            suffix,
             {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
             tuple(
-                Chapter(max(c.start, first) - first, min(c.end, last) - first, c.title)
+                (max(c.start, first) - first, min(c.end, last) - first, c.title)
                 for c in extras.chapters
                 if c.start < last and (c.end > first or c.start == first)
             ),
@@ -67,7 +67,7 @@ class Labels:
     def need_free_tags(self) -> bool:
         """Whether MP4 or MOV has no field for one of the tags. (Where it has, more players
         look.)"""
-        return any(name not in FIELDS[self.format] for name in self.tags)
+        return any(name not in FIELDS[self.suffix] for name in self.tags)
 
     def add(self, container: OutputContainer) -> list[str]:
         """Add all to a movie, before its packets. Returns a note where attachments have no
@@ -77,20 +77,17 @@ class Labels:
             [
                 {
                     "id": number,
-                    "start": round(chapter.start / NANOSECOND),
-                    "end": round(chapter.end / NANOSECOND),
+                    "start": round(start / NANOSECOND),
+                    "end": round(end / NANOSECOND),
                     "time_base": NANOSECOND,
-                    "metadata": {"title": chapter.title} if chapter.title else {},
+                    "metadata": {"title": title} if title else {},
                 }
-                for number, chapter in enumerate(self.chapters, start=1)
+                for number, (start, end, title) in enumerate(self.chapters, start=1)
             ]
         )
-        if self.attachments and self.format != "matroska":
-            names = ", ".join(attachment.name for attachment in self.attachments[:3])
-            return [
-                f"attached files left out: {len(self.attachments)}, such as {names}; "
-                "only .mkv holds them"
-            ]
+        if self.attachments and self.suffix != ".mkv":
+            names = ", ".join(attachment.name for attachment in self.attachments if attachment.name)
+            return [f"attached files left out ({names or 'unnamed'}): only .mkv holds them"]
         for attachment in self.attachments:
             container.add_attachment(
                 attachment.name or "attachment",
@@ -105,7 +102,7 @@ class Labels:
         notes = []
         with av.open(f"file:{path}") as container:
             added = [s for s in container.streams if s.type in KINDS]
-            said = {name.lower() for s in (container, *container.streams) for name in s.metadata}
+            said = {_plain(name) for s in (container, *container.streams) for name in s.metadata}
             chapters = [
                 (entry["start"] * entry["time_base"], entry["end"] * entry["time_base"])
                 for entry in container.chapters()
@@ -113,17 +110,17 @@ class Labels:
             for number, (there, track) in enumerate(zip(added, tracks, strict=True), start=1):
                 if lost := list(_lost_of_track(there, track)):
                     notes.append(
-                        f"{self.format} cannot hold the {' and '.join(lost)} of track {number} "
+                        f"{self.suffix} cannot hold the {' and '.join(lost)} of track {number} "
                         f"({track.kind}): left out"
                     )
-        if lost := [name for name in self.tags if name.lower() not in said]:
-            notes.append(f"{self.format} cannot hold the tags {', '.join(lost)}: left out")
-        wanted = [(chapter.start, chapter.end) for chapter in self.chapters]
+        if lost := [name for name in self.tags if _plain(name) not in said]:
+            notes.append(f"{self.suffix} cannot hold the tags {', '.join(lost)}: left out")
+        wanted = [times for *times, _ in self.chapters]
         if len(chapters) != len(wanted):
-            notes.append(f"{self.format} holds {len(chapters)} of {len(wanted)} chapters")
+            notes.append(f"{self.suffix} holds {len(chapters)} of {len(wanted)} chapters")
         elif not np.allclose(np.array(chapters, float), np.array(wanted, float), atol=0.002):
             notes.append(
-                f"{self.format} lets chapters follow each other from 0 on: times were changed"
+                f"{self.suffix} lets chapters follow each other from 0 on: times were changed"
             )
         return notes
 
@@ -149,3 +146,8 @@ def _disposition(track: Track) -> Disposition:
     for flag in track.flags:
         flags |= Disposition[flag]
     return flags
+
+
+def _plain(name: str) -> str:
+    """A tag's name as formats change it: Matroska has capitals and no spaces."""
+    return name.lower().replace(" ", "_")

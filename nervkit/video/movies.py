@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.codec.context import Flags
 
 from nervkit.container.timing import Timing
+from nervkit.container.track import Track
 from nervkit.errors import NervError, OutputError, UsageError
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
 from nervkit.video.colour import MATRICES, RANGES, RGB
@@ -103,38 +107,25 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     """Encode frames to the movie file `partial`, which is to become `output`, and copy the tracks;
     returns notes on what was changed or lost. Raises OutputError."""
     suffix = output.suffix.lower()
-    codec, format = options.codec_for(suffix), FORMATS[suffix]
-    notes: list[str] = []
-    pixel_format = options.pixel_format or codec.pixel_format
-    odd = stream.width % 2 or stream.height % 2
-    if codec.even_sizes and pixel_format == "yuv420p" and odd:
-        pixel_format = "yuv444p"
-        notes.append("odd size: written as 4:4:4, which not every player shows")
-    settings = dict(codec.options)
-    if codec.crf is not None:
-        settings["crf"] = str(codec.crf if options.crf is None else options.crf)
-    in_mp4 = format in ("mp4", "mov")
-    # MP4 keeps durations in decoding order: B-frames would mix them up. Of too few frames, x265
-    # does not tell when they are to be decoded.
-    too_few = codec.encoder == "libx265" and len(stream.timing) < FEW_FRAMES
-    if too_few or (in_mp4 and not stream.timing.constant):
-        settings["bf"] = "0"
+    codec, in_mp4 = options.codec_for(suffix), suffix in (".mp4", ".mov")
     timing = (mp4_timing if in_mp4 else matroska_timing)(stream.timing, str(output))
+    pixel_format, settings, notes = _coding(codec, stream, options, in_mp4)
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
     end = max([timing.seconds[1], *(_end(packets) for _, packets in tracks if packets)])
-    labels = Labels.of(stream, format, end)
-    muxing = _muxer_options(timing, stream, labels) if in_mp4 else {}
+    labels = Labels.of(stream, suffix, end)
+    kept: list[Track] = []
+    packets: list[av.Packet] = []
     try:
-        # "file:" says that a colon in the name is no protocol.
-        with av.open(f"file:{partial}", "w", format=format, options=muxing) as container:
+        target, format = _target(partial, suffix, [found for _, found in tracks if found])
+        muxing = _mp4_options(timing, stream, labels) if in_mp4 else {}
+        with av.open(target, "w", format=format, options=muxing) as container:
             rate = plain_ratio(stream.timing.fps)
             video = container.add_stream(codec.encoder, rate=rate, options=settings)
             coded_rate = min(max(rate, Fraction(1)), MOST_FPS)
             _describe(video, stream, timing.time_base, coded_rate, pixel_format)
-            kept, packets = [], []
             for track, found in tracks:
-                added, note = add_to_movie(container, track, found, output)
-                notes += [note] if note else []
+                added, said = add_to_movie(container, track, found, output)
+                notes += said
                 if added:
                     kept.append(track)
                     packets += added
@@ -153,6 +144,44 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     return notes + labels.lost(partial, kept)
 
 
+def _coding(
+    codec: Codec, stream: Stream, options: MovieOptions, in_mp4: bool
+) -> tuple[str, dict[str, str], list[str]]:
+    """The pixel format, the encoder's settings, and notes on them."""
+    notes = []
+    pixel_format = options.pixel_format or codec.pixel_format
+    odd = stream.width % 2 or stream.height % 2
+    if codec.even_sizes and pixel_format == "yuv420p" and odd:
+        pixel_format = "yuv444p"
+        notes.append("odd size: written as 4:4:4, which not every player shows")
+    settings = dict(codec.options)
+    if codec.crf is not None:
+        settings["crf"] = str(codec.crf if options.crf is None else options.crf)
+    # MP4 keeps durations in decoding order: B-frames would mix them up. Of too few frames, x265
+    # does not tell when they are to be decoded.
+    too_few = codec.encoder == "libx265" and len(stream.timing) < FEW_FRAMES
+    if too_few or (in_mp4 and not stream.timing.constant):
+        settings["bf"] = "0"
+    return pixel_format, settings, notes
+
+
+def _target(partial: Path, suffix: str, tracks: list[list[av.Packet]]) -> tuple[str, str]:
+    """The file and the muxer to open. ("file:" says that a colon in a name is no protocol.)"""
+    codecs = {packets[0].stream.codec_context.codec.name for packets in tracks}
+    if suffix == ".mkv" and codecs & (_held_by("wav") - _held_by("matroska")):
+        # Matroska takes what WAV holds, such as G.711. Only the muxer tells PyAV that it does not,
+        # and the tee muxer, which hands all on to it, is not asked.
+        name = re.sub(r"([\\'|\s])", r"\\\1", f"file:{partial}")
+        return f"[f=matroska]{name}", "tee"
+    return f"file:{partial}", FORMATS[suffix]
+
+
+def _held_by(format: str) -> set[str]:
+    """The codecs that a muxer says it holds."""
+    with av.open(io.BytesIO(), "w", format=format) as container:
+        return container.supported_codecs
+
+
 def _describe(
     video: av.VideoStream, stream: Stream, tick: Fraction, rate: Fraction, pixel_format: str
 ) -> None:
@@ -161,6 +190,7 @@ def _describe(
     video.width, video.height = stream.width, stream.height
     video.pix_fmt = pixel_format
     video.time_base, context.time_base, context.framerate = tick, 1 / rate, rate
+    context.flags |= Flags.global_header  # as all these formats need it; tee does not ask for it
     context.sample_aspect_ratio = plain_ratio(stream.sample_aspect_ratio)
     if pixel_format.startswith("yuv"):
         # RGB has no matrix to give back: what was used is said.
@@ -226,9 +256,9 @@ def _mux(
         upcoming = next(waiting, None)
 
 
-def _muxer_options(timing: Timing, stream: Stream, labels: Labels) -> dict[str, str]:
-    """Of MP4 and MOV. Without them, the muxer picks coarser clocks, and times are rounded: those
-    of the frames, and where each track begins."""
+def _mp4_options(timing: Timing, stream: Stream, labels: Labels) -> dict[str, str]:
+    """Options of the muxer. Without them, it picks coarser clocks, and times are rounded: those of
+    the frames, and where each track begins."""
     clock = timing.time_base.denominator
     others = [track.time_base.denominator for track in stream.tracks]
     return {

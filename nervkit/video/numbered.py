@@ -45,6 +45,11 @@ class Numbered:
             )
         return cls(path.parent, path.name)
 
+    @property
+    def place(self) -> Path:
+        """Beside this is room for what belongs to the images: in the folder, if there is one."""
+        return self.folder / self.pattern if self.folder.is_dir() else self.folder
+
     def name(self, index: int) -> str:
         return NUMBER.sub(
             lambda found: str(index).rjust(int(found[2] or 0), found[1] or " "), self.pattern
@@ -58,9 +63,10 @@ class Numbered:
 
     def existing(self) -> list[Path]:
         """What has the name of a frame already."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.iterdir() if self.is_name(path.name))
+        return sorted(path for path in self._inside() if self.is_name(path.name))
+
+    def _inside(self) -> list[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
 
     def check(self, overwrite: bool, source: object = None) -> None:
         """Raise, before any work, where the images cannot be written or would replace those of
@@ -70,10 +76,10 @@ class Numbered:
                 raise OutputError(f"{self.folder}: exists already and is no folder")
             if not self.whole and not self.folder.is_dir():
                 raise OutputError(f"{self.folder}: no such folder for the output")
-            check_place(self.folder / self.pattern if self.folder.is_dir() else self.folder)
+            check_place(self.place)
             self._check_source(source)
             taken = self.existing()
-            if self.whole and self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.whole and any(path.name[0] != "." for path in self._inside()):
                 taken = [self.folder]
             if taken and not overwrite:
                 raise OutputError(f"{taken[0]}: exists already; use -y to replace it")
@@ -97,9 +103,7 @@ class Numbered:
         """Write `count` frames, (H, W, 3) uint8 each; returns a note on older images that stay."""
         written = {self.name(index) for index in range(count)}
         older = [path.name for path in self.existing() if path.name not in written]
-        inside = self.folder.exists()
-        partial = helper(self.folder / self.pattern if inside else self.folder, "partial")
-        with filling(self.folder, partial, self.is_name) as folder:
+        with filling(self.folder, helper(self.place, "partial"), self.is_name) as folder:
             for index, frame in enumerate(frames):
                 path = folder / self.name(index)
                 with system_errors(self.folder / path.name):

@@ -20,34 +20,34 @@ from nervkit.video.labels import label_track
 from nervkit.video.tracks import add_track
 
 #: the text that a muxer's format holds, as ffmpeg chooses it
-TEXT_FORMS = {"mp4": "mov_text", "mov": "mov_text", "matroska": "ass", "webm": "webvtt"}
+TEXT_FORMS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "ass", ".webm": "webvtt"}
 PLAIN_DIALOGUE = b"0,0,Default,,0,0,0,,"  # the fields of an ASS line before its text
 
 
 def add_to_movie(
     container: OutputContainer, track: Track, packets: list[av.Packet], output: Path
-) -> tuple[list[av.Packet], str | None]:
-    """Add a track to a movie: its packets for the output, none where it cannot be held, and a
-    note where something was changed or left out. Raises OutputError where the format cannot hold
+) -> tuple[list[av.Packet], list[str]]:
+    """Add a track to a movie: its packets for the output, none where it cannot be held, and
+    notes on what was changed or left out. Raises OutputError where the format cannot hold
     the track's times."""
     if not packets:
-        return [], f"{track.codec} {track.kind}: nothing of it is in this part"
-    format, note = container.format.name, None
+        return [], [f"{track.codec} {track.kind}: nothing of it is in this part"]
+    suffix, notes = output.suffix.lower(), []
     if not add_track(container, packets):
-        form = TEXT_FORMS[format]
-        note = f"{output.suffix} cannot hold {track.codec} {track.kind}: "
+        refused = f"{suffix} cannot hold {track.codec} {track.kind}:"
         if track.kind != "subtitle" or not packets[0].stream.codec_context.codec.text_sub:
-            elsewhere = "" if format == "matroska" else " (.mkv holds everything)"
-            return [], f"{note}left out{elsewhere}"
+            hint = "" if suffix == ".mkv" else " (.mkv holds everything)"
+            return [], [f"{refused} left out{hint}"]
+        form = TEXT_FORMS[suffix]
         packets = _converted(container, packets, form)
-        note += f"converted to {form}, which may not keep all styles"
+        notes = [f"{refused} converted to {form}, which may not keep all styles"]
         if not packets:
-            return [], note
+            return [], notes
     added = packets[0].stream
     label_track(added, track)
-    if format in ("mp4", "mov"):
+    if suffix in (".mp4", ".mov"):
         _set_clock(added, track, packets, output)
-    return packets, note
+    return packets, notes
 
 
 def _set_clock(

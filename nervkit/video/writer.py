@@ -15,7 +15,8 @@ from nervkit.container.extras import Extras
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import UsageError
-from nervkit.output import check_output, is_pipe, replacing, system_errors
+from nervkit.lock import locked
+from nervkit.output import check_output, is_pipe, linked, replacing, system_errors
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
 from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered
@@ -86,13 +87,24 @@ def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]
     if is_pipe(path):
         with system_errors(path), path.open("ab") as file:  # adds to what a shell's >> opened
             return _write_plain(file, suffix, stream, options)
-    if (images := _images(output)) is not None:
-        return images.write(stream.frames, len(stream.timing)) + _lost(stream, "images")
-    with replacing(path) as partial:
-        if suffix in MOVIE_SUFFIXES:
-            return write_movie(path, partial, stream, options)
-        with partial.open("wb") as file:
-            return _write_plain(file, suffix, stream, options)
+    with locked(place_of(output)):
+        if (images := _images(output)) is not None:
+            return images.write(stream.frames, len(stream.timing)) + _lost(stream, "images")
+        with replacing(path) as partial:
+            if suffix in MOVIE_SUFFIXES:
+                return write_movie(path, partial, stream, options)
+            with partial.open("wb") as file:
+                return _write_plain(file, suffix, stream, options)
+
+
+def place_of(output: str) -> Path | None:
+    """The file beside which there is room for what belongs to `output`, such as a lock. None
+    where it is a pipe."""
+    path = Path(output)
+    if output == "-" or is_pipe(path):
+        return None
+    images = _images(output)
+    return linked(path) if images is None else images.place
 
 
 def _images(output: str) -> Numbered | None:

@@ -702,6 +702,49 @@ def test_recordings_glued_to_an_earlier_and_a_later_time(
     assert has_note(clip, "the times jump (")
 
 
+def clocked(ticks: int) -> bytes:
+    """A PES timestamp's 33 bits between its marker bits (ISO 13818-1, 2.4.3.6), prefix aside."""
+    parts = (ticks >> 29 & 0xE | 1, (ticks >> 15 & 0x7FFF) << 1 | 1, (ticks & 0x7FFF) << 1 | 1)
+    return bytes([parts[0]]) + parts[1].to_bytes(2) + parts[2].to_bytes(2)
+
+
+def moved(data: bytes, stream: int, number: int, seconds: float) -> bytes:
+    """A transport stream with the timestamps of one PES packet moved."""
+    changed, mark = bytearray(data), b"\0\0\1" + bytes([stream])
+    starts = [
+        at + place
+        for at in range(0, len(data), 188)
+        if data[at + 1] & 0x40 and (place := data[at : at + 188].find(mark)) > 0
+    ]
+    start = starts[number]
+    for at in (start + 9, start + 14)[: 1 + (data[start + 7] >> 6 & 1)]:
+        old = data[at : at + 5]
+        ticks = (old[0] >> 1 & 7) << 30 | int.from_bytes(old[1:3]) >> 1 << 15
+        ticks |= int.from_bytes(old[3:]) >> 1
+        new = clocked(ticks + round(90_000 * seconds))
+        changed[at : at + 5] = bytes([old[0] & 0xF0 | new[0]]) + new[1:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("stream, kind", [(0xE0, "frames"), (0xC0, "packets of sound")])
+@pytest.mark.parametrize("seconds", [3600, 20, 4, -0.5])
+def test_one_wild_packet_in_a_transport_stream(
+    ffmpeg: FFmpeg, plain: Path, tmp_path: Path, stream: int, kind: str, seconds: float
+) -> None:
+    path = tmp_path / "wild.ts"
+    ffmpeg("-i", plain, *SOUND, "-c:v", "copy", "-c:a", "mp2", path)
+    whole = read_clip(path, strict=True)
+    path.write_bytes(moved(path.read_bytes(), stream, 8, seconds))
+    clip = read_clip(path, strict=True)
+    assert len(clip.frames) == 50
+    assert np.abs(clip.pts - whole.pts).max() <= 1
+    times, wanted = clip.tracks[0].times, whole.tracks[0].times
+    assert len(times) == len(wanted)
+    assert np.abs(times[:, 0] - wanted[:, 0]).max() <= 90  # a millisecond
+    told = "the times jump" if kind == "frames" and seconds > 10 else "wild timestamps"
+    assert has_note(clip, told)
+
+
 def test_sound_alone_that_jumps_goes_on(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:
     """The video's clock is whole, the sound's is an hour late from its middle on."""
     path = tmp_path / "sound.ts"

@@ -23,7 +23,7 @@ from nervkit.video.clip import Clip
 from nervkit.video.edit import Edit
 from nervkit.video.endings import cut_of
 from nervkit.video.reader import read_clip
-from nervkit.video.timeline import mended
+from nervkit.video.timeline import TimeLine, mended
 from nervkit.video.tracks import within
 from tests import heif
 
@@ -366,9 +366,29 @@ def test_a_fragment_without_its_data(copied: Callable[..., Path]) -> None:
     assert has_note(read_clip(path), "short")
 
 
-def test_what_follows_the_last_box_is_no_cut(copied: Callable[..., Path]) -> None:
-    path = copied("padded.mp4")
-    path.write_bytes(path.read_bytes() + bytes(1000))
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.flv"])
+@pytest.mark.parametrize("more", [b"\n", bytes(1000), b"appended by somebody", b"\0\0\0\7junk"])
+def test_what_follows_the_end_is_no_cut(
+    ffmpeg: FFmpeg, film: Path, tmp_path: Path, name: str, more: bytes
+) -> None:
+    path = tmp_path / name
+    ffmpeg("-i", film, "-c", "copy", path)
+    if name.endswith("flv"):
+        more = b""
+        path.write_bytes(path.read_bytes()[:-4])  # the size of the last tag, after it
+    path.write_bytes(path.read_bytes() + more)
+    assert not has_note(read_clip(path, strict=True), "short")
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film.mkv", "film.flv", "film.ts", "film.ogv"])
+def test_a_stream_without_a_length_is_no_cut(
+    ffmpeg: FFmpeg, film: Path, tmp_path: Path, name: str
+) -> None:
+    """What ffmpeg writes into a pipe, where it cannot go back to fill in sizes."""
+    path = tmp_path / name
+    format = {"mkv": "matroska", "ts": "mpegts", "ogv": "ogg"}.get(name[5:], name[5:])
+    codecs = ENCODED.get(name, ["-c", "copy"])
+    path.write_bytes(ffmpeg("-i", film, *codecs, "-f", format, "-"))
     assert not has_note(read_clip(path, strict=True), "short")
 
 
@@ -467,10 +487,22 @@ def test_the_default_stream_is_taken(ffmpeg: FFmpeg, tmp_path: Path) -> None:
     assert chosen.shape == (5, 64, 64, 3)
     assert not has_note(chosen, "video streams")
     assert Edit.from_dict(chosen.edit).stream == 1
-    with pytest.raises(UsageError, match="has 3 video streams"):
+    with pytest.raises(UsageError, match="of video there are 3"):
         read_clip(path, stream=3)
     with pytest.raises(UsageError, match="whole number"):
         read_clip(path, stream=-1)
+
+
+def test_the_stream_is_chosen_on_the_command_line(film: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.nerv"
+    command = [sys.executable, "-m", "nervkit", "encode", str(film), "-o", str(output)]
+    done = subprocess.run([*command, "--stream", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"nervkit: --stream 1: {film} has no such stream: of video there are 1, counted from 0\n"
+    )
+    assert not output.exists()
 
 
 def test_a_cover_is_no_video_and_is_kept(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:
@@ -603,6 +635,17 @@ def rewritten(source: Path, target: Path, pts: Callable[[int], int]) -> Path:
     return target
 
 
+def test_a_clock_that_always_jumps_goes_on() -> None:
+    line = TimeLine()
+    packet = av.Packet(b"x")
+    packet.time_base, packet.duration = Fraction(1, 90_000), 3600
+    for index in range(2_000):
+        packet.dts = packet.pts = (index * 7919 % 2_003) * 9_000_000
+        line.place_video(packet)
+        assert packet.dts == 3600 * index
+    assert len(line.jumps) > 1_000
+
+
 @pytest.fixture(scope="module")
 def plain(ffmpeg: FFmpeg, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plain") / "plain.mkv"
@@ -657,6 +700,49 @@ def test_recordings_glued_to_an_earlier_and_a_later_time(
     steps = np.diff(track.times[:, 0]) * float(track.time_base)
     assert steps.min() >= 0 and steps.max() < 0.15
     assert has_note(clip, "the times jump (")
+
+
+def clocked(ticks: int) -> bytes:
+    """A PES timestamp's 33 bits between its marker bits (ISO 13818-1, 2.4.3.6), prefix aside."""
+    parts = (ticks >> 29 & 0xE | 1, (ticks >> 15 & 0x7FFF) << 1 | 1, (ticks & 0x7FFF) << 1 | 1)
+    return bytes([parts[0]]) + parts[1].to_bytes(2) + parts[2].to_bytes(2)
+
+
+def moved(data: bytes, stream: int, number: int, seconds: float) -> bytes:
+    """A transport stream with the timestamps of one PES packet moved."""
+    changed, mark = bytearray(data), b"\0\0\1" + bytes([stream])
+    starts = [
+        at + place
+        for at in range(0, len(data), 188)
+        if data[at + 1] & 0x40 and (place := data[at : at + 188].find(mark)) > 0
+    ]
+    start = starts[number]
+    for at in (start + 9, start + 14)[: 1 + (data[start + 7] >> 6 & 1)]:
+        old = data[at : at + 5]
+        ticks = (old[0] >> 1 & 7) << 30 | int.from_bytes(old[1:3]) >> 1 << 15
+        ticks |= int.from_bytes(old[3:]) >> 1
+        new = clocked(ticks + round(90_000 * seconds))
+        changed[at : at + 5] = bytes([old[0] & 0xF0 | new[0]]) + new[1:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("stream, kind", [(0xE0, "frames"), (0xC0, "packets of sound")])
+@pytest.mark.parametrize("seconds", [3600, 20, 4, -0.5])
+def test_one_wild_packet_in_a_transport_stream(
+    ffmpeg: FFmpeg, plain: Path, tmp_path: Path, stream: int, kind: str, seconds: float
+) -> None:
+    path = tmp_path / "wild.ts"
+    ffmpeg("-i", plain, *SOUND, "-c:v", "copy", "-c:a", "mp2", path)
+    whole = read_clip(path, strict=True)
+    path.write_bytes(moved(path.read_bytes(), stream, 8, seconds))
+    clip = read_clip(path, strict=True)
+    assert len(clip.frames) == 50
+    assert np.abs(clip.pts - whole.pts).max() <= 1
+    times, wanted = clip.tracks[0].times, whole.tracks[0].times
+    assert len(times) == len(wanted)
+    assert np.abs(times[:, 0] - wanted[:, 0]).max() <= 90  # a millisecond
+    told = "the times jump" if kind == "frames" and seconds > 10 else "wild timestamps"
+    assert has_note(clip, told)
 
 
 def test_sound_alone_that_jumps_goes_on(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:

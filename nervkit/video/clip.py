@@ -25,7 +25,8 @@ class Clip:
         colour: the source's description, and what its planes were taken to be.
         tracks: audio and subtitles, as packets.
         extras: tags, chapters and attached files.
-        source: what was read, as text: codec, pixel_format, rotation, ...
+        source: what was read: codec, pixel_format, rotation, ...; `start`, where the source does
+            not begin at 0: the seconds that were taken off all its times.
         edit: the part that was kept, as `Edit.to_dict`.
         skipped: how many of the source's frames come before the first that was kept.
         notes: one line for everything that was assumed, changed or lost.

@@ -182,15 +182,16 @@ class Collector:
             if not packets:
                 continue
             codec = stream.codec_context.codec.canonical_name
+            lost = f"the {stream.type} track ({codec}) cannot be stored: left out"
             try:
-                track, reason = store_track(packets, origin), "no carrier holds it"
+                track = store_track(packets, origin)
             except FormatError as error:
-                track, reason = None, str(error)
+                self.source.note(f"{lost} ({error})")
+                continue
             if track is not None:
                 tracks.append(track)
             else:
-                told = f"the {stream.type} track ({codec}) cannot be stored"
-                self.source.note(f"{told}: left out ({reason})")
+                self.source.note(lost)
         return tracks
 
     def _mend(self, packets: list[av.Packet]) -> None:

@@ -15,7 +15,11 @@ EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 PNG = b"\x89PNG\r\n\x1a\n"
-BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"pnot")
+#: the boxes of MP4 and MOV that stand at the top (ISO 14496-12 and 23009-1, QuickTime)
+BOXES = (
+    *(b"ftyp", b"styp", b"pdin", b"moov", b"moof", b"mfra", b"mdat", b"imda", b"free", b"skip"),
+    *(b"wide", b"pnot", b"meta", b"meco", b"sidx", b"ssix", b"prft", b"emsg", b"udta", b"uuid"),
+)
 SMALLEST_BOX = 8
 HEAD = 1 << 13  # bytes that tell the format
 TAIL = 1 << 17  # bytes that hold an Ogg page at least
@@ -89,17 +93,16 @@ def _boxes_end(file: BinaryIO, end: int) -> int:
     while place < end:
         file.seek(place)
         head = file.read(8)
-        if len(head) < 8 or not all(0x20 <= byte < 0x7F for byte in head[4:]):
-            # A piece of a box, unless it is padding after the last one.
-            return place + SMALLEST_BOX if len(head) < 8 and any(head) else end
+        if head[4:] not in BOXES:
+            break  # padding, or whatever was appended
         size, kind = struct.unpack(">I4s", head)
         if size == 1:
             (size,) = struct.unpack(">Q", _read(file, 8))
         if size < SMALLEST_BOX:  # 0: as long as the file
             return end
         place += size
-    # A fragment's description comes before its data.
-    return place + SMALLEST_BOX if kind == b"moof" else place
+    # The data of a fragment follow its description.
+    return max(place, end) + SMALLEST_BOX if kind == b"moof" else place
 
 
 def _riff_end(file: BinaryIO, end: int) -> int:
@@ -115,13 +118,13 @@ def _riff_end(file: BinaryIO, end: int) -> int:
 
 
 def _flv_end(file: BinaryIO, end: int) -> int:
-    """Where the last tag ends (FLV 10.1, annex E)."""
+    """Where the last tag ends (FLV 10.1, annex E). Some writers omit its size after it."""
     file.seek(5)
     place = int.from_bytes(_read(file, 4)) + 4
     while place < end:
         file.seek(place + 1)
         place += 11 + int.from_bytes(_read(file, 3)) + 4
-    return place
+    return place - 4
 
 
 def _asf_end(head: bytes) -> int:
@@ -178,16 +181,16 @@ def _skip_palette(file: BinaryIO, flags: int) -> None:
 def _png(file: BinaryIO, end: int) -> Cut | None:
     """Walks the chunks (PNG, 5.3; APNG): IEND must be among them."""
     frames = 0
-    began = False  # the animation's current frame has pixels
+    announced = began = False  # a frame of the animation, and its pixels
     for kind, stop in _png_chunks(file, end):
         if stop > end:
             return Cut(stop - end, frames)
         if kind in (b"fcTL", b"IEND"):
             frames += began
-            began = False
+            announced, began = True, False
         if kind == b"IEND":
             return None
-        began |= kind in (b"IDAT", b"fdAT")
+        began |= announced and kind in (b"IDAT", b"fdAT")
     return Cut(12, frames)
 
 

@@ -29,15 +29,18 @@ PLAYLISTS = {
     b"http://": "a stream's address",
     b"https://": "a stream's address",
 }
-#: libavformat's readers that open what their input names, or what lies beside it
+#: libavformat's readers that open what their input names or what lies beside it, run it as a
+#: script, or open devices
 REFERRING = {
     *("concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"),
-    *("alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"),
+    *("avisynth", "vapoursynth", "lavfi"),
+    *("alsa", "fbdev", "kmsgrab", "oss", "v4l2", "video4linux2", "x11grab"),
 }
 NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
 UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"
 WEBP_ANIMATED = 2  # a flag of its VP8X chunk
 HEAD = 2048  # bytes that are looked at
+PATIENCE = 30.0  # seconds that an address may take to answer
 IO_BUFFER = 1 << 18  # bytes read at once
 
 
@@ -113,6 +116,7 @@ class Target:
                 container_options=options,
                 metadata_errors="replace",
                 buffer_size=IO_BUFFER,
+                timeout=PATIENCE if protocols == NETWORK else None,
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)

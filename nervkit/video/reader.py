@@ -113,7 +113,7 @@ def open_source(
     if not isinstance(source, (str, Path)):
         return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
     name, path = str(source), Path(source)
-    if name != "-" and not exists(name):
+    if name != "-" and not _exists(name):
         return _open_absent(name, edit, rate, allow_network)
     if path.is_dir():
         return _default_rate(ImageSource(images_in(path), name, rate or DEFAULT_FPS), rate)
@@ -137,7 +137,7 @@ def open_source(
     return StreamSource(target, edit, rate)
 
 
-def exists(name: str) -> bool:
+def _exists(name: str) -> bool:
     """Whether there is a file, folder or pipe of this name. It need not be a possible one."""
     try:
         return Path(name).exists()

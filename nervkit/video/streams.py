@@ -30,7 +30,7 @@ OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
 DEFAULT_FPS = Fraction(25)
 FPS_UNUSED = "the file has timestamps of its own: --fps is not used"
 GENERATE_PTS = 0x1  # libavformat's AVFMT_FLAG_GENPTS, which PyAV sets
-INDEXED = ("mov", "avi")  # formats whose index lists every packet
+INDEXED = ("mov", "avi")  # formats with an index of all packets
 UNFRAMED = ("yuv4mpegpipe",)  # formats that end with their last picture
 DECODING_ORDER = ("avi", "matroska")  # formats that may number packets without telling pts
 
@@ -68,7 +68,8 @@ class StreamSource(Source):
         self._by_order = True if self._format == "avi" else None
         self._order = DecodingOrder()
         self._time_line = TimeLine()
-        self._others: list[tuple[av.Packet, Fraction | None]] = []  # where the video was then
+        # Packets of the other tracks, and where the video was when they were read.
+        self._others: list[tuple[av.Packet, tuple[Fraction | None, int]]] = []
         self._covers: dict[int, bytes] = {}
         self._wanted = [self._stream, *self._beside()]
         self._packets = self._demux()
@@ -91,7 +92,8 @@ class StreamSource(Source):
             )
         if number is not None and number >= len(streams):
             raise UsageError(
-                f"--stream {number}: {self.name} has {len(streams)} video streams, counted from 0"
+                f"--stream {number}: {self.name} has no such stream: "
+                f"of video there are {len(streams)}, counted from 0"
             )
         shown = [s for s in streams if s.codec_context is not None]
         films = [s for s in shown if not is_cover(s)]
@@ -222,13 +224,13 @@ class StreamSource(Source):
             elif packet.stream.type == "video":
                 self._covers.setdefault(packet.stream.index, bytes(packet))
             else:
-                self._others.append((packet, self._time_line.position))
+                self._others.append((packet, self._time_line.place))
 
     def _frames(self) -> Iterator[av.VideoFrame]:
         for packet in self._packets:
             yield from self._decode(packet)
         yield from self._decode(None)
-        indexed = self._index() if self._format in INDEXED else 0
+        indexed = self._index() if self._format == "mov" else 0
         if self._format == "mov" and self._target.pipe is not None and not self._read:
             raise SourceError(f"{self.name}: {UNPIPED}")
         cut = self._cut
@@ -352,9 +354,9 @@ class StreamSource(Source):
     def side_packets(self) -> list[list[av.Packet]]:
         """The packets of every audio and subtitle stream, read along with the pictures."""
         by_stream: dict[int, list[av.Packet]] = {}
-        for packet, position in self._others:
+        for packet, place in self._others:
             if self._jumps:
-                self._time_line.place_other(packet, position)
+                self._time_line.place_other(packet, *place)
             by_stream.setdefault(packet.stream.index, []).append(packet)
         self._others = []
         jumps = self._time_line.jumps

@@ -11,6 +11,7 @@ import av
 #: A longer step between two video packets is a new time line, where the format allows one;
 #: ffmpeg's -dts_delta_threshold.
 LONGEST_STEP = 10
+NEIGHBOURS = 16  # pieces of a time line, before and after, that packets may belong to
 
 
 class TimeLine:
@@ -33,9 +34,10 @@ class TimeLine:
         return [before - after for before, after in zip(self.shifts, self.shifts[1:], strict=False)]
 
     @property
-    def position(self) -> Fraction | None:
-        """Where the video has come to, in seconds; None before its first packet."""
-        return self._next
+    def place(self) -> tuple[Fraction | None, int]:
+        """Where the video has come to, in seconds (None before its first packet), and how many
+        pieces there are so far."""
+        return self._next, len(self.shifts)
 
     def place_video(self, packet: av.Packet) -> None:
         """Shift the next video packet."""
@@ -43,21 +45,21 @@ class TimeLine:
         if time is None:
             return
         if self._next is not None and abs(time + self._shift - self._next) > LONGEST_STEP:
-            self._shift = self._nearest(time, self._next)
+            self._shift = self._nearest(time, *self.place)
             if abs(time + self._shift - self._next) > LONGEST_STEP:
                 self._shift = self._next - time
                 self.shifts.append(self._shift)
         self._next = time + self._shift + (packet.duration or 0) * Fraction(packet.time_base)
         _move(packet, self._shift)
 
-    def place_other(self, packet: av.Packet, position: Fraction | None) -> None:
-        """Shift a packet of another stream, read when the video had come to `position`; only
-        once all of the video was read. A time that is far from the video's, and does not go on
+    def place_other(self, packet: av.Packet, position: Fraction | None, pieces: int) -> None:
+        """Shift a packet of another stream, read when the video was at this `place`; only once
+        all of the video was read. A time that is far from the video's, and does not go on
         from the stream's own, is taken away."""
         time = _decoded_at(packet)
         if time is None or position is None:
             return
-        shift = self._nearest(time, position)
+        shift = self._nearest(time, position, pieces)
         near = [position, self._heard.get(packet.stream_index, position)]
         if min(abs(time + shift - place) for place in near) > LONGEST_STEP:
             packet.pts = packet.dts = None
@@ -65,8 +67,9 @@ class TimeLine:
         self._heard[packet.stream_index] = time + shift
         _move(packet, shift)
 
-    def _nearest(self, time: Fraction, position: Fraction) -> Fraction:
-        return min(self.shifts, key=lambda shift: abs(time + shift - position))
+    def _nearest(self, time: Fraction, position: Fraction, pieces: int) -> Fraction:
+        shifts = self.shifts[max(0, pieces - NEIGHBOURS) : pieces + NEIGHBOURS]
+        return min(shifts, key=lambda shift: abs(time + shift - position))
 
 
 class DecodingOrder:

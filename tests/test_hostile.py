@@ -579,3 +579,12 @@ def test_a_file_from_a_pipe(seeds: list[bytes]) -> None:
     command = [sys.executable, "-m", "nervkit", "info", "/dev/stdin", "--json"]
     done = subprocess.run(command, input=seeds[0], capture_output=True, check=True, cwd=ROOT)
     assert json.loads(done.stdout)["frames"] == 4
+
+
+def test_chapters_beside_times_in_nanoseconds(seeds: list[bytes], tmp_path: Path) -> None:
+    """Found by the fuzzer: MP4's own track of chapters was taken for one of the file's."""
+    path = tmp_path / "wide.nerv"
+    path.write_bytes(seeds[1])
+    assert len(NervFile(path).extras().chapters) == 2
+    report = nervkit.decode(path, tmp_path / "wide.mp4")
+    assert report.frames == 4

@@ -15,7 +15,7 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from nervkit.container.extras import Attachment
-from nervkit.container.track import KINDS, Track
+from nervkit.container.track import Track
 
 if TYPE_CHECKING:
     from nervkit.video.writer import Stream
@@ -101,7 +101,8 @@ class Labels:
         formats leave out silently what they have no place for."""
         notes = []
         with av.open(f"file:{path}") as container:
-            added = [s for s in container.streams if s.type in KINDS]
+            # After the pictures, as they were added; MP4 may keep chapters in a track behind.
+            added = list(container.streams)[1 : len(tracks) + 1]
             said = {_plain(name) for s in (container, *container.streams) for name in s.metadata}
             chapters = [
                 (entry["start"] * entry["time_base"], entry["end"] * entry["time_base"])

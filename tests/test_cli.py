@@ -119,7 +119,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decode clip.nerv -o f%02d.png", 1, "f00.png: exists already"),
         ("decode clip.nerv -o x.gif", 2, "x.gif: unknown kind of output"),
         ("decode clip.nerv -o x.png", 2, "use a pattern"),
-        ("decode clip.nerv -o x%s.png", 2, "a pattern needs one number"),
+        ("decode clip.nerv -o x%s.png", 2, "one file for many frames"),
         ("decode clip.nerv -o x.mp4 --codec h266", 2, "unknown codec 'h266'; choose from"),
         ("decode clip.nerv -o x.webm --codec x264", 2, ".webm cannot hold x264"),
         ("decode clip.nerv -o x.mkv --codec ffv1 --crf 3", 2, "lossless"),

@@ -61,11 +61,7 @@ def _tell(report: VerifyReport) -> None:
     if report.identical == report.frames:
         say("every frame is identical to what the encoder saw")
     elif report.identical is not None:
-        rest = (
-            "the rest is wrong"
-            if report.wrong == report.frames - report.identical
-            else (f"{report.wrong} are wrong, the rest is rounded otherwise")
-        )
+        rest = f"{report.wrong} are wrong, the rest is rounded otherwise"
         if report.largest_difference is not None:
             rest = f"the largest difference is {report.largest_difference}"
         say(f"{report.identical} of {report.frames} frames are identical; {rest}")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from nervkit.compression.tensors import decompress_tensors
+from nervkit.container.fields import printable
 from nervkit.container.file import NervFile, SegmentData
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import Limits
@@ -187,10 +188,12 @@ def check_budget(file: NervFile) -> None:
 
 def drawn(header: Header, segment: Segment) -> Blueprint:
     """The blueprint of a segment's model. Raises FormatError where it cannot be."""
+    model = described(header, segment)
     try:
-        plan = blueprint(*described(header, segment))
-    except (RuntimeError, OverflowError) as error:
-        raise FormatError(f"the model's configuration is impossible: {error}") from error
+        plan = blueprint(*model)
+    except Exception as error:  # a model that others bring may raise anything
+        reason = printable(" ".join(str(error).split()))
+        raise FormatError(f"the model's configuration is impossible: {reason}") from error
     if plan.values != segment.values:
         raise FormatError(
             f"the header declares {segment.values} values, the model has {plan.values}"

@@ -245,6 +245,19 @@ def test_mp4_shows_one_subtitle_at_a_time(
     ]
 
 
+def test_subtitles_that_cannot_be_read_are_told(
+    ffmpeg: FFmpeg, subtitled: Callable[..., Clip], tmp_path: Path
+) -> None:
+    clip = subtitled("subrip")
+    latin = clip.tracks[0].data.replace(b"Hello", b"H\xe9llo")  # no UTF-8
+    clip.tracks[0] = replace(clip.tracks[0], data=latin)
+    path = tmp_path / "out.mp4"
+    notes = write_video(str(path), stream_of(clip), DEFAULTS)
+    assert notes[1:] == ["1 subtitles (subrip) cannot be read: left out"]
+    assert len(shown(ffmpeg, path)) == 2
+    assert write_video(str(tmp_path / "out.mkv"), stream_of(clip), DEFAULTS) == []  # a copy
+
+
 def test_pictures_for_subtitles_are_left_out(
     ffmpeg: FFmpeg, tmp_path: Path, subtitled: Callable[..., Clip]
 ) -> None:

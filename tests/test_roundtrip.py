@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -129,3 +130,88 @@ def test_y4m_pipe_in_and_out(bunny: Path, tmp_path: Path) -> None:
     expected = NervVideo(coded)[:]
     # 8-bit YUV and back: a few levels at most.
     assert np.abs(frames.astype(int) - expected).max() <= 4
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three frames of noise."""
+    folder = tmp_path_factory.mktemp("coded")
+    noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.save(folder / "noise.npy", noise)
+    nervkit("encode", str(folder / "noise.npy"), "-o", str(folder / "a.nerv"), "--steps", "1")
+    return folder / "a.nerv"
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b.mp4", "Movie: T.mkv", "50% off.mp4", "x" * 236 + ".mp4", "a:b/"]
+)
+def test_outputs_of_any_name(
+    coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nervkit("decode", str(coded), "-o", name)
+    assert [path.name for path in tmp_path.iterdir()] == [name.rstrip("/")]
+    refused = nervkit("decode", str(coded), "-o", name, expect=1).stderr
+    assert "exists already; use -y" in refused
+    assert len(refused.splitlines()) == 1
+
+
+def test_a_link_and_a_pipe_as_outputs(coded: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.y4m").symlink_to("target.y4m")
+    nervkit("decode", str(coded), "-o", str(tmp_path / "link.y4m"))
+    assert (tmp_path / "link.y4m").is_symlink()
+    decode = [sys.executable, "-m", "nervkit", "decode", str(coded), "-o", "/dev/stdout"]
+    piped = subprocess.run(decode, capture_output=True, check=True).stdout
+    assert piped == (tmp_path / "target.y4m").read_bytes()
+    assert nervkit("decode", str(coded), "-o", "/dev/stdout", "--json", expect=2).stdout == ""
+
+
+def test_a_restoration_does_not_replace_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for index in range(3):
+        Image.new("RGB", (32, 32), (index, 0, 0)).save(f"f{index:03d}.png")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for output in ("f%03d.png", ".", "./"):
+        source = output.replace("./", ".")
+        told = nervkit("denoise", source, "-o", output, "-y", "--steps", "1", expect=2).stderr
+        assert "input and output are the same" in told
+        assert len(told.splitlines()) == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_all_that_travels_comes_back(ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    """Chapters, tags, a font, titles and flags, through a .nerv file and a cut."""
+    (tmp_path / "t.srt").write_text("1\n00:00:00,500 --> 00:00:03,500\nlong\n")
+    (tmp_path / "f.ttf").write_bytes(b"a font")
+    (tmp_path / "meta").write_text(
+        ";FFMETADATA1\ntitle=Film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=One\n"
+        "[CHAPTER]\nTIMEBASE=1/1000\nSTART=2000\nEND=4000\ntitle=Two\n"
+    )
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=32x32:rate=5:duration=4"]
+    inputs = [*picture, "-i", tmp_path / "t.srt", "-i", tmp_path / "meta", "-map_metadata", "2"]
+    attached = ["-attach", tmp_path / "f.ttf", "-metadata:s:t", "mimetype=font/ttf"]
+    described = ["-metadata:s:s:0", "title=Signs", "-disposition:s:0", "forced"]
+    source, coded = tmp_path / "in.mkv", tmp_path / "a.nerv"
+    ffmpeg(*inputs, *attached, *described, source)
+    nervkit("encode", str(source), "-o", str(coded), "--steps", "1")
+    nervkit("decode", str(coded), "-o", str(tmp_path / "out.mkv"), "--frames", "5:15")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.metadata["title"] == "Film"
+        found = [
+            (c["start"] * c["time_base"], c["metadata"]["title"]) for c in container.chapters()
+        ]
+        assert found == [(0, "One"), (1, "Two")]
+        (subtitle,) = container.streams.subtitles
+        assert subtitle.metadata["title"] == "Signs"
+        assert subtitle.disposition.name == "forced"
+        assert [bytes(s.data) for s in container.streams if s.type == "attachment"] == [b"a font"]
+        (cue,) = [p for p in container.demux(subtitle) if p.size]
+        assert (cue.pts, cue.duration) == (0, 2000)
+    notes = json.loads(
+        nervkit("decode", str(coded), "-o", str(tmp_path / "out.mp4"), "--json").stdout
+    )["notes"]
+    assert len(notes) == 2  # the form of the subtitles, the font

@@ -207,6 +207,7 @@ class Task:
             sample_aspect_ratio=clip.sample_aspect_ratio,
             colour=clip.colour,
             tracks=tuple(clip.tracks),
+            extras=clip.extras,
         )
         lost = write_video(self.output, stream, self.movie)
         if self._kept is not None:

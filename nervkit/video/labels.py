@@ -119,7 +119,7 @@ class Labels:
         wanted = [times for *times, _ in self.chapters]
         if len(chapters) != len(wanted):
             notes.append(f"{self.suffix} holds {len(chapters)} of {len(wanted)} chapters")
-        elif not np.allclose(np.array(chapters, float), np.array(wanted, float), atol=0.002):
+        elif not np.allclose(np.array(chapters, float), np.array(wanted, float), 0, 0.002):
             notes.append(
                 f"{self.suffix} lets chapters follow each other from 0 on: times were changed"
             )

@@ -130,6 +130,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
             packets.sort(key=_seconds)
             pictures = (convert_from_rgb(f, pixel_format, stream.colour) for f in stream.frames)
             _mux(container, video, pictures, timing, packets)
+        lost = labels.lost(partial, kept)
     except NervError:
         raise
     except (av.error.FFmpegError, ValueError) as error:
@@ -140,7 +141,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
         notes.append("MP4 cannot hold the duration of the last frame exactly: it is rounded")
     if not in_mp4:
         notes += _lost_in_matroska(stream, timing, codec)
-    return notes + labels.lost(partial, kept)
+    return notes + lost
 
 
 def _coding(

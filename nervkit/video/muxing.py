@@ -16,7 +16,7 @@ from nervkit.container.track import Track
 from nervkit.errors import OutputError
 from nervkit.video.clocks import LARGEST, mp4_clock
 from nervkit.video.labels import label_track
-from nervkit.video.subtitles import converted
+from nervkit.video.subtitles import converted, time_of
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".webm": "webm"}
 #: the text subtitles that a movie is given in place of those that it cannot hold, as by ffmpeg
@@ -53,8 +53,10 @@ def add_to_movie(
             hint = "" if suffix == ".mkv" else " (.mkv holds everything)"
             return [], [f"{refused} left out{hint}"]
         form = TEXT_FORMS[suffix]
-        packets = converted(container, packets, form)
+        packets, unreadable = converted(container, packets, form)
         notes = [f"{refused} converted to {form}, which may not keep all styles"]
+        if unreadable:
+            notes.append(f"{unreadable} subtitles ({track.codec}) cannot be read: left out")
         if not packets:
             return [], notes
     added = packets[0].stream
@@ -107,12 +109,12 @@ def _set_clock(
     added: av.stream.Stream, track: Track, packets: list[av.Packet], output: Path
 ) -> None:
     """Let MP4 count in units that hold the track's times. (For sound it counts samples.)"""
-    times = sorted(p.pts if p.dts is None else p.dts for p in packets)
+    times = sorted(time_of(p) if p.dts is None else p.dts for p in packets)
     if track.kind == "audio":
         longest = max((b - a for a, b in pairwise(times)), default=0) * track.time_base
         fits = longest * added.codec_context.sample_rate < LARGEST
     else:
-        ends = [p.pts + (p.duration or 0) for p in packets]
+        ends = [time_of(p) + (p.duration or 0) for p in packets]
         rate = mp4_clock(sorted({*times, *ends}), track.time_base)
         fits = rate is not None
         if rate is not None:

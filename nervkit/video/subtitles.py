@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,13 +30,18 @@ class Cue:
         return PLAIN_DIALOGUE + rb"\N".join(line.split(b",", 8)[8] for line in self.lines)
 
 
-def converted(container: OutputContainer, packets: list[av.Packet], form: str) -> list[av.Packet]:
-    """The packets of text subtitles as those of a new stream of the codec `form`."""
+def converted(
+    container: OutputContainer, packets: list[av.Packet], form: str
+) -> tuple[list[av.Packet], int]:
+    """The packets of text subtitles as those of a new stream of the codec `form`, and how many
+    could not be read."""
     time_base = packets[0].time_base
     decoder = packets[0].stream.codec_context
-    cues = list(_cues(packets, decoder))
+    cues, unreadable = _cues(packets, decoder)
     if form == "mov_text":
         cues = _one_at_a_time(cues)
+    if not cues:
+        return [], unreadable
     added = container.add_stream(form)
     added.time_base = time_base
     encoder = added.codec_context
@@ -50,15 +54,27 @@ def converted(container: OutputContainer, packets: list[av.Packet], form: str) -
         packet.pts = packet.dts = cue.start
         packet.duration = cue.end - cue.start
         result.append(packet)
-    return result
+    return result, unreadable
 
 
-def _cues(packets: list[av.Packet], decoder: SubtitleCodecContext) -> Iterator[Cue]:
+def _cues(packets: list[av.Packet], decoder: SubtitleCodecContext) -> tuple[list[Cue], int]:
+    cues, unreadable = [], 0
     for packet in packets:
-        decoded = decoder.decode2(packet)
+        start = time_of(packet)
+        try:
+            decoded = decoder.decode2(packet)
+        except av.error.FFmpegError:
+            unreadable += 1
+            continue
         if decoded is not None and len(decoded):
             lines = tuple(line.ass for line in decoded)
-            yield Cue(packet.pts, packet.pts + packet.duration, lines)
+            cues.append(Cue(start, start + packet.duration, lines))
+    return cues, unreadable
+
+
+def time_of(packet: av.Packet) -> int:
+    """When a packet is shown, in its time base."""
+    return next((time for time in (packet.pts, packet.dts) if time is not None), 0)
 
 
 def _one_at_a_time(cues: list[Cue]) -> list[Cue]:

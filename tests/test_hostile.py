@@ -588,3 +588,22 @@ def test_chapters_beside_times_in_nanoseconds(seeds: list[bytes], tmp_path: Path
     assert len(NervFile(path).extras().chapters) == 2
     report = nervkit.decode(path, tmp_path / "wide.mp4")
     assert report.frames == 4
+
+
+def test_memory_that_runs_out_anywhere_is_one_line() -> None:
+    script = """
+import sys
+import nervkit.summary
+def refuse(*arguments, **options):
+    raise MemoryError
+nervkit.summary.info = refuse
+sys.argv = ["nervkit", "info", "any.nerv"]
+from nervkit.cli import main
+main()
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "nervkit: memory ran out; close other programs, or use a smaller or shorter video"
+    ]

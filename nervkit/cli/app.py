@@ -82,6 +82,9 @@ def main() -> None:
                 interruption.end(message)
             say(message)
             code = error.exit_code
+        except MemoryError:
+            say("nervkit: memory ran out; close other programs, or use a smaller or shorter video")
+            code = 1
         except (KeyboardInterrupt, typer.Abort):
             interruption.end("nervkit: interrupted")
         except BrokenPipeError:

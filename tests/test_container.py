@@ -30,13 +30,7 @@ from nervkit.errors import (
     VersionError,
 )
 from tests import reference_decoder
-
-
-def moving_frames(frames: int, height: int, width: int) -> np.ndarray:
-    """A small clip with some structure: gradients that drift."""
-    t, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
-    planes = [128 + 100 * np.sin((x + 3 * t) / 5), 255 * y / height, 90 + 10 * t + x]
-    return np.stack(planes, axis=3).clip(0, 255).astype(np.uint8)
+from tests.fuzzing import moving as moving_frames
 
 
 @pytest.fixture(scope="module")

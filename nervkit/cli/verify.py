@@ -61,10 +61,14 @@ def _tell(report: VerifyReport) -> None:
     if report.identical == report.frames:
         say("every frame is identical to what the encoder saw")
     elif report.identical is not None:
-        rest = f"{report.wrong} are wrong, the rest is rounded otherwise"
+        wrong = report.wrong or 0
+        rounded = report.frames - report.identical - wrong
+        told = [f"{report.identical} of {report.frames} frames are identical"]
+        told += [f"{rounded} are rounded otherwise"] * bool(rounded)
+        told += [f"{wrong} are wrong"] * bool(wrong)
         if report.largest_difference is not None:
-            rest = f"the largest difference is {report.largest_difference}"
-        say(f"{report.identical} of {report.frames} frames are identical; {rest}")
+            told.append(f"the largest difference is {report.largest_difference}")
+        say(", ".join(told))
     if report.psnr is not None:
         similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
         say(f"PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 
+from nervkit.restoration.channels import Channels, resized, space_of
 from nervkit.restoration.impulses import outliers, screened
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
-from nervkit.restoration.shrinkage import shrunk
+from nervkit.restoration.noise import Noise, noise_alone, noise_between, typical, white_variance
+from nervkit.restoration.shrinkage import SIDE, block_means, shrunk
 from nervkit.restoration.task import Task
+from nervkit.video.colour import Colour
+from nervkit.video.planes import Planes
 
-# Luma and two differences of colours, orthonormal: white noise stays white, detail gathers in luma.
-OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
-OPPONENT /= np.linalg.norm(OPPONENT, axis=1, keepdims=True)
 REACH = 2  # frames before and after that say what a frame shows
-CLEARLY_LESS = 0.8  # of a variance: estimates of the same noise are not this far apart
+FAINT = 2.5  # 8-bit steps: so weak a noise is hardly seen, nor told from motion
 
 
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
@@ -63,22 +65,31 @@ class Predictor(Protocol):
 
 
 class Seen(NamedTuple):
-    """What is known of a frame by itself. Values (H, W, 3) are float32 in OPPONENT's directions."""
+    """What is known of a frame by itself."""
 
-    noisy: np.ndarray  # without impulses
-    predicted: np.ndarray
-    variance: np.ndarray  # of the noise, (3,), and of some detail
-    cleaned: np.ndarray  # without a look at other frames, in RGB around 0 to 255
+    frame: np.ndarray  # (H, W, 3) float32, without impulses
+    noisy: Channels
+    predicted: Channels | None
+    light: np.ndarray  # (H, W) of the first plane, 0 to 255, without most of its noise
 
 
 class Cleaner:
     """The frames of a noisy clip, cleaned one after the other."""
 
-    def __init__(self, noisy: np.ndarray, fitted: Predictor) -> None:
-        """`noisy` is (T, H, W, 3) uint8."""
-        self._noisy, self._fitted = noisy, fitted
+    def __init__(
+        self,
+        noisy: np.ndarray,
+        fitted: Predictor | None = None,
+        planes: Sequence[Planes] | None = None,
+        colour: Colour | None = None,
+    ) -> None:
+        """`noisy` is (T, H, W, 3) uint8, `planes` are the source's own, where it is 4:2:0 of this
+        size."""
+        self._frames, self._fitted = noisy, fitted
+        self._space = space_of(noisy, planes, colour or Colour())
         self._seen = lru_cache(maxsize=2 * REACH + 1)(self._alone)
         self._flow = lru_cache(maxsize=4 * REACH)(self._motion)
+        self._noise = lru_cache(maxsize=4 * REACH)(self._between)
         self._deviations: list[float] = []
         self._impulses: list[float] = []
 
@@ -91,70 +102,89 @@ class Cleaner:
 
     def frames(self) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 each."""
-        for t in range(len(self._noisy)):
+        for t in range(len(self._frames)):
             seen = self._seen(t)
             before, after = self._neighbours(t, -1), self._neighbours(t, 1)
-            group = np.stack([*before, np.dstack([seen.noisy, seen.predicted]), *after])
-            noisy, predicted = group[..., :3], group[..., 3:]
-            yield pixels(shrunk(noisy, predicted, self._variance(t), len(before)) @ OPPONENT)
-        self._seen.cache_clear()
-        self._flow.cache_clear()
+            cleaned = []
+            for channel, noise in enumerate(self._noise_of(t)):
+                here = _pair(seen, channel)
+                group = np.stack([*(b[channel] for b in before), here, *(a[channel] for a in after)])
+                guess = group[..., 1] if group.shape[3] == 2 else None
+                light = block_means(resized(seen.light, here.shape[:2]))
+                power = noise.in_blocks(light)
+                cleaned.append(shrunk(group[..., 0], guess, power, len(before)))
+            yield pixels(self._space.join(cleaned, seen.noisy, seen.frame))
+        for cache in (self._seen, self._flow, self._noise):
+            cache.cache_clear()
 
-    def _variance(self, t: int) -> np.ndarray:
-        """That of frame t's noise (3,). Detail that the residual's variance has too, the difference
-        to the frames beside it has not."""
-        seen = self._seen(t)
-        differing = [
-            # By whole pixels: what lies between them has less noise.
-            seen.noisy - moved(self._seen(beside).noisy, self._flow(t, beside).round())
-            for beside in (t - 1, t + 1)
-            if 0 <= beside < len(self._noisy)
-        ]
-        variance = seen.variance
-        if differing:
-            apart = np.mean([noise_variance(each[None]) / 2 for each in differing], axis=0)
-            variance = np.where(apart < CLEARLY_LESS * variance, apart, variance)
-        self._deviations.append(float(np.sqrt(variance.mean())))
-        return variance
+    def _noise_of(self, t: int) -> list[Noise]:
+        """That of each plane of frame t."""
+        beside = [(a, a + step) for step in (-1, 1) for a in (t, t + step)]
+        pairs = [pair for pair in beside if all(0 <= u < len(self._frames) for u in pair)]
+        told = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
+        noises = [typical([one for one in of if one]) for of in zip(*told, strict=True)]
+        variance = float(np.dot(self._space.gains, [noise.variance for noise in noises]))
+        self._deviations.append(float(np.sqrt(variance)))
+        kept = max(0.0, 1 - FAINT**4 / max(variance, 1e-6) ** 2)
+        return [noise.scaled(kept) for noise in noises]
+
+    def _between(self, first: int, second: int) -> list[Noise | None]:
+        """That of each plane of a frame, by another beside it; by itself, if it is the same."""
+        seen, other = self._seen(first), self._seen(second)
+        made = []
+        for channel, plane in enumerate(seen.noisy):
+            light = resized(seen.light, plane.shape)
+            residual = plane if seen.predicted is None else plane - seen.predicted[channel]
+            if first == second:
+                made.append(noise_alone(residual, light))
+                continue
+            flow = _flow_for(plane.shape, self._flow(first, second))
+            made.append(noise_between(plane, other.noisy[channel], flow, residual, light))
+        return made
 
     def _alone(self, t: int) -> Seen:
-        predicted = self._fitted.predict(t)
-        residual = self._noisy[t] - predicted
-        hit, around = outliers(residual, self._noisy, t)
-        residual[hit] = around[hit]
-        predicted, residual = predicted @ OPPONENT.T, residual @ OPPONENT.T
-        variance = noise_variance(residual[None])
+        frame = self._frames[t].astype(np.float32)
+        predicted = None if self._fitted is None else self._fitted.predict(t)
+        residual = frame if predicted is None else frame - predicted
+        hit, around = outliers(residual, self._frames, t)
         self._impulses.append(float(hit.mean()))
-        noisy = predicted + residual
-        cleaned = shrunk(noisy[None], predicted[None], variance, 0) @ OPPONENT
-        return Seen(noisy, predicted, variance, cleaned)
+        frame[hit] = around[hit] if predicted is None else predicted[hit] + around[hit]
+        noisy = self._space.seen(t, frame)
+        guess = None if predicted is None else self._space.split(predicted)
+        luma, known = noisy[0], None if guess is None else guess[0]
+        white = white_variance(luma if known is None else luma - known)
+        power = torch.full((SIDE**2, 1, 1), white)
+        calm = shrunk(luma[None], None if known is None else known[None], power, 0)
+        return Seen(frame, noisy, guess, self._space.light(calm))
 
-    def _neighbours(self, t: int, step: int) -> list[np.ndarray]:
-        """The frames up to REACH steps from frame t, moved to where it is: (H, W, 6) each, as they
-        are seen and as they are predicted, the nearest last of those before and first of those
-        after."""
-        made: list[np.ndarray] = []
+    def _neighbours(self, t: int, step: int) -> list[list[np.ndarray]]:
+        """The frames up to REACH steps from frame t, moved to where it is, the nearest last of
+        those before and first of those after: the planes of each, as `_pair` has them."""
+        made: list[list[np.ndarray]] = []
         flow = None
         for there in range(t + step, t + step * (REACH + 1), step):
-            if not 0 <= there < len(self._noisy):
+            if not 0 <= there < len(self._frames):
                 break
             onward = self._flow(there - step, there)
             flow = onward if flow is None else joined(flow, onward)
             seen = self._seen(there)
-            made.append(moved(np.dstack([seen.noisy, seen.predicted]), flow))
+            pairs = (_pair(seen, channel) for channel in range(3))
+            made.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
         return made[::step]
 
     def _motion(self, first: int, second: int) -> np.ndarray:
-        return motion(self._seen(first).cleaned, self._seen(second).cleaned)
+        return motion(self._seen(first).light, self._seen(second).light)
 
 
-def noise_variance(residuals: np.ndarray) -> np.ndarray:
-    """The variance (3,) of white noise in (n, H, W, 3) residuals: from their second differences
-    across both axes (Immerkaer, 1996), by the median absolute value, which detail hardly reaches
-    (Donoho and Johnstone, 1994). 0 where a side is under three pixels."""
-    if min(residuals.shape[1:3]) < 3:
-        return np.zeros(3, np.float32)
-    fine = residuals[:, 1:-1] - (residuals[:, :-2] + residuals[:, 2:]) / 2
-    fine = fine[:, :, 1:-1] - (fine[:, :, :-2] + fine[:, :, 2:]) / 2
-    deviation = np.median(np.abs(fine), axis=(0, 1, 2)) / 0.6745 / 1.5
-    return np.square(deviation)
+def _pair(seen: Seen, channel: int) -> np.ndarray:
+    """(H, W, 2) of a plane, as it is seen and as it is predicted; (H, W, 1) without a fit."""
+    if seen.predicted is None:
+        return seen.noisy[channel][..., None]
+    return np.stack([seen.noisy[channel], seen.predicted[channel]], axis=2)
+
+
+def _flow_for(shape: tuple[int, ...], flow: np.ndarray) -> np.ndarray:
+    """A flow (2, H, W) for a plane of the same size, or of half of it."""
+    if shape[:2] == flow.shape[1:]:
+        return flow
+    return np.stack([resized(part, shape[:2]) / 2 for part in flow])

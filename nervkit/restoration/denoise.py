@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nervkit.restoration.channels import Channels, resized, space_of
-from nervkit.restoration.impulses import outliers, screened
+from nervkit.restoration.impulses import outliers, screened, seen_again
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
 from nervkit.restoration.noise import Noise, noise_alone, noise_between, typical, white_variance
@@ -20,7 +20,7 @@ from nervkit.restoration.task import Task
 from nervkit.video.colour import Colour
 from nervkit.video.planes import Planes
 
-REACH = 2  # frames before and after that say what a frame shows
+REACH = 4  # frames before and after that say what a frame shows
 FAINT = 2.5  # 8-bit steps: so weak a noise is hardly seen, nor told from motion
 
 
@@ -68,6 +68,7 @@ class Seen(NamedTuple):
     """What is known of a frame by itself."""
 
     frame: np.ndarray  # (H, W, 3) float32, without impulses
+    hit: np.ndarray  # (H, W) bool, where they were
     noisy: Channels
     predicted: Channels | None
     light: np.ndarray  # (H, W) of the first plane, 0 to 255, without most of its noise
@@ -103,7 +104,7 @@ class Cleaner:
     def frames(self) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 each."""
         for t in range(len(self._frames)):
-            seen = self._seen(t)
+            seen = self._settled(t)
             before, after = self._neighbours(t, -1), self._neighbours(t, 1)
             cleaned = []
             for channel, noise in enumerate(self._noise_of(t)):
@@ -147,7 +148,6 @@ class Cleaner:
         predicted = None if self._fitted is None else self._fitted.predict(t)
         residual = frame if predicted is None else frame - predicted
         hit, around = outliers(residual, self._frames, t)
-        self._impulses.append(float(hit.mean()))
         frame[hit] = around[hit] if predicted is None else predicted[hit] + around[hit]
         noisy = self._space.seen(t, frame)
         guess = None if predicted is None else self._space.split(predicted)
@@ -155,22 +155,40 @@ class Cleaner:
         white = white_variance(luma if known is None else luma - known)
         power = torch.full((SIDE**2, 1, 1), white)
         calm = shrunk(luma[None], None if known is None else known[None], power, 0)
-        return Seen(frame, noisy, guess, self._space.light(calm))
+        return Seen(frame, hit, noisy, guess, self._space.light(calm))
+
+    def _settled(self, t: int) -> Seen:
+        """Frame t with what was no impulse back in its place."""
+        seen, frame = self._seen(t), self._frames[t]
+        flows = [self._flows(t, -1), self._flows(t, 1)]
+        # The nearest two; at an end of the clip, both are on one side.
+        nearest = [way[0] for way in flows] if all(flows) else sum(flows, [])[:2]
+        beside = [(self._frames[there], flow) for there, flow in nearest]
+        again = seen_again(frame, seen.hit, seen.frame, beside)
+        self._impulses.append(float((seen.hit & ~again).mean()))
+        if not again.any():
+            return seen
+        settled = np.where(again[..., None], frame.astype(np.float32), seen.frame)
+        return seen._replace(frame=settled, noisy=self._space.seen(t, settled))
 
     def _neighbours(self, t: int, step: int) -> list[list[np.ndarray]]:
         """The frames up to REACH steps from frame t, moved to where it is, the nearest last of
         those before and first of those after: the planes of each, as `_pair` has them."""
-        made: list[list[np.ndarray]] = []
-        flow = None
+        made = []
+        for there, flow in self._flows(t, step):
+            pairs = (_pair(self._seen(there), channel) for channel in range(3))
+            made.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
+        return made[::step]
+
+    def _flows(self, t: int, step: int) -> list[tuple[int, np.ndarray]]:
+        """The frames up to REACH steps from frame t, the nearest first, and the flow to each."""
+        made: list[tuple[int, np.ndarray]] = []
         for there in range(t + step, t + step * (REACH + 1), step):
             if not 0 <= there < len(self._frames):
                 break
             onward = self._flow(there - step, there)
-            flow = onward if flow is None else joined(flow, onward)
-            seen = self._seen(there)
-            pairs = (_pair(seen, channel) for channel in range(3))
-            made.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
-        return made[::step]
+            made.append((there, joined(made[-1][1], onward) if made else onward))
+        return made
 
     def _motion(self, first: int, second: int) -> np.ndarray:
         return motion(self._seen(first).light, self._seen(second).light)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import uniform_filter
 
 from nervkit.restoration.motion import moved
 from nervkit.restoration.shrinkage import SIDE, STEP, spectrum_of
@@ -128,6 +129,7 @@ def _noise(
     power = power.clip(max=most)
     # What a block differs by as a whole is a change of the light, more than noise.
     power[0] = min(power[0], max(power[1], power[SIDE]))
+    power = uniform_filter(power.reshape(SIDE, SIDE), 3, mode="nearest").ravel()
     levels = np.full(BINS, np.nan)
     usual = float((power * scale)[HIGH].mean())
     for number, blocks in enumerate(sure):

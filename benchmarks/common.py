@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import sys
@@ -14,7 +15,9 @@ import torch
 import nervkit
 from nervkit.bench.machine import cpu_name
 from nervkit.decoder import render
-from nervkit.fitting.loop import Stepper, fit, measure_step
+from nervkit.fitting.graphed import EAGER_CALLS
+from nervkit.fitting.loop import Stepper, fit
+from nervkit.fitting.threads import computing
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
@@ -66,6 +69,20 @@ def steps_within(clip: Clip, model: str, params: int, recipe: Recipe, seconds: f
     """How many steps take `seconds` here and now."""
     network, frames = _unfitted(clip, model, params)
     return int(seconds / measure_step(Stepper(network, frames, recipe), 4.0))
+
+
+def measure_step(stepper: Stepper, seconds: float) -> float:
+    """Seconds per step of a fit of a number of steps, measured for about `seconds` on a copy that
+    is thrown away."""
+    trial = Stepper(copy.deepcopy(stepper.model), stepper.frames, stepper.recipe, seed=stepper.seed)
+    with computing(trial.device, trial.pixels_per_step, timed=False):
+        for k in range(EAGER_CALLS + 1):  # they choose kernels and record a graph
+            float(trial.step(k, 0.0))
+        start, done = time.perf_counter(), 0
+        while done == 0 or time.perf_counter() - start < seconds:
+            float(trial.step(done, 0.0))  # waits for the device
+            done += 1
+        return (time.perf_counter() - start) / done
 
 
 def _unfitted(

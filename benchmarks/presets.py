@@ -8,12 +8,12 @@ Bunny, 132 frames; 1080p is enlarged. The default model and size.
 
 import numpy as np
 import torch
-from common import ROOT, report
+from common import ROOT, measure_step, report
 
 import nervkit
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.job import FitOptions
-from nervkit.fitting.loop import Stepper, measure_step
+from nervkit.fitting.loop import Stepper
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 

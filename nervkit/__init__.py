@@ -13,15 +13,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nervkit import environment
 from nervkit.errors import NervError
 from nervkit.imageio_plugin import register
 from nervkit.version import __version__
 
 if TYPE_CHECKING:
-    from nervkit.container.header import Limits
+    from nervkit.container.limits import Limits
     from nervkit.decoder import DecodeReport, NervVideo, decode
     from nervkit.encoder import EncodeReport, encode
-    from nervkit.models.registry import model_names
+    from nervkit.models.registry import model_names, register_model
     from nervkit.restoration.denoise import denoise
     from nervkit.restoration.inpaint import inpaint
     from nervkit.restoration.interpolate import interpolate
@@ -37,7 +38,7 @@ _LAZY = {
     "Clip": "nervkit.video.clip",
     "DecodeReport": "nervkit.decoder",
     "EncodeReport": "nervkit.encoder",
-    "Limits": "nervkit.container.header",
+    "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
@@ -50,6 +51,7 @@ _LAZY = {
     "model_names": "nervkit.models.registry",
     "open": "nervkit.decoder:NervVideo",
     "read_clip": "nervkit.video.reader",
+    "register_model": "nervkit.models.registry",
     "verify": "nervkit.verifier",
 }
 __all__ = [
@@ -71,9 +73,11 @@ __all__ = [
     "model_names",
     "open",
     "read_clip",
+    "register_model",
     "verify",
 ]
 
+environment.prepare()
 register()
 
 

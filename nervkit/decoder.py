@@ -13,19 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from nervkit.compression.tensors import decompress_tensors
 from nervkit.container.file import NervFile, SegmentData
-from nervkit.container.header import Header, Limits, Segment, Timing
+from nervkit.container.header import Header, Segment
+from nervkit.container.limits import Limits
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
-from nervkit.errors import FormatError, LimitError, UsageError
-from nervkit.models.base import Representation, count_stored
-from nervkit.models.config import VideoShape
-from nervkit.models.device import choose_device, reproducible
-from nervkit.models.registry import load_model, model_names
+from nervkit.errors import FormatError, ResourceError, UsageError
+from nervkit.models.base import Representation
+from nervkit.models.complexity import Blueprint, blueprint
+from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.device import choose_device, memory_errors, reproducible
+from nervkit.models.registry import load_model
 from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames
+from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
 
@@ -44,21 +47,28 @@ class NervVideo:
     Args:
         source: a path, or the bytes of a file.
         device: "cpu" (the reference), "cuda" or "auto".
-        limits: what the file may declare.
+        limits: what the file may declare; by default, what goes with its size.
 
     Raises:
         SourceError: no such file.
         FormatError: not a valid .nerv file. Every checksum is verified on opening.
+        LimitError: decoding takes more than `limits` allow.
+        ResourceError: decoding takes more memory than is free.
     """
 
     def __init__(
         self, source: str | Path | bytes, *, device: str = "cpu", limits: Limits | None = None
     ) -> None:
-        self._limits = limits or Limits()
         self._device = choose_device(device)
         self._batch = CUDA_BATCH if self._device.type == "cuda" else 1
-        self.file = NervFile(source, self._limits)
-        self.file.check_all()
+        self.file = NervFile(source, limits)
+        try:
+            self.file.check_all()
+            with self.file.naming():
+                check_budget(self.file)
+        except BaseException:
+            self.file.close()
+            raise
         self._loaded: tuple[int, Representation] | None = None
         ends = np.cumsum([segment.frames for segment in self.header.segments])
         self._starts = [0, *ends.tolist()]
@@ -101,11 +111,10 @@ class NervVideo:
     def segment_model(self, index: int) -> Representation:
         """The network of one segment; positions count from the segment's first frame."""
         if self._loaded is None or self._loaded[0] != index:
-            segment = self.header.segments[index]
-            shape = VideoShape(segment.frames, self.header.height, self.header.width)
-            with self.file.naming():
-                model = rebuild(segment, shape, self.file.segment(index), self._limits)
-            self._loaded = index, model.to(self._device)
+            self._loaded = None  # two models at once would take twice the memory
+            with self.file.naming(), memory_errors(self.file.name):
+                model = rebuild(self.header, index, self.file.segment(index))
+                self._loaded = index, model.to(self._device)
         return self._loaded[1]
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
@@ -115,7 +124,9 @@ class NervVideo:
             index = int(np.searchsorted(self._starts, position, side="right")) - 1
             first, after = self._starts[index : index + 2]
             end = min(stop, after, position + self._batch)
-            yield from render(self.segment_model(index), range(position - first, end - first))
+            with memory_errors(self.file.name):
+                shown = render(self.segment_model(index), range(position - first, end - first))
+            yield from shown
             position = end
 
     def __len__(self) -> int:
@@ -156,35 +167,66 @@ class NervVideo:
         return f"NervVideo({count} frames of {width}x{height}, {float(self.fps):.3g} fps, {models})"
 
 
-def rebuild(
-    segment: Segment, shape: VideoShape, data: SegmentData, limits: Limits
-) -> Representation:
-    """The model of a segment with its stored tensors, ready to decode on the CPU.
+def check_budget(file: NervFile) -> None:
+    """Raise LimitError where decoding takes more than the file's limits allow, ResourceError where
+    it takes more memory than is free. Costs are computed from the header, before anything of
+    their size is allocated."""
+    plans = [drawn(file.header, segment) for segment in file.header.segments]
+    memory = max(plan.memory for plan in plans)
+    spans = zip(file.header.segments, plans, strict=True)
+    macs = sum(segment.frames * plan.macs for segment, plan in spans)
+    file.limits.check("memory", memory, file.size)
+    file.limits.check("macs_per_frame", max(plan.macs for plan in plans), file.size)
+    file.limits.check("macs_per_file", macs, file.size)
+    if memory > (free := available_memory()):
+        raise ResourceError(
+            f"{file.name}: decoding takes {human_bytes(memory)} of memory, "
+            f"{human_bytes(free)} are free"
+        )
 
-    What the configuration needs is computed without allocating anything, and checked first.
-    Raises FormatError or LimitError.
-    """
-    if segment.model not in model_names():
-        raise FormatError(f"the file needs the model {segment.model!r}, which is not installed")
-    model_type = load_model(segment.model)
+
+def drawn(header: Header, segment: Segment) -> Blueprint:
+    """The blueprint of a segment's model. Raises FormatError where it cannot be."""
+    try:
+        plan = blueprint(*described(header, segment))
+    except (RuntimeError, OverflowError) as error:
+        raise FormatError(f"the model's configuration is impossible: {error}") from error
+    if plan.values != segment.values:
+        raise FormatError(
+            f"the header declares {segment.values} values, the model has {plan.values}"
+        )
+    return plan
+
+
+def described(
+    header: Header, segment: Segment
+) -> tuple[type[Representation], ModelConfig, VideoShape]:
+    """The model of a segment, its configuration and what it reproduces. Raises FormatError."""
+    try:
+        model_type = load_model(segment.model)
+    except UsageError as error:
+        raise FormatError(
+            f"the file needs the model {segment.model!r}, which is not installed; install the "
+            "package that brings it (`nervkit models` lists what there is)"
+        ) from error
     try:
         config = model_type.config_type.from_dict(segment.config)
-        skeleton = model_type.skeleton(config, shape)
-        values, working = count_stored(skeleton), working_bytes(skeleton)
-    except (UsageError, RuntimeError, OverflowError) as error:
+        return model_type, config, VideoShape(segment.frames, header.height, header.width)
+    except UsageError as error:
         raise FormatError(f"the model's configuration is impossible: {error}") from error
-    if values != segment.values:
-        raise FormatError(f"the header declares {segment.values} values, the model has {values}")
-    if working > limits.working_bytes:
-        raise LimitError(
-            f"decoding a frame takes {working:,} bytes, the limit is {limits.working_bytes:,}"
-        )
-    arrays = decompress_tensors(data.weights, _shapes(skeleton.weights()))
-    embeddings = _shapes(skeleton.embeddings())
-    if bool(embeddings) != bool(data.embeddings):
+
+
+def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
+    """The model of a segment with its stored tensors, ready to decode on the CPU. Raises
+    FormatError."""
+    segment = header.segments[index]
+    plan = drawn(header, segment)
+    if bool(plan.embeddings) != bool(data.embeddings):
         raise FormatError("the file's embeddings do not fit its model")
-    if embeddings:
-        arrays |= decompress_tensors(data.embeddings, embeddings)
+    arrays = decompress_tensors(data.weights, plan.weights)
+    if plan.embeddings:
+        arrays |= decompress_tensors(data.embeddings, plan.embeddings)
+    model_type, config, shape = described(header, segment)
     model = model_type.for_decoding(config, shape)
     model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model
@@ -198,41 +240,20 @@ def render(model: Representation, positions: Sequence[float]) -> np.ndarray:
     half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
     with reproducible(device), half:
         frames = model(torch.tensor(positions, dtype=torch.float32, device=device))
-    pixels = frames.float().mul(255).round().clamp(0, 255).byte()
+    pixels = frames.float().mul(255).round_().clamp_(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def working_bytes(model: Representation) -> int:
-    """The most that one module's input and output take while a frame is decoded, in bytes.
-
-    `model` is a skeleton: nothing is allocated.
-    """
-    most = 0
-
-    def measure(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal most
-        tensors = [x for x in (*inputs, output) if isinstance(x, Tensor)]
-        most = max(most, sum(4 * x.numel() for x in tensors))
-
-    hooks = [module.register_forward_hook(measure) for module in model.modules()]
-    with torch.inference_mode():
-        model(torch.zeros(1, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return most
-
-
-def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The same frames, computed in a thread of their own while the earlier ones are used."""
-    with ThreadPoolExecutor(1) as worker:
+    worker = ThreadPoolExecutor(1)
+    try:
         pending = deque(worker.submit(next, frames, None) for _ in range(AHEAD))
         while (frame := pending.popleft().result()) is not None:
             pending.append(worker.submit(next, frames, None))
             yield frame
+    finally:
+        worker.shutdown(wait=False, cancel_futures=True)  # a frame may take minutes
 
 
 @dataclass(frozen=True)
@@ -270,6 +291,7 @@ def decode(
     pixel_format: str | None = None,
     overwrite: bool = False,
     device: str = "cpu",
+    limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:
     """Decode a .nerv file to a movie, y4m, images or an array, chosen by the output's name.
@@ -283,10 +305,12 @@ def decode(
         crf: quality of a lossy codec, lower is better.
         pixel_format: of a movie or y4m, such as yuv444p.
         overwrite: replace an existing output.
+        device, limits: as of `NervVideo`.
         on_progress: called with (frames done, frames in all).
 
     Raises:
         FormatError: the source is not a valid .nerv file.
+        LimitError, ResourceError: see `NervVideo`.
         OutputError: the output exists, or cannot be written.
         UsageError: an option is not understood, or does not fit.
     """
@@ -294,7 +318,7 @@ def decode(
     output = str(output)
     options = MovieOptions(codec, crf, pixel_format)
     check_destination(output, options, overwrite, source)
-    with NervVideo(source, device=device) as video:
+    with NervVideo(source, device=device, limits=limits) as video:
         first, stop = parse_frames(frames)
         stop = len(video) if stop is None else min(stop, len(video))
         if first >= stop:
@@ -303,7 +327,7 @@ def decode(
         if (first, stop) != (0, len(video)):
             window = timing.seconds
             timing = Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration)
-        header = video.header
+        header, checks = video.header, video.file.checks()
 
         def pictures() -> Iterator[np.ndarray]:
             for done, frame in enumerate(computed_ahead(video.frames(first, stop)), start=1):
@@ -319,10 +343,11 @@ def decode(
             sample_aspect_ratio=header.sample_aspect_ratio,
             colour=Colour.from_dict(header.colour),
             tracks=tuple(video.tracks),
+            extras=video.file.extras(),
             window=window,
         )
-        notes = write_video(output, stream, options)
-        checks = video.file.checks()
+        with video.file.naming():
+            notes = write_video(output, stream, options)
         seconds = time.perf_counter() - start_time
         return DecodeReport(
             output=output,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,28 @@ from torch import Tensor
 
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
-from nervkit.container.file import Checks, NervFile, SegmentData, pack_file
+from nervkit.container.file import Checks, NervFile, SegmentData, pack_file, sample_places
 from nervkit.container.header import Header, Segment
+from nervkit.container.limits import UNLIMITED
+from nervkit.container.timing import Timing
+from nervkit.container.track import Track
 from nervkit.decoder import NervVideo, computed_ahead
-from nervkit.errors import Interrupted, NervError, UsageError
+from nervkit.errors import (
+    FormatError,
+    Interrupted,
+    LimitError,
+    NervError,
+    SourceError,
+    UsageError,
+)
+from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.progress import Progress
+from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import count_stored
 from nervkit.output import check_output, replacing
+from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
 from nervkit.video.reader import clip_of
@@ -112,9 +125,11 @@ def encode(
         strides: of the model's stages, such as (5, 4, 4, 2, 2); by default, by the frame's size.
         recipe: "native" (nervkit's), or "paper" (as published).
         preset: "draft", "fast" (default), "medium", "slow" or "placebo"; or one of:
-        epochs, steps: how long to fit.
-        time: how long to fit, in seconds, or "90s", "10m"; the speed is measured first.
-        prune: share of weights set to zero, with the last 15% of the steps as fine-tuning.
+        epochs, steps: how long to fit; by default with the paper's recipe, as long as the paper.
+        time: how long to fit, in seconds, or "90s", "10m". The schedule follows the clock, so a
+            machine that is busy for a while makes fewer steps and no other schedule; the same call
+            does not give the same bits again.
+        prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
         device: "auto", "cpu", "cuda", "cuda:N".
@@ -123,12 +138,13 @@ def encode(
         restart: discard a checkpoint instead of going on from it.
         on_clip: called with the Clip once it is read.
         on_progress: called about once a second while fitting.
-        on_note: called with what went wrong in the fit and was mended, as it happens.
+        on_note: called with what went wrong in the fit and was mended or left out, as it happens.
         stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
         reading: options of `read_clip`.
 
     Raises:
         UsageError, SourceError, OutputError, ResourceError, Interrupted: see nervkit.errors.
+        ModelError: the file would show much less than the fit.
     """
     began = clock.perf_counter()
     output = Path(output)
@@ -151,25 +167,43 @@ def encode(
     if output.suffix.lower() != ".nerv":
         raise UsageError(f"{output}: the output's name must end in .nerv")
     check_output(output, overwrite, source)
+    keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
-    clip = clip_of(source, **reading)
-    if on_clip is not None:
-        on_clip(clip)
-    keep = CheckpointOptions(
-        output.with_name(output.name + ".checkpoint"), checkpoint_interval, restart
-    )
     watch = Watch(on_progress, on_note, stop)
+    with locked(output):
+        clip = clip_of(source, **reading)
+        _check_storable(clip)
+        if on_clip is not None:
+            on_clip(clip)
+        report = _encoded(clip, output, options, (bits, embedding_bits), keep, watch)
+    return replace(report, seconds=clock.perf_counter() - began)
+
+
+def _encoded(
+    clip: Clip,
+    output: Path,
+    options: FitOptions,
+    bits: tuple[int, int],
+    keep: CheckpointOptions,
+    watch: Watch,
+) -> EncodeReport:
+    """Fit, compress and check. `bits` are those of weights and of embeddings."""
+    began = clock.perf_counter()
     network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
+    memory = _device_memory(next(network.parameters()).device)
+    network.cpu()
+    check = SelfCheck(network, clip.frames, options.model)
+    check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
 
     segment = SegmentData(
-        compress_tensors(_arrays(network.weights()), bits),
-        compress_tensors(_arrays(network.embeddings()), embedding_bits)
+        compress_tensors(_arrays(network.weights()), bits[0]),
+        compress_tensors(_arrays(network.embeddings()), bits[1])
         if network.embedding_names
         else b"",
     )
     values = count_stored(network)
-    settings = options.told() | {"bits": bits, "embedding_bits": embedding_bits}
+    settings = options.told() | {"bits": bits[0], "embedding_bits": bits[1]}
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = Header(
         width=shape.width,
@@ -179,11 +213,11 @@ def encode(
         source=clip.source,
         edit=clip.edit,
         encoder={"version": f"nervkit {__version__}", "settings": told},
-        segments=(Segment(shape.frames, model, config, values),),
+        segments=(Segment(shape.frames, options.model, config, values),),
     )
-    quality = write_checked(output, header, clip, segment, stop)
+    quality, told_of_file = write_checked(output, header, clip, segment, check, watch.stop)
     keep.path.unlink(missing_ok=True)
-    with NervFile(output) as file:
+    with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part
         coded = len(segment.weights) + len(segment.embeddings)
         return EncodeReport(
@@ -192,7 +226,7 @@ def encode(
             width=shape.width,
             height=shape.height,
             fps=float(clip.fps),
-            model=model,
+            model=options.model,
             config=config,
             parameters=values,
             steps=summary.steps,
@@ -205,32 +239,78 @@ def encode(
             seconds=clock.perf_counter() - began,
             fit_seconds=summary.seconds,
             earlier_seconds=summary.earlier_seconds,
-            device_memory=_device_memory(next(network.parameters()).device),
+            device_memory=memory,
             settings=told,
-            notes=[*clip.notes, *summary.notes],
+            notes=[*clip.notes, *summary.notes, *told_of_file],
         )
 
 
 def write_checked(
-    output: Path, header: Header, clip: Clip, segment: SegmentData, stop: Callable[[], bool]
-) -> Quality:
-    """Write the file, decode it, add what the decode showed, and only then put it in place."""
+    output: Path,
+    header: Header,
+    clip: Clip,
+    segment: SegmentData,
+    check: SelfCheck,
+    stop: Callable[[], bool],
+) -> tuple[Quality, list[str]]:
+    """Write the file, decode it, add what the decode showed, and only then put it in place. Gives
+    the decode's quality, and notes on it and on what others need to decode it."""
     with replacing(output) as partial:
-        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks))
-        frame_quality, crcs = [], []
-        with NervVideo(partial) as video:
+
+        def write(checks: Checks | None) -> None:
+            parts = (header, clip.timing, [segment], clip.tracks, checks, clip.extras)
+            partial.write_bytes(pack_file(*parts))
+
+        write(None)
+        frame_quality, crcs, samples = [], [], []
+        with NervVideo(partial, limits=UNLIMITED) as video:
+            notes = check.decoded(video)
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
-                    raise Interrupted("stopped while the file was checked")
+                    raise Interrupted("stopped while the file was checked", resumable=True)
                 frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+                samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
                 crcs.append(zlib.crc32(frame))
         quality = mean_quality(frame_quality)
-        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32))
-        partial.write_bytes(pack_file(header, clip.timing, [segment], clip.tracks, checks))
-        with NervVideo(partial) as video:
-            if video.file.segment(0) != segment:
+        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32), np.stack(samples))
+        write(checks)
+        with NervVideo(partial, limits=UNLIMITED) as video:
+            kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
+            if kept != (segment, clip.timing, clip.tracks, clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
-    return quality
+        return quality, notes + _over_limits(partial)
+
+
+def _over_limits(path: Path) -> list[str]:
+    """A note where a file declares more than decoders do by default."""
+    try:
+        NervVideo(path).close()
+    except LimitError as error:
+        told = str(error).removeprefix(f"{path}: ")
+        return [f"who decodes this file must raise a limit: {told}"]
+    return []
+
+
+def _check_storable(clip: Clip) -> None:
+    """Refuse before the fit what the file could not hold. Raises SourceError."""
+    try:
+        timing = Timing.unpack(clip.timing.pack(), len(clip.timing))
+        tracks = [Track.unpack(track.pack()) for track in clip.tracks]
+        if (timing, tracks) != (clip.timing, clip.tracks):
+            raise FormatError("times do not come back as they are")
+        count, height, width, _ = clip.shape
+        Header(
+            width=width,
+            height=height,
+            sample_aspect_ratio=clip.sample_aspect_ratio,
+            colour=clip.colour.to_dict(),
+            source=clip.source,
+            edit=clip.edit,
+            encoder={"version": "", "settings": ""},
+            segments=(Segment(count, "any", {}, 1),),
+        ).pack()
+    except FormatError as error:
+        raise SourceError(f"the source cannot be stored: {error}") from error
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

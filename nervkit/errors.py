@@ -49,11 +49,19 @@ class ResourceError(NervError, MemoryError):
     """The work would not fit into memory."""
 
 
+class ModelError(NervError, TypeError):
+    """A model that a plugin or a notebook brings is not what a model must be."""
+
+
 class MissingDependencyError(NervError, ImportError):
     """An optional package is needed; the message names what to install."""
 
 
 class Interrupted(NervError):
-    """The fit was stopped by the user; a checkpoint was kept."""
+    """The user stopped the work. `resumable` says whether the same call goes on where it was."""
 
     exit_code = 130
+
+    def __init__(self, message: str, *, resumable: bool = False) -> None:
+        super().__init__(message)
+        self.resumable = resumable

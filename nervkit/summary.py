@@ -6,28 +6,33 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nervkit.container.chunks import MAJOR, MINOR
 from nervkit.container.file import NervFile
+from nervkit.container.limits import Limits
 
 
-def info(source: str | Path) -> dict[str, Any]:
+def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
     """Everything that the header of a .nerv file declares, with its bytes by part.
 
     Reads no weights and decodes nothing. docs/json.md documents the keys.
 
+    Args:
+        source: a .nerv file.
+        limits: what it may declare; by default, what goes with its size.
+
     Raises:
         SourceError: no such file.
         FormatError: not a valid .nerv file.
+        LimitError: it declares more than `limits` allow.
     """
     began = time.perf_counter()
-    with NervFile(source) as file:
-        header, timing, checks = file.header, file.timing, file.checks()
+    with NervFile(source, limits) as file:
+        header, timing, checks, extras = file.header, file.timing, file.checks(), file.extras()
         start, end = timing.seconds
         ratio = header.sample_aspect_ratio
         first = header.segments[0]
         return {
             "input": str(source),
-            "format_version": f"{MAJOR}.{MINOR}",
+            "format_version": "{}.{}".format(*file.version),
             "frames": header.frames,
             "width": header.width,
             "height": header.height,
@@ -54,10 +59,21 @@ def info(source: str | Path) -> dict[str, Any]:
                     "kind": track.kind,
                     "codec": track.codec,
                     "language": track.language,
+                    "title": track.title,
+                    "flags": list(track.flags),
                     "packets": len(track.times),
                     "bytes": len(track.data),
                 }
                 for track in file.tracks()
+            ],
+            "tags": extras.tags,
+            "chapters": [
+                {"start": float(c.start), "end": float(c.end), "title": c.title}
+                for c in extras.chapters
+            ],
+            "attachments": [
+                {"name": a.name, "media_type": a.media_type, "bytes": len(a.data)}
+                for a in extras.attachments
             ],
             "encoder": header.encoder["version"],
             "settings": header.encoder["settings"],

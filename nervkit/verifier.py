@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nervkit.container.file import Checks, sample_places
+from nervkit.container.limits import Limits
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
@@ -26,6 +28,9 @@ class VerifyReport:
     Attributes:
         identical: frames whose pixels are exactly the encoder's; None where the file has no
             frame checks.
+        wrong: frames of the reference decode that differ by more than a rounding from what the
+            encoder saw, as far as the file's samples of each frame tell; all that differ where
+            it has none. None where the file has no frame checks.
         largest_difference: of any sample, in 8-bit levels: 0 where all frames are identical;
             else between this decode and the reference decode (CPU, float32) where that one is
             identical; None where this machine does not reproduce the encoder's pixels at all.
@@ -42,6 +47,7 @@ class VerifyReport:
     bytes: int
     bpp: float
     identical: int | None
+    wrong: int | None
     largest_difference: int | None
     psnr: float | None
     ssim: float | None
@@ -60,6 +66,7 @@ def verify(
     against: Any = None,
     *,
     device: str = "cpu",
+    limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     **reading: Any,
 ) -> VerifyReport:
@@ -70,6 +77,7 @@ def verify(
         against: what was encoded, as for `read_clip`; the stored start, frames, crop, resize,
             matrix and range are applied to it first.
         device: where to decode; "cpu" is the reference.
+        limits: as of `NervVideo`.
         on_progress: called with (frames done, frames in all).
         reading: fps, size and pixel_format for `against`, where it does not say.
 
@@ -78,10 +86,12 @@ def verify(
         SourceError: `against` cannot be read, or has other frames than the file.
     """
     began = time.perf_counter()
-    with NervVideo(source, device=device) as video:
+    with NervVideo(source, device=device, limits=limits) as video:
         checks = video.file.checks()
-        for track in video.tracks:
-            track_packets(track)
+        video.file.extras()
+        with video.file.naming():
+            for track in video.tracks:
+                track_packets(track)
         clip = None
         if against is not None:
             edit = Edit.from_dict(video.header.edit).to_dict()
@@ -101,15 +111,17 @@ def verify(
             if on_progress is not None:
                 on_progress(index + 1, len(video))
         notes = list(clip.notes) if clip is not None else []
-        identical = largest = None
+        identical = wrong = largest = None
         if checks is None:
             notes.append("the file holds no frame checks: identity is not known")
         else:
             differing = np.flatnonzero(np.array(crcs, np.uint32) != checks.crcs).tolist()
             identical = len(video) - len(differing)
-            largest = _largest_difference(source, video, differing, checks.crcs)
-            if largest is None:
-                notes.append("this machine does not reproduce the encoder's pixels exactly")
+            wrong, largest = _compare(source, video, differing, checks)
+            if largest is None and not wrong:
+                notes.append("this machine rounds some samples otherwise than the encoder's")
+            if wrong and checks.samples is None:
+                notes.append("the file has no samples that tell rounding from damage")
         mean = mean_quality(qualities) if qualities else Quality(float("nan"), None)
         header = video.header
         return VerifyReport(
@@ -122,6 +134,7 @@ def verify(
             bytes=video.file.size,
             bpp=video.file.bpp,
             identical=identical,
+            wrong=wrong,
             largest_difference=largest,
             psnr=mean.psnr if qualities else None,
             ssim=mean.ssim,
@@ -132,16 +145,26 @@ def verify(
         )
 
 
-def _largest_difference(
-    source: str | Path, video: NervVideo, differing: list[int], crcs: np.ndarray
-) -> int | None:
-    """The largest difference of `video`'s frames to the reference decode; None where that does
-    not have the encoder's checksums either."""
-    largest = 0
-    with NervVideo(source) as reference:
+def _compare(
+    source: str | Path, video: NervVideo, differing: list[int], checks: Checks
+) -> tuple[int, int | None]:
+    """How many of the `differing` frames are wrong in the reference decode too, and the largest
+    difference of `video` to it; None where that does not have the encoder's checksums either."""
+    wrong, largest, reproduced = 0, 0, True
+    with NervVideo(source, limits=video.file.limits) as reference:
         for index in differing:
             exact = reference[index]
-            if zlib.crc32(exact) != crcs[index]:
-                return None
-            largest = max(largest, int(np.abs(exact.astype(np.int16) - video[index]).max()))
-    return largest
+            if zlib.crc32(exact) != checks.crcs[index]:
+                reproduced = False
+                wrong += not _rounded(exact, index, checks.samples)
+            else:
+                largest = max(largest, int(np.abs(exact.astype(np.int16) - video[index]).max()))
+    return wrong, largest if reproduced else None
+
+
+def _rounded(frame: np.ndarray, index: int, samples: np.ndarray | None) -> bool:
+    """Whether a frame's samples are within one level of the encoder's."""
+    if samples is None:
+        return False
+    found = frame.ravel()[sample_places(index, frame.size)].astype(np.int16)
+    return bool((np.abs(found - samples[index]) <= 1).all())

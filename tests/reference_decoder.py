@@ -38,7 +38,7 @@ def decode_frames(data: bytes) -> np.ndarray:
 def read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Section 1."""
     assert data[:8] == b"\x89NERV\r\n\x1a"
-    assert struct.unpack_from("<HHI", data, 8) == (1, 0, zlib.crc32(data[:12]))
+    assert struct.unpack_from("<HHI", data, 8) == (1, 1, zlib.crc32(data[:12]))
     position, chunks = 16, []
     while position < len(data):
         kind, length = struct.unpack_from("<4sQ", data, position)
@@ -56,10 +56,24 @@ def read_times(payload: bytes, frames: int) -> list[float]:
     steps = [duration] * (frames - 1)
     if mode == 1:
         steps = list(struct.unpack(f"<{frames - 1}I", zlib.decompress(payload[21:])))
+    if mode == 2:
+        *steps, duration = struct.unpack(f"<{frames}Q", zlib.decompress(payload[21:]))
     units = [first]
     for step in [*steps, duration]:
         units.append(units[-1] + step)
     return [unit * numerator / denominator for unit in units]
+
+
+def sample_places(frame: int, count: int) -> list[int]:
+    """Section 8: where the samples of a frame of `count` values lie."""
+    places = []
+    for sample in range(4):
+        x = (4 * frame + sample + 1) * 2654435761 % 2**32
+        x ^= x >> 15
+        x = x * 2246822519 % 2**32
+        x ^= x >> 13
+        places.append(x * count >> 32)
+    return places
 
 
 def read_tensors(payload: bytes, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:

@@ -498,7 +498,7 @@ class TestSweep:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"codecs": ["x266"]}, "unknown codec 'x266'; choose from: gridnerv, .*vvenc"),
+            ({"codecs": ["x266"]}, "unknown codec 'x266'; choose from: .*gridnerv, .*vvenc"),
             ({"codecs": ["x264", "x264"]}, "names one twice"),
             ({"codecs": ["svt-av1:paper"]}, "no profile 'paper'"),
             ({"codecs": ["x264:best"]}, "no profile 'best'"),

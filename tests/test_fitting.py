@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,11 +18,11 @@ from torch import Tensor
 
 import nervkit
 from nervkit import encoder
-from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
+from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 from nervkit.fitting import job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
-from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
+from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
 from nervkit.fitting.progress import Progress
@@ -134,11 +132,6 @@ def test_presets_grow() -> None:
         for pixels in (300, 102_400, 4_147_200):
             totals = [Budget(preset=p).total_steps(steps_per_epoch, pixels) for p in PRESETS]
             assert sorted(set(totals)) == totals
-
-
-def test_time_budgets_divide_by_the_measured_step() -> None:
-    assert Budget(seconds=10).total_steps(66, 100, step_seconds=0.3) == 33
-    assert Budget(seconds=0.1).total_steps(66, 100, step_seconds=0.3) == 1
 
 
 def test_the_default_budget_is_the_fast_preset() -> None:
@@ -282,7 +275,7 @@ def test_a_schedule_may_go_without_warm_up() -> None:
 def test_steps_set_the_rates_of_every_optimizer() -> None:
     fitted = stepper()
     for k in (0, 3, 9):
-        fitted.step(k, 10)
+        fitted.step(k, k / 10)
         rates = [group["lr"] for o in fitted.optimizers for group in o.param_groups]
         share = schedule(k / 10, NATIVE)
         assert rates == [NATIVE.lr * share, NATIVE.matrix_lr * share]
@@ -512,7 +505,7 @@ def test_every_epoch_visits_every_frame_once(frames: int, batch: int) -> None:
     per_epoch = fitted.steps_per_epoch
     assert per_epoch == -(-frames // min(batch, frames))
     for k in range(4 * per_epoch):
-        fitted.step(k, 4 * per_epoch)
+        fitted.step(k, k / (4 * per_epoch))
     epochs = [list(chain(*visits[i * per_epoch : (i + 1) * per_epoch])) for i in range(4)]
     assert all(sorted(epoch) == list(range(frames)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
@@ -581,9 +574,9 @@ def breaking(fitted: Stepper, when: Callable[[int, float], bool]) -> list[int]:
     """Make steps for which `when(step, rate)` holds spoil the model; the list of steps taken."""
     plain, taken = fitted.step, []
 
-    def step(k: int, steps: int) -> Tensor:
+    def step(k: int, progress: float) -> Tensor:
         taken.append(k)
-        loss = plain(k, steps)
+        loss = plain(k, progress)
         if when(k, fitted.rate):
             for parameter in fitted.model.parameters():
                 parameter.data.mul_(30)
@@ -641,16 +634,6 @@ def test_a_slowed_fit_resumes_slowed_with_the_same_bits(tmp_path: Path) -> None:
     assert fitted.rate == pytest.approx(0.3)
     assert len(summary.notes) == 1
     assert same({k: v.clone() for k, v in fitted.model.state_dict().items()}, expected)
-
-
-def test_measuring_the_speed_leaves_no_trace() -> None:
-    fitted = stepper()
-    weights, random = copy.deepcopy(fitted.model.state_dict()), torch.get_rng_state()
-    assert measure_step(fitted, 0.01) > 0
-    assert same(fitted.model.state_dict(), weights)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert all(not o.state for o in fitted.optimizers)
-    assert all(p.grad is None for p in fitted.model.parameters())
 
 
 # Resuming
@@ -714,126 +697,6 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
     saved = kept.load()
     assert saved is not None
     assert saved.progress["step"] == 4
-
-
-# Checkpoint files
-
-
-def save_one(folder: Path, **identity: Any) -> Checkpoint:
-    """A checkpoint on disk after two steps."""
-    kept = checkpoint(folder, **identity)
-    with pytest.raises(Interrupted):
-        fit(stepper(), 4, checkpoint=kept, stop=stop_after(2))
-    return kept
-
-
-def test_a_checkpoint_holds_plain_arrays_and_json(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    with np.load(kept.path, allow_pickle=False) as file:
-        arrays = dict(file)
-    assert not [name for name, array in arrays.items() if array.dtype.hasobject]
-    meta = json.loads(arrays["meta"].tobytes())
-    assert meta["identity"] == {"seed": 0, "strides": [4, 2]}
-    assert meta["progress"]["step"] == 2
-    names = {f"model/{name}" for name in stepper().model.state_dict()}
-    assert names <= set(arrays)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.nerv.checkpoint"]
-
-
-def test_no_checkpoint_is_nothing_to_resume(tmp_path: Path) -> None:
-    assert checkpoint(tmp_path).load() is None
-
-
-@pytest.mark.parametrize("other", [{"seed": 1}, {"strides": [2, 4]}, {"prune": 0.1}])
-def test_a_checkpoint_of_another_encode_is_refused(other: dict[str, Any], tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-    (name,) = other
-    with pytest.raises(SourceError, match=rf"another encode \({name}: .*--restart") as caught:
-        checkpoint(tmp_path, **other).load()
-    assert "\n" not in str(caught.value)
-    assert kept.path.read_bytes() == content
-
-
-def assert_refused(kept: Checkpoint) -> None:
-    with pytest.raises(SourceError, match=r"not a readable checkpoint.*--restart") as caught:
-        kept.load()
-    assert "\n" not in str(caught.value)
-
-
-def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-    for length in [*range(0, len(content), len(content) // 40), len(content) - 1]:
-        kept.path.write_bytes(content[:length])
-        assert_refused(kept)
-    kept.path.write_bytes(b"\x00" * len(content))
-    assert_refused(kept)
-
-
-def test_no_flipped_bit_is_taken_for_the_checkpoint(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-    whole = kept.load()
-    assert whole is not None
-    directory = content.index(b"PK\x01\x02")
-    places = [*range(0, directory, 4001), *range(directory, len(content), 37)]
-    refused = 0
-    for place in places:
-        flipped = bytearray(content)
-        flipped[place] ^= 1 << place % 8
-        kept.path.write_bytes(flipped)
-        try:
-            saved = kept.load()
-        except SourceError:
-            refused += 1
-            continue
-        assert saved is not None  # a bit of no meaning, such as a file's date
-        assert saved.progress == whole.progress
-        assert same(saved.arrays, whole.arrays)
-    assert refused > len(places) / 2
-
-
-@pytest.mark.parametrize(
-    "meta", [b"[1]", b"{}", b'{"identity": 3}', b'"text"', b"\xff", b'{"identity": {}}']
-)
-def test_foreign_archives_are_refused(meta: bytes, tmp_path: Path) -> None:
-    kept = checkpoint(tmp_path)
-    with kept.path.open("wb") as file:
-        np.savez(file, meta=np.frombuffer(meta, np.uint8))
-    assert_refused(kept)
-    with kept.path.open("wb") as file:
-        np.savez(file, weights=np.ones(3))
-    assert_refused(kept)
-    with kept.path.open("wb") as file:
-        np.save(file, np.ones(3))
-    assert_refused(kept)
-
-
-def test_a_checkpoint_that_lost_arrays_is_refused(tmp_path: Path) -> None:
-    kept = save_one(tmp_path)
-    with np.load(kept.path) as file:
-        arrays = dict(file)
-    del arrays["optimizer/0/0/exp_avg"]
-    with kept.path.open("wb") as file:
-        np.savez(file, **arrays)
-    assert_refused(kept)
-
-
-def test_a_failing_disk_keeps_the_earlier_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = save_one(tmp_path)
-    content = kept.path.read_bytes()
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        fit(stepper(), 4, checkpoint=kept)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.nerv.checkpoint"]
-    assert kept.path.read_bytes() == content
 
 
 # Through nervkit.encode
@@ -944,51 +807,6 @@ def test_the_seed_decides_an_encode(
         results.append(dict(coded))
     assert same(results[0], results[1])
     assert not same(results[0], results[2])
-
-
-@pytest.mark.parametrize(("prune", "phases"), [(0, {"fit"}), (0.3, {"fit", "fine-tune"})])
-def test_a_time_budget_lays_out_its_steps(
-    prune: float, phases: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[float] = []
-
-    def measure(_: Stepper, seconds: float) -> float:
-        asked.append(seconds)
-        return 1.5
-
-    monkeypatch.setattr(job, "measure_step", measure)
-    reports: list[Progress] = []
-    report = encode(
-        tmp_path / "a.nerv", steps=None, time="20.9s", prune=prune, on_progress=reports.append
-    )
-    assert asked == [pytest.approx(0.627)]
-    assert report.steps == 13
-    assert {r.phase for r in reports} == phases
-    assert sum(r.steps for r in reports if r.step == r.steps) == 13
-
-
-def test_a_resumed_time_budget_keeps_its_layout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job, "measure_step", lambda *_: 1.5)
-    with pytest.raises(Interrupted):
-        encode(tmp_path / "a.nerv", steps=None, time=20, stop=stop_after(4))
-    monkeypatch.setattr(job, "measure_step", lambda *_: 0.1)
-    assert encode(tmp_path / "a.nerv", steps=None, time=20).steps == 13
-
-
-def test_measuring_takes_a_few_seconds_of_a_long_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[float] = []
-
-    def measure(_: Stepper, seconds: float) -> float:
-        asked.append(seconds)
-        return 600
-
-    monkeypatch.setattr(job, "measure_step", measure)
-    assert encode(tmp_path / "a.nerv", steps=None, time="1h").steps == 5
-    assert asked == [5]
 
 
 @pytest.mark.parametrize("calls", [None, 5, 18])

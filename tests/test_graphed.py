@@ -92,7 +92,7 @@ CASES = [(GridNeRV, "native"), (HNeRV, "native"), (HNeRV, "paper"), (NeRV, "pape
 def test_replayed_steps_are_the_same_steps(model: type[Representation], recipe: str) -> None:
     plain, graphed = stepper(model, False, recipe), stepper(model, True, recipe)
     for k in range(24):
-        errors = [float(each.step(k, 24)) for each in (plain, graphed)]
+        errors = [float(each.step(k, k / 24)) for each in (plain, graphed)]
         assert errors[0] == pytest.approx(errors[1], rel=1e-4), k
     for (name, a), b in zip(
         plain.model.named_parameters(), graphed.model.parameters(), strict=True
@@ -146,13 +146,13 @@ def test_a_graph_is_recorded_anew_after_a_diverging_fit_is_taken_back() -> None:
     plain, graphed = stepper(GridNeRV, False), stepper(GridNeRV, True)
     for each in (plain, graphed):
         for k in range(8):
-            each.step(k, 30)
+            each.step(k, k / 30)
         kept = each.state()
         for k in range(8, 14):
-            each.step(k, 30)
+            each.step(k, k / 30)
         each.put_back(kept)
         each.rate = 0.3
         for k in range(8, 20):
-            each.step(k, 30)
+            each.step(k, k / 30)
     for a, b in zip(plain.model.parameters(), graphed.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)

@@ -14,7 +14,7 @@ import torch
 from scipy.ndimage import gaussian_filter, median_filter
 
 import nervkit
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, OutputError, UsageError
 from nervkit.fitting.loop import Stepper
 from nervkit.models.config import VideoShape

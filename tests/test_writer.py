@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import OutputError, UsageError
 from nervkit.video import writer
 from nervkit.video.clip import Clip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -17,6 +16,8 @@ from nervkit.cli.encode import encode
 from nervkit.cli.info import info
 from nervkit.cli.inpaint import inpaint
 from nervkit.cli.interpolate import interpolate
+from nervkit.cli.interruption import EXIT_CODE, interruption
+from nervkit.cli.models import models
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
 from nervkit.version import __version__
@@ -40,6 +41,7 @@ app.command()(verify)
 app.command()(denoise)
 app.command()(inpaint)
 app.command()(interpolate)
+app.command()(models)
 app.add_typer(bench, name="bench")
 
 
@@ -63,30 +65,29 @@ def main() -> None:
 
     0 success, 1 failure, 2 wrong usage, 130 interrupted.
     """
-    # All of them stop like Ctrl-C, with nothing half-written and no child left behind. A script's
-    # background jobs start with Ctrl-C ignored, which Python would keep; nohup is respected.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    try:
-        code = app(prog_name="nervkit", standalone_mode=False)
-        sys.stdout.flush()
-    except ClickException as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "nervkit"
-        message = " ".join(error.format_message().split())
-        if message:
-            say(f"{command}: {message} (see {command} --help)")
-        code = error.exit_code
-    except NervError as error:
-        say(f"nervkit: {' '.join(str(error).split())}")
-        code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        say("nervkit: interrupted")
-        code = 130
-    except BrokenPipeError:
-        # The reader of our output has gone; nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+    with interruption:
+        try:
+            code = app(prog_name="nervkit", standalone_mode=False)
+            sys.stdout.flush()
+        except ClickException as error:
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context is not None else "nervkit"
+            message = " ".join(error.format_message().split())
+            if message:
+                say(f"{command}: {message} (see {command} --help)")
+            code = error.exit_code
+        except NervError as error:
+            message = f"nervkit: {' '.join(str(error).split())}"
+            if interruption.came:
+                interruption.end(message)
+            say(message)
+            code = error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            interruption.end("nervkit: interrupted")
+        except BrokenPipeError:
+            # The reader of our output has gone; nothing is left to say to it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        if code == EXIT_CODE:  # some versions of typer make it of a KeyboardInterrupt
+            interruption.end("nervkit: interrupted")
     sys.exit(code or 0)

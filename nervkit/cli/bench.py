@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from nervkit.cli import options
 from nervkit.cli.console import emit, say
+from nervkit.cli.interruption import Manner, interruption
 from nervkit.errors import Interrupted, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def run(
     **shared: Any,
 ) -> None:
     """Measure codecs on clips. What is measured already is kept: run it again to go on."""
+    interruption.manner = Manner.PASS
     fitting = {
         "preset": preset,
         "epochs": epochs,
@@ -175,6 +177,7 @@ def restore(
     **shared: Any,
 ) -> None:
     """Damage clean clips, repair them with nervkit and with classical methods, and score all."""
+    interruption.manner = Manner.PASS
     specs = _clips(clips, None, None, options.chosen(options.reading, shared))
     from rich.console import Console
 

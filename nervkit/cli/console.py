@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -119,24 +117,3 @@ def _display() -> Iterator[Show]:
             bar.update(task, completed=done, total=total, description=text)
 
         yield update
-
-
-class StopSignals:
-    """Turns the first Ctrl-C (or SIGTERM) into a request to stop; the second ends at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def install(self) -> None:
-        """Take over both signals, from now to the end of the process."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, *_: object) -> None:
-        if self.requested:
-            if sys.stderr.isatty():
-                sys.stderr.write("\x1b[?25h\n")  # the progress bar hides the cursor
-                sys.stderr.flush()
-            os._exit(130)
-        self.requested = True
-        say("stopping: a checkpoint is written; once more ends at once")

@@ -8,6 +8,7 @@ import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import counting, duration, emit, say
+from nervkit.container.limits import Limits
 from nervkit.errors import UsageError
 
 
@@ -21,6 +22,7 @@ def decode(
         str | None, typer.Option(help="Pixel format of the output, such as yuv444p.")
     ] = None,
     device: options.Device = "auto",
+    limit: options.Limit = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
@@ -39,6 +41,7 @@ def decode(
             pixel_format=pixel_format,
             overwrite=overwrite,
             device=device,
+            limits=Limits.parse(limit or []),
             on_progress=on_progress,
         )
     for note in report.notes:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import StopSignals, duration, emit, fitting, say
+from nervkit.cli.console import duration, emit, fitting, say
+from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -38,15 +39,13 @@ def encode(
     """
     from nervkit.encoder import encode as run
 
-    signals = StopSignals()
-
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
         rate = float(clip.fps)
         say(f"{source}: {count} frames of {width}x{height}, {rate:.3f} fps, {clip.colour}")
         for note in clip.notes:
             say(f"note: {note}")
-        signals.install()
+        interruption.ask()
 
     with fitting() as on_progress:
         try:
@@ -61,11 +60,11 @@ def encode(
                 on_clip=on_clip,
                 on_progress=on_progress,
                 on_note=lambda note: say(f"note: {note}"),
-                stop=lambda: signals.requested,
+                stop=lambda: interruption.came,
                 **shared,
             )
         except Interrupted as error:
-            raise Interrupted(f"{error}; run the same command again to go on") from error
+            raise going_on(error) from error
     if json:
         emit(report.to_dict())
     _tell(report)

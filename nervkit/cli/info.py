@@ -8,16 +8,19 @@ import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import duration, emit
+from nervkit.container.fields import printable
+from nervkit.container.limits import Limits
 
 
 def info(
     source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    limit: options.Limit = None,
     json: options.Json = False,
 ) -> None:
     """Print what a .nerv file says of itself. Decodes nothing."""
     from nervkit.summary import info as describe
 
-    values = describe(source)
+    values = describe(source, limits=Limits.parse(limit or []))
     if json:
         emit(values)
         return
@@ -27,7 +30,7 @@ def info(
 
 def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     def pairs(of: dict[str, Any]) -> str:
-        return ", ".join(f"{k} {v}" for k, v in of.items()) or "-"
+        return ", ".join(f"{printable(k)} {printable(v)}" for k, v in of.items()) or "-"
 
     timing = "variable" if values["variable_timing"] else "constant"
     lines = [
@@ -55,7 +58,17 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append((f"  {part}", f"{size:,} ({size / values['bytes']:.1%})"))
     for track in values["tracks"]:
         language = f" ({track['language']})" if track["language"] else ""
-        told = f"{track['codec']}{language}, {track['packets']} packets, {track['bytes']:,} bytes"
-        lines.append((track["kind"], told))
-    lines += [("encoder", values["encoder"]), ("settings", values["settings"])]
+        title = f" {printable(track['title'])!r}" if track["title"] else ""
+        flags = "".join(f", {flag}" for flag in track["flags"])
+        told = f"{track['codec']}{language}{title}{flags}, {track['packets']} packets"
+        lines.append((track["kind"], f"{told}, {track['bytes']:,} bytes"))
+    for name, value in values["tags"].items():
+        lines.append(("tag", f"{name} {printable(value)}"))
+    for chapter in values["chapters"]:
+        span = f"{chapter['start']:.3f} to {chapter['end']:.3f} s"
+        lines.append(("chapter", f"{span} {printable(chapter['title'])}"))
+    for attached in values["attachments"]:
+        lines.append(("attachment", f"{attached['name']}, {attached['bytes']:,} bytes"))
+    for name in ("encoder", "settings"):
+        lines.append((name, printable(values[name], 1000)))
     return lines

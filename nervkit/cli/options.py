@@ -74,6 +74,14 @@ Time = Annotated[
     str | None, typer.Option(help="Fit for so long instead: 90s, 10m, 2h.", rich_help_panel=FIT)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=FIT)]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Decode what declares more than its size makes likely: pixels, values, memory, "
+        "macs-per-frame or macs-per-file, such as memory=8G. Repeatable.",
+        metavar="NAME=NUMBER",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Model = Annotated[

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli.console import StopSignals, duration, emit, following_all, say
+from nervkit.cli.console import duration, emit, following_all, say
+from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def restore(
     """Run `nervkit.<what>` with all options that were given."""
     if json and output == "-":
         raise UsageError("--json and -o - both need stdout; choose one")
-    signals, told = StopSignals(), set()
+    told: set[str] = set()
 
     def note(text: str) -> None:
         if text not in told:
@@ -33,7 +34,7 @@ def restore(
         say(f"{source}: {count} frames of {width}x{height}, {float(clip.fps):.3f} fps")
         for text in clip.notes:
             note(text)
-        signals.install()
+        interruption.ask()
 
     with following_all(what) as (on_search, on_progress, on_frame):
         try:
@@ -45,12 +46,11 @@ def restore(
                 on_progress=on_progress,
                 on_frame=on_frame,
                 on_note=note,
-                stop=lambda: signals.requested,
+                stop=lambda: interruption.came,
                 **{name: value for name, value in chosen.items() if value is not None},
             )
         except Interrupted as error:
-            kept = "" if output == "-" else "; run the same command again to go on"
-            raise Interrupted(f"{error}{kept}") from error
+            raise going_on(error) from error
     for text in report.notes:
         note(text)
     if json:

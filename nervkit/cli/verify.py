@@ -8,6 +8,8 @@ import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import counting, emit, say
+from nervkit.container.limits import Limits
+from nervkit.errors import NervError
 
 if TYPE_CHECKING:
     from nervkit.verifier import VerifyReport
@@ -22,6 +24,7 @@ def verify(
     size: options.Size = None,
     pixel_format: options.PixelFormat = None,
     device: options.Device = "cpu",
+    limit: options.Limit = None,
     json: options.Json = False,
 ) -> None:
     """Check every checksum of a .nerv file, decode every frame, and compare."""
@@ -32,6 +35,7 @@ def verify(
             source,
             against,
             device=device,
+            limits=Limits.parse(limit or []),
             on_progress=on_progress,
             fps=fps,
             size=size,
@@ -42,6 +46,10 @@ def verify(
     if json:
         emit(report.to_dict())
     _tell(report)
+    if report.wrong:
+        raise NervError(
+            f"{source}: {report.wrong} of {report.frames} frames are not what the encoder saw"
+        )
 
 
 def _tell(report: VerifyReport) -> None:
@@ -53,10 +61,14 @@ def _tell(report: VerifyReport) -> None:
     if report.identical == report.frames:
         say("every frame is identical to what the encoder saw")
     elif report.identical is not None:
-        most = "unknown" if report.largest_difference is None else report.largest_difference
-        say(
-            f"{report.identical} of {report.frames} frames are identical; largest difference {most}"
+        rest = (
+            "the rest is wrong"
+            if report.wrong == report.frames - report.identical
+            else (f"{report.wrong} are wrong, the rest is rounded otherwise")
         )
+        if report.largest_difference is not None:
+            rest = f"the largest difference is {report.largest_difference}"
+        say(f"{report.identical} of {report.frames} frames are identical; {rest}")
     if report.psnr is not None:
         similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
         say(f"PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")

@@ -39,11 +39,15 @@ def frequencies(counts: np.ndarray, zero: int) -> np.ndarray:
     """
     size = len(counts)
     radius = size >> 5
-    kernel = radius + 1 - np.abs(np.arange(-radius, radius + 1))
-    spread = counts.copy()
+    spread = np.zeros(size + 2 * radius, np.int64)
+    spread[radius : radius + size] = counts
     if zero >= 0:
-        spread[zero] = 0
-    weights = 1 + np.convolve(spread, kernel, "same")
+        spread[radius + zero] = 0
+    # The triangle is a box over a box. Sums of boxes are differences of cumulative sums.
+    for _ in range(2):
+        sums = np.concatenate(([0], np.cumsum(spread)))
+        spread = sums[radius + 1 :] - sums[: len(sums) - radius - 1]
+    weights = 1 + spread
     if zero >= 0:
         weights[zero] += counts[zero] * (radius + 1) ** 2
     table = 1 + (TOTAL - size) * weights // weights.sum()

@@ -11,17 +11,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nervkit.errors import ChecksumError, FormatError, TruncatedError, VersionError
+from nervkit.errors import (
+    ChecksumError,
+    FormatError,
+    LimitError,
+    TruncatedError,
+    VersionError,
+)
 
 SIGNATURE = b"\x89NERV\r\n\x1a"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 PREAMBLE = struct.Struct("<8sHHI")  # signature, major, minor, CRC-32 of what precedes
 CHUNK_HEAD = struct.Struct("<4sQ")  # type, payload length
 CRC = struct.Struct("<I")  # of type, length and payload
 FRAMING = CHUNK_HEAD.size + CRC.size
 
 HEADER, TIMING, WEIGHTS, EMBEDDINGS, END = b"HEAD", b"TIME", b"WGTS", b"EMBD", b"NEND"
-CHECKS, TRACK = b"cHCK", b"tRAK"  # lower case first: a decoder may do without
+# Lower case first: a decoder may do without.
+CHECKS, SAMPLES, DESCRIPTION, ATTACHMENT, TRACK = b"cHCK", b"cSMP", b"mETA", b"aTCH", b"tRAK"
+ORDER = (
+    *((HEADER,), (TIMING,), (WEIGHTS, EMBEDDINGS), (CHECKS,), (SAMPLES,)),
+    *((DESCRIPTION,), (ATTACHMENT,), (TRACK,), (END,)),
+)
+RANK = {type: rank for rank, types in enumerate(ORDER) for type in types}
+ONCE = (HEADER, TIMING, CHECKS, SAMPLES, DESCRIPTION, END)
+MOST_CHUNKS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -50,12 +64,12 @@ def pack_chunk(type: bytes, payload: bytes) -> bytes:
     return body + CRC.pack(zlib.crc32(body))
 
 
-def scan_chunks(file: BinaryIO, size: int) -> list[Chunk]:
-    """All chunks of a file of `size` bytes, up to the end mark. Reads no payload.
+def scan_chunks(file: BinaryIO, size: int) -> tuple[tuple[int, int], list[Chunk]]:
+    """The version, and all chunks of a file of `size` bytes up to the end mark. Reads no payload.
 
     Raises FormatError (or its TruncatedError, ChecksumError, VersionError) on anything amiss.
     """
-    _check_preamble(file.read(PREAMBLE.size))
+    version = _check_preamble(file.read(PREAMBLE.size))
     chunks: list[Chunk] = []
     position = PREAMBLE.size
     while not chunks or chunks[-1].type != END:
@@ -68,11 +82,14 @@ def scan_chunks(file: BinaryIO, size: int) -> list[Chunk]:
             raise TruncatedError(f"the file ends inside a chunk: it is cut short at byte {size}")
         if not (type.isalpha() and type.isascii()):
             raise FormatError(f"byte {position} should begin a chunk, but does not")
+        if len(chunks) == MOST_CHUNKS:
+            raise LimitError(f"the file has more than {MOST_CHUNKS} chunks")
         chunks.append(Chunk(type, position + CHUNK_HEAD.size, length))
         position += length + FRAMING
     if position != size:
         raise FormatError(f"{size - position} bytes follow the end mark")
-    return chunks
+    _check_order(chunks)
+    return version, chunks
 
 
 def read_payload(file: BinaryIO, chunk: Chunk) -> bytes:
@@ -102,12 +119,33 @@ def inflate(data: bytes, limit: int, what: str) -> bytes:
     """zlib-decompress to at most `limit` bytes; FormatError on damage or on more."""
     stream = zlib.decompressobj()
     try:
-        result = stream.decompress(data, limit)
+        result = stream.decompress(data, limit + 1)  # a limit of 0 would be none to zlib
     except zlib.error as error:
         raise FormatError(f"{what} cannot be decompressed") from error
-    if not stream.eof or stream.unused_data:
+    if len(result) > limit or not stream.eof or stream.unused_data:
         raise FormatError(f"{what} is longer than allowed, or incomplete")
     return result
+
+
+def _check_order(chunks: list[Chunk]) -> None:
+    """The known chunks stand in ORDER, some of them once; the others may be skipped."""
+    if [chunk.type for chunk in chunks[:2]] != [HEADER, TIMING]:
+        raise FormatError("the file does not begin with its header and timing")
+    rank, seen = 0, set()
+    for chunk in chunks:
+        name = chunk.type.decode("ascii")
+        if chunk.type not in RANK:
+            if name[0].isupper():
+                raise FormatError(
+                    f"chunk {name} is not known here, and needed: install a newer nervkit"
+                )
+            continue
+        if RANK[chunk.type] < rank or (chunk.type in ONCE and chunk.type in seen):
+            raise FormatError(f"chunk {name} is repeated or out of place")
+        rank = RANK[chunk.type]
+        seen.add(chunk.type)
+    if chunks[-1].length:
+        raise FormatError("the end mark holds bytes; it must be empty")
 
 
 def _damaged(chunk: Chunk) -> ChecksumError:
@@ -124,7 +162,7 @@ def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
         yield piece
 
 
-def _check_preamble(data: bytes) -> None:
+def _check_preamble(data: bytes) -> tuple[int, int]:
     if data[: len(SIGNATURE)] != SIGNATURE[: len(data)] or len(data) < len(SIGNATURE):
         raise FormatError("not a .nerv file")
     if len(data) < PREAMBLE.size:
@@ -137,3 +175,4 @@ def _check_preamble(data: bytes) -> None:
             f"the file has format version {major}.{minor}; this nervkit reads {MAJOR}.x: "
             "install a newer nervkit"
         )
+    return major, minor

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,11 +16,16 @@ import numpy as np
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk
-from nervkit.container.header import Header, Limits, Timing
-from nervkit.container.track import Track
+from nervkit.container.extras import Extras
+from nervkit.container.fields import whole
+from nervkit.container.header import Header
+from nervkit.container.limits import MOST_PACKETS, Limits
+from nervkit.container.timing import Timing
+from nervkit.container.track import Track, count_packets
 from nervkit.errors import FormatError, SourceError
 
 CHECKS_HEAD = struct.Struct("<ff")
+SAMPLES = 4  # values of each frame that are kept
 
 PARTS = {
     chunks.HEADER: "header",
@@ -27,8 +33,13 @@ PARTS = {
     chunks.WEIGHTS: "weights",
     chunks.EMBEDDINGS: "embeddings",
     chunks.CHECKS: "checks",
+    chunks.SAMPLES: "checks",
+    chunks.DESCRIPTION: "extras",
+    chunks.ATTACHMENT: "extras",
     chunks.TRACK: "tracks",
+    chunks.END: "header",
 }
+NO_VIDEO = ("tracks", "extras")  # parts that bits per pixel leave out
 
 
 @dataclass(frozen=True)
@@ -36,25 +47,47 @@ class Checks:
     """What the encoder saw when it decoded its own file.
 
     Attributes:
-        psnr: dB, mean over frames of 8-bit RGB; None where unknown.
-        ssim: mean over frames; None where unknown (frames too small for its window).
+        psnr: dB, mean over frames of 8-bit RGB, 0 to 100; None where unknown.
+        ssim: mean over frames, -1 to 1; None where unknown (frames too small for its window).
         crcs: (T,) uint32, CRC-32 of each frame's RGB bytes, rows from the top.
+        samples: (T, SAMPLES) uint8, the values of each frame at `sample_places`, which tell a
+            frame that is rounded otherwise from a wrong one; None where the file has none.
     """
 
     psnr: float | None
     ssim: float | None
     crcs: np.ndarray
+    samples: np.ndarray | None = None
 
     def pack(self) -> bytes:
+        """The payload of the chunk of checks; that of `samples` is their bytes."""
         means = (math.nan if mean is None else mean for mean in (self.psnr, self.ssim))
         return CHECKS_HEAD.pack(*means) + self.crcs.astype("<u4").tobytes()
 
     @classmethod
-    def unpack(cls, payload: bytes, frames: int) -> Checks:
+    def unpack(cls, payload: bytes, samples: bytes | None, frames: int) -> Checks:
+        """The inverse. Raises FormatError."""
         if len(payload) != CHECKS_HEAD.size + 4 * frames:
             raise FormatError(f"the frame checks do not cover {frames} frames")
-        means = (mean if math.isfinite(mean) else None for mean in CHECKS_HEAD.unpack_from(payload))
-        return cls(*means, np.frombuffer(payload, "<u4", offset=CHECKS_HEAD.size))
+        if samples is not None and len(samples) != SAMPLES * frames:
+            raise FormatError(f"the frame samples do not cover {frames} frames")
+        psnr, ssim = (None if math.isnan(x) else x for x in CHECKS_HEAD.unpack_from(payload))
+        if not (psnr is None or 0 <= psnr <= 100) or not (ssim is None or -1 <= ssim <= 1):
+            raise FormatError("the frame checks hold an impossible quality")
+        crcs = np.frombuffer(payload, "<u4", offset=CHECKS_HEAD.size)
+        kept = None if samples is None else np.frombuffer(samples, np.uint8).reshape(frames, -1)
+        return cls(psnr, ssim, crcs, kept)
+
+
+def sample_places(frame: int, count: int) -> np.ndarray:
+    """(SAMPLES,) places among the `count` values of a frame, others in each frame: 32-bit integer
+    arithmetic only, as docs/format.md specifies it."""
+    x = (frame * SAMPLES + np.arange(1, SAMPLES + 1, dtype=np.uint64)) * np.uint64(0x9E3779B1)
+    x &= np.uint64(0xFFFFFFFF)
+    x ^= x >> np.uint64(15)
+    x = (x * np.uint64(0x85EBCA77)) & np.uint64(0xFFFFFFFF)
+    x ^= x >> np.uint64(13)
+    return ((x * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -71,8 +104,9 @@ def pack_file(
     segments: Sequence[SegmentData],
     tracks: Sequence[Track] = (),
     checks: Checks | None = None,
+    extras: Extras | None = None,
 ) -> bytes:
-    """The bytes of a whole file."""
+    """The bytes of a whole file. Raises FormatError where a decoder would refuse a part."""
     parts = [(chunks.HEADER, header.pack()), (chunks.TIMING, timing.pack())]
     for segment in segments:
         parts.append((chunks.WEIGHTS, segment.weights))
@@ -80,6 +114,12 @@ def pack_file(
             parts.append((chunks.EMBEDDINGS, segment.embeddings))
     if checks is not None:
         parts.append((chunks.CHECKS, checks.pack()))
+        if checks.samples is not None:
+            parts.append((chunks.SAMPLES, checks.samples.tobytes()))
+    if extras is not None:
+        if description := extras.pack_description():
+            parts.append((chunks.DESCRIPTION, description))
+        parts += [(chunks.ATTACHMENT, attachment.pack()) for attachment in extras.attachments]
     parts += [(chunks.TRACK, track.pack()) for track in tracks]
     parts.append((chunks.END, b""))
     return chunks.preamble() + b"".join(chunks.pack_chunk(*part) for part in parts)
@@ -98,55 +138,43 @@ class NervFile:
     """
 
     def __init__(self, source: str | Path | bytes, limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+        self.limits = limits or Limits()
         self.name = "these bytes" if isinstance(source, bytes) else str(source)
         self._file: BinaryIO
         if isinstance(source, bytes):
             self._file, self.size = io.BytesIO(source), len(source)
         else:
-            try:
-                self._file = Path(source).open("rb")  # noqa: SIM115 - closed by close()
-                self.size = Path(source).stat().st_size
-            except OSError as error:
-                raise SourceError(f"{source}: {error.strerror}") from error
+            self._file, self.size = _opened(Path(source))
         try:
             with self.naming():
-                self._open(limits)
+                self._open()
         except BaseException:
             self.close()
             raise
 
-    def _open(self, limits: Limits) -> None:
-        self.chunks = chunks.scan_chunks(self._file, self.size)
-        types = [chunk.type for chunk in self.chunks]
-        if types[:2] != [chunks.HEADER, chunks.TIMING]:
-            raise FormatError("the file does not begin with its header and timing")
-        self.header = Header.unpack(self._payload(self.chunks[0]), limits)
+    def _open(self) -> None:
+        self.version, self.chunks = chunks.scan_chunks(self._file, self.size)
+        self.header = Header.unpack(self._payload(self.chunks[0]))
+        self.limits.check("pixels", self.header.pixels, self.size)
+        self.limits.check("values", max(s.values for s in self.header.segments), self.size)
         self.timing = Timing.unpack(self._payload(self.chunks[1]), self.header.frames)
         self._segments = self._match_segments()
 
     def _match_segments(self) -> list[tuple[Chunk, Chunk | None]]:
-        """(weights, embeddings) of every segment; checks the order of all other chunks."""
+        """(weights, embeddings) of every segment."""
         segments: list[tuple[Chunk, Chunk | None]] = []
-        for before, chunk in zip(self.chunks[1:], self.chunks[2:], strict=False):
+        for before, chunk in pairwise(self.chunks):
             if chunk.type == chunks.WEIGHTS:
                 segments.append((chunk, None))
-            elif chunk.type == chunks.EMBEDDINGS and before.type == chunks.WEIGHTS:
+            elif chunk.type == chunks.EMBEDDINGS:
+                if before.type != chunks.WEIGHTS:
+                    raise FormatError("chunk EMBD does not follow its segment's WGTS")
                 segments[-1] = (before, chunk)
-            elif chunk.type not in PARTS and chunk.type != chunks.END and chunk.type[:1].isupper():
-                raise FormatError(
-                    f"chunk {chunk.type.decode()} is not known here, and needed: "
-                    "install a newer nervkit"
-                )
-            elif chunk.type in (chunks.HEADER, chunks.TIMING, chunks.EMBEDDINGS):
-                raise FormatError(f"chunk {chunk.type.decode()} is repeated or out of place")
         if len(segments) != len(self.header.segments):
             raise FormatError(
                 f"the header declares {len(self.header.segments)} segments, "
                 f"the file holds {len(segments)}"
             )
-        if len([c for c in self.chunks if c.type == chunks.CHECKS]) > 1:
-            raise FormatError("chunk cHCK is repeated")
         return segments
 
     @contextmanager
@@ -170,18 +198,34 @@ class NervFile:
             self._payload(weights), b"" if embeddings is None else self._payload(embeddings)
         )
 
+    def _payloads(self, type: bytes) -> Iterator[bytes]:
+        """Those of all chunks of a type, in order."""
+        return (self._payload(chunk) for chunk in self.chunks if chunk.type == type)
+
     def tracks(self) -> list[Track]:
         """All audio and subtitle tracks."""
         with self.naming():
-            return [Track.unpack(self._payload(c)) for c in self.chunks if c.type == chunks.TRACK]
+            whole(
+                sum(map(count_packets, self._payloads(chunks.TRACK))),
+                "the number of packets in all tracks",
+                *(0, MOST_PACKETS),
+            )
+            return [Track.unpack(payload) for payload in self._payloads(chunks.TRACK)]
+
+    def extras(self) -> Extras:
+        """Tags, chapters and attached files."""
+        with self.naming():
+            description = next(self._payloads(chunks.DESCRIPTION), None)
+            return Extras.unpack(description, list(self._payloads(chunks.ATTACHMENT)))
 
     def checks(self) -> Checks | None:
         """What the encoder saw, or None where the file does not say."""
-        for chunk in self.chunks:
-            if chunk.type == chunks.CHECKS:
-                with self.naming():
-                    return Checks.unpack(self._payload(chunk), self.header.frames)
-        return None
+        with self.naming():
+            payload = next(self._payloads(chunks.CHECKS), None)
+            samples = next(self._payloads(chunks.SAMPLES), None)
+            if payload is None:
+                return None
+            return Checks.unpack(payload, samples, self.header.frames)
 
     def check_all(self) -> None:
         """Verify the checksum of every chunk. Raises ChecksumError."""
@@ -194,16 +238,14 @@ class NervFile:
         parts = dict.fromkeys([*PARTS.values(), "other"], 0)
         parts["header"] += chunks.PREAMBLE.size
         for chunk in self.chunks:
-            parts["header" if chunk.type == chunks.END else PARTS.get(chunk.type, "other")] += (
-                chunk.size
-            )
-        return {name: size for name, size in parts.items() if size or name != "other"}
+            parts[PARTS.get(chunk.type, "other")] += chunk.size
+        return {k: size for k, size in parts.items() if size or k not in ("extras", "other")}
 
     @property
     def bpp(self) -> float:
-        """Bits per pixel of the video: all bytes but the tracks."""
-        pixels = self.header.frames * self.header.width * self.header.height
-        return 8 * (self.size - self.bytes_by_part["tracks"]) / pixels
+        """Bits per pixel of the video: all bytes but the tracks and extras."""
+        parts = self.bytes_by_part
+        return 8 * (self.size - sum(parts.get(name, 0) for name in NO_VIDEO)) / self.header.pixels
 
     def close(self) -> None:
         self._file.close()
@@ -213,3 +255,16 @@ class NervFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _opened(path: Path) -> tuple[BinaryIO, int]:
+    """A file and its size. A pipe is read whole."""
+    try:
+        file = path.open("rb")
+        if path.is_file():
+            return file, path.stat().st_size
+        with file:
+            data = file.read()
+        return io.BytesIO(data), len(data)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from error

@@ -69,16 +69,11 @@ class Budget:
             preset = DEFAULT_PRESET
         return cls(preset, epochs, steps, seconds)
 
-    def total_steps(
-        self, steps_per_epoch: int, pixels: int, step_seconds: float | None = None
-    ) -> int:
-        """Steps to run, of `pixels` each. A budget in seconds needs the measured
-        `step_seconds`."""
+    def total_steps(self, steps_per_epoch: int, pixels: int) -> int:
+        """Steps to run, of `pixels` each, where the budget is not one of seconds."""
+        assert self.seconds is None, "a time budget has no number of steps"
         if self.steps is not None:
             return self.steps
-        if self.seconds is not None:
-            assert step_seconds is not None, "a time budget needs a measured step"
-            return max(1, int(self.seconds / step_seconds))
         if self.epochs is not None:
             return max(1, round(self.epochs * steps_per_epoch))
         preset = PRESETS[self.preset or DEFAULT_PRESET]
@@ -91,3 +86,38 @@ class Budget:
         if self.seconds is not None:
             return f"{self.seconds:g} s"
         return f"{self.steps} steps" if self.steps is not None else f"{self.epochs:g} epochs"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A run of so many steps."""
+
+    count: int
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How far the run is after `step` steps and so many seconds: from 0, and 1 at its end."""
+        return step / self.count
+
+    def expected(self, step: int, seconds: float) -> int:
+        """How many steps it will have had."""
+        return self.count
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A run of so many seconds, however many steps that are. It ends where the next step would
+    take it further from its time than it is; it has one step at least."""
+
+    count: float
+
+    def progress(self, step: int, seconds: float) -> float:
+        """See Steps.progress."""
+        if step and seconds * (1 + 0.5 / step) >= self.count:
+            return 1.0
+        return min(seconds / self.count, 1.0 - 1e-9)
+
+    def expected(self, step: int, seconds: float) -> int:
+        """As many as there will be at the pace so far."""
+        if self.progress(step, seconds) == 1 or not step:
+            return step
+        return step + math.ceil((self.count - seconds) * step / seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nervkit.errors import OutputError, SourceError
+from nervkit.output import LONGEST_NAME, check_helper, helper, temporary
 
 META = "meta"
 
 
+def checkpoint_path(output: Path) -> Path:
+    """Where the checkpoint of a fit for `output` lies: beside it, in plain sight."""
+    path = output.with_name(output.name + ".checkpoint")
+    return path if len(os.fsencode(path.name)) <= LONGEST_NAME else helper(output, "checkpoint")
+
+
 @dataclass
 class Checkpoint:
-    """A checkpoint file of one fit. `identity` says what is fitted, to what and how; a file of
-    another identity is refused, never overwritten."""
+    """A checkpoint file of one fit. `identity` says what is fitted, to what, how and by which
+    version of nervkit; a file of another identity is refused, never overwritten."""
 
     path: Path
     identity: dict[str, Any]
@@ -45,22 +53,25 @@ class Checkpoint:
         }
         saved = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
         saved[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-        partial = self.path.with_name(self.path.name + ".partial")
+        partial = helper(self.path, "partial")
+        self._check_places()
         try:
-            with partial.open("wb") as file:
+            with temporary(partial), partial.open("wb") as file:
                 np.savez(file, **saved)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise OutputError(
                 f"{self.path}: cannot write the checkpoint: {error.strerror}"
             ) from error
 
     def load(self) -> Saved | None:
         """What was saved, or None where there is no file. Raises SourceError on another fit's
-        and on a damaged one."""
+        and on a damaged one, OutputError where something else stands in its place."""
+        self._check_places()
         if not self.path.exists():
             return None
         try:
@@ -76,6 +87,12 @@ class Checkpoint:
                 f"{self.path}: not a readable checkpoint; delete it or use --restart"
             ) from error
         differing = sorted(k for k in saved | wanted if saved.get(k) != wanted.get(k))
+        if "nervkit" in differing:
+            writer = f"nervkit {saved['nervkit']}" if "nervkit" in saved else "an earlier nervkit"
+            raise SourceError(
+                f"{self.path}: a checkpoint of {writer}, this is {wanted['nervkit']}; "
+                "go on with that version, or use --restart to discard it"
+            )
         if differing:
             changes = ", ".join(f"{k}: {saved.get(k)} -> {wanted.get(k)}" for k in differing)
             raise SourceError(
@@ -85,7 +102,13 @@ class Checkpoint:
         return content
 
     def delete(self) -> None:
+        """Remove the file. Raises OutputError where something else stands in its place."""
+        self._check_places()
         self.path.unlink(missing_ok=True)
+
+    def _check_places(self) -> None:
+        for path in (self.path, helper(self.path, "partial")):
+            check_helper(path)
 
 
 @dataclass
@@ -97,9 +120,16 @@ class Saved:
     scalars: dict[str, Any]
 
     def restore(self, model: nn.Module, optimizers: list[Optimizer]) -> None:
-        """Put model, optimizers and torch's random state back as they were."""
+        """Put model, optimizers and torch's random state back as they were. Raises SourceError
+        where the model has other tensors now."""
         values = {k: torch.from_numpy(v) for k, v in self.arrays.items()} | self.scalars
-        model.load_state_dict(_below(values, "model"))
+        try:
+            model.load_state_dict(_below(values, "model"))
+        except RuntimeError as error:
+            raise SourceError(
+                f"the checkpoint's tensors are not those of {type(model).__name__}, which has "
+                "changed since it was written; use --restart to discard it"
+            ) from error
         for index, optimizer in enumerate(optimizers):
             content = optimizer.state_dict()
             for name, value in _below(values, f"optimizer/{index}").items():

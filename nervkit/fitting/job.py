@@ -19,18 +19,19 @@ from nervkit.compression.pruning import prune as prune_weights
 from nervkit.errors import ResourceError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.checkpoint import Checkpoint
-from nervkit.fitting.loop import FitSummary, Stepper, fit, measure_step
+from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device, choose_precision
-from nervkit.models.recipe import Recipe
+from nervkit.models.recipe import PAPER, Recipe
 from nervkit.models.registry import load_model
+from nervkit.version import __version__
 from nervkit.video.edit import parse_seconds
 
-FINE_TUNE_SHARE = 0.15  # of all steps go to fine-tuning after pruning, as HNeRV's 50 of 350 epochs
+FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
-MEASURE_SHARE, MEASURE_SECONDS = 0.03, 5.0  # of a time budget goes into measuring the speed
+LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ class FitOptions:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        _ = self.budget
         if not 0 <= self.prune < 1:
             raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {self.prune}")
         if not 0 <= self.seed < 1 << 63:
@@ -61,6 +61,7 @@ class FitOptions:
             raise UsageError(
                 f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
             )
+        _ = self.budget
         choose_precision(self.precision, choose_device(self.device))
 
     @property
@@ -70,9 +71,13 @@ class FitOptions:
 
     @property
     def budget(self) -> Budget:
-        """How long to fit."""
+        """How long to fit: as the user says, else as long as the paper with its recipe, else the
+        default preset."""
         seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
-        return Budget.choose(self.preset, self.epochs, self.steps, seconds)
+        given = (self.preset, self.epochs, self.steps, seconds)
+        if self.recipe == PAPER and all(amount is None for amount in given):
+            return Budget(epochs=self.model_type.recipes[PAPER].epochs)
+        return Budget.choose(*given)
 
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""
@@ -109,7 +114,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """Where a fit keeps its state, how often (seconds), and whether an earlier one is discarded."""
+    """Where a fit keeps its state (see `checkpoint_path`), how often (seconds), and whether an
+    earlier one is discarded."""
 
     path: Path
     interval: float = 60.0
@@ -155,7 +161,12 @@ def fit_clip(
         ) from error
     checkpoint = None
     if keep is not None:
-        what = {"model": options.model, "config": config.to_dict(), "frames": fingerprint(frames)}
+        what = {
+            "nervkit": __version__,
+            "model": options.model,
+            "config": config.to_dict(),
+            "frames": fingerprint(frames),
+        }
         if known is not None:
             what["known"] = fingerprint(known)
         checkpoint = Checkpoint(keep.path, what | options.told(), keep.interval)
@@ -192,8 +203,7 @@ class FitJob:
             self.model.start_fit(self.frames)
         earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
         stepper = self._stepper(recipe)
-        total = saved.progress["total"] if saved else self._total_steps(stepper, began)
-        tuning = max(1, round(FINE_TUNE_SHARE * total)) if self.options.prune else 0
+        first, second = self._lengths(stepper, clock.perf_counter() - began)
         common: dict[str, Any] = {
             "checkpoint": checkpoint,
             "on_progress": watch.on_progress,
@@ -202,19 +212,23 @@ class FitJob:
         }
 
         if saved is None or saved.progress["phase"] == "fit":
-            record = {"phase": "fit", "total": total, "before": 0.0}
-            summary = fit(stepper, max(1, total - tuning), record=record, saved=saved, **common)
-            if not tuning:
+            record = {"phase": "fit", "length": first, "before": 0.0}
+            if saved is not None:
+                record["length"] = saved.progress["length"]
+            summary = fit(stepper, **record["length"], record=record, saved=saved, **common)
+            if second is None:
                 return replace(summary, earlier_seconds=earlier)
             record = {
                 "phase": "fine-tune",
-                "total": total,
+                "length": second,
                 "before": summary.seconds,
+                "steps_before": summary.steps,
                 "notes": summary.notes,
             }
             keep, saved = prune_weights(self.model, self.options.prune), None
         else:
-            record = {k: saved.progress[k] for k in ("phase", "total", "before", "notes")}
+            kept = ("phase", "length", "before", "steps_before", "notes")
+            record = {k: saved.progress[k] for k in kept}
             saved.restore(self.model, [])
             keep = alive(self.model)
         rate = FINE_TUNE_RATE
@@ -224,9 +238,29 @@ class FitJob:
             matrix_lr=recipe.matrix_lr and recipe.matrix_lr * rate,
             embedding_lr=recipe.embedding_lr and recipe.embedding_lr * rate,
         )
-        tuned = fit(self._stepper(gentle, keep), tuning, record=record, saved=saved, **common)
-        notes = (*record["notes"], *tuned.notes)
-        return FitSummary(total, record["before"] + tuned.seconds, earlier, notes)
+        stepper = self._stepper(gentle, keep)
+        tuned = fit(stepper, **record["length"], record=record, saved=saved, **common)
+        return FitSummary(
+            record["steps_before"] + tuned.steps,
+            record["before"] + tuned.seconds,
+            earlier,
+            (*record["notes"], *tuned.notes),
+            tuned.psnr,
+        )
+
+    def _lengths(
+        self, stepper: Stepper, spent: float
+    ) -> tuple[dict[str, float], dict[str, float] | None]:
+        """How long the fit and, where weights are pruned, the fine-tuning are: `steps` or `seconds`
+        of `fit`. `spent` is what the start has taken of a time."""
+        budget, share = self.options.budget, FINE_TUNE_SHARE if self.options.prune else 0.0
+        if budget.seconds is not None:
+            fitting = max(LEAST_SECONDS, (1 - share) * budget.seconds - spent)
+            second = {"seconds": share * budget.seconds} if share else None
+            return {"seconds": fitting}, second
+        total = budget.total_steps(stepper.steps_per_epoch, stepper.pixels_per_step)
+        tuning = max(1, round(share * total)) if share else 0
+        return {"steps": max(1, total - tuning)}, {"steps": tuning} if tuning else None
 
     def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
         return Stepper(
@@ -238,15 +272,6 @@ class FitJob:
             known=self.known,
             precision=self.options.precision,
         )
-
-    def _total_steps(self, stepper: Stepper, began: float) -> int:
-        budget, sizes = self.options.budget, (stepper.steps_per_epoch, stepper.pixels_per_step)
-        if budget.seconds is None:
-            return budget.total_steps(*sizes)
-        measuring = min(MEASURE_SECONDS, MEASURE_SHARE * budget.seconds)
-        step_seconds = measure_step(stepper, measuring)
-        left = max(1e-3, budget.seconds - (clock.perf_counter() - began))
-        return replace(budget, seconds=left).total_steps(*sizes, step_seconds)
 
 
 def default_parameters(shape: VideoShape) -> int:

@@ -1,4 +1,4 @@
-"""The fit: one step, the loop around it, and the measurement that a time budget needs."""
+"""The fit: one step, and the loop around it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nervkit.errors import Interrupted
+from nervkit.errors import Interrupted, OutputError
+from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
+from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error
 from nervkit.fitting.optimizers import build_optimizers, recordable, schedule, set_rates
 from nervkit.fitting.progress import Meter, Progress
+from nervkit.fitting.threads import computing
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
 from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
-WARM_UP_STEPS = EAGER_CALLS + 1  # they choose kernels and record a graph: not measured
 
 
 @dataclass(frozen=True)
 class FitSummary:
     """What a finished fit did. `seconds` counts all sessions of a resumed fit, `earlier_seconds`
-    those before this one; `notes` say what went wrong and was mended."""
+    those before this one; `notes` say what went wrong and was mended or left out. `psnr` is in
+    dB, of a few frames, as the fit itself makes them (see Stepper.probe)."""
 
     steps: int
     seconds: float
     earlier_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    psnr: float = float("nan")
+
+
+def probed(frames: int) -> Tensor:
+    """Positions of a few frames spread over a clip of `frames`, increasing."""
+    return torch.linspace(0, frames - 1, min(PROBE_FRAMES, frames)).round().long()
 
 
 class Stepper:
-    """One model, its frames and its optimizers; `step(k, steps)` is the k-th of `steps` updates."""
+    """One model, its frames and its optimizers; `step(k, progress)` is the k-th update of a fit."""
 
     def __init__(
         self,
@@ -73,14 +81,24 @@ class Stepper:
         self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
         self._order: tuple[int, Tensor] | None = None
         self._graphed: GraphedUpdate | None = None
+        self._reached: torch.cuda.Event | None = None
         if self.device.type == "cuda" and all(map(recordable, self.optimizers)):
             self._graphed = GraphedUpdate(self._update, self.notes.append)
 
-    def step(self, k: int, steps: int) -> Tensor:
-        """The k-th of `steps` updates; its error, a scalar on the device, valid until the next
-        one. Nothing here waits for the device."""
-        set_rates(self.optimizers, self.rate * schedule(k / steps, self.recipe))
+    def step(self, k: int, progress: float) -> Tensor:
+        """The k-th update, at `progress` in [0, 1) of the schedule; its error, a scalar on the
+        device, valid until the next one. Nothing here waits for the device."""
+        set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
         return (self._graphed or self._update)(self._batch_of(k))
+
+    def keep_up(self) -> None:
+        """Wait for the update before the last one, so that the clock tells what a GPU has done and
+        not what it was asked for."""
+        if self.device.type == "cuda":
+            if self._reached is not None:
+                self._reached.synchronize()
+            self._reached = torch.cuda.Event()
+            self._reached.record()
 
     def state(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """A copy of all that updates change: of the model's state and of each optimizer's."""
@@ -140,8 +158,7 @@ class Stepper:
     def probe(self) -> float:
         """PSNR in dB of what counts, mean over a few frames spread over the clip, after rounding
         to 8 bits."""
-        count = min(PROBE_FRAMES, len(self.frames))
-        index = torch.linspace(0, len(self.frames) - 1, count, device=self.device).round().long()
+        index = probed(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
         with autocast(self.device, self.dtype):
             output = self.model.fit_forward(index.float(), target)
@@ -156,8 +173,9 @@ class Stepper:
 
 def fit(
     stepper: Stepper,
-    steps: int,
+    steps: int | None = None,
     *,
+    seconds: float | None = None,
     record: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
@@ -165,10 +183,13 @@ def fit(
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitSummary:
-    """Run `steps` updates and finish the model, so that `model(t)` gives frames.
+    """Run updates and finish the model, so that `model(t)` gives frames.
 
     Args:
         stepper: what to fit; its model is changed in place.
+        steps: how many updates; or:
+        seconds: how long. The schedule then follows the clock, and on a CPU the number of threads
+            is whatever makes steps fastest at the time.
         record: kept in checkpoints; its "phase" names this run where an encode has several.
         checkpoint: saved on its interval, at the end and on `stop`; None saves nothing.
         saved: an earlier state of this same fit to go on from.
@@ -177,10 +198,13 @@ def fit(
         stop: asked before every step; once True, the fit is saved and Interrupted is raised.
 
     A fit that diverges is taken back and goes on at lower rates (see Guard). Raises NervError
-    where that does not help.
+    where that does not help. A checkpoint that cannot be written is noted, and tried again later.
     """
     model, frames = stepper.model, stepper.frames
     record = record or {"phase": "fit"}
+    if (steps is None) == (seconds is None):
+        raise ValueError("give one of steps and seconds")
+    length: Steps | Seconds = Steps(steps) if steps is not None else Seconds(seconds)
     step, spent_before = 0, 0.0
     if saved is not None:
         saved.restore(model, stepper.optimizers)
@@ -190,62 +214,65 @@ def fit(
     meter = Meter(step)
     last_save = 0.0
 
-    def save() -> None:
-        if checkpoint is not None:
-            seconds = spent_before + meter.elapsed()
-            progress = record | {"step": step, "steps": steps, "seconds": seconds}
-            progress["guard"] = guard.state()
-            checkpoint.save(progress, model, stepper.optimizers)
+    def spent() -> float:
+        return spent_before + meter.elapsed()
 
-    while step < steps:
-        if stop():
-            save()
-            raise Interrupted(f"stopped at step {step} of {steps}")
-        guard.add(stepper.step(step, steps))
-        step += 1
-        if step % WINDOW == 0 or step == steps:
-            step = guard.look(step)
-            for note in stepper.notes[told:] if on_note is not None else ():
-                on_note(note)
-            told = len(stepper.notes)
-        if on_progress is not None and (meter.due() or step == steps):
-            per_epoch = stepper.steps_per_epoch
-            on_progress(meter.report(record["phase"], step, steps, per_epoch, stepper.probe))
-        if checkpoint is not None and meter.elapsed() - last_save > checkpoint.interval:
-            save()
-            last_save = meter.elapsed()
+    def tell() -> None:
+        nonlocal told
+        for note in stepper.notes[told:] if on_note is not None else ():
+            on_note(note)
+        told = len(stepper.notes)
+
+    def save() -> bool:
+        if checkpoint is None:
+            return False
+        progress = record | {"step": step, "seconds": spent(), "guard": guard.state()}
+        try:
+            checkpoint.save(progress, model, stepper.optimizers)
+        except OutputError as error:
+            note = f"{error}; the fit goes on without it"
+            if note not in stepper.notes:
+                stepper.notes.append(note)
+                tell()
+            return False
+        return True
+
+    def report() -> None:
+        if on_progress is None:
+            return
+        now = spent()
+        expected, per_epoch = length.expected(step, now), stepper.steps_per_epoch
+        left = None if seconds is None else max(0.0, seconds - now)
+        on_progress(meter.report(record["phase"], step, expected, per_epoch, stepper.probe, left))
+
+    timed = seconds is not None
+    with computing(stepper.device, stepper.pixels_per_step, timed=timed) as search:
+        progress = length.progress(step, spent())
+        while progress < 1:
+            if stop():
+                expected, kept = length.expected(step, spent()), save()
+                raise Interrupted(f"stopped at step {step} of {expected}", resumable=kept)
+            began = time.perf_counter()
+            guard.add(stepper.step(step, progress))
+            if timed:
+                stepper.keep_up()
+            if search is not None:
+                search.took(time.perf_counter() - began)
+            step += 1
+            progress = length.progress(step, spent())
+            if step % WINDOW == 0 or progress == 1:
+                step = guard.look(step)
+                tell()
+                progress = length.progress(step, spent())
+            if meter.due() or progress == 1:
+                report()
+            if checkpoint is not None and meter.elapsed() - last_save > checkpoint.interval:
+                save()
+                last_save = meter.elapsed()
 
     save()
+    psnr = stepper.probe()
     model.eval()
     with torch.no_grad():
         model.finish_fit(to_float(part) for part in frames.split(1))
-    return FitSummary(steps, spent_before + meter.elapsed(), spent_before, tuple(stepper.notes))
-
-
-def measure_step(stepper: Stepper, seconds: float) -> float:
-    """Seconds per step, measured for about `seconds` on a copy that is thrown away."""
-    trial = Stepper(
-        copy.deepcopy(stepper.model),
-        stepper.frames,
-        stepper.recipe,
-        seed=stepper.seed,
-        known=stepper.known,
-        precision="bfloat16" if stepper.dtype == torch.bfloat16 else "float32",
-    )
-    random = torch.get_rng_state()
-    far = 1 << 30
-    for k in range(WARM_UP_STEPS):
-        trial.step(k, far)
-    _synchronize(stepper.device)
-    start, done = time.perf_counter(), 0
-    while done == 0 or time.perf_counter() - start < seconds:
-        trial.step(done, far)
-        done += 1
-        _synchronize(stepper.device)
-    torch.set_rng_state(random)
-    return (time.perf_counter() - start) / done
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return FitSummary(step, spent(), spent_before, tuple(stepper.notes), psnr)

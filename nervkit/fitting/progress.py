@@ -16,7 +16,7 @@ class Progress:
 
     phase: str
     step: int
-    steps: int
+    steps: int  # in all; where time is given, as many as there will be at the pace so far
     epoch: float
     steps_per_second: float
     psnr: float  # dB, of a few frames, as last measured
@@ -41,9 +41,16 @@ class Meter:
         return time.perf_counter() - self._last_report >= REPORT_SECONDS
 
     def report(
-        self, phase: str, step: int, steps: int, per_epoch: int, probe: Callable[[], float]
+        self,
+        phase: str,
+        step: int,
+        steps: int,
+        per_epoch: int,
+        probe: Callable[[], float],
+        left: float | None = None,
     ) -> Progress:
-        """The state at `step`. Calls `probe` for a new PSNR only as often as is cheap."""
+        """The state at `step`. Calls `probe` for a new PSNR only as often as is cheap. `left` are
+        the seconds left where they are known."""
         now = time.perf_counter()
         if now >= self._next_probe or step == steps:
             self._psnr = probe()
@@ -52,5 +59,6 @@ class Meter:
             self._next_probe = now + self._probe_cost / PROBE_SHARE
         self._last_report = now
         rate = (step - self._first_step) / max(now - self._start, 1e-9)
-        left = (steps - step) / max(rate, 1e-9)
+        if left is None or step == steps:
+            left = (steps - step) / max(rate, 1e-9)
         return Progress(phase, step, steps, step / per_epoch, rate, self._psnr, left)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from nervkit.errors import UsageError
+from nervkit.errors import FormatError, UsageError
 from nervkit.models.blocks import to_float
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import Recipe
@@ -90,7 +90,8 @@ class Representation(nn.Module):
         return inner[1:-1]
 
     def stored(self) -> dict[str, Tensor]:
-        """Every tensor that travels, in the order of the file: weights, then embeddings."""
+        """Every tensor that travels, in the order of the file: weights, then embeddings. These are
+        all parameters and persistent buffers but those of `fit_only`."""
         tensors = self.weights()
         tensors.update(self.embeddings())
         return tensors
@@ -107,8 +108,20 @@ class Representation(nn.Module):
         return {k: v for k, v in state.items() if k.partition(".")[0] in self.embedding_names}
 
     def load_stored(self, tensors: dict[str, Tensor]) -> None:
-        """Set every travelling tensor, from `stored()` of a model with the same configuration."""
-        self.load_state_dict(tensors, strict=False)
+        """Set every travelling tensor, from `stored()` of a model with the same configuration.
+        Raises FormatError where these are not exactly its own."""
+        own = self.stored()
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != {name: tensor.shape for name, tensor in own.items()}:
+            differing = sorted(
+                name
+                for name in own.keys() | tensors.keys()
+                if name not in own or shapes.get(name) != own[name].shape
+            )
+            raise FormatError(
+                f"the tensors are not those of {type(self).__name__}: {', '.join(differing)}"
+            )
+        self.load_state_dict(tensors, strict=False)  # what only helps fitting stays
 
     @classmethod
     def skeleton(cls, config: ModelConfig, shape: VideoShape) -> Self:
@@ -117,13 +130,16 @@ class Representation(nn.Module):
             return cls(config, shape)
 
     @classmethod
-    def for_decoding(cls, config: ModelConfig, shape: VideoShape) -> Self:
-        """The model as a decoder needs it: uninitialised, without what only helps fitting."""
-        model = cls.skeleton(config, shape)
+    def for_decoding(cls, config: ModelConfig, shape: VideoShape, seed: int = 0) -> Self:
+        """The model as a decoder needs it: as its constructor makes it, without what only helps
+        fitting. What is not stored stays the constructor's. Random states are left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(config, shape)
         for name in cls.fit_only:
             delattr(model, name)
         # Convolutions on channels last take 0.6 of the time on a CPU, in float32 too.
-        return model.to_empty(device="cpu").to(memory_format=torch.channels_last).eval()
+        return model.to(memory_format=torch.channels_last).eval()
 
 
 def count_stored(model: Representation) -> int:

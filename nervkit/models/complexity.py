@@ -2,13 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from nervkit.models.base import Representation
+from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import ModelConfig, VideoShape
+
+# What is held at once for each stored value: the integers, the tensor, and its copy in the model.
+VALUE_BYTES = 24
+SAMPLE_BYTES = 16  # for each of a frame's samples: the frame in float32 while it becomes 8 bits
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What is known of a model before it has memory.
+
+    Attributes:
+        weights, embeddings: shapes of the stored tensors, by name, in the file's order.
+        values: how many numbers they hold.
+        macs: multiply-accumulates of decoding a frame.
+        memory: bytes that decoding holds at once.
+    """
+
+    weights: dict[str, tuple[int, ...]]
+    embeddings: dict[str, tuple[int, ...]]
+    values: int
+    macs: int
+    memory: int
+
+
+@lru_cache(maxsize=256)
+def blueprint(
+    model_type: type[Representation], config: ModelConfig, shape: VideoShape
+) -> Blueprint:
+    """The blueprint of a model. It runs on torch's meta device: nothing of its size is allocated
+    or computed."""
+    skeleton = model_type.skeleton(config, shape)
+    values = count_stored(skeleton)
+    counter = FlopCounterMode(display=False, custom_mapping=VECTOR_PRODUCTS)
+    largest = _LargestOperation()
+    with counter, largest, torch.no_grad():
+        skeleton.eval()(torch.zeros(1, device="meta"))
+    memory = VALUE_BYTES * values + largest.bytes + SAMPLE_BYTES * 3 * shape.height * shape.width
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        for tensors in (skeleton.weights(), skeleton.embeddings())
+    ]
+    return Blueprint(*shapes, values, counter.get_total_flops() // 2, memory)
+
+
+class _LargestOperation(TorchDispatchMode):
+    """Notes the most bytes that one operator's inputs and outputs take. What aliases an input
+    takes none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not any(value.alias_info for value in func._schema.returns):
+            tensors = [x for x in tree_leaves((args, result)) if isinstance(x, Tensor)]
+            self.bytes = max(self.bytes, sum(x.numel() * x.element_size() for x in tensors))
+        return result
 
 
 def decode_macs(model_type: type[Representation], config: ModelConfig, shape: VideoShape) -> int:
@@ -20,11 +85,7 @@ def decode_macs(model_type: type[Representation], config: ModelConfig, shape: Vi
     """
     # torch's counter sees operators, not modules, so that a product outside of a layer counts
     # too. It misses products with a vector and counts two operations for each multiply-accumulate.
-    counter = FlopCounterMode(display=False, custom_mapping=VECTOR_PRODUCTS)
-    model = model_type.skeleton(config, shape).eval()
-    with counter, torch.no_grad():
-        model(torch.zeros(1, device="meta"))
-    return counter.get_total_flops() // 2
+    return blueprint(model_type, config, shape).macs
 
 
 def _mv_flops(matrix: torch.Size, vector: torch.Size, **_: Any) -> int:

@@ -1,4 +1,4 @@
-"""Model configurations: frozen dataclasses of bounded numbers, checked on construction.
+"""Model configurations: frozen dataclasses of bounded values, checked on construction.
 
 No torch here, so that a header can be read and checked without it.
 """
@@ -18,6 +18,11 @@ MAX_SIDE = 1 << 15
 def bounded(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field whose value (or every entry, for a tuple) lies in [low, high]."""
     return field(default=default, metadata={"bounds": (low, high)})
+
+
+def chosen(*choices: str, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field whose value is one of a few words."""
+    return field(default=default, metadata={"choices": choices})
 
 
 @dataclass(frozen=True)
@@ -40,26 +45,46 @@ class VideoShape:
         return self.frames * self.height * self.width
 
 
+KINDS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}  # that JSON keeps
+LISTS = {f"tuple[{kind}, ...]": kind for kind in ("int", "float")}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """Base of every model's configuration. Fields are int, float or tuple[int, ...]."""
+    """Base of every model's configuration. A field is `bounded`: int, float, tuple[int, ...] or
+    tuple[float, ...]; or `chosen`: str; or a bool."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             self._check(spec)
 
+    @staticmethod
+    def unclear(spec: dataclasses.Field[Any]) -> str | None:
+        """Why a field cannot be checked, and so cannot be in a file; None where it can."""
+        kind = _kind(spec)
+        if kind not in KINDS and kind not in LISTS:
+            return f"a field is one of {', '.join((*KINDS, *LISTS))}, not {kind}"
+        if kind == "str" and not spec.metadata.get("choices"):
+            return 'a text needs its choices: chosen("a", "b", default="a")'
+        if kind not in ("str", "bool") and "bounds" not in spec.metadata:
+            return "a number needs its bounds: bounded(low, high, default)"
+        return None
+
     def _check(self, spec: dataclasses.Field[Any]) -> None:
-        value = getattr(self, spec.name)
-        low, high = spec.metadata["bounds"]
+        kind, value = _kind(spec), getattr(self, spec.name)
         entries = (value,)
-        kind: type = float if spec.type in (float, "float") else int
-        if spec.type in (tuple[int, ...], "tuple[int, ...]"):
+        if kind in LISTS:
             if not isinstance(value, tuple) or not 1 <= len(value) <= 8:
                 raise UsageError(f"{spec.name} must be a list of 1 to 8 numbers, not {value!r}")
-            entries = value
-        for entry in entries:
-            number = type(entry) is int or (kind is float and type(entry) is float)
-            if not number or not low <= entry <= high:
+            entries, kind = value, LISTS[kind]
+        if kind == "bool" and type(value) is not bool:
+            raise UsageError(f"{spec.name} must be true or false, not {value!r}")
+        choices, bounds = spec.metadata.get("choices"), spec.metadata.get("bounds")
+        if choices and value not in choices:
+            raise UsageError(f"{spec.name} must be one of {', '.join(choices)}, not {value!r}")
+        for entry in entries if bounds else ():
+            low, high = bounds
+            if type(entry) not in KINDS[kind] or not low <= entry <= high:
                 raise UsageError(f"{spec.name} must lie in {low:g} to {high:g}, not {entry!r}")
 
     def _same_length(self, *names: str) -> None:
@@ -80,3 +105,8 @@ class ModelConfig:
                 f"{cls.__name__} has fields {sorted(names)}, the configuration {sorted(values)}"
             )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _kind(spec: dataclasses.Field[Any]) -> str:
+    """The field's type as it is written."""
+    return spec.type.__name__ if isinstance(spec.type, type) else str(spec.type)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from nervkit.errors import UsageError
-
-# Large CPU tensors on huge pages, as torch reads before its first one: at 1280x640 a fit's step
-# takes 0.6 of the time, as most of it went into page faults. Linux only; elsewhere it is ignored.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+from nervkit.errors import ResourceError, UsageError
 
 
 def _keep_freed_memory() -> None:
@@ -80,3 +76,21 @@ def reproducible(device: torch.device) -> AbstractContextManager[None]:
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+
+
+# How torch says, in a RuntimeError, that memory ran out: its allocators, and oneDNN's.
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memory object")
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Raises ResourceError where memory runs out inside."""
+    try:
+        yield
+    except ResourceError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(p in str(error).lower() for p in NO_MEMORY):
+            raise
+        told = f"{what}: memory ran out; close other programs, or use a smaller video"
+        raise ResourceError(told) from error

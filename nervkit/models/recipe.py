@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from nervkit.errors import ModelError
+
+NATIVE = "native"  # every model has a recipe of this name, which is taken unless another is asked
+PAPER = "paper"  # the name of a recipe as published, which is fitted as long as published
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Recipe:
     loss: Literal["mse", "log_mse", "fusion6"]
     lr: float  # Adam's peak rate
     batch: int  # frames per step
-    epochs: int  # as published, or nervkit's default where no preset is asked for
+    epochs: int  # as published: how long a fit is where the user does not say
     betas: tuple[float, float] = (0.9, 0.999)
     matrix_lr: float | None = None  # peak rate for the model's matrices; None: Adam for all
     matrix_optimizer: Literal["muon", "soap"] = "muon"
@@ -26,3 +32,26 @@ class Recipe:
     warmup: float = 0.1  # share of all steps
     warmup_from: float = 0.1  # share of the peak rate
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Raises ModelError on values that no fit can have."""
+        for name, hint in get_type_hints(type(self)).items():
+            known = get_args(hint) if get_origin(hint) is Literal else ()
+            if known and getattr(self, name) not in known:
+                raise ModelError(f"a recipe's {name} must be one of {', '.join(known)}")
+        for name in ("batch", "epochs"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ModelError(f"a recipe's {name} must be a whole number from 1, not {value!r}")
+        for name in ("lr", "matrix_lr", "embedding_lr"):
+            value = getattr(self, name)
+            if not (_positive(value) or (value is None and name != "lr")):
+                raise ModelError(f"a recipe's {name} must be a positive number, not {value!r}")
+        if not (0 <= self.warmup < 1 and 0 <= self.warmup_from <= 1):
+            raise ModelError("a recipe's warmup must lie in 0 to 1 (exclusive), warmup_from to 1")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ModelError("a recipe's betas must be two numbers in 0 to 1 (exclusive)")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value > 0 and math.isfinite(value)

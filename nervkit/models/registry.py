@@ -1,19 +1,23 @@
 """Which representations exist. Importing this imports no model and no torch.
 
-A model of nervkit's own is one line in BUILT_IN. A third party registers one through the
-entry point group "nervkit.models": name = "package.module:Class".
+A model of nervkit's own is one line in BUILT_IN. A third party registers one through the entry
+point group "nervkit.models" (name = "package.module:Class"), a notebook with `register_model`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from nervkit.errors import UsageError
+from nervkit.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from nervkit.models.base import Representation
+
+Model = TypeVar("Model", bound="type[Representation]")
 
 BUILT_IN = {
     "gridnerv": "nervkit.models.gridnerv:GridNeRV",
@@ -22,21 +26,117 @@ BUILT_IN = {
 }
 ENTRY_POINT_GROUP = "nervkit.models"
 
+_registered: dict[str, type[Representation]] = {}
+_checked: dict[EntryPoint, type[Representation]] = {}
 
-def _known() -> dict[str, str]:
-    installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return installed | BUILT_IN
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that there is. `source` is "built in", "registered", or the distribution that brings
+    it with its version; `error` says why it cannot be used."""
+
+    name: str
+    source: str
+    target: str  # module:Class
+    recipes: tuple[str, ...] = ()
+    error: str | None = None
 
 
 def model_names() -> list[str]:
-    """Names that `load_model` accepts, built-in and installed ones."""
-    return sorted(_known())
+    """Names that `load_model` knows: built-in, installed and registered ones."""
+    return sorted({*BUILT_IN, *_registered, *_installed()})
 
 
 def load_model(name: str) -> type[Representation]:
-    """The Representation class called `name`. Raises UsageError, listing the names."""
-    known = _known()
-    if name not in known:
-        raise UsageError(f"unknown model {name!r}; choose from: {', '.join(sorted(known))}")
-    module, _, attribute = known[name].partition(":")
-    return getattr(import_module(module), attribute)
+    """The Representation class called `name`. Raises UsageError, listing the names, where there is
+    none, and ModelError where it cannot be used."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return getattr(import_module(module), attribute)
+    if name in _registered:
+        return _registered[name]
+    point = _installed().get(name)
+    if point is None:
+        raise UsageError(f"unknown model {name!r}; choose from: {', '.join(model_names())}")
+    if point not in _checked:
+        _checked[point] = _loaded(point)
+    return _checked[point]
+
+
+@overload
+def register_model(model: Model, *, name: str | None = None) -> Model: ...
+@overload
+def register_model(model: None = None, *, name: str | None = None) -> Callable[[Model], Model]: ...
+def register_model(
+    model: Model | None = None, *, name: str | None = None
+) -> Model | Callable[[Model], Model]:
+    """Make a Representation known to this process, by `name` or its class's name in lower case.
+
+    A decorator too. A model of the same name that was registered before is replaced.
+
+    Raises ModelError, in one line, where the class is not what a model must be (see
+    `nervkit.models.contract`) or the name is another model's.
+    """
+    if model is None:
+        return lambda decorated: register_model(decorated, name=name)
+    from nervkit.models.contract import check_model
+
+    name = getattr(model, "__name__", str(model)).lower() if name is None else name
+    if name in BUILT_IN or name in _installed():
+        raise ModelError(f"{name!r} is the name of another model; give name=...")
+    check_model(name, model)
+    _registered[name] = model
+    return model
+
+
+def list_models() -> list[ModelInfo]:
+    """All models, by name. Loads them, and thus torch."""
+    found = [ModelInfo(name, "built in", target) for name, target in BUILT_IN.items()]
+    for name, model in _registered.items():
+        found.append(ModelInfo(name, "registered", f"{model.__module__}:{model.__qualname__}"))
+    chosen = _installed()
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        taken = point.name not in chosen or chosen[point.name] != point
+        error = "another model has this name" if taken else None
+        found.append(ModelInfo(point.name, _source(point), point.value, error=error))
+    return sorted(map(_described, found), key=lambda info: info.name)
+
+
+def _described(info: ModelInfo) -> ModelInfo:
+    if info.error is not None:
+        return info
+    try:
+        recipes = tuple(load_model(info.name).recipes)
+    except ModelError as error:
+        return ModelInfo(info.name, info.source, info.target, error=str(error))
+    return ModelInfo(info.name, info.source, info.target, recipes)
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """Entry points by name. Nobody takes the place of another, least of a built-in model."""
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name not in BUILT_IN:
+            points.setdefault(point.name, point)
+    return points
+
+
+def _loaded(point: EntryPoint) -> type[Representation]:
+    from nervkit.models.contract import check_model
+
+    try:
+        model = point.load()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(
+            f"the model {point.name!r} of {_source(point)} cannot be loaded ({reason})"
+        ) from error
+    try:
+        check_model(point.name, model)
+    except ModelError as error:
+        raise ModelError(f"{_source(point)}: {error}") from error
+    return model
+
+
+def _source(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"

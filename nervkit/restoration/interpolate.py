@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.job import FitOptions

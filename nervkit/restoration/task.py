@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted
+from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.lock import locked
 from nervkit.models.base import Representation, count_stored
 from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
@@ -120,6 +123,8 @@ class Task:
             raise TypeError(f"{name}() has no option {', '.join(sorted(options))}")
         if self.output is not None:
             check_destination(self.output, self.movie, overwrite, source)
+            with self._locked():  # another run's, before the source is read
+                pass
 
     def read(self) -> Clip:
         """The source as a Clip."""
@@ -141,7 +146,10 @@ class Task:
         self._kept, keep = self.checkpoint, None
         if self._kept is not None:
             keep = CheckpointOptions(self._kept, self.interval, self.restart)
-        network, summary = fit_clip(frames, self.options, known=known, keep=keep, watch=self.watch)
+        with self._locked():
+            network, summary = fit_clip(
+                frames, self.options, known=known, keep=keep, watch=self.watch
+            )
         places = np.arange(len(frames)) if places is None else places
         model, notes = self.options.model, summary.notes
         return Fitted(network, places, model, summary.steps, summary.seconds, notes)
@@ -152,8 +160,11 @@ class Task:
         if self.output in (None, "-"):
             return None
         path = Path(self.output)
-        name = path.name if "%" not in path.name else path.name.replace("%", "")
-        return path.with_name(name + ".checkpoint")
+        return checkpoint_path(path.with_name(path.name.replace("%", "")))
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """Holds the lock on an output that has a name of its own."""
+        return nullcontext() if self.output in (None, "-") else locked(Path(self.output))
 
     def deliver(
         self,
@@ -196,7 +207,8 @@ class Task:
             colour=clip.colour,
             tracks=tuple(clip.tracks),
         )
-        lost = write_video(self.output, stream, self.movie)
+        with self._locked():
+            lost = write_video(self.output, stream, self.movie)
         if self._kept is not None:
             self._kept.unlink(missing_ok=True)
         return RestoreReport(
@@ -218,6 +230,8 @@ class Task:
     def _counted(self, frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
         for done, frame in enumerate(frames, start=1):
             if self.watch.stop():
-                raise Interrupted("stopped while frames were written")
+                raise Interrupted(
+                    "stopped while frames were written", resumable=self._kept is not None
+                )
             yield frame
             self.on_frame(done, count)

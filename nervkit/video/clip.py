@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nervkit.container.header import Timing
+from nervkit.container.extras import Extras
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.video.colour import Colour
 
@@ -23,6 +24,7 @@ class Clip:
         sample_aspect_ratio: width : height of one pixel.
         colour: the source's description, and what its planes were taken to be.
         tracks: audio and subtitles, as packets.
+        extras: tags, chapters and attached files.
         source: what was read, as text: codec, pixel_format, rotation, ...
         edit: the part that was kept, as `Edit.to_dict`.
         skipped: how many of the source's frames come before the first that was kept.
@@ -34,6 +36,7 @@ class Clip:
     sample_aspect_ratio: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
     tracks: list[Track] = field(default_factory=list)
+    extras: Extras = field(default_factory=Extras)
     source: dict[str, Any] = field(default_factory=dict)
     edit: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0

@@ -6,13 +6,22 @@ from pathlib import Path
 
 import psutil
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes that can still be allocated: what the system has free, or what a container's limit
-    leaves, whichever is less."""
+    """Bytes that can still be allocated: what the system has free, or what a container's limit or
+    the process's own leaves, whichever is least."""
     free = psutil.virtual_memory().available
+    if resource is not None:
+        space, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if space != resource.RLIM_INFINITY:
+            free = max(0, min(free, space - psutil.Process().memory_info().vms))
     try:
         limit = int((CGROUP / "memory.max").read_text())
         return min(free, limit - int((CGROUP / "memory.current").read_text()))

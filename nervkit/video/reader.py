@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nervkit.container.header import Timing
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import ResourceError, SourceError, UsageError
 from nervkit.video.clip import Clip

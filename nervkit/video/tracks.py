@@ -8,10 +8,14 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 
+from nervkit.container.fields import printable
 from nervkit.container.track import CARRIERS, UNKNOWN, Track
 from nervkit.errors import FormatError
+
+DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska"}
+NO_PROTOCOLS = {"protocol_whitelist": "none"}  # a name that no protocol has
 
 
 def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
@@ -29,7 +33,7 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
     contents = [bytes(p) for p in packets]
     for carrier in CARRIERS:
         data = _carry(packets, carrier)
-        if data is not None and _count_packets(data) == len(contents):
+        if data is not None and _count_packets(data, carrier) == len(contents):
             language = stream.language or ""
             codec = stream.codec_context.codec.canonical_name
             return Track(stream.type, codec, language, time_base, times, carrier, data)
@@ -42,15 +46,7 @@ def track_packets(track: Track, window: tuple[Fraction, Fraction] | None = None)
     start, end = window or (None, None)
     shift = round(start / track.time_base) if start is not None else 0
     result = []
-    try:
-        # Stays open: the packets' stream is the template of the one they are copied to.
-        carrier = av.open(io.BytesIO(track.data))
-        found = [p for p in carrier.demux(carrier.streams[0]) if p.size]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise FormatError(f"the {track.kind} track cannot be read") from error
-    if len(found) != len(track.times):
-        raise FormatError(f"the {track.kind} track has lost packets")
-    for packet, (pts, dts, duration) in zip(found, track.times.tolist(), strict=True):
+    for packet, (pts, dts, duration) in zip(_carried(track), track.times.tolist(), strict=True):
         seconds = (pts if pts != UNKNOWN else dts) * track.time_base
         if start is not None and end is not None and not start <= seconds < end:
             continue
@@ -60,6 +56,38 @@ def track_packets(track: Track, window: tuple[Fraction, Fraction] | None = None)
         packet.duration = 0 if duration == UNKNOWN else duration
         result.append(packet)
     return result
+
+
+def open_carrier(data: bytes, carrier: str) -> InputContainer:
+    """A track's carrier, opened by the demuxer of its declared kind and by no other: libavformat
+    left to itself takes bytes for a playlist, and opens what that names. Raises FFmpegError."""
+    return av.open(io.BytesIO(data), format=DEMUXERS[carrier], options=NO_PROTOCOLS)
+
+
+def _carried(track: Track) -> list[av.Packet]:
+    """The packets that a track's carrier holds. Raises FormatError."""
+    found: list[av.Packet] = []
+    left = len(track.data)
+    try:
+        # Stays open: the packets' stream is the template of the one they are copied to.
+        carrier = open_carrier(track.data, track.carrier)
+        if [stream.type for stream in carrier.streams] != [track.kind]:
+            raise FormatError(f"the {track.kind} track's carrier does not hold one such stream")
+        for packet in carrier.demux(carrier.streams[0]):
+            left -= packet.size
+            # An index can name the same bytes again and again.
+            if left < 0 or len(found) > len(track.times):
+                raise FormatError(f"the {track.kind} track's packets exceed its data")
+            if packet.size:
+                found.append(packet)
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        reason = printable(getattr(error, "strerror", None) or error)
+        raise FormatError(f"the {track.kind} track cannot be read ({reason})") from error
+    if len(found) != len(track.times):
+        raise FormatError(f"the {track.kind} track has lost packets")
+    return found
 
 
 def add_track(container: OutputContainer, packets: Sequence[av.Packet]) -> bool:
@@ -95,9 +123,9 @@ def _carry(packets: Sequence[av.Packet], carrier: str) -> bytes | None:
     return buffer.getvalue()
 
 
-def _count_packets(data: bytes) -> int:
-    with av.open(io.BytesIO(data)) as carrier:
-        return sum(1 for p in carrier.demux(carrier.streams[0]) if p.size)
+def _count_packets(data: bytes, carrier: str) -> int:
+    with open_carrier(data, carrier) as opened:
+        return sum(1 for p in opened.demux(opened.streams[0]) if p.size)
 
 
 def _shifted(time: int | None, shift: int) -> int:

@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 import imageio.v3 as iio
 import numpy as np
 
-from nervkit.container.header import Timing
+from nervkit.container.extras import Extras
+from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import OutputError, UsageError
-from nervkit.output import check_output, replacing
+from nervkit.output import check_output, replacing, temporary
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie, write_y4m
 
@@ -34,7 +35,8 @@ class Stream:
     sample_aspect_ratio: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
     tracks: tuple[Track, ...] = ()
-    window: tuple[Fraction, Fraction] | None = None  # of the tracks, in seconds
+    extras: Extras = field(default_factory=Extras)
+    window: tuple[Fraction, Fraction] | None = None  # of tracks and chapters, in seconds
 
 
 def check_destination(
@@ -77,7 +79,10 @@ def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]
     if output == "-":
         return write_y4m(sys.stdout.buffer, stream, options) + _lost(stream, "y4m")
     if "%" in path.name:
-        with TemporaryDirectory(dir=path.parent, prefix=".partial") as partial:
+        with (
+            TemporaryDirectory(dir=path.parent, prefix=".partial") as partial,
+            temporary(Path(partial)),
+        ):
             _write_images(Path(partial), path.name, stream)
             for image in Path(partial).iterdir():
                 image.replace(path.parent / image.name)

@@ -1,0 +1,93 @@
+"""Checks of what a file declares. Each returns a value of one type within one range, or raises
+FormatError with the field's name. Nothing of a file reaches the rest of nervkit unchecked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection
+from fractions import Fraction
+from typing import Any
+
+from nervkit.errors import FormatError
+
+INT31 = (1 << 31) - 1  # numerators and denominators of libav's fractions
+INT63 = (1 << 63) - 1
+SHOWN = 120  # characters of a text that are printed
+
+
+def parse_json(data: bytes, what: str) -> Any:
+    """JSON without NaN and infinities."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_reject)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not valid JSON") from error
+
+
+def an_object(
+    value: Any, what: str, names: Collection[str], optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """An object with all of `names`, any of `optional`, and nothing else."""
+    if not isinstance(value, dict) or not set(names) <= set(value) <= {*names, *optional}:
+        raise FormatError(f"the fields of {what} are not those of this version")
+    return value
+
+
+def whole(value: Any, name: str, low: int, high: int) -> int:
+    """A whole number in [low, high]."""
+    if type(value) is not int or not low <= value <= high:
+        raise FormatError(f"{name} must be a whole number from {low} to {high}{_told(value)}")
+    return value
+
+
+def fraction(value: Any, name: str) -> Fraction:
+    """A positive fraction from [numerator, denominator], of 31 bits each."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise FormatError(f"{name} must be two whole numbers")
+    return Fraction(*(whole(part, name, 1, INT31) for part in value))
+
+
+def text(value: Any, name: str, most: int) -> str:
+    """Unicode of at most `most` characters. It may have line breaks; printing escapes them."""
+    if not isinstance(value, str) or len(value) > most or "\0" in value:
+        raise FormatError(f"{name} must be a text of at most {most} characters")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON can write
+        raise FormatError(f"{name} holds something that is no Unicode text") from error
+    return value
+
+
+def line(value: Any, name: str, most: int) -> str:
+    """A text of printable characters only."""
+    if not text(value, name, most).isprintable():
+        raise FormatError(f"{name} holds characters that cannot be printed")
+    return value
+
+
+def scalar(value: Any, name: str) -> bool | int | float | str:
+    """A number of 63 bits or finite, a flag or a short text."""
+    if isinstance(value, str):
+        return text(value, name, 256)
+    if isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return whole(value, name, -INT63, INT63)
+
+
+def printable(value: object, most: int = SHOWN) -> str:
+    """A text as it may be shown: short, in one line, control characters escaped."""
+    start = str(value)[: most + 1]
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in start
+    )
+    return escaped if len(escaped) <= most else escaped[: most - 3] + "..."
+
+
+def _told(value: Any) -> str:
+    """The wrong value, where it is short enough to help."""
+    shown = isinstance(value, (bool, float, str)) or (type(value) is int and abs(value) <= INT63)
+    return f", not {printable(repr(value), 40)}" if shown else ""
+
+
+def _reject(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

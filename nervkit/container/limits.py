@@ -1,0 +1,104 @@
+"""How much a file may declare. A few hundred bytes can ask for gigabytes of values or days of
+arithmetic, so that what is allowed grows with the bytes that a file brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+from nervkit.container.fields import printable
+from nervkit.errors import LimitError, UsageError
+
+MOST_PIXELS_A_SIDE = 1 << 14
+MOST_FRAMES = 1 << 20
+MOST_SEGMENTS = 1 << 12
+MOST_PACKETS = 1 << 22  # of all tracks: a day of AAC
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`base` and `per_byte` of the file, at most `most`."""
+
+    what: str
+    base: int
+    per_byte: int
+    most: int
+
+    def of(self, size: int) -> int:
+        return min(self.base + self.per_byte * size, self.most)
+
+
+# Files as people make them stay far below. HiNeRV-L on a UVG clip, the heaviest that is published,
+# has 7e11 MACs a frame and 4e14 in all in 13 MB; a GridNeRV of 15 kB has 3e9 a frame at 4K.
+BUDGETS = {
+    "pixels": Budget("pixels of all frames", 1 << 30, 1 << 20, 1 << 46),
+    "values": Budget("values of a segment", 1 << 20, 1 << 10, 1 << 27),
+    "memory": Budget("bytes of memory", 1 << 29, 1 << 12, 1 << 34),
+    "macs_per_frame": Budget("multiply-accumulates a frame", 1 << 34, 1 << 24, 1 << 42),
+    "macs_per_file": Budget("multiply-accumulates of all frames", 1 << 42, 1 << 30, 1 << 52),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a decoder is willing to do for a file. None: a default that grows with its size.
+
+    Attributes:
+        pixels: frames x width x height.
+        values: stored values (weights, biases, embeddings) of one segment, each a coded symbol.
+        memory: bytes that decoding takes at once.
+        macs_per_frame, macs_per_file: multiply-accumulates of one frame and of all.
+
+    What is declared is checked before anything of that size is allocated or computed.
+    """
+
+    pixels: int | None = None
+    values: int | None = None
+    memory: int | None = None
+    macs_per_frame: int | None = None
+    macs_per_file: int | None = None
+
+    @classmethod
+    def parse(cls, texts: list[str]) -> Self:
+        """From "NAME=NUMBER" each, such as "memory=8G" or "macs-per-file=1e15". Raises
+        UsageError."""
+        limits = cls()
+        names = [spec.name for spec in fields(cls)]
+        for text in texts:
+            name, _, number = text.partition("=")
+            name = name.strip().lower().replace("-", "_")
+            if name not in names:
+                known = ", ".join(n.replace("_", "-") for n in names)
+                raise UsageError(f"limit must be NAME=NUMBER with a name of {known}, not {text!r}")
+            limits = replace(limits, **{name: _number(number, text)})
+        return limits
+
+    def check(self, name: str, declared: int, size: int) -> None:
+        """Raise LimitError where a file of `size` bytes declares more of `name` than allowed."""
+        own = getattr(self, name)
+        allowed = BUDGETS[name].of(size) if own is None else own
+        if declared > allowed:
+            option = name.replace("_", "-")
+            raise LimitError(
+                f"decoding takes {declared:,} {BUDGETS[name].what}, the limit for a file of "
+                f"{size:,} bytes is {allowed:,}; if you trust it, raise that with "
+                f"--limit {option}={declared}"
+            )
+
+
+#: for files of one's own
+UNLIMITED = Limits(*(1 << 62,) * len(fields(Limits)))
+
+
+def _number(text: str, whole: str) -> int:
+    units = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+    unit = units.get(text.strip()[-1:].lower(), 1)
+    try:
+        number = float(text.strip()[: -1 if unit > 1 else None]) * unit
+        if not 1 <= number < 1 << 62:
+            raise ValueError
+    except ValueError as error:
+        raise UsageError(
+            f"limit must be NAME=NUMBER such as memory=8G, not {printable(repr(whole))}"
+        ) from error
+    return int(number)

@@ -1,0 +1,461 @@
+"""A fuzzer of .nerv files: real files of every model and chunk kind, mutated, their checksums made
+right again, through everything that reads a file.
+
+    python -m tests.fuzzing --count 100000 --seed 0
+    python -m tests.fuzzing --count 1000000 --deep 0.1   # frames of a tenth of what can be opened
+    python -m tests.fuzzing --one 0:1234          # that input alone, with its traceback
+    python -m tests.fuzzing --atheris DIR         # guided by coverage, where atheris is installed
+
+An input is named by seed and index, and made again from that. A finding is anything but frames or
+a NervError: a traceback, a hang, a killed process, a file that was left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import json
+import os
+import random
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+import nervkit
+from nervkit.container import chunks, track
+from nervkit.container.extras import Attachment, Chapter, Extras
+from nervkit.container.file import NervFile, pack_file
+from nervkit.container.header import Header
+from nervkit.container.timing import Timing
+from nervkit.errors import NervError
+from nervkit.video.clip import Clip
+from nervkit.video.reader import read_clip
+from nervkit.video.tracks import track_packets
+from tests.reference_decoder import read_chunks
+
+ADDRESS_SPACE = 3 << 30
+HANG_SECONDS = 30
+BATCH = 5_000  # inputs of one process, which is measured as a whole
+Pieces = list[tuple[bytes, bytes]]
+
+
+def moving(frames: int, height: int, width: int) -> np.ndarray:
+    """(frames, height, width, 3) uint8 with some structure."""
+    t, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
+    planes = [128 + 100 * np.sin((x + 3 * t) / 5), 255 * y / height, 90 + 10 * t + x]
+    return np.stack(planes, axis=3).clip(0, 255).astype(np.uint8)
+
+
+def with_sound_and_text(path: Path) -> None:
+    """A Matroska file of a few frames with sound and a subtitle."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("ffv1", rate=10)
+        video.width, video.height, video.pix_fmt = 16, 12, "bgr0"
+        sound = output.add_stream("aac", rate=8000)
+        for picture in moving(4, 12, 16):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        tone.sample_rate = 8000
+        output.mux(sound.encode(tone))
+        output.mux([*video.encode(None), *sound.encode(None)])
+
+
+@cache
+def seeds() -> list[bytes]:
+    """The files to start from."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        source = place / "source.mkv"
+        with_sound_and_text(source)
+        whole = read_clip(source)
+        extras = Extras(
+            {"title": "a title", "timecode": "01:00:00:00"},
+            (Chapter(Fraction(0), Fraction(1, 5), "one"), Chapter(Fraction(1, 5), Fraction(2, 5))),
+            (Attachment("font.ttf", "font/ttf", b"\0\1\0\0" * 20),),
+        )
+        marked = [replace(t, title="a track", flags=("default", "forced")) for t in whole.tracks]
+        wide = Timing(np.array([0, 40, 80, 1 << 33], np.int64), Fraction(1, 10**9), 40)
+        uneven = Timing(np.array([5, 9, 30, 31], np.int64), Fraction(1001, 30_000), 7)
+        clips = {
+            "gridnerv": replace(whole, extras=extras, tracks=marked),
+            "hnerv": Clip(whole.frames, wide, extras=replace(extras, attachments=())),
+            "nerv": Clip(whole.frames, uneven, tracks=whole.tracks),
+        }
+        data = []
+        for model, clip in clips.items():
+            path = place / f"{model}.nerv"
+            nervkit.encode(clip, path, model=model, params=3000, steps=2)
+            data.append(path.read_bytes())
+        files = [NervFile(one) for one in data]
+        both = {**vars(files[0].header), "segments": tuple(f.header.segments[0] for f in files[:2])}
+        timing = Timing(np.arange(8), Fraction(1, 10), 1)
+        data.append(pack_file(Header(**both), timing, [f.segment(0) for f in files[:2]]))
+    return data
+
+
+def join(pieces: Pieces) -> bytes:
+    """A file of these chunks, whatever they are, with right checksums."""
+    return chunks.preamble() + b"".join(chunks.pack_chunk(*piece) for piece in pieces)
+
+
+NASTY: list[Any] = [
+    *(None, True, False, 0, -1, 1, 2, 255, 256, 1 << 15, 1 << 16, 1 << 31, (1 << 31) - 1, 1 << 32),
+    *((1 << 63) - 1, 1 << 63, 1 << 64, -(1 << 63), 10**400, 0.5, -0.0, 1e308, -1e308, 1e-320),
+    *("", "a", "0", "1/0", "0/1", "999999999999999999/1", "1:0", ":", "0:", "1x1", "0x0"),
+    *("99999x99999", "\x1b[31mred", "\0", "\ud800", "\u202e", "é" * 5000, "../../x", "file:x"),
+    *([], [0], [1, 2], [1] * 9, [[1]], {}, {"a": 1}, [None], ["x"], [-1, -1], [1 << 40, 1]),
+]
+EDGES = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+EDGES += [(1 << 62), (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+
+
+def mutated(seed: int, index: int) -> bytes:
+    """The input of that name."""
+    rng = random.Random(f"{seed}:{index}")
+    pieces = read_chunks(rng.choice(seeds()))
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        pieces = rng.choice(MUTATIONS)(rng, pieces)
+    data = join(pieces)
+    if rng.random() < 0.01:  # the framing itself
+        data = altered(rng, data)
+    return data
+
+
+def altered(rng: random.Random, data: bytes) -> bytes:
+    """Bytes changed without regard to what they mean."""
+    changed = bytearray(data)
+    if not changed:
+        return b"\0"
+    place = rng.randrange(len(changed))
+    match rng.randrange(5):
+        case 0:
+            changed[place] ^= 1 << rng.randrange(8)
+        case 1:
+            changed[place] = rng.choice(EDGES) & 0xFF
+        case 2:
+            size = rng.choice((1, 2, 4, 8))
+            changed[place : place + size] = (rng.choice(EDGES) % (1 << 8 * size)).to_bytes(
+                size, rng.choice(("little", "big"))
+            )
+        case 3:
+            del changed[place : place + rng.choice((1, 4, 100, 1 << 20))]
+        case 4:
+            start = rng.randrange(len(changed))
+            changed[place:place] = changed[start : start + rng.choice((1, 4, 50, 1000))]
+    return bytes(changed)
+
+
+def json_altered(rng: random.Random, content: bytes) -> bytes:
+    """JSON with one of its values, at any depth, replaced, removed or added."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return altered(rng, content)
+    at = value
+    while isinstance(at, (dict, list)) and at:
+        key = rng.choice(list(at) if isinstance(at, dict) else range(len(at)))
+        if not isinstance(at[key], (dict, list)) or not at[key] or rng.random() < 0.3:
+            action = rng.randrange(10)
+            if action == 0:
+                del at[key]
+            elif action == 1 and isinstance(at, dict):
+                at[rng.choice(("", "new", "a\nb", "x" * 1000))] = rng.choice(NASTY)
+            elif action == 2 and isinstance(at[key], int):
+                at[key] += rng.choice((-1, 1, 100, 1 << 20))
+            else:
+                at[key] = rng.choice(NASTY)
+            break
+        at = at[key]
+    return json.dumps(value).encode()
+
+
+def chosen(rng: random.Random, pieces: Pieces, kinds: tuple[bytes, ...] = ()) -> int:
+    """The place of a chunk, of one of `kinds` where there is one."""
+    places = [i for i, (kind, _) in enumerate(pieces) if kind in kinds]
+    return rng.choice(places or range(len(pieces)))
+
+
+def put(pieces: Pieces, place: int, payload: bytes) -> Pieces:
+    return [*pieces[:place], (pieces[place][0], payload), *pieces[place + 1 :]]
+
+
+def change_json(rng: random.Random, pieces: Pieces) -> Pieces:
+    place = chosen(rng, pieces, (chunks.HEADER, chunks.HEADER, chunks.DESCRIPTION))
+    with contextlib.suppress(zlib.error):
+        content = json_altered(rng, zlib.decompress(pieces[place][1]))
+        return put(pieces, place, zlib.compress(content))
+    return pieces
+
+
+def change_track(rng: random.Random, pieces: Pieces) -> Pieces:
+    """A track's description, times, counts or carrier; its sizes stay right, or not."""
+    place = chosen(rng, pieces, (chunks.TRACK,))
+    payload = pieces[place][1]
+    if pieces[place][0] != chunks.TRACK or len(payload) < track.HEAD.size:
+        return put(pieces, place, altered(rng, payload))
+    size, times_size, count = track.HEAD.unpack_from(payload)
+    start = track.HEAD.size
+    description, times = payload[start : start + size], payload[start + size :][:times_size]
+    carrier = payload[start + size + times_size :]
+    match rng.randrange(4):
+        case 0:
+            description = json_altered(rng, description)
+        case 1:
+            with contextlib.suppress(zlib.error):
+                times = zlib.compress(altered(rng, zlib.decompress(times)))
+        case 2:
+            for _ in range(rng.choice((1, 4, 20))):
+                carrier = altered(rng, carrier)
+        case 3:
+            count = max(0, min((1 << 32) - 1, rng.choice((*EDGES[:12], count + 1, count - 1))))
+    head = track.HEAD.pack(len(description), len(times), count)
+    return put(pieces, place, head + description + times + carrier)
+
+
+def change_times(rng: random.Random, pieces: Pieces) -> Pieces:
+    place = chosen(rng, pieces, (chunks.TIMING,))
+    payload = pieces[place][1]
+    if rng.random() < 0.5 or len(payload) <= 21:
+        return put(pieces, place, altered(rng, payload))
+    with contextlib.suppress(zlib.error):
+        steps = altered(rng, zlib.decompress(payload[21:]))
+        return put(pieces, place, payload[:21] + zlib.compress(steps))
+    return pieces
+
+
+def change_bytes(rng: random.Random, pieces: Pieces) -> Pieces:
+    place = chosen(rng, pieces)
+    return put(pieces, place, altered(rng, pieces[place][1]))
+
+
+def change_tensors(rng: random.Random, pieces: Pieces) -> Pieces:
+    place = chosen(rng, pieces, (chunks.WEIGHTS, chunks.EMBEDDINGS))
+    payload = bytearray(pieces[place][1])
+    if len(payload) > 20:  # a descriptor's field
+        at = 2 + rng.randrange(11 * max(1, min(20, len(payload) // 22)))
+        struct.pack_into("<h", payload, min(at, len(payload) - 2), rng.choice(EDGES[:9]) - 32768)
+    return put(pieces, place, bytes(payload))
+
+
+def change_order(rng: random.Random, pieces: Pieces) -> Pieces:
+    pieces = list(pieces)
+    place, other = rng.randrange(len(pieces)), rng.randrange(len(pieces))
+    match rng.randrange(6):
+        case 0:
+            pieces[place], pieces[other] = pieces[other], pieces[place]
+        case 1:
+            pieces.insert(other, pieces[place])
+        case 2:
+            del pieces[place]
+        case 3:
+            kind = rng.choice((b"nEWS", b"NEWS", b"cHCK", b"tRAK", b"aTCH", b"mETA", b"    "))
+            pieces.insert(place, (kind, rng.randbytes(rng.choice((0, 1, 100)))))
+        case 4:
+            donor = read_chunks(rng.choice(seeds()))
+            pieces[place] = rng.choice(donor)
+        case 5:
+            pieces[place] = (pieces[place][0], b"")
+    return pieces or [(chunks.END, b"")]
+
+
+MUTATIONS: list[Callable[[random.Random, Pieces], Pieces]] = [
+    *(change_json, change_json, change_track, change_track, change_times),
+    *(change_bytes, change_tensors, change_order),
+]
+
+
+def gauntlet(data: bytes, folder: Path, rng: random.Random, deep: float = 1.0) -> str:
+    """Everything that reads a file. Returns "decoded", or the name of the NervError. Any other
+    exception leaves it. Frames are decoded of the share `deep` of what can be opened."""
+    path = folder / "input.nerv"
+    path.write_bytes(data)
+    deeper = rng.random() < deep
+    outcomes = [attempt(lambda: nervkit.info(path)), attempt(lambda: opened(data, deeper))]
+    # What cannot be opened fails in the others at the same place: a few are tried all the same.
+    if (outcomes[1] == "decoded" and deeper) or rng.random() < 0.02 * deep:
+        output = folder / f"output{rng.choice(('.mkv', '.mp4', '.y4m', '.npy'))}"
+        outcomes.append(attempt(lambda: nervkit.verify(path)))
+        outcomes.append(attempt(lambda: nervkit.decode(path, output)))
+        output.unlink(missing_ok=True)
+    if left := {p.name for p in folder.iterdir()} - {path.name}:
+        raise AssertionError(f"left over: {left}")
+    return next((name for name in outcomes if name != "decoded"), "decoded")
+
+
+def attempt(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except NervError as error:
+        assert "\n" not in str(error), f"more than one line: {error!r}"
+        assert str(error).isprintable(), f"control characters: {error!r}"
+        return type(error).__name__
+    return "decoded"
+
+
+def opened(data: bytes, deeper: bool = True) -> None:
+    """All parts of a file, and with `deeper` its first and last frame."""
+    with nervkit.open(data) as video:
+        assert len(video.timing) == len(video)
+        video.file.extras(), video.file.checks()
+        with video.file.naming():
+            for stored in video.tracks:
+                track_packets(stored)
+        if deeper:
+            assert video[0].shape == video[-1].shape == video.shape[1:]
+
+
+@dataclass
+class Tally:
+    """What a run found."""
+
+    inputs: int = 0
+    slowest: float = 0.0
+    slowest_input: str = ""
+    most_memory: int = 0
+    outcomes: Counter[str] | None = None
+
+
+def run(
+    seed: int, start: int, stop: int, on_input: Callable[[int], None], deep: float = 1.0
+) -> Tally:
+    """The inputs [start, stop) in this process. Raises what a finding raises, with its name."""
+    tally = Tally(outcomes=Counter())
+    seeds()
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(start, stop):
+            on_input(index)
+            began = time.perf_counter()
+            try:
+                outcome = gauntlet(mutated(seed, index), Path(folder), random.Random(index), deep)
+            except Exception as error:
+                error.add_note(f"input {seed}:{index}")
+                raise
+            seconds = time.perf_counter() - began
+            tally.outcomes[outcome] += 1
+            tally.inputs += 1
+            if seconds > tally.slowest:
+                tally.slowest, tally.slowest_input = seconds, f"{seed}:{index}"
+    tally.most_memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return tally
+
+
+def worker(seed: int, start: int, stop: int, deep: float) -> None:
+    """One process of a long run: limits, a watchdog, and the tally as JSON."""
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    av.logging.set_level(None)
+
+    def on_input(index: int) -> None:
+        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+        progress.seek(0)
+        progress.write(f"{index:<12}")
+        progress.flush()
+
+    with Path(os.environ["FUZZ_PROGRESS"]).open("w") as progress:
+        tally = run(seed, start, stop, on_input, deep)
+    print(json.dumps(vars(tally)))
+
+
+def long_run(seed: int, count: int, first: int, deep: float) -> Iterator[str]:
+    """Batches in processes of their own; yields lines. A finding ends its batch, not the run."""
+    total = Tally(outcomes=Counter())
+    index, end = first, first + count
+    findings: list[str] = []
+    progress = Path(tempfile.mkstemp()[1])
+    while index < end:
+        stop = min(end, index + BATCH)
+        command = [sys.executable, "-m", "tests.fuzzing", "--deep", str(deep)]
+        command += ["--worker", f"{seed}:{index}:{stop}"]
+        environment = {**os.environ, "FUZZ_PROGRESS": str(progress)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode == 0:
+            part = json.loads(done.stdout)
+            total.inputs += part["inputs"]
+            total.outcomes.update(part["outcomes"])
+            total.most_memory = max(total.most_memory, part["most_memory"])
+            if part["slowest"] > total.slowest:
+                total.slowest, total.slowest_input = part["slowest"], part["slowest_input"]
+            index = stop
+        else:
+            failed = int(progress.read_text() or index)
+            told = done.stderr.strip().splitlines()[-12:]
+            findings.append(f"{seed}:{failed} exit {done.returncode}: " + " | ".join(told))
+            yield f"FINDING {findings[-1]}"
+            total.inputs += failed + 1 - index
+            index = failed + 1
+        yield (
+            f"{total.inputs:,} inputs, {len(findings)} findings, slowest {total.slowest:.1f} s "
+            f"({total.slowest_input}), most memory {total.most_memory / 1e6:.0f} MB, "
+            f"{dict(total.outcomes)}"
+        )
+    progress.unlink()
+
+
+def guided(corpus: Path) -> None:
+    """libFuzzer by atheris: its inputs are payloads' bytes, packed again with right checksums."""
+    import atheris
+
+    atheris.instrument_all()
+    for index, data in enumerate(seeds()):
+        (corpus / f"seed{index}").write_bytes(data)
+    folder = Path(tempfile.mkdtemp())
+
+    def one(data: bytes) -> None:
+        with contextlib.suppress(AssertionError, struct.error, IndexError):
+            data = join(read_chunks(data))
+        gauntlet(data, folder, random.Random(0))
+
+    def mutate(data: bytes, size: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        try:
+            pieces = read_chunks(data)
+        except (AssertionError, struct.error, IndexError):
+            return rng.choice(seeds())
+        place = rng.randrange(len(pieces))
+        if rng.random() < 0.5:
+            return join(put(pieces, place, atheris.Mutate(pieces[place][1], size)))
+        return join(rng.choice(MUTATIONS)(rng, pieces))
+
+    atheris.Setup([sys.argv[0], str(corpus)], one, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--deep", type=float, default=1.0, metavar="SHARE")
+    parser.add_argument("--one", metavar="SEED:INDEX")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--atheris", metavar="DIR", type=Path)
+    chosen = parser.parse_args()
+    if chosen.worker:
+        worker(*map(int, chosen.worker.split(":")), chosen.deep)
+    elif chosen.one:
+        seed, index = map(int, chosen.one.split(":"))
+        with tempfile.TemporaryDirectory() as folder:
+            print(gauntlet(mutated(seed, index), Path(folder), random.Random(index)))
+    elif chosen.atheris:
+        guided(chosen.atheris)
+    else:
+        for line in long_run(chosen.seed, chosen.count, chosen.first, chosen.deep):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

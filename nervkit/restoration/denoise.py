@@ -11,17 +11,22 @@ import numpy as np
 import torch
 
 from nervkit.restoration.channels import Channels, resized, space_of
-from nervkit.restoration.impulses import outliers, screened, seen_again
+from nervkit.restoration.impulses import impulse_share, outliers, screened, seen_again
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
 from nervkit.restoration.noise import Noise, noise_alone, noise_between, typical, white_variance
 from nervkit.restoration.shrinkage import SIDE, block_means, shrunk
 from nervkit.restoration.task import Task
+from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
-from nervkit.video.planes import Planes
+from nervkit.video.edit import EDIT_OPTIONS, Edit
+from nervkit.video.planes import OwnPlanes, Planes
 
 REACH = 4  # frames before and after that say what a frame shows
-FAINT = 2.5  # 8-bit steps: so weak a noise is hardly seen, nor told from motion
+IMPULSES_MATTER = 0.003  # of all pixels: from there on, a fit helps to replace them
+# 8-bit steps. Noise so weak is hardly seen, and not told from what is inexact of the motion, which
+# is coarse: more of it at low frequencies.
+FAINT, COARSE = 2.3, 3.0
 
 
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
@@ -51,10 +56,31 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
         UsageError, SourceError, OutputError, Interrupted: see nervkit.errors.
     """
     task = Task("denoise", source, output, **options)
-    clip = task.read()
-    fitted = task.fit(screened(clip.frames, task.searched))
-    cleaner = Cleaner(clip.frames, fitted)
+    clip, planes = _read(task)
+    wanted, fitted = task.fit_wanted, None
+    if wanted is None:
+        share = impulse_share(clip.frames)
+        wanted = share > IMPULSES_MATTER
+        if wanted:
+            task.note(
+                f"impulses on about {share:.1%} of all pixels: a fit is made, which helps to "
+                "replace them (--no-fit does without)"
+            )
+    if wanted:
+        fitted = task.fit(screened(clip.frames, task.searched))
+    cleaner = Cleaner(clip.frames, fitted, planes, clip.colour)
     return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
+
+
+def _read(task: Task) -> tuple[Clip, list[Planes] | None]:
+    """The clip, and the source's own planes where it has such of the clip's size."""
+    edit = Edit.from_options(**{k: v for k, v in task.reading.items() if k in EDIT_OPTIONS})
+    if edit.resize is not None:
+        return task.read(), None
+    planes: list[Planes] = []
+    own = OwnPlanes(edit, planes.append)
+    clip = task.read(own)
+    return clip, planes if planes and own.complete else None
 
 
 class Predictor(Protocol):
@@ -109,7 +135,9 @@ class Cleaner:
             cleaned = []
             for channel, noise in enumerate(self._noise_of(t)):
                 here = _pair(seen, channel)
-                group = np.stack([*(b[channel] for b in before), here, *(a[channel] for a in after)])
+                group = np.stack(
+                    [*(b[channel] for b in before), here, *(a[channel] for a in after)]
+                )
                 guess = group[..., 1] if group.shape[3] == 2 else None
                 light = block_means(resized(seen.light, here.shape[:2]))
                 power = noise.in_blocks(light)
@@ -124,10 +152,22 @@ class Cleaner:
         pairs = [pair for pair in beside if all(0 <= u < len(self._frames) for u in pair)]
         told = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
         noises = [typical([one for one in of if one]) for of in zip(*told, strict=True)]
-        variance = float(np.dot(self._space.gains, [noise.variance for noise in noises]))
-        self._deviations.append(float(np.sqrt(variance)))
-        kept = max(0.0, 1 - FAINT**4 / max(variance, 1e-6) ** 2)
-        return [noise.scaled(kept) for noise in noises]
+        white, coarse = zip(*(noise.parted() for noise in noises), strict=True)
+        left = [self._exceeding(white, FAINT), self._exceeding(coarse, COARSE)]
+        noises = [
+            noise._replace(power=left[0] * a + left[1] * b)
+            for noise, a, b in zip(noises, white, coarse, strict=True)
+        ]
+        self._deviations.append(self._deviation([noise.power for noise in noises]))
+        return noises
+
+    def _deviation(self, powers: Sequence[np.ndarray]) -> float:
+        """Of a sample of RGB, for these powers of noise in each plane."""
+        return float(np.sqrt(np.dot(self._space.gains, [power.mean() for power in powers])))
+
+    def _exceeding(self, powers: Sequence[np.ndarray], limit: float) -> np.float32:
+        """The share that is taken for noise, of what is none below a limit of its deviation."""
+        return np.float32(max(0.0, 1 - (limit / max(self._deviation(powers), 1e-3)) ** 4))
 
     def _between(self, first: int, second: int) -> list[Noise | None]:
         """That of each plane of a frame, by another beside it; by itself, if it is the same."""
@@ -160,9 +200,9 @@ class Cleaner:
     def _settled(self, t: int) -> Seen:
         """Frame t with what was no impulse back in its place."""
         seen, frame = self._seen(t), self._frames[t]
-        flows = [self._flows(t, -1), self._flows(t, 1)]
+        before, after = self._flows(t, -1), self._flows(t, 1)
         # The nearest two; at an end of the clip, both are on one side.
-        nearest = [way[0] for way in flows] if all(flows) else sum(flows, [])[:2]
+        nearest = [*before[:1], *after[:1]] if before and after else [*before, *after][:2]
         beside = [(self._frames[there], flow) for there, flow in nearest]
         again = seen_again(frame, seen.hit, seen.frame, beside)
         self._impulses.append(float((seen.hit & ~again).mean()))

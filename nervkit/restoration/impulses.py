@@ -20,6 +20,7 @@ LINE = 3  # pixels alike around one, in its frame and those beside it, make a li
 SHAPE = 5  # so many do where some are alike by chance
 SIDE_BY_SIDE = 2.0  # times what chance makes of them: how often many impulses are neighbours
 RETURNS = 0.5  # of how far a pixel stands out: it is seen again where it differs by less
+LOOKED_AT = 8  # frames, for how many impulses there are
 BY_CHANCE = 0.05  # share of many impulses that have one alike just before and after them
 
 
@@ -34,6 +35,12 @@ def screened(
         frame[hit] = around[hit]
         on_search(t + 1, len(made))
     return made
+
+
+def impulse_share(noisy: np.ndarray) -> float:
+    """About how many of the pixels of (T, H, W, 3) uint8 frames look like impulses, from some."""
+    places = np.unique(np.linspace(0, len(noisy) - 1, LOOKED_AT).astype(int))
+    return float(np.mean([outliers(noisy[t].astype(np.float32), noisy, t)[0] for t in places]))
 
 
 def outliers(values: np.ndarray, noisy: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ SUREST = 0.25  # of the blocks of a bin: those with little that moves, and moves
 WHOLE = 0.02  # square samples: so inexact is motion by whole samples
 FEWEST = 32  # blocks: from fewer, nothing is said about a bin
 IDLE = 0.02  # of a sample's variance: a block that differs by less is a copy and tells nothing
+EVEN = 1.5  # times the power at high frequencies: white noise has no more anywhere
 NORMAL = 0.6745  # the median of a normal variable's absolute value, in deviations
 CENTRES = (np.arange(BINS) + 0.5) * 256 / BINS
 
@@ -38,13 +39,10 @@ class Noise(NamedTuple):
     def none(cls) -> Self:
         return cls(np.zeros(SIDE**2, np.float32), np.ones(BINS, np.float32))
 
-    @property
-    def variance(self) -> float:
-        """Of a sample, where the level is 1."""
-        return float(self.power.mean())
-
-    def scaled(self, factor: float) -> Noise:
-        return Noise(self.power * np.float32(factor), self.levels)
+    def parted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The power that is about the same at all frequencies, and what exceeds that."""
+        white = np.minimum(self.power, np.float32(EVEN * self.power[HIGH].mean()))
+        return white, self.power - white
 
     def in_blocks(self, brightness: np.ndarray) -> torch.Tensor:
         """Its power (SIDE * SIDE, rows, columns) in blocks of this brightness (rows, columns)."""
@@ -89,7 +87,12 @@ def noise_between(
     unsure = F.avg_pool2d(between, SIDE, STEP).flatten().numpy() if min(plane.shape) >= SIDE else 0
     doubt = _detail(light) * (WHOLE + unsure)
     return _noise(
-        _energy(plane - there[..., 0]), doubt, light, _energy(residual), np.inf, _energy(there[..., 1])
+        _energy(plane - there[..., 0]),
+        doubt,
+        light,
+        _energy(residual),
+        np.inf,
+        _energy(there[..., 1]),
     )
 
 

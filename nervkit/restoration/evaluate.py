@@ -38,7 +38,7 @@ DAMAGES = (
     *("gaussian:10", "gaussian:25", "gaussian:50"),
     *("white:0.005", "black:0.005", "salt-pepper:0.005", "random:0.005"),
     *("poisson:25", "planes:10", "codec:12", "codec:30"),
-    *("boxes:50", "centre", "odd-even"),
+    *("none", "boxes:50", "centre", "odd-even"),
 )
 
 
@@ -80,8 +80,9 @@ def evaluate(
         damage: "gaussian:SIGMA"; "poisson:SIGMA" (of white; less of what is darker);
             "white:DENSITY", "black:", "salt-pepper:", "random:" (share of pixels); "planes:SIGMA",
             "codec:STRENGTH" (a noisy 4:2:0 movie, see `noisy_file`; compared with its clean
-            frames); "boxes:SIDE" (five, HNeRV's), "centre" (H/4 x W/4); "mask" (that of `mask`);
-            "odd-even" (odd frames are left out).
+            frames); "none" (how much of an undamaged clip `denoise` keeps); "boxes:SIDE" (five,
+            HNeRV's), "centre" (H/4 x W/4); "mask" (that of `mask`); "odd-even" (odd frames are left
+            out).
         mask: for "mask": what is a hole; as in `inpaint`.
         baselines: whether the classical methods are scored too.
         on_score: called with each Score as it is made.
@@ -116,7 +117,9 @@ def _prepared(
     """What is compared with, the holes if the damage is such, and the methods' frames."""
     kind, amount = parse_damage(damage)
     clean, holes = frames, None
-    if kind in NOISES:
+    if kind == "none":
+        runs = _denoising(frames, None, baselines, options)
+    elif kind in NOISES:
         runs = _denoising(add_noise(frames, kind, amount), None, baselines, options)
     elif kind in IN_FILES:
         path, clean = noisy_file(frames, kind, amount, folder)
@@ -136,7 +139,7 @@ def parse_damage(damage: str) -> tuple[str, float]:
     """Its kind and its amount, 0 where it has none. Raises UsageError."""
     match = re.fullmatch(r"([a-z-]+)(?::(\d+(?:\.\d+)?))?", damage)
     kind, amount = (match[1], match[2]) if match else ("", None)
-    if kind in ("centre", "mask", "odd-even") and amount is None:
+    if kind in ("none", "centre", "mask", "odd-even") and amount is None:
         return kind, 0.0
     if kind in NOISES + IN_FILES and amount is not None:
         return kind, float(amount)

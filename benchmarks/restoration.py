@@ -28,11 +28,11 @@ CLIPS = (
     ClipSpec("city", SHARED / "vid4_city", None, {"crop": "704x576", "resize": "352x288"}),
 )
 EXCERPT = {"frames": "0:24"}
-CAMERA = ("planes:10", "codec:12", "codec:30", "gaussian:25", "poisson:25", "none")
+NOISES = ("planes:10", "codec:12", "codec:30", "gaussian:25", "poisson:25")
 IMPULSES = ("salt-pepper:0.005",)
 FITTED = ("boxes:50",)
 MORE = {"bunny": ("centre",), "blackswan": ("mask",)}
-FEWER = {"bmx-trees": ("gaussian:25", "none"), "city": ("gaussian:25", "none")}
+FEWER = {"bmx-trees": ("gaussian:25",), "city": ("gaussian:25",)}
 MASKS = SHARED / "davis" / "bmx-trees" / "masks"
 DRAFT = {"preset": "draft", "device": "cpu"}
 OUT = ROOT / "benchmarks" / "results" / "restoration"
@@ -40,7 +40,12 @@ FRAME = 12  # that is kept as a picture
 
 
 def measure(
-    clip: ClipSpec, damages: tuple[str, ...], fit: dict[str, str], mask: object = None
+    clip: ClipSpec,
+    damages: tuple[str, ...],
+    fit: dict[str, str],
+    *,
+    mask: object = None,
+    baselines: bool = True,
 ) -> None:
     """Print and keep what each method does with each damage."""
     bench_restore(
@@ -49,6 +54,7 @@ def measure(
         damages,
         fit,
         mask=mask,
+        baselines=baselines,
         picture=FRAME,
         on_score=lambda name, score: print(
             f"{name} {score.damage} {score.method}: {score.psnr:.2f} dB", flush=True
@@ -61,11 +67,12 @@ if __name__ == "__main__":
         if sys.argv[1:] and clip.name not in sys.argv[1:]:
             continue
         excerpt = replace(clip, options=clip.options | EXCERPT)
-        measure(excerpt, FEWER.get(clip.name, CAMERA), {"device": "cpu"})
+        measure(excerpt, FEWER.get(clip.name, NOISES), {"device": "cpu"})
+        measure(excerpt, ("none",), {"device": "cpu"}, baselines=False)
         measure(excerpt, IMPULSES, DRAFT)
         damages = FITTED + MORE.get(clip.name, ())
         masks = None
         if "mask" in damages:
             masks = nervkit.read_clip(MASKS, frames="0:50", resize="427x240").frames.any(axis=3)
-        measure(clip, damages, DRAFT, masks)
+        measure(clip, damages, DRAFT, mask=masks)
         measure(clip, ("odd-even",), {"device": "cpu"})

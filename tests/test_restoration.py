@@ -618,11 +618,17 @@ def test_shrinking_leaves_frames_without_noise_alone() -> None:
 
 def test_shrinking_adds_up_what_frames_share() -> None:
     rng = np.random.default_rng(0)
-    scene = np.repeat(video(1, 64, 64)[..., 0].astype(np.float32), 5, axis=0)
+    scene = np.repeat(video(1, 64, 64).astype(np.float32), 5, axis=0)
     noisy = scene + rng.normal(0, 20, scene.shape).astype(np.float32)
+    noise = torch.full((1, 1, 1), 400.0)
     for which in (0, 3):
         left = [
-            np.square(shrunk(x, None, torch.full((1, 1, 1), 400.0), y) - scene[0]).mean()
+            np.mean(
+                [
+                    np.square(shrunk(x[..., c], None, noise, y) - scene[0, ..., c]).mean()
+                    for c in range(3)
+                ]
+            )
             for x, y in ((noisy[which : which + 1], 0), (noisy, which))
         ]
         assert left[1] < left[0] / 2 < 200 / 2

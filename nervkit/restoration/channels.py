@@ -63,7 +63,8 @@ def stored_by_halves(frames: np.ndarray) -> bool:
     clipped = ((some == 0) | (some == 255)).any(axis=3).reshape(groups.shape[:-1]).any(axis=(2, 4))
     coloured = (np.abs(groups).max(axis=(2, 4)) > 2).any(axis=-1) & ~clipped
     same = (spread <= 1).all(axis=-1) & coloured
-    return bool(coloured.mean() > COLOURED and same.sum() > SAME * coloured.sum())
+    many = coloured.sum() > COLOURED * coloured.size
+    return bool(many and same.sum() > SAME * coloured.sum())
 
 
 class Opponent:

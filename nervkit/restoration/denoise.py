@@ -15,7 +15,7 @@ from nervkit.restoration.impulses import impulse_share, outliers, screened, seen
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
 from nervkit.restoration.noise import Noise, noise_alone, noise_between, typical, white_variance
-from nervkit.restoration.shrinkage import SIDE, block_means, shrunk
+from nervkit.restoration.shrinkage import block_means, shrunk
 from nervkit.restoration.task import Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
@@ -192,9 +192,8 @@ class Cleaner:
         noisy = self._space.seen(t, frame)
         guess = None if predicted is None else self._space.split(predicted)
         luma, known = noisy[0], None if guess is None else guess[0]
-        white = white_variance(luma if known is None else luma - known)
-        power = torch.full((SIDE**2, 1, 1), white)
-        calm = shrunk(luma[None], None if known is None else known[None], power, 0)
+        white = torch.tensor(white_variance(luma if known is None else luma - known))
+        calm = shrunk(luma[None], None if known is None else known[None], white, 0)
         return Seen(frame, hit, noisy, guess, self._space.light(calm))
 
     def _settled(self, t: int) -> Seen:

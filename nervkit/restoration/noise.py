@@ -16,9 +16,11 @@ from nervkit.restoration.shrinkage import SIDE, STEP, spectrum_of
 BINS = 8  # of brightness, from 0 to 255
 SUREST = 0.25  # of the blocks of a bin: those with little that moves, and moves between samples
 WHOLE = 0.02  # square samples: so inexact is motion by whole samples
+ENOUGH = 256  # blocks: small planes have more of theirs looked at
 FEWEST = 32  # blocks: from fewer, nothing is said about a bin
 IDLE = 0.02  # of a sample's variance: a block that differs by less is a copy and tells nothing
 EVEN = 1.5  # times the power at high frequencies: white noise has no more anywhere
+CLEARLY_LESS = 0.8  # of the mean of two estimates: those of the same are not so far from it
 NORMAL = 0.6745  # the median of a normal variable's absolute value, in deviations
 CENTRES = (np.arange(BINS) + 0.5) * 256 / BINS
 
@@ -109,7 +111,7 @@ def _noise(
 
     Args:
         energy, residual: (SIDE * SIDE, blocks) of the view and of what the plane has besides; the
-            smaller power counts.
+            smaller power counts, or the mean where both say about the same.
         doubt: (blocks,) how little they tell.
         light: (H, W) of the plane.
         most: what the power does not exceed.
@@ -118,23 +120,25 @@ def _noise(
     brightness = spectrum_of(light[None])[0, 0].flatten().numpy() / SIDE
     alive = np.flatnonzero(energy.mean(axis=0) > IDLE)
     bins = (brightness[alive] * (BINS / 256)).astype(int).clip(0, BINS - 1)
+    share = max(SUREST, ENOUGH / max(len(alive), 1))
     sure = []
     for number in range(BINS):
         blocks = alive[bins == number]
-        count = int(np.ceil(SUREST * len(blocks)))
+        count = int(np.ceil(share * len(blocks)))
         sure.append(blocks[np.argsort(doubt[blocks], kind="stable")[:count]])
     chosen = np.concatenate(sure)
     if not len(chosen):
         return None
     scale = np.ones(SIDE**2) if passed is None else 1 + passed[:, chosen].mean(axis=1)
-    power = np.median(energy[:, chosen], axis=1) / scale
-    power = np.minimum(power, np.median(residual[:, chosen], axis=1)) / NORMAL**2
+    powers = [np.median(energy[:, chosen], axis=1) / scale, np.median(residual[:, chosen], axis=1)]
+    least, mean = np.min(powers, axis=0), np.mean(powers, axis=0)
+    power = np.where(least < CLEARLY_LESS * mean, least, mean) / NORMAL**2
     power = power.clip(max=most)
     # What a block differs by as a whole is a change of the light, more than noise.
     power[0] = min(power[0], max(power[1], power[SIDE]))
     power = uniform_filter(power.reshape(SIDE, SIDE), 3, mode="nearest").ravel()
     levels = np.full(BINS, np.nan)
-    usual = float((power * scale)[HIGH].mean())
+    usual = float(np.median(energy[np.ix_(HIGH, chosen)].mean(axis=0)))
     for number, blocks in enumerate(sure):
         if len(blocks) >= FEWEST and usual > 0:
             levels[number] = np.median(energy[np.ix_(HIGH, blocks)].mean(axis=0)) / usual

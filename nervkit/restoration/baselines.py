@@ -58,14 +58,15 @@ def total_variation(frame: np.ndarray) -> np.ndarray:
     return 255 * denoise_tv_chambolle(frame / np.float32(255), weight=1.5 * sigma, channel_axis=-1)
 
 
-def by_ffmpeg(filter: str, factor: float) -> Denoiser:
+def by_ffmpeg(filter: str, factor: float, most: float = np.inf) -> Denoiser:
     """A filter of ffmpeg, with `factor` times the estimated deviation of the luma's noise for its
-    strength. It works on the planes of the movie at `path` or, without one, on 4:4:4."""
+    strength, from 1 to `most`. It works on the planes of the movie at `path` or, without one, on
+    4:4:4."""
 
     def method(frames: Frames, path: Path | None = None) -> Frames:
         lumas = [(frame @ LUMA)[..., None] for frame in frames]
-        sigma = LIMITED * max(float(np.mean([_deviation(luma) for luma in lumas])), 1.0)
-        chain = filter.format(f"{factor * sigma:.2f}")
+        sigma = LIMITED * float(np.mean([_deviation(luma) for luma in lumas]))
+        chain = filter.format(f"{min(max(factor * sigma, 1.0), most):.2f}")
         return filtered(frames, chain if path else f"format=yuv444p,{chain}", path)
 
     return method
@@ -98,7 +99,7 @@ DENOISERS: dict[str, Denoiser] = {
     "total variation": on_frames(lambda x: _each(x, total_variation)),
     # At the strengths that did best on Bunny, with a look at its clean frames.
     "ffmpeg hqdn3d": by_ffmpeg("hqdn3d={}", 3),
-    "ffmpeg nlmeans": by_ffmpeg("nlmeans=s={}:p=5", 0.6),
+    "ffmpeg nlmeans": by_ffmpeg("nlmeans=s={}:p=5", 0.6, most=30),
     "ffmpeg bm3d": by_ffmpeg("bm3d=sigma={}:bstep=4", 4),
     NO_FIT: no_fit,
 }

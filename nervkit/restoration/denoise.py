@@ -1,4 +1,4 @@
-"""Noise removal: a representation fitted to the noisy video, and what is signal of its residual."""
+"""Noise removal: what frames share along the motion, as far as it exceeds the noise."""
 
 from __future__ import annotations
 
@@ -32,24 +32,28 @@ FAINT, COARSE = 2.3, 3.0
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
     """Remove noise from a video, of a kind and strength that nobody has to know.
 
-    1. A representation is fitted to the noisy frames. It has far fewer values than they have, so
-       that it holds what repeats in time and space; noise does not (NeRV, 2110.13903; Ulyanov et
-       al., "Deep image prior", 1711.10925). Pixels that look like impulses are kept from it.
-    2. What it leaves of a frame, the residual, is noise and detail. Impulses are single pixels far
-       from the residual around them; they are replaced.
-    3. Of the rest, blocks of the frame and of its neighbours, moved to where it is, keep what
-       exceeds the noise (`shrunk`), whose variance is estimated from the residual and from what
-       differs between neighbours: of white noise next to nothing, of an undamaged video next to
-       all.
+    1. Frames become planes in which noise is white and each by itself: the source's own, where it is
+       4:2:0, else luma and two differences of colours (`space_of`).
+    2. Impulses are single pixels far from what is around them, and in no frame beside along the
+       motion; they are replaced (`outliers`, `seen_again`).
+    3. The noise of each plane is measured by frequency and brightness, by what neighbours differ by
+       along the motion (`noise_between`). What is too weak to be seen is none.
+    4. Blocks of a frame and of its neighbours, moved to where it is, keep what exceeds the noise
+       (`shrunk`): of white noise next to nothing, of an undamaged video all.
+
+    With a fit, a representation with far fewer values than the frames have says first what repeats
+    in time and space, as noise does not (NeRV, 2110.13903; Ulyanov et al., "Deep image prior",
+    1711.10925), and impulses and noise are looked for in what it leaves. It is made by default
+    where there are impulses.
 
     Args:
         source: as `read_clip` takes.
         output: as `decode` writes; None hands frames back instead.
-        options: of the fit, of reading and of writing; see `Task`.
+        options: `fit` (whether to make one), those of the fit, of reading and of writing; see `Task`.
 
     Returns:
-        With `output`, a RestoreReport whose details are the noise's estimated deviation (8-bit
-        steps) and the share of pixels that were impulses. Without, an array or tensor like the
+        With `output`, a RestoreReport whose details are the deviation of what was taken for noise
+        (8-bit steps of RGB) and the share of pixels that were impulses. Without, an array or tensor like the
         source's, or for a path a Clip.
 
     Raises:

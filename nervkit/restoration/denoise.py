@@ -32,7 +32,7 @@ FAINT, COARSE = 2.3, 3.0
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
     """Remove noise from a video, of a kind and strength that nobody has to know.
 
-    1. Frames become planes in which noise is white and each by itself: the source's own, where it is
+    1. Frames become planes whose noise is white and independent: the source's own, where it is
        4:2:0, else luma and two differences of colours (`space_of`).
     2. Impulses are single pixels far from what is around them, and in no frame beside along the
        motion; they are replaced (`outliers`, `seen_again`).
@@ -49,12 +49,13 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     Args:
         source: as `read_clip` takes.
         output: as `decode` writes; None hands frames back instead.
-        options: `fit` (whether to make one), those of the fit, of reading and of writing; see `Task`.
+        options: `fit` (whether to make one), those of the fit, of reading and of writing; see
+            `Task`.
 
     Returns:
         With `output`, a RestoreReport whose details are the deviation of what was taken for noise
-        (8-bit steps of RGB) and the share of pixels that were impulses. Without, an array or tensor like the
-        source's, or for a path a Clip.
+        (8-bit steps of RGB) and the share of pixels that were impulses. Without, an array or tensor
+        like the source's, or for a path a Clip.
 
     Raises:
         UsageError, SourceError, OutputError, Interrupted: see nervkit.errors.

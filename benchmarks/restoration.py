@@ -2,21 +2,21 @@
 
     python benchmarks/restoration.py [CLIP ...]
 
-The damages are some of those that `nervkit bench restore` knows, one of each kind; on Bunny the
-other noises and boxes too, and on blackswan a moving object's mask: that of bmx-trees, so that what
-it hides is known. What results/restoration/restore.json has already is kept; one frame of every
-method lies beside it (benchmarks/restoration_pictures.py).
+The damages are some of those that `nervkit bench restore` knows. Denoising is measured on the first
+24 frames of each clip, inpainting and interpolation on whole clips; on Bunny more boxes, and on
+blackswan a moving object's mask: that of bmx-trees, so that what it hides is known. A fit is made
+for impulses and holes, as by default; in a draft's time. What results/restoration/restore.json has
+already is kept; one frame of every method lies beside it (benchmarks/restoration_pictures.py).
 """
 
 import sys
+from dataclasses import replace
 
 from common import ROOT, SHARED
-from rich.console import Console
 
 import nervkit
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.restore import bench_restore
-from nervkit.bench.tables import print_restorations
 
 CLIPS = (
     ClipSpec(
@@ -27,35 +27,52 @@ CLIPS = (
     ClipSpec("bmx-trees", SHARED / "davis" / "bmx-trees" / "frames", None, {"resize": "427x240"}),
     ClipSpec("city", SHARED / "vid4_city", None, {"crop": "704x576", "resize": "352x288"}),
 )
-DAMAGES = ("gaussian:25", "salt-pepper:0.005", "boxes:50", "odd-even")
-MORE = {
-    "bunny": (
-        *("gaussian:10", "gaussian:50", "white:0.005", "black:0.005", "random:0.005"),
-        *("salt-pepper:0.1", "centre"),
-    ),
-    "blackswan": ("mask",),
-}
+EXCERPT = {"frames": "0:24"}
+NOISES = ("planes:10", "codec:12", "codec:30", "gaussian:25", "poisson:25")
+IMPULSES = ("salt-pepper:0.005",)
+FITTED = ("boxes:50",)
+MORE = {"bunny": ("centre",), "blackswan": ("mask",)}
+FEWER = {"bmx-trees": ("gaussian:25",), "city": ("gaussian:25",)}
 MASKS = SHARED / "davis" / "bmx-trees" / "masks"
-FIT = {"preset": "draft", "device": "cpu"}
+DRAFT = {"preset": "draft", "device": "cpu"}
 OUT = ROOT / "benchmarks" / "results" / "restoration"
 FRAME = 12  # that is kept as a picture
 
+
+def measure(
+    clip: ClipSpec,
+    damages: tuple[str, ...],
+    fit: dict[str, str],
+    *,
+    mask: object = None,
+    baselines: bool = True,
+) -> None:
+    """Print and keep what each method does with each damage."""
+    bench_restore(
+        [clip],
+        OUT,
+        damages,
+        fit,
+        mask=mask,
+        baselines=baselines,
+        picture=FRAME,
+        on_score=lambda name, score: print(
+            f"{name} {score.damage} {score.method}: {score.psnr:.2f} dB", flush=True
+        ),
+    )
+
+
 if __name__ == "__main__":
-    clips = {clip.name: clip for clip in CLIPS}
-    for name in sys.argv[1:] or clips:
-        damages = DAMAGES + MORE.get(name, ())
+    for clip in CLIPS:
+        if sys.argv[1:] and clip.name not in sys.argv[1:]:
+            continue
+        excerpt = replace(clip, options=clip.options | EXCERPT)
+        measure(excerpt, FEWER.get(clip.name, NOISES), {"device": "cpu"})
+        measure(excerpt, ("none",), {"device": "cpu"}, baselines=False)
+        measure(excerpt, IMPULSES, DRAFT)
+        damages = FITTED + MORE.get(clip.name, ())
         masks = None
         if "mask" in damages:
             masks = nervkit.read_clip(MASKS, frames="0:50", resize="427x240").frames.any(axis=3)
-        record = bench_restore(
-            [clips[name]],
-            OUT,
-            damages,
-            FIT,
-            mask=masks,
-            picture=FRAME,
-            on_score=lambda name, score: print(
-                f"{name} {score.damage} {score.method}: {score.psnr:.2f} dB", flush=True
-            ),
-        )
-    print_restorations(record, Console(width=100))
+        measure(clip, damages, DRAFT, mask=masks)
+        measure(clip, ("odd-even",), {"device": "cpu"})

@@ -23,7 +23,7 @@ def tell(what: str, before: np.ndarray, after: np.ndarray, truth: np.ndarray) ->
 
 
 noisy = add_noise(clean, "gaussian", 25)
-tell("denoise", noisy, nervkit.denoise(noisy, steps=500), clean)
+tell("denoise", noisy, nervkit.denoise(noisy), clean)
 
 hole = np.zeros(clean.shape[1:3], bool)
 hole[30:50, 60:90] = True
@@ -31,5 +31,5 @@ masked = np.where(hole[:, :, None], np.uint8(0), clean)
 tell("inpaint", masked, nervkit.inpaint(masked, hole, steps=300), clean)
 
 even, odd = clean[::2], clean[1::2]
-between = nervkit.interpolate(even, factor=2, steps=300)[1:-1:2]
+between = nervkit.interpolate(even, factor=2)[1:-1:2]
 tell("interpolate, from a repeated frame", even[:-1], between, odd)

@@ -131,7 +131,19 @@ def test_interpolation_is_scored_on_frames_that_lay_between() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["rain:3", "gaussian", "centre:4", "boxes", "odd-even:2", "boxes:0.5", "boxes:0"]
+    "damage",
+    [
+        "rain:3",
+        "gaussian",
+        "planes",
+        "codec:",
+        "none:1",
+        "centre:4",
+        "boxes",
+        "odd-even:2",
+        "boxes:0.5",
+        "boxes:0",
+    ],
 )
 def test_unknown_damages_are_refused(damage: str) -> None:
     with pytest.raises(UsageError, match="unknown damage"):
@@ -188,3 +200,39 @@ def test_the_commands_mask_is_resized_with_the_clip(tmp_path: Path) -> None:
     assert score["method"] == "damaged"
     assert score["psnr_outside"] == 100
     assert score["psnr_inside"] < 20
+
+
+@pytest.mark.parametrize("damage", ["planes:10", "codec:20", "poisson:25", "none"])
+def test_camera_noise_is_scored_beside_ffmpegs_filters(damage: str) -> None:
+    clean = drifting(5, 47, 63)
+    seen: dict[str, np.ndarray] = {}
+    scores = {s.method: s for s in evaluate(clean, damage, on_frames=seen.__setitem__)}
+    assert list(scores) == ["damaged", "nervkit", *DENOISERS]
+    assert np.array_equal(seen["nervkit"], seen[NO_FIT])
+    assert all(name in scores for name in ("ffmpeg nlmeans", "ffmpeg hqdn3d", "ffmpeg bm3d"))
+    in_file = damage.startswith(("planes", "codec"))
+    assert seen["clean"].shape == (5, *((46, 62) if in_file else (47, 63)), 3)
+    if damage == "none":
+        assert scores["damaged"].psnr == 100
+        assert scores["nervkit"].psnr > 45
+    else:
+        assert scores["nervkit"].psnr > scores["damaged"].psnr + 3
+    with pytest.raises(UsageError, match="0 to 100"):
+        evaluate(clean, "codec:101")
+
+
+def test_poisson_noise_grows_with_the_light() -> None:
+    for value, expected in ((255 / 4, 10), (255 / 2, 20 / 2**0.5), (0, 0)):
+        clean = np.full((2, 100, 100, 3), round(value), np.uint8)
+        noise = add_noise(clean, "poisson", 20).astype(float) - clean
+        assert noise.std() == pytest.approx(expected, rel=0.02, abs=0.01)
+
+
+def test_a_record_says_whether_a_fit_was_made(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", drifting(3))
+    clip = ClipSpec("clip", tmp_path / "clip.npy", None, {"fps": "25"})
+    for fit, command in ((False, "--no-fit"), (True, "--fit --steps 3")):
+        options = {"fit": fit, **({"steps": 3} if fit else {}), "device": "cpu"}
+        record = bench_restore([clip], tmp_path, ["odd-even"], options, baselines=False)
+        assert f"--fps 25 {command} --device cpu" in record["runs"][-1]["command"]
+    assert len(record["runs"]) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,12 +15,10 @@ from nervkit.bench.datasets import ClipSpec
 from nervkit.metrics.quality import psnr
 from nervkit.video.clip import Clip
 from nervkit.video.colour import RGB, UNSPECIFIED
-from nervkit.video.edit import Edit
-from nervkit.video.planes import Planes, yuv_colour
+from nervkit.video.edit import EDIT_OPTIONS, Edit
+from nervkit.video.planes import OwnPlanes, Planes, yuv_colour
 from nervkit.video.reader import read_clip
-from nervkit.video.source import Picture
 
-EDIT_OPTIONS = ("start", "frames", "crop", "resize", "matrix", "range")
 OWN = "the source's own 4:2:0 planes"
 OWN_RESIZED = "the source's own 4:2:0 planes, each resized"
 CONVERTED = "the RGB frames, converted to 4:2:0 once"
@@ -51,8 +49,9 @@ def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
     Raises what `read_clip` does.
     """
     path = planes_path(folder)
+    edit = Edit.from_options(**{k: v for k, v in spec.options.items() if k in EDIT_OPTIONS})
     with path.open("wb") as file:
-        own = _PlaneWriter(spec, file)
+        own = OwnPlanes(edit, lambda planes: file.write(planes.samples()))
         clip = read_clip(spec.path, **spec.options, on_picture=own)
     count, height, width, _ = clip.shape
     even = (width + width % 2, height + height % 2)
@@ -63,6 +62,7 @@ def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
                 file.write(Planes.from_rgb(frame, clip.colour).samples())
     colour = yuv_colour(clip.colour)
     shown = np.linspace(0, count - 1, min(viewer_frames, count) + 2)[1:-1].round().astype(int)
+    told = OWN if edit.resize is None else OWN_RESIZED
     record = {
         "format": 1,
         "clip": spec.name,
@@ -80,7 +80,7 @@ def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
             "tagged": clip.colour.matrix not in (RGB, UNSPECIFIED),
             "pixel_format": clip.source.get("pixel_format", "rgb24"),
         },
-        "anchor_input": own.told if own.complete else CONVERTED,
+        "anchor_input": told if own.complete else CONVERTED,
         "ceiling_psnr": _ceiling(clip, planes),
         "viewer_frames": sorted(set(shown.tolist())),
         "notes": clip.notes,
@@ -102,20 +102,3 @@ def _ceiling(clip: Clip, planes: Frames) -> float:
     pairs = zip(clip.frames, planes.read(), strict=True)
     values = [psnr(frame, own.rgb(clip.colour, width, height)) for frame, own in pairs]
     return sum(values) / len(values)
-
-
-class _PlaneWriter:
-    """Writes the pictures' own planes, with the clip's edit, as long as every one has them."""
-
-    def __init__(self, spec: ClipSpec, file: BinaryIO) -> None:
-        options = {k: v for k, v in spec.options.items() if k in EDIT_OPTIONS}
-        self.edit, self.file, self.complete = Edit.from_options(**options), file, True
-        self.told = OWN if self.edit.resize is None else OWN_RESIZED
-
-    def __call__(self, picture: Picture) -> None:
-        planes = None
-        if self.complete and picture.planes is not None:
-            planes = self.edit.shape_planes(picture.planes())
-        self.complete = planes is not None
-        if planes is not None:
-            self.file.write(Planes.from_luma(*planes).samples())

@@ -47,7 +47,7 @@ def bench_restore(
         clips: what to damage and repair.
         out: the run folder; its restore.json is written after each damage.
         damages: as `evaluate` takes them; none: the papers'.
-        fit: options of the fit.
+        fit: options of the fit, and `fit`, whether to make one.
         mask: for the damage "mask", and only then, as `inpaint` takes it.
         baselines: whether the classical methods are scored too.
         picture: a frame of which every method's result is kept as a PNG.
@@ -116,7 +116,11 @@ def _command(told: dict[str, Any], mask: Any) -> str:
         options["mask"] = mask if isinstance(mask, (str, Path)) else "MASKS"
     words = ["nervkit", "bench", "restore", told["clip"], "--out", "run"]
     for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", str(value)]
     if told["picture"] is not None:
         words += ["--picture", str(told["picture"])]
     return shlex.join(words + ["--no-baselines"] * (not told["baselines"]))

@@ -164,8 +164,9 @@ def restore(
     damage: Annotated[
         list[str] | None,
         typer.Option(
-            help="gaussian:SIGMA, white:DENSITY, black:, salt-pepper:, random:, boxes:SIDE, "
-            "centre, mask, odd-even. Repeatable; the papers' by default."
+            help="gaussian:SIGMA, poisson:, planes:, codec:STRENGTH, white:DENSITY, black:, "
+            "salt-pepper:, random:, boxes:SIDE, centre, mask, odd-even. Repeatable; some of each "
+            "kind by default."
         ),
     ] = None,
     mask: Annotated[str | None, typer.Option(help="For --damage mask; as in inpaint.")] = None,
@@ -173,6 +174,7 @@ def restore(
     picture: Annotated[
         int | None, typer.Option(min=0, help="A frame to keep of every method, as a PNG.")
     ] = None,
+    fit: options.Fit = None,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
@@ -191,7 +193,7 @@ def restore(
         specs,
         Path(out),
         damage or [],
-        options.chosen(options.fitting, shared),
+        options.chosen(options.fitting, shared) | ({} if fit is None else {"fit": fit}),
         mask=mask,
         baselines=baselines,
         picture=picture,

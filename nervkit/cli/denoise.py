@@ -14,16 +14,18 @@ from nervkit.cli.restoring import SOURCE_HELP, restore
 def denoise(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: options.MovieOutput,
+    fit: options.Fit = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
     """Remove noise from a video, without being told its kind or strength.
 
-    A small network is fitted to the noisy video: noise does not repeat in time or space, and has no
-    room there. What the network misses is brought back from the frames around, as far as it stands
-    out of the noise. Ctrl-C keeps a checkpoint; the same command goes on from it.
+    What frames show together, followed along the motion, is kept as far as it stands out of the
+    noise, which is measured for each plane, frequency and brightness. Where impulses are found, a
+    small network is fitted to the video first; so it is with --fit, or with any option that says
+    how. Ctrl-C keeps a checkpoint of a fit; the same command goes on from it.
     """
     from nervkit.restoration.denoise import denoise as run
 
-    restore("denoise", run, source, output, json, restart=restart, **shared)
+    restore("denoise", run, source, output, json, restart=restart, fit=fit, **shared)

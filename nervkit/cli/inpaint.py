@@ -28,15 +28,18 @@ def inpaint(
     whole: Annotated[
         bool, typer.Option("--whole", help="Write the network's whole prediction, not patches.")
     ] = False,
+    fit: options.Fit = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
     """Fill the parts of a video that are masked out.
 
-    Known pixels are not touched. Ctrl-C keeps a checkpoint; the same command goes on from it.
+    Known pixels are not touched. What other frames show is taken from there; a fit, made unless
+    --no-fit is given, says the rest. Ctrl-C keeps a checkpoint of it; the same command goes on from
+    it.
     """
     from nervkit.restoration.inpaint import inpaint as run
 
-    method = {"mask": mask, "boxes": box or (), "whole": whole, "restart": restart}
+    method = {"mask": mask, "boxes": box or (), "whole": whole, "restart": restart, "fit": fit}
     restore("inpaint", run, source, output, json, **method, **shared)

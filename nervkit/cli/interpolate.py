@@ -19,16 +19,24 @@ def interpolate(
     source_fps: Annotated[
         str | None, typer.Option(help="Frame rate of images, arrays or raw video.")
     ] = None,
+    fit: options.Fit = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
     """Show a video at a higher frame rate.
 
-    A .nerv file is not fitted again: its own network is used. Ctrl-C keeps a checkpoint; the same
-    command goes on from it.
+    Both neighbours are moved along the motion. Where they do not agree, --fit asks a network that
+    is fitted to the video; it adds little. A .nerv file is not fitted again: its own network is
+    used. Ctrl-C keeps a checkpoint of a fit; the same command goes on from it.
     """
     from nervkit.restoration.interpolate import interpolate as run
 
-    method = {"factor": factor, "fps": fps, "source_fps": source_fps, "restart": restart}
+    method = {
+        "factor": factor,
+        "fps": fps,
+        "source_fps": source_fps,
+        "restart": restart,
+        "fit": fit,
+    }
     restore("interpolate", run, source, output, json, **method, **shared)

@@ -129,6 +129,14 @@ Seed = Annotated[
     int, typer.Option(min=0, help="Makes a fit repeatable, but with --time.", rich_help_panel=FIT)
 ]
 Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=FIT)]
+Fit = Annotated[
+    bool | None,
+    typer.Option(
+        "--fit/--no-fit",
+        help="Whether a network is fitted; by default, where that is known to help.",
+        rich_help_panel=FIT,
+    ),
+]
 Restart = Annotated[
     bool, typer.Option("--restart", help="Discard a checkpoint instead of going on from it.")
 ]

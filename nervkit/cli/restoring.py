@@ -59,10 +59,11 @@ def restore(
         f"{name.replace('_', ' ')} {_text(v)}" for name, v in report.details.items()
     )
     say(f"{report.output}: {report.frames} frames of {report.width}x{report.height}; {details}")
-    say(
-        f"{report.model}: {report.parameters:,} parameters, {report.steps} steps in "
-        f"{duration(report.fit_seconds)}, {duration(report.seconds)} in all"
-    )
+    fit = "no fit"
+    if report.model is not None:
+        fit = f"{report.model}: {report.parameters:,} parameters, {report.steps} steps in "
+        fit += duration(report.fit_seconds)
+    say(f"{fit}, {duration(report.seconds)} in all")
 
 
 def _text(value: Any) -> str:

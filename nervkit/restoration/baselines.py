@@ -3,22 +3,26 @@ without its fit, which tells what the fit is worth."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 
 from nervkit.errors import NervError
-from nervkit.restoration.denoise import Cleaner, noise_variance
+from nervkit.restoration.denoise import denoise
+from nervkit.restoration.ffmpeg import filtered
 from nervkit.restoration.fill import fill_in
 from nervkit.restoration.kinds import pixels
-from nervkit.restoration.motion import carried, motion
+from nervkit.restoration.motion import LUMA, carried, motion
+from nervkit.restoration.noise import white_variance
 
 Frames = np.ndarray  # (T, H, W, 3) uint8
+Denoiser = Callable[..., Frames]
 NO_FIT = "nervkit, no fit"
+LIMITED = 219 / 255  # of the deviation of a luma from 0 to 255 is that of limited range
 PADDING = 4  # frames
 
 
@@ -27,8 +31,9 @@ def _each(frames: Frames, method: Callable[[np.ndarray], np.ndarray]) -> Frames:
 
 
 def _deviation(frame: np.ndarray) -> float:
-    """Of the noise of one frame, as `denoise` estimates it."""
-    return float(np.sqrt(noise_variance(frame[None].astype(np.float32)).mean()))
+    """Of the noise of one frame, taken to be white."""
+    planes = np.moveaxis(frame.astype(np.float32), 2, 0)
+    return float(np.sqrt(np.mean([white_variance(plane) for plane in planes])))
 
 
 def nl_means(frame: np.ndarray) -> np.ndarray:
@@ -53,26 +58,50 @@ def total_variation(frame: np.ndarray) -> np.ndarray:
     return 255 * denoise_tv_chambolle(frame / np.float32(255), weight=1.5 * sigma, channel_axis=-1)
 
 
-class _Black:
-    """Stands for a representation that knows nothing."""
+def by_ffmpeg(filter: str, factor: float, most: float = np.inf) -> Denoiser:
+    """A filter of ffmpeg, with `factor` times the estimated deviation of the luma's noise for its
+    strength, from 1 to `most`. It works on the planes of the movie at `path` or, without one, on
+    4:4:4."""
 
-    def __init__(self, frames: Frames) -> None:
-        self._frame = np.zeros(frames.shape[1:], np.float32)
+    def method(frames: Frames, path: Path | None = None) -> Frames:
+        lumas = [(frame @ LUMA)[..., None] for frame in frames]
+        sigma = LIMITED * float(np.mean([_deviation(luma) for luma in lumas]))
+        chain = filter.format(f"{min(max(factor * sigma, 1.0), most):.2f}")
+        return filtered(frames, chain if path else f"format=yuv444p,{chain}", path)
 
-    def predict(self, position: float) -> np.ndarray:
-        return self._frame
+    return method
 
 
-#: noisy frames -> cleaned frames
-DENOISERS: dict[str, Callable[[Frames], Frames]] = {
-    "gaussian": lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0))),
-    "gaussian 3d": lambda x: pixels(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0))),
-    "uniform 3x3": lambda x: _each(x, lambda f: ndimage.uniform_filter(f.astype(float), (3, 3, 1))),
-    "median 3x3": lambda x: _each(x, lambda f: ndimage.median_filter(f, (3, 3, 1))),
-    "median 3x3x3": lambda x: ndimage.median_filter(x, (3, 3, 3, 1)),
-    "nl means": lambda x: _each(x, nl_means),
-    "total variation": lambda x: _each(x, total_variation),
-    NO_FIT: lambda x: np.stack(list(Cleaner(x, _Black(x)).frames())),
+def no_fit(frames: Frames, path: Path | None = None) -> Frames:
+    """nervkit's `denoise` without a fit."""
+    return denoise(frames, fit=False) if path is None else denoise(path, fit=False).frames
+
+
+def on_frames(method: Callable[[Frames], Frames]) -> Denoiser:
+    """A method that takes frames only."""
+    return lambda frames, path=None: method(frames)
+
+
+#: noisy frames, and the path of the movie that they are from if there is one -> cleaned frames
+DENOISERS: dict[str, Denoiser] = {
+    "gaussian": on_frames(
+        lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0)))
+    ),
+    "gaussian 3d": on_frames(
+        lambda x: pixels(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0)))
+    ),
+    "uniform 3x3": on_frames(
+        lambda x: _each(x, lambda f: ndimage.uniform_filter(f.astype(float), (3, 3, 1)))
+    ),
+    "median 3x3": on_frames(lambda x: _each(x, lambda f: ndimage.median_filter(f, (3, 3, 1)))),
+    "median 3x3x3": on_frames(lambda x: ndimage.median_filter(x, (3, 3, 3, 1))),
+    "nl means": on_frames(lambda x: _each(x, nl_means)),
+    "total variation": on_frames(lambda x: _each(x, total_variation)),
+    # At the strengths that did best on Bunny, with a look at its clean frames.
+    "ffmpeg hqdn3d": by_ffmpeg("hqdn3d={}", 3),
+    "ffmpeg nlmeans": by_ffmpeg("nlmeans=s={}:p=5", 0.6, most=30),
+    "ffmpeg bm3d": by_ffmpeg("bm3d=sigma={}:bstep=4", 4),
+    NO_FIT: no_fit,
 }
 
 
@@ -122,24 +151,13 @@ def average(frames: Frames) -> Frames:
 
 def minterpolate(frames: Frames) -> Frames:
     """The frames between, by ffmpeg's motion-compensated `minterpolate`: (T - 1, H, W, 3)."""
-    import imageio_ffmpeg
-
-    count, height, width, _ = frames.shape
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *raw]
-    command += ["-s", f"{width}x{height}", "-r", "25", "-i", "-"]
     # ffmpeg needs frames before and after those that it compensates, and they have to move on.
     padded = np.pad(frames, ((PADDING, PADDING), (0, 0), (0, 0), (0, 0)), "reflect")
-    motion = "minterpolate=fps=50:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
-    command += ["-vf", motion, *raw, "-"]
-    done = subprocess.run(command, input=padded.tobytes(), capture_output=True, check=False)
-    made = np.frombuffer(done.stdout, np.uint8)
-    size = height * width * 3
-    first = 2 * PADDING
-    if done.returncode or len(made) < (first + 2 * count - 1) * size:
-        reason = done.stderr.decode(errors="replace").strip().splitlines() or ["too few frames"]
-        raise NervError(f"ffmpeg's minterpolate failed: {reason[-1]}")
-    return made.reshape(-1, height, width, 3)[first + 1 : first + 2 * count - 1 : 2]
+    made = filtered(padded, "minterpolate=fps=50:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1")
+    first, end = 2 * PADDING, 2 * (PADDING + len(frames)) - 1
+    if len(made) < end:
+        raise NervError("ffmpeg's minterpolate made too few frames")
+    return made[first + 1 : end : 2]
 
 
 def along_flow(frames: Frames) -> Frames:

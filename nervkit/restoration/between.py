@@ -13,12 +13,13 @@ from nervkit.restoration.task import Fitted
 
 class Between:
     """Frames at fractional positions: both neighbours moved along the optical flow, where they
-    agree; elsewhere the representation's own, with what it misses of them moved along."""
+    agree; elsewhere the representation's own, with what it misses of them moved along. Without a
+    representation, the mean of both."""
 
     def __init__(
         self,
         frames: np.ndarray,
-        fitted: Fitted,
+        fitted: Fitted | None,
         missed: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         """`frames` (N, H, W, 3) uint8 are what was fitted; `missed(index)` is what the fit misses
@@ -32,6 +33,8 @@ class Between:
         """The (H, W, 3) float32 frame at a position that is not whole."""
         index = int(position)
         way = self._flow(index), position - index
+        if self._fitted is None:
+            return carried(self._frames[index], self._frames[index + 1], *way)
         correction = carried(self._missed(index), self._missed(index + 1), *way)
         predicted = self._fitted.predict(position) + correction
         return agreed(self._frames[index], self._frames[index + 1], *way, predicted)

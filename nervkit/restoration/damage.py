@@ -1,13 +1,20 @@
-"""The papers' damages, made on purpose: noise and masks for evaluation."""
+"""Damages made on purpose, for evaluation: the papers' noise and masks, and what cameras and codecs
+make."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.restoration.ffmpeg import run_ffmpeg
+from nervkit.video.colour import Colour
+from nervkit.video.planes import Planes
 
 IMPULSES = ("white", "black", "salt-pepper", "random")
-NOISES = ("gaussian", *IMPULSES)
+NOISES = ("gaussian", "poisson", *IMPULSES)
+IN_FILES = ("planes", "codec")  # noise of 4:2:0 planes, which only a file holds
 
 
 def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np.ndarray:
@@ -16,7 +23,8 @@ def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np
     Args:
         frames: (T, H, W, 3) uint8.
         kind: "gaussian": `amount` is its standard deviation in 8-bit steps, for each sample by
-            itself; or impulses, of which `amount` is the share of pixels: "white", "black",
+            itself; "poisson": that of white, its variance is proportional to the sample; or
+            impulses, of which `amount` is the share of pixels: "white", "black",
             "salt-pepper" (half of each), "random" (uniform colours). NeRV (2110.13903)
             has these, and does not state its density.
         seed: of the noise.
@@ -25,12 +33,14 @@ def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np
         (T, H, W, 3) uint8, rounded and clipped.
     """
     rng = np.random.default_rng(seed)
-    if kind == "gaussian":
+    if kind in ("gaussian", "poisson"):
         if amount < 0:
             raise UsageError(f"sigma must not be negative, not {amount}")
         noisy = np.empty_like(frames)
         for frame, clean in zip(noisy, frames, strict=True):
             noise = rng.standard_normal(clean.shape, np.float32) * np.float32(amount)
+            if kind == "poisson":
+                noise *= np.sqrt(clean / np.float32(255))
             frame[:] = (clean + noise).round().clip(0, 255)
         return noisy
     if kind not in IMPULSES:
@@ -48,6 +58,38 @@ def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np
         else:
             frame[hit] = 255 if kind == "white" else 0
     return noisy
+
+
+def noisy_file(
+    frames: np.ndarray, kind: str, amount: float, folder: Path, seed: int = 0
+) -> tuple[Path, np.ndarray]:
+    """A noisy movie, and the clean frames that it would have without its noise.
+
+    Args:
+        frames: (T, H, W, 3) uint8, clean; an odd last row or column is left out.
+        kind: "planes": noise of the standard deviation `amount` in 8-bit steps on each of the Y, U
+            and V samples of 4:2:0, kept without loss; "codec": the noise filter of ffmpeg of this
+            strength, new in every frame, then x264 at CRF 1.
+        folder: where to.
+        seed: of the noise.
+    """
+    if not 0 <= amount <= 100:
+        raise UsageError(f"noise of {kind} must lie in 0 to 100, not {amount:g}")
+    height, width = (side // 2 * 2 for side in frames.shape[1:3])
+    colour = Colour()
+    clean = [Planes.from_rgb(frame[:height, :width], colour) for frame in frames]
+    raw = np.stack([planes.samples() for planes in clean])
+    given = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", "25"]
+    if kind == "planes":
+        path, how = folder / "noisy.mkv", ["-c:v", "ffv1"]
+        noise = np.random.default_rng(seed).standard_normal(raw.shape, np.float32)
+        raw = (raw + np.float32(amount) * noise).round().clip(0, 255).astype(np.uint8)
+    else:
+        path = folder / "noisy.mp4"
+        noise = f"noise=alls={amount:g}:allf=t:all_seed={seed}"
+        how = ["-vf", noise, "-c:v", "libx264", "-crf", "1"]
+    run_ffmpeg([*given, "-i", "-", *how, str(path)], raw.tobytes())
+    return path, np.stack([planes.rgb(colour, width, height) for planes in clean])
 
 
 def five_boxes(height: int, width: int, side: int = 50) -> np.ndarray:

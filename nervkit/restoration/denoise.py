@@ -1,58 +1,91 @@
-"""Noise removal: a representation fitted to the noisy video, and what is signal of its residual."""
+"""Noise removal: what frames share along the motion, as far as it exceeds the noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 
-from nervkit.restoration.impulses import outliers, screened
+from nervkit.restoration.channels import Channels, resized, space_of
+from nervkit.restoration.impulses import impulse_share, outliers, screened, seen_again
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
-from nervkit.restoration.shrinkage import shrunk
+from nervkit.restoration.noise import Noise, noise_alone, noise_between, typical, white_variance
+from nervkit.restoration.shrinkage import block_means, shrunk
 from nervkit.restoration.task import Task
+from nervkit.video.clip import Clip
+from nervkit.video.colour import Colour
+from nervkit.video.edit import EDIT_OPTIONS, Edit
+from nervkit.video.planes import OwnPlanes, Planes
 
-# Luma and two differences of colours, orthonormal: white noise stays white, detail gathers in luma.
-OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
-OPPONENT /= np.linalg.norm(OPPONENT, axis=1, keepdims=True)
-REACH = 2  # frames before and after that say what a frame shows
-CLEARLY_LESS = 0.8  # of a variance: estimates of the same noise are not this far apart
+REACH = 4  # frames before and after that say what a frame shows
+IMPULSES_MATTER = 0.003  # of all pixels: from there on, a fit helps to replace them
+# 8-bit steps. Noise so weak is hardly seen, and not told from what is inexact of the motion, which
+# is coarse: more of it at low frequencies.
+FAINT, COARSE = 2.3, 3.0
 
 
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
     """Remove noise from a video, of a kind and strength that nobody has to know.
 
-    1. A representation is fitted to the noisy frames. It has far fewer values than they have, so
-       that it holds what repeats in time and space; noise does not (NeRV, 2110.13903; Ulyanov et
-       al., "Deep image prior", 1711.10925). Pixels that look like impulses are kept from it.
-    2. What it leaves of a frame, the residual, is noise and detail. Impulses are single pixels far
-       from the residual around them; they are replaced.
-    3. Of the rest, blocks of the frame and of its neighbours, moved to where it is, keep what
-       exceeds the noise (`shrunk`), whose variance is estimated from the residual and from what
-       differs between neighbours: of white noise next to nothing, of an undamaged video next to
-       all.
+    1. Frames become planes whose noise is white and independent: the source's own, where it is
+       4:2:0, else luma and two differences of colours (`space_of`).
+    2. Impulses are single pixels far from what is around them, and in no frame beside along the
+       motion; they are replaced (`outliers`, `seen_again`).
+    3. The noise of each plane is measured by frequency and brightness, by what neighbours differ by
+       along the motion (`noise_between`). What is too weak to be seen is none.
+    4. Blocks of a frame and of its neighbours, moved to where it is, keep what exceeds the noise
+       (`shrunk`): of white noise next to nothing, of an undamaged video all.
+
+    With a fit, a representation with far fewer values than the frames have says first what repeats
+    in time and space, as noise does not (NeRV, 2110.13903; Ulyanov et al., "Deep image prior",
+    1711.10925), and impulses and noise are looked for in what it leaves. It is made by default
+    where there are impulses.
 
     Args:
         source: as `read_clip` takes.
         output: as `decode` writes; None hands frames back instead.
-        options: of the fit, of reading and of writing; see `Task`.
+        options: `fit` (whether to make one), those of the fit, of reading and of writing; see
+            `Task`.
 
     Returns:
-        With `output`, a RestoreReport whose details are the noise's estimated deviation (8-bit
-        steps) and the share of pixels that were impulses. Without, an array or tensor like the
-        source's, or for a path a Clip.
+        With `output`, a RestoreReport whose details are the deviation of what was taken for noise
+        (8-bit steps of RGB) and the share of pixels that were impulses. Without, an array or tensor
+        like the source's, or for a path a Clip.
 
     Raises:
         UsageError, SourceError, OutputError, Interrupted: see nervkit.errors.
     """
     task = Task("denoise", source, output, **options)
-    clip = task.read()
-    fitted = task.fit(screened(clip.frames, task.searched))
-    cleaner = Cleaner(clip.frames, fitted)
+    clip, planes = _read(task)
+    wanted, fitted = task.fit_wanted, None
+    if wanted is None:
+        share = impulse_share(clip.frames)
+        wanted = share > IMPULSES_MATTER
+        if wanted:
+            task.note(
+                f"impulses on about {share:.1%} of all pixels: a fit is made, which helps to "
+                "replace them (--no-fit does without)"
+            )
+    if wanted:
+        fitted = task.fit(screened(clip.frames, task.searched))
+    cleaner = Cleaner(clip.frames, fitted, planes, clip.colour)
     return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
+
+
+def _read(task: Task) -> tuple[Clip, list[Planes] | None]:
+    """The clip, and the source's own planes where it has such of the clip's size."""
+    edit = Edit.from_options(**{k: v for k, v in task.reading.items() if k in EDIT_OPTIONS})
+    if edit.resize is not None:
+        return task.read(), None
+    planes: list[Planes] = []
+    own = OwnPlanes(edit, planes.append)
+    clip = task.read(own)
+    return clip, planes if planes and own.complete else None
 
 
 class Predictor(Protocol):
@@ -63,22 +96,32 @@ class Predictor(Protocol):
 
 
 class Seen(NamedTuple):
-    """What is known of a frame by itself. Values (H, W, 3) are float32 in OPPONENT's directions."""
+    """What is known of a frame by itself."""
 
-    noisy: np.ndarray  # without impulses
-    predicted: np.ndarray
-    variance: np.ndarray  # of the noise, (3,), and of some detail
-    cleaned: np.ndarray  # without a look at other frames, in RGB around 0 to 255
+    frame: np.ndarray  # (H, W, 3) float32, without impulses
+    hit: np.ndarray  # (H, W) bool, where they were
+    noisy: Channels
+    predicted: Channels | None
+    light: np.ndarray  # (H, W) of the first plane, 0 to 255, without most of its noise
 
 
 class Cleaner:
     """The frames of a noisy clip, cleaned one after the other."""
 
-    def __init__(self, noisy: np.ndarray, fitted: Predictor) -> None:
-        """`noisy` is (T, H, W, 3) uint8."""
-        self._noisy, self._fitted = noisy, fitted
+    def __init__(
+        self,
+        noisy: np.ndarray,
+        fitted: Predictor | None = None,
+        planes: Sequence[Planes] | None = None,
+        colour: Colour | None = None,
+    ) -> None:
+        """`noisy` is (T, H, W, 3) uint8, `planes` are the source's own, where it is 4:2:0 of this
+        size."""
+        self._frames, self._fitted = noisy, fitted
+        self._space = space_of(noisy, planes, colour or Colour())
         self._seen = lru_cache(maxsize=2 * REACH + 1)(self._alone)
         self._flow = lru_cache(maxsize=4 * REACH)(self._motion)
+        self._noise = lru_cache(maxsize=4 * REACH)(self._between)
         self._deviations: list[float] = []
         self._impulses: list[float] = []
 
@@ -91,70 +134,119 @@ class Cleaner:
 
     def frames(self) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 each."""
-        for t in range(len(self._noisy)):
-            seen = self._seen(t)
+        for t in range(len(self._frames)):
+            seen = self._settled(t)
             before, after = self._neighbours(t, -1), self._neighbours(t, 1)
-            group = np.stack([*before, np.dstack([seen.noisy, seen.predicted]), *after])
-            noisy, predicted = group[..., :3], group[..., 3:]
-            yield pixels(shrunk(noisy, predicted, self._variance(t), len(before)) @ OPPONENT)
-        self._seen.cache_clear()
-        self._flow.cache_clear()
+            cleaned = []
+            for channel, noise in enumerate(self._noise_of(t)):
+                here = _pair(seen, channel)
+                group = np.stack(
+                    [*(b[channel] for b in before), here, *(a[channel] for a in after)]
+                )
+                guess = group[..., 1] if group.shape[3] == 2 else None
+                light = block_means(resized(seen.light, here.shape[:2]))
+                power = noise.in_blocks(light)
+                cleaned.append(shrunk(group[..., 0], guess, power, len(before)))
+            yield pixels(self._space.join(cleaned, seen.noisy, seen.frame))
+        for cache in (self._seen, self._flow, self._noise):
+            cache.cache_clear()
 
-    def _variance(self, t: int) -> np.ndarray:
-        """That of frame t's noise (3,). Detail that the residual's variance has too, the difference
-        to the frames beside it has not."""
-        seen = self._seen(t)
-        differing = [
-            # By whole pixels: what lies between them has less noise.
-            seen.noisy - moved(self._seen(beside).noisy, self._flow(t, beside).round())
-            for beside in (t - 1, t + 1)
-            if 0 <= beside < len(self._noisy)
+    def _noise_of(self, t: int) -> list[Noise]:
+        """That of each plane of frame t."""
+        beside = [(a, a + step) for step in (-1, 1) for a in (t, t + step)]
+        pairs = [pair for pair in beside if all(0 <= u < len(self._frames) for u in pair)]
+        told = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
+        noises = [typical([one for one in of if one]) for of in zip(*told, strict=True)]
+        white, coarse = zip(*(noise.parted() for noise in noises), strict=True)
+        left = [self._exceeding(white, FAINT), self._exceeding(coarse, COARSE)]
+        noises = [
+            noise._replace(power=left[0] * a + left[1] * b)
+            for noise, a, b in zip(noises, white, coarse, strict=True)
         ]
-        variance = seen.variance
-        if differing:
-            apart = np.mean([noise_variance(each[None]) / 2 for each in differing], axis=0)
-            variance = np.where(apart < CLEARLY_LESS * variance, apart, variance)
-        self._deviations.append(float(np.sqrt(variance.mean())))
-        return variance
+        self._deviations.append(self._deviation([noise.power for noise in noises]))
+        return noises
+
+    def _deviation(self, powers: Sequence[np.ndarray]) -> float:
+        """Of a sample of RGB, for these powers of noise in each plane."""
+        return float(np.sqrt(np.dot(self._space.gains, [power.mean() for power in powers])))
+
+    def _exceeding(self, powers: Sequence[np.ndarray], limit: float) -> np.float32:
+        """The share that is taken for noise, of what is none below a limit of its deviation."""
+        return np.float32(max(0.0, 1 - (limit / max(self._deviation(powers), 1e-3)) ** 4))
+
+    def _between(self, first: int, second: int) -> list[Noise | None]:
+        """That of each plane of a frame, by another beside it; by itself, if it is the same."""
+        seen, other = self._seen(first), self._seen(second)
+        made = []
+        for channel, plane in enumerate(seen.noisy):
+            light = resized(seen.light, plane.shape)
+            residual = plane if seen.predicted is None else plane - seen.predicted[channel]
+            if first == second:
+                made.append(noise_alone(residual, light))
+                continue
+            flow = _flow_for(plane.shape, self._flow(first, second))
+            made.append(noise_between(plane, other.noisy[channel], flow, residual, light))
+        return made
 
     def _alone(self, t: int) -> Seen:
-        predicted = self._fitted.predict(t)
-        residual = self._noisy[t] - predicted
-        hit, around = outliers(residual, self._noisy, t)
-        residual[hit] = around[hit]
-        predicted, residual = predicted @ OPPONENT.T, residual @ OPPONENT.T
-        variance = noise_variance(residual[None])
-        self._impulses.append(float(hit.mean()))
-        noisy = predicted + residual
-        cleaned = shrunk(noisy[None], predicted[None], variance, 0) @ OPPONENT
-        return Seen(noisy, predicted, variance, cleaned)
+        frame = self._frames[t].astype(np.float32)
+        predicted = None if self._fitted is None else self._fitted.predict(t)
+        residual = frame if predicted is None else frame - predicted
+        hit, around = outliers(residual, self._frames, t)
+        frame[hit] = around[hit] if predicted is None else predicted[hit] + around[hit]
+        noisy = self._space.seen(t, frame)
+        guess = None if predicted is None else self._space.split(predicted)
+        luma, known = noisy[0], None if guess is None else guess[0]
+        white = torch.tensor(white_variance(luma if known is None else luma - known))
+        calm = shrunk(luma[None], None if known is None else known[None], white, 0)
+        return Seen(frame, hit, noisy, guess, self._space.light(calm))
 
-    def _neighbours(self, t: int, step: int) -> list[np.ndarray]:
-        """The frames up to REACH steps from frame t, moved to where it is: (H, W, 6) each, as they
-        are seen and as they are predicted, the nearest last of those before and first of those
-        after."""
-        made: list[np.ndarray] = []
-        flow = None
-        for there in range(t + step, t + step * (REACH + 1), step):
-            if not 0 <= there < len(self._noisy):
-                break
-            onward = self._flow(there - step, there)
-            flow = onward if flow is None else joined(flow, onward)
-            seen = self._seen(there)
-            made.append(moved(np.dstack([seen.noisy, seen.predicted]), flow))
+    def _settled(self, t: int) -> Seen:
+        """Frame t with what was no impulse back in its place."""
+        seen, frame = self._seen(t), self._frames[t]
+        before, after = self._flows(t, -1), self._flows(t, 1)
+        # The nearest two; at an end of the clip, both are on one side.
+        nearest = [*before[:1], *after[:1]] if before and after else [*before, *after][:2]
+        beside = [(self._frames[there], flow) for there, flow in nearest]
+        again = seen_again(frame, seen.hit, seen.frame, beside)
+        self._impulses.append(float((seen.hit & ~again).mean()))
+        if not again.any():
+            return seen
+        settled = np.where(again[..., None], frame.astype(np.float32), seen.frame)
+        return seen._replace(frame=settled, noisy=self._space.seen(t, settled))
+
+    def _neighbours(self, t: int, step: int) -> list[list[np.ndarray]]:
+        """The frames up to REACH steps from frame t, moved to where it is, the nearest last of
+        those before and first of those after: the planes of each, as `_pair` has them."""
+        made = []
+        for there, flow in self._flows(t, step):
+            pairs = (_pair(self._seen(there), channel) for channel in range(3))
+            made.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
         return made[::step]
 
+    def _flows(self, t: int, step: int) -> list[tuple[int, np.ndarray]]:
+        """The frames up to REACH steps from frame t, the nearest first, and the flow to each."""
+        made: list[tuple[int, np.ndarray]] = []
+        for there in range(t + step, t + step * (REACH + 1), step):
+            if not 0 <= there < len(self._frames):
+                break
+            onward = self._flow(there - step, there)
+            made.append((there, joined(made[-1][1], onward) if made else onward))
+        return made
+
     def _motion(self, first: int, second: int) -> np.ndarray:
-        return motion(self._seen(first).cleaned, self._seen(second).cleaned)
+        return motion(self._seen(first).light, self._seen(second).light)
 
 
-def noise_variance(residuals: np.ndarray) -> np.ndarray:
-    """The variance (3,) of white noise in (n, H, W, 3) residuals: from their second differences
-    across both axes (Immerkaer, 1996), by the median absolute value, which detail hardly reaches
-    (Donoho and Johnstone, 1994). 0 where a side is under three pixels."""
-    if min(residuals.shape[1:3]) < 3:
-        return np.zeros(3, np.float32)
-    fine = residuals[:, 1:-1] - (residuals[:, :-2] + residuals[:, 2:]) / 2
-    fine = fine[:, :, 1:-1] - (fine[:, :, :-2] + fine[:, :, 2:]) / 2
-    deviation = np.median(np.abs(fine), axis=(0, 1, 2)) / 0.6745 / 1.5
-    return np.square(deviation)
+def _pair(seen: Seen, channel: int) -> np.ndarray:
+    """(H, W, 2) of a plane, as it is seen and as it is predicted; (H, W, 1) without a fit."""
+    if seen.predicted is None:
+        return seen.noisy[channel][..., None]
+    return np.stack([seen.noisy[channel], seen.predicted[channel]], axis=2)
+
+
+def _flow_for(shape: tuple[int, ...], flow: np.ndarray) -> np.ndarray:
+    """A flow (2, H, W) for a plane of the same size, or of half of it."""
+    if shape[:2] == flow.shape[1:]:
+        return flow
+    return np.stack([resized(part, shape[:2]) / 2 for part in flow])

@@ -7,24 +7,38 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from skimage.metrics import structural_similarity
 
 from nervkit.errors import UsageError
+from nervkit.fitting.progress import Progress
 from nervkit.metrics.quality import SSIM_WINDOW, psnr_of
-from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS
-from nervkit.restoration.damage import NOISES, add_noise, centre_box, five_boxes
+from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, NO_FIT
+from nervkit.restoration.damage import (
+    IN_FILES,
+    NOISES,
+    add_noise,
+    centre_box,
+    five_boxes,
+    noisy_file,
+)
 from nervkit.restoration.denoise import denoise
 from nervkit.restoration.inpaint import inpaint
 from nervkit.restoration.interpolate import interpolate
 from nervkit.restoration.masks import read_mask
+from nervkit.video.reader import read_clip
+
+Runs = Iterator[tuple[str, np.ndarray]]
 
 DAMAGES = (
     *("gaussian:10", "gaussian:25", "gaussian:50"),
     *("white:0.005", "black:0.005", "salt-pepper:0.005", "random:0.005"),
-    *("boxes:50", "centre", "odd-even"),
+    *("poisson:25", "planes:10", "codec:12", "codec:30"),
+    *("none", "boxes:50", "centre", "odd-even"),
 )
 
 
@@ -63,50 +77,71 @@ def evaluate(
 
     Args:
         frames: (T, H, W, 3) uint8, clean.
-        damage: "gaussian:SIGMA"; "white:DENSITY", "black:", "salt-pepper:", "random:" (share of
-            pixels); "boxes:SIDE" (five, HNeRV's), "centre" (H/4 x W/4); "mask" (that of `mask`);
-            "odd-even" (odd frames are left out).
+        damage: "gaussian:SIGMA"; "poisson:SIGMA" (of white; less of what is darker);
+            "white:DENSITY", "black:", "salt-pepper:", "random:" (share of pixels); "planes:SIGMA",
+            "codec:STRENGTH" (a noisy 4:2:0 movie, see `noisy_file`; compared with its clean
+            frames); "none" (how much of an undamaged clip `denoise` keeps); "boxes:SIDE" (five,
+            HNeRV's), "centre" (H/4 x W/4); "mask" (that of `mask`); "odd-even" (odd frames are left
+            out).
         mask: for "mask": what is a hole; as in `inpaint`.
         baselines: whether the classical methods are scored too.
         on_score: called with each Score as it is made.
         on_frames: called with each method's name and frames, after those of "clean" and "damaged".
-        options: of the fit; see `nervkit.encode`.
+        options: of the fit, and `fit`, whether to make one; see `Task`.
 
     Returns:
         The damaged clip's own score first (not for odd-even), then nervkit's, then the others'.
     """
+    with TemporaryDirectory() as folder:
+        clean, holes, runs = _prepared(frames, damage, mask, baselines, options, Path(folder))
+        on_frames("clean", clean)
+        scores = []
+        began = time.perf_counter()
+        for method, made in runs:
+            seconds = time.perf_counter() - began
+            on_frames(method, made)
+            scores.append(score(damage, method, clean, made, holes, seconds))
+            on_score(scores[-1])
+            began = time.perf_counter()
+        return scores
+
+
+def _prepared(
+    frames: np.ndarray,
+    damage: str,
+    mask: Any,
+    baselines: bool,
+    options: dict[str, Any],
+    folder: Path,
+) -> tuple[np.ndarray, np.ndarray | None, Runs]:
+    """What is compared with, the holes if the damage is such, and the methods' frames."""
     kind, amount = parse_damage(damage)
-    if kind in NOISES:
-        runs = _denoising(frames, kind, amount, baselines, options)
-        clean, holes = frames, None
+    clean, holes = frames, None
+    if kind == "none":
+        runs = _denoising(frames, None, baselines, options)
+    elif kind in NOISES:
+        runs = _denoising(add_noise(frames, kind, amount), None, baselines, options)
+    elif kind in IN_FILES:
+        path, clean = noisy_file(frames, kind, amount, folder)
+        runs = _denoising(read_clip(path).frames, path, baselines, options)
     elif kind == "odd-even":
         if len(frames) < 3:
             raise UsageError("odd-even needs 3 frames or more")
         runs = _interpolation(frames, baselines, options)
-        clean, holes = frames[1 : (len(frames) - 1) // 2 * 2 : 2], None
+        clean = frames[1 : (len(frames) - 1) // 2 * 2 : 2]
     else:
         holes = _holes(frames.shape, kind, amount, mask)
         runs = _inpainting(frames, holes, baselines, options)
-        clean = frames
-    on_frames("clean", clean)
-    scores = []
-    began = time.perf_counter()
-    for method, made in runs:
-        seconds = time.perf_counter() - began
-        on_frames(method, made)
-        scores.append(score(damage, method, clean, made, holes, seconds))
-        on_score(scores[-1])
-        began = time.perf_counter()
-    return scores
+    return clean, holes, runs
 
 
 def parse_damage(damage: str) -> tuple[str, float]:
     """Its kind and its amount, 0 where it has none. Raises UsageError."""
     match = re.fullmatch(r"([a-z-]+)(?::(\d+(?:\.\d+)?))?", damage)
     kind, amount = (match[1], match[2]) if match else ("", None)
-    if kind in ("centre", "mask", "odd-even") and amount is None:
+    if kind in ("none", "centre", "mask", "odd-even") and amount is None:
         return kind, 0.0
-    if kind in NOISES and amount is not None:
+    if kind in NOISES + IN_FILES and amount is not None:
         return kind, float(amount)
     if kind == "boxes" and amount is not None and re.fullmatch("[1-9][0-9]*", amount):
         return kind, int(amount)
@@ -120,17 +155,17 @@ def _holes(shape: tuple[int, ...], kind: str, amount: float, mask: Any) -> np.nd
     return np.broadcast_to(still, shape[:3])
 
 
-Runs = Iterator[tuple[str, np.ndarray]]
-
-
 def _denoising(
-    frames: np.ndarray, kind: str, amount: float, baselines: bool, options: dict[str, Any]
+    noisy: np.ndarray, path: Path | None, baselines: bool, options: dict[str, Any]
 ) -> Runs:
-    noisy = add_noise(frames, kind, amount)
     yield "damaged", noisy
-    yield "nervkit", denoise(noisy, **options)
+    fitting: list[Progress] = []
+    made = denoise(noisy if path is None else path, **options, on_progress=fitting.append)
+    frames = made if path is None else made.frames
+    yield "nervkit", frames
     for name, method in DENOISERS.items() if baselines else ():
-        yield name, method(noisy)
+        # What was made without a fit is not made again.
+        yield name, frames if name == NO_FIT and not fitting else method(noisy, path)
 
 
 def _inpainting(

@@ -19,6 +19,8 @@ ALIKE = 0.25  # of a deviation: pixels that differ by less are alike
 LINE = 3  # pixels alike around one, in its frame and those beside it, make a line or an edge;
 SHAPE = 5  # so many do where some are alike by chance
 SIDE_BY_SIDE = 2.0  # times what chance makes of them: how often many impulses are neighbours
+RETURNS = 0.5  # of how far a pixel stands out: it is seen again where it differs by less
+LOOKED_AT = 8  # frames, for how many impulses there are
 BY_CHANCE = 0.05  # share of many impulses that have one alike just before and after them
 
 
@@ -33,6 +35,12 @@ def screened(
         frame[hit] = around[hit]
         on_search(t + 1, len(made))
     return made
+
+
+def impulse_share(noisy: np.ndarray) -> float:
+    """About how many of the pixels of (T, H, W, 3) uint8 frames look like impulses, from some."""
+    places = np.unique(np.linspace(0, len(noisy) - 1, LOOKED_AT).astype(int))
+    return float(np.mean([outliers(noisy[t].astype(np.float32), noisy, t)[0] for t in places]))
 
 
 def outliers(values: np.ndarray, noisy: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +69,45 @@ def outliers(values: np.ndarray, noisy: np.ndarray, t: int) -> tuple[np.ndarray,
     around, apart = _medians(np.where(found[..., None], around, values), values)
     hit = apart > MANY * _usual(apart, CLEAR)
     return _leaving(hit, _alike(noisy[t], beside, apart, hit)[1]), around
+
+
+def seen_again(
+    frame: np.ndarray,
+    hit: np.ndarray,
+    around: np.ndarray,
+    beside: list[tuple[np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """The pixels among those hit that are in other frames too, along the motion: fine detail, and
+    no impulses. Where impulses are many, they are there by chance, and none is told.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        hit: (H, W) bool, what `outliers` found in it.
+        around: (H, W, 3) what it would be replaced by.
+        beside: two frames (H, W, 3) uint8, and the flow (2, H, W) to each. Both must have a pixel,
+            or one right beside it.
+
+    Returns:
+        (H, W) bool.
+    """
+    again = np.zeros_like(hit)
+    if len(beside) < 2 or hit.mean() > CROWDED:
+        return again
+    rows, columns = np.nonzero(hit)
+    values = frame[rows, columns].astype(np.int16)
+    limit = RETURNS * np.abs(values - around[rows, columns]).max(axis=1)
+    found = np.ones(len(rows), bool)
+    for other, flow in beside:
+        padded = np.pad(other, ((1, 1), (1, 1), (0, 0)), "edge").astype(np.int16)
+        there = np.stack([rows, columns]) + flow[:, rows, columns].round().astype(int)
+        down, right = there.clip(0, np.array([[side - 1] for side in hit.shape])) + 1
+        near = [
+            np.abs(padded[down + y, right + x] - values).max(axis=1) < limit
+            for y, x in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+        ]
+        found &= np.any(near, axis=0)
+    again[rows[found], columns[found]] = True
+    return again
 
 
 def _leaving(hit: np.ndarray, stays: np.ndarray) -> np.ndarray:

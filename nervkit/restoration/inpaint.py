@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nervkit.errors import UsageError
 from nervkit.restoration.between import Between
 from nervkit.restoration.fill import TRUSTED, Membranes, fill_in
 from nervkit.restoration.kinds import pixels
@@ -35,7 +36,8 @@ def inpaint(
     fitted with a loss on what is known and, less, on what was found (HNeRV, 2304.02633, has the
     masked loss); a smooth filling of the rest counts for little. The detail of its predictions is
     added where nothing was found, so that no seam shows. Frames that are missing whole are left out
-    of the fit, and are positions between those that it has, at their own time.
+    of the fit, and are positions between those that it has, at their own time. Without a fit, what
+    was found and filled smoothly is all.
 
     Args:
         source: as `read_clip` takes.
@@ -45,7 +47,8 @@ def inpaint(
         boxes: more that is unknown: "x,y,w,h", "x,y,w,h@a:b" (frames a to b - 1), "@a:b" (whole
             frames).
         whole: hand out the representation's whole prediction; else known pixels are untouched.
-        options: of the fit, of reading and of writing; see `Task`.
+        options: `fit` (whether to make one; it is, unless False), those of the fit, of reading and
+            of writing; see `Task`.
 
     Returns:
         With `output`, a RestoreReport. Without, an array or tensor like the source's, or for a path
@@ -55,15 +58,19 @@ def inpaint(
         UsageError, SourceError, OutputError, Interrupted: see nervkit.errors.
     """
     task = Task("inpaint", source, output, **options)
+    fit = task.fit_wanted is not False
+    if whole and not fit:
+        raise UsageError("--whole writes a fit's prediction, and --no-fit makes none; choose one")
     clip = task.read()
     unknown = read_mask(mask, boxes, clip.shape[:3], task.reading, clip.skipped)
     missing = unknown.all(axis=(1, 2))
     present = ~missing if missing.any() else slice(None)
     filled, trust = fill_in(clip.frames[present], unknown[present], task.searched)
     known = np.where(unknown[present], WEIGHTS[trust], np.uint8(255))
-    fitted = task.fit(filled, clip.pts[present], known[..., None])
-    positions = [fitted.position(pts) for pts in clip.pts]
-    if whole:
+    places = clip.pts[present]
+    fitted = task.fit(filled, places, known[..., None]) if fit else None
+    positions = np.interp(clip.pts, places, np.arange(len(places))).tolist()
+    if whole and fitted:
         frames = (pixels(fitted.predict(position)) for position in positions)
     else:
         frames = _patched(clip.frames, unknown, positions, fitted, filled, trust)
@@ -81,15 +88,18 @@ def _patched(
     frames: np.ndarray,
     unknown: np.ndarray,
     positions: list[float],
-    fitted: Fitted,
+    fitted: Fitted | None,
     filled: np.ndarray,
     trust: np.ndarray,
 ) -> Iterator[np.ndarray]:
     """Each frame with its holes filled by what was found and, for as much as that is not to be
-    trusted, the prediction's detail. `filled` and `trust` are of the fitted frames."""
+    trusted, the prediction's detail. `filled` and `trust` are of frames that are not missing."""
     membranes = Membranes()
 
-    def patched(index: int, predicted: np.ndarray) -> np.ndarray:
+    def patched(index: int) -> np.ndarray:
+        if fitted is None:
+            return filled[index]
+        predicted = fitted.predict(index)
         known = trust[index] == TRUSTED
         # A membrane is linear in what is around it: this meets the known pixels without a seam.
         detail = predicted - membranes.fill(predicted, ~known)
@@ -98,16 +108,12 @@ def _patched(
 
     @lru_cache(maxsize=2)
     def missed(index: int) -> np.ndarray:
-        predicted = fitted.predict(index)
-        return patched(index, predicted) - predicted
+        return patched(index) - fitted.predict(index)
 
     between = Between(filled, fitted, missed)
     for frame, hole, position in zip(frames, unknown, positions, strict=True):
         if not hole.any():
             yield frame
             continue
-        if position % 1:
-            made = between.at(position)
-        else:
-            made = patched(int(position), fitted.predict(position))
+        made = between.at(position) if position % 1 else patched(int(position))
         yield np.where(hole[..., None], pixels(made), frame)

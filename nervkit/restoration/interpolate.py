@@ -38,10 +38,11 @@ def interpolate(
     """Show a video at a higher frame rate.
 
     Both neighbours of a new frame are moved to its place along their optical flow. Where they agree
-    they are it; elsewhere it is what a representation, fitted to the frames, shows between them
+    they are it; elsewhere it is their mean or, with a fit, what a representation shows between them
     (`Representation.forward` takes fractional positions: embeddings and grids are interpolated
-    linearly, as in HNeRV, 2304.02633); see `Between`. Frames that the source has are not touched.
-    After the last frame nothing can be between: it is repeated.
+    linearly, as in HNeRV, 2304.02633); see `Between`. No fit is made by default, since it adds next
+    to nothing. Frames that the source has are not touched. After the last frame nothing can be
+    between: it is repeated.
 
     Args:
         source: as `read_clip` takes; or a .nerv file (or an open NervVideo), which is not fitted
@@ -50,7 +51,8 @@ def interpolate(
         factor: so many times the frames, 2 or more; this or:
         fps: a constant rate above the source's, such as 60 or 60000/1001.
         source_fps: of images, arrays and raw video, which do not say (25 otherwise).
-        options: of the fit, of reading and of writing; see `Task`.
+        options: `fit` (whether to make one), those of the fit, of reading and of writing; see
+            `Task`.
 
     Returns:
         With `output`, a RestoreReport. Without, an array or tensor like the source's, or for a path
@@ -71,7 +73,7 @@ def interpolate(
     )
     clip, fitted = _from_file(task) if stored else (task.read(), None)
     timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
-    if fitted is None:
+    if not stored and task.fit_wanted:
         fitted = task.fit(clip.frames)
     frames = _shown(clip.frames, places, fitted)
     new = places != np.floor(places)
@@ -94,6 +96,7 @@ def _from_file(task: Task) -> tuple[Clip, Fitted]:
     usual = replace(FitOptions(), device=fit.device if not opened else "auto")
     given |= {f.name for f in fields(fit) if getattr(fit, f.name) != getattr(usual, f.name)}
     given |= {"restart"} if task.restart else set()
+    given |= {"fit"} if task.fit_wanted and not given else set()
     if given:
         raise UsageError(
             f"{source}: a .nerv file is taken as it is and not fitted again: "
@@ -147,7 +150,7 @@ def _check_count(count: int) -> None:
         raise UsageError(f"this makes {count:,} frames; at most {MOST_FRAMES:,} are made")
 
 
-def _shown(frames: np.ndarray, places: np.ndarray, fitted: Fitted) -> Iterator[np.ndarray]:
+def _shown(frames: np.ndarray, places: np.ndarray, fitted: Fitted | None) -> Iterator[np.ndarray]:
     """The frames at `places`; those that exist are as they are."""
     between = Between(frames, fitted)
     for place in places:

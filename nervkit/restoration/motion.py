@@ -19,11 +19,13 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 def motion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The optical flow by TV-L1 (Zach et al., 2007; scikit-image): (2, H, W) float32, the rows and
-    columns that each pixel of `first` has moved by in `second`; both (H, W, 3), 0 to 255. It starts
-    at rest or, if that explains more, with a fast pan. A line of pixels does not move."""
+    columns that each pixel of `first` has moved by in `second`; both (H, W, 3) or their luma
+    (H, W), 0 to 255. It starts at rest or, if that explains more, with a fast pan. A line of pixels
+    does not move."""
     height, width = first.shape[:2]
     factor = 2 ** max(0, math.ceil(math.log2(max(height, width) / FLOW_SIDE)))
-    pair = [_reduced(frame @ LUMA / 255, factor) for frame in (first, second)]
+    lumas = [frame @ LUMA if frame.ndim == 3 else frame for frame in (first, second)]
+    pair = [_reduced(luma / 255, factor) for luma in lumas]
     if min(pair[0].shape) < 2:
         return np.zeros((2, height, width), np.float32)
     flow = _flow(*pair)

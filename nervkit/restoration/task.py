@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from nervkit.container.timing import Timing
-from nervkit.errors import Interrupted
+from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.lock import locked
@@ -22,9 +22,12 @@ from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import as_array, clip_of
+from nervkit.video.source import Picture
 from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
+# Whoever says how large a fit is to be, or how long, asks for one.
+ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")
 READING = (
     *("start", "frames", "crop", "resize", "matrix", "range", "stream"),
     *("fps", "size", "pixel_format", "strict", "allow_network"),
@@ -42,7 +45,8 @@ class RestoreReport:
         output: where to.
         task: "denoise", "inpaint" or "interpolate".
         frames, width, height, fps: of the output.
-        model, parameters, steps: of the fit; no steps where a fitted file was given.
+        model, parameters, steps: of the fit; no steps where a fitted file was given, and no model
+            either where there is no fit.
         seconds, fit_seconds: of this run in all, and of the fit with its earlier sessions.
         details: what the method found or did, by name.
         notes: one line for everything that was assumed, changed or lost.
@@ -54,7 +58,7 @@ class RestoreReport:
     width: int
     height: int
     fps: float
-    model: str
+    model: str | None
     parameters: int
     steps: int
     seconds: float
@@ -95,11 +99,12 @@ class Fitted:
 class Task:
     """One restoration of one source. `options` are keywords of the public function:
 
-    those of a fit (`FitOptions` but prune), those of `read_clip`, `codec` and `crf` of a movie,
-    `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip` (the Clip),
-    `on_search` (of denoise and inpaint: parts of the search for impulses, or for what holes hide,
-    done and in all),
-    `on_progress` (of the fit), `on_frame` (frames done, frames in all), `on_note`, `stop`.
+    those of a fit (`FitOptions` but prune) and `fit`, whether one is made (None: where it is asked
+    for by a model, a size or a budget, or is known to help), those of `read_clip`, `codec` and
+    `crf` of a movie, `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip` (the
+    Clip), `on_search` (of denoise and inpaint: parts of the search for impulses, or for what holes
+    hide, done and in all), `on_progress` (of the fit), `on_frame` (frames done, frames in all),
+    `on_note`, `stop`.
     """
 
     def __init__(self, name: str, source: Any, output: str | Path | None, **options: Any) -> None:
@@ -108,10 +113,12 @@ class Task:
         self.output = None if output is None else str(output)
         take = options.pop
         self.options = FitOptions(**{k: take(k) for k in FITTING if k in options})
+        self.fit_wanted = self._wanted(take("fit", None))
         self.reading = {k: take(k) for k in READING if k in options}
         self.movie = MovieOptions(take("codec", None), take("crf", None))
         overwrite = take("overwrite", False)
         self.restart, self.interval = take("restart", False), take("checkpoint_interval", 60.0)
+        self._notes: list[str] = []
         self._kept: Path | None = None  # the checkpoint that this task has written
         self.on_clip: Callable[[Clip], None] = take("on_clip", None) or (lambda clip: None)
         self.on_search: Count = take("on_search", None) or (lambda *_: None)
@@ -126,11 +133,25 @@ class Task:
             with self._locked():  # another run's, before the source is read
                 pass
 
-    def read(self) -> Clip:
-        """The source as a Clip."""
-        clip = clip_of(self.source, **self.reading)
+    def _wanted(self, fit: bool | None) -> bool | None:
+        usual = FitOptions()
+        asked = [k for k in ASKING if getattr(self.options, k) != getattr(usual, k)]
+        if fit is False and asked:
+            raise UsageError(f"--{asked[0]} is about a fit, and --no-fit makes none; choose one")
+        return True if asked else fit
+
+    def read(self, on_picture: Callable[[Picture], None] | None = None) -> Clip:
+        """The source as a Clip; `on_picture` as `read_clip` takes it, unless it is one already."""
+        more = {} if isinstance(self.source, Clip) else {"on_picture": on_picture}
+        clip = clip_of(self.source, **self.reading, **more)
         self.on_clip(clip)
         return clip
+
+    def note(self, text: str) -> None:
+        """Say something that the user should know."""
+        self._notes.append(text)
+        if self.watch.on_note is not None:
+            self.watch.on_note(text)
 
     def searched(self, done: int, total: int) -> None:
         """Part of a search is done; raises Interrupted where it is to stop."""
@@ -171,7 +192,7 @@ class Task:
         self,
         clip: Clip,
         frames: Iterable[np.ndarray],
-        fitted: Fitted,
+        fitted: Fitted | None,
         *,
         timing: Timing | None = None,
         changed: np.ndarray | bool = True,
@@ -184,12 +205,14 @@ class Task:
         Args:
             clip: the source.
             frames: (H, W, 3) uint8 each, one for each time in `timing` (default: the clip's).
+            fitted: what was fitted for them; None: nothing.
             changed, places: what may differ from the source; see `alike`.
             details: of the report; asked for once all frames are made.
         """
         timing = timing or clip.timing
         count, (height, width) = len(timing), clip.shape[1:3]
         made = self._counted(frames, count)
+        notes = [*clip.notes, *self._notes, *(fitted.notes if fitted else ())]
         if self.output is None:
             result = np.empty((count, height, width, 3), np.uint8)
             for kept, frame in zip(result, made, strict=True):
@@ -198,7 +221,7 @@ class Task:
                 # What was trimmed, cropped or resized has no values of its own any more.
                 own = as_array(self.source).shape[:3] == clip.shape[:3]
                 return alike(self.source, result, changed if own else True, places)
-            return replace(clip, frames=result, timing=timing, notes=[*clip.notes, *fitted.notes])
+            return replace(clip, frames=result, timing=timing, notes=notes)
         stream = Stream(
             frames=made,
             width=width,
@@ -219,13 +242,13 @@ class Task:
             width=width,
             height=height,
             fps=float(timing.fps),
-            model=fitted.model,
-            parameters=count_stored(fitted.network),
-            steps=fitted.steps,
+            model=fitted.model if fitted else None,
+            parameters=count_stored(fitted.network) if fitted else 0,
+            steps=fitted.steps if fitted else 0,
             seconds=time.perf_counter() - self.began,
-            fit_seconds=fitted.seconds,
+            fit_seconds=fitted.seconds if fitted else 0.0,
             details=details(),
-            notes=[*clip.notes, *fitted.notes, *lost],
+            notes=[*notes, *lost],
         )
 
     def _counted(self, frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:

@@ -51,6 +51,10 @@ class Crop:
         return f"{self.width}x{self.height}{place}"
 
 
+#: the options of `Edit.from_options`, by name
+EDIT_OPTIONS = ("start", "frames", "crop", "resize", "matrix", "range")
+
+
 @dataclass(frozen=True)
 class Edit:
     """What to keep of a source: of video stream number `stream` (None: the default one), from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -10,6 +11,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from nervkit.video.colour import MATRICES, RANGES, RGB, Colour
+from nervkit.video.edit import Edit
+from nervkit.video.source import Picture
 
 #: the matrix for frames that have none of their own, being RGB: ffmpeg's default
 DEFAULT_MATRIX = "bt601"
@@ -42,6 +45,23 @@ def convert_from_rgb(frame: np.ndarray, pixel_format: str, colour: Colour) -> av
         dst_colorspace=Colorspace(MATRICES[colour.rgb_matrix]),
         dst_color_range=ColorRange(RANGES[colour.rgb_range]),
     )
+
+
+class OwnPlanes:
+    """Takes the pictures of a source, as `read_clip(on_picture=...)` hands them out, and keeps
+    their own planes with the clip's edit, as long as every one has some."""
+
+    def __init__(self, edit: Edit, keep: Callable[[Planes], None]) -> None:
+        self.complete = True
+        self._edit, self._keep = edit, keep
+
+    def __call__(self, picture: Picture) -> None:
+        planes = None
+        if self.complete and picture.planes is not None:
+            planes = self._edit.shape_planes(picture.planes())
+        self.complete = planes is not None
+        if planes is not None:
+            self._keep(Planes.from_luma(*planes))
 
 
 @dataclass(frozen=True)

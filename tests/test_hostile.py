@@ -607,3 +607,19 @@ main()
     assert done.stderr.splitlines() == [
         "nervkit: memory ran out; close other programs, or use a smaller or shorter video"
     ]
+
+
+def test_what_a_limit_refuses_an_option_lifts(seeds: list[bytes], tmp_path: Path) -> None:
+    """In every command that decodes."""
+    path = tmp_path / "small.nerv"
+    path.write_bytes(seeds[0])
+    outputs = (f"-o {tmp_path}/a.mkv", f"--factor 2 -o {tmp_path}/b.mkv")
+    for command in ("info", "verify", f"decode {outputs[0]}", f"interpolate {outputs[1]}"):
+        name, *rest = command.split()
+        words = [sys.executable, "-m", "nervkit", name, str(path), *rest]
+        for limit, code in (("values=10", 1), ("values=1e6", 0), ("values=x", 2)):
+            run = [*words, "--limit", limit]
+            done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, check=False)
+            assert done.returncode == code, (command, limit, done.stderr)
+            if code == 1:
+                assert "--limit values=" in done.stderr.splitlines()[-1]

@@ -8,6 +8,7 @@ import typer
 
 from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
+from nervkit.container.limits import Limits
 
 
 @options.with_options(options.fitting, options.reading, options.movie)
@@ -20,6 +21,7 @@ def interpolate(
         str | None, typer.Option(help="Frame rate of images, arrays or raw video.")
     ] = None,
     fit: options.Fit = None,
+    limit: options.Limit = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
@@ -38,5 +40,6 @@ def interpolate(
         "source_fps": source_fps,
         "restart": restart,
         "fit": fit,
+        "limits": Limits.parse(limit or []),
     }
     restore("interpolate", run, source, output, json, **method, **shared)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nervkit.container.limits import Limits
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
@@ -33,6 +34,7 @@ def interpolate(
     factor: int | None = None,
     fps: str | float | Fraction | None = None,
     source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
     **options: Any,
 ) -> Any:
     """Show a video at a higher frame rate.
@@ -51,6 +53,7 @@ def interpolate(
         factor: so many times the frames, 2 or more; this or:
         fps: a constant rate above the source's, such as 60 or 60000/1001.
         source_fps: of images, arrays and raw video, which do not say (25 otherwise).
+        limits: of a .nerv file, as of `NervVideo`.
         options: `fit` (whether to make one), those of the fit, of reading and of writing; see
             `Task`.
 
@@ -71,7 +74,7 @@ def interpolate(
     stored = isinstance(source, NervVideo) or (
         isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".nerv"
     )
-    clip, fitted = _from_file(task) if stored else (task.read(), None)
+    clip, fitted = _from_file(task, limits) if stored else (task.read(), None)
     timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
     if not stored and task.fit_wanted:
         fitted = task.fit(clip.frames)
@@ -88,7 +91,7 @@ def interpolate(
     )
 
 
-def _from_file(task: Task) -> tuple[Clip, Fitted]:
+def _from_file(task: Task, limits: Limits | None) -> tuple[Clip, Fitted]:
     """The decoded clip of a .nerv file, and its representation."""
     source, fit = task.source, task.options
     opened = isinstance(source, NervVideo)
@@ -102,7 +105,11 @@ def _from_file(task: Task) -> tuple[Clip, Fitted]:
             f"{source}: a .nerv file is taken as it is and not fitted again: "
             f"--{sorted(given)[0].replace('_', '-')} does not apply"
         )
-    with nullcontext(source) if opened else NervVideo(source, device=fit.device) as video:
+    with (
+        nullcontext(source)
+        if opened
+        else NervVideo(source, device=fit.device, limits=limits) as video
+    ):
         model, header = video.model, video.header
         clip = Clip(
             frames=video[:],
@@ -110,6 +117,7 @@ def _from_file(task: Task) -> tuple[Clip, Fitted]:
             sample_aspect_ratio=header.sample_aspect_ratio,
             colour=Colour.from_dict(header.colour),
             tracks=video.tracks,
+            extras=video.file.extras(),
         )
     task.on_clip(clip)
     return clip, Fitted(model, np.arange(len(clip.frames)), header.segments[0].model)

@@ -350,7 +350,9 @@ def run(
             tally.inputs += 1
             if seconds > tally.slowest:
                 tally.slowest, tally.slowest_input = seconds, f"{seed}:{index}"
-    tally.most_memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss, which a child has from its parent.
+    status = Path("/proc/self/status").read_text().splitlines()
+    tally.most_memory = next(1024 * int(s.split()[1]) for s in status if s.startswith("VmHWM"))
     return tally
 
 

@@ -25,6 +25,7 @@ from nervkit.bench.machine import versions
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import Reference
 from nervkit.compression.quantization import check_bits
+from nervkit.container.file import NO_VIDEO
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
@@ -244,14 +245,14 @@ class NeuralCodec(Codec):
         done = self._runner.run(_nervkit(command + ["--restart"] * (not resume)), show=True)
         report = json.loads(done.output)
         resumed = report["earlier_seconds"] > 0
-        parts = report["bytes_by_part"]
+        parts = {k: n for k, n in report["bytes_by_part"].items() if k not in NO_VIDEO}
         return {
             "commands": {
                 "encode": shlex.join(["nervkit", "encode", source, "-o", output.name, *options])
             },
             "file_bytes": report["bytes"],
-            "bytes": report["bytes"] - parts["tracks"],
-            "bytes_by_part": {name: size for name, size in parts.items() if name != "tracks"},
+            "bytes": sum(parts.values()),
+            "bytes_by_part": parts,
             "encode_seconds": report["seconds"] + report["earlier_seconds"],
             "peak_memory": {"encode": done.peak_memory},
             "device_memory": report["device_memory"],

@@ -74,7 +74,7 @@ def _tell(report: EncodeReport) -> None:
     similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
     parts = ", ".join(f"{name} {size:,}" for name, size in report.bytes_by_part.items() if size)
     say(f"{report.output}: PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
-    say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp without tracks")
+    say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp of the video")
     say(
         f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "
         f"each; {report.steps} steps in {duration(report.fit_seconds)}, "

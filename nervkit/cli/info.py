@@ -53,7 +53,7 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     if values["psnr"] is not None:
         similarity = "" if values["ssim"] is None else f", SSIM {values['ssim']:.4f}"
         lines.append(("quality", f"PSNR {values['psnr']:.2f} dB{similarity} (when encoded)"))
-    lines.append(("bytes", f"{values['bytes']:,}; {values['bpp']:.4f} bpp without tracks"))
+    lines.append(("bytes", f"{values['bytes']:,}; {values['bpp']:.4f} bpp of the video"))
     for part, size in values["bytes_by_part"].items():
         lines.append((f"  {part}", f"{size:,} ({size / values['bytes']:.1%})"))
     for track in values["tracks"]:

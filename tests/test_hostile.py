@@ -624,3 +624,20 @@ def test_what_a_limit_refuses_an_option_lifts(seeds: list[bytes], tmp_path: Path
             assert done.returncode == code, (command, limit, done.stderr)
             if code == 1:
                 assert "--limit values=" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["info {}", "info {} --json", "decode {} -o -"])
+def test_standard_output_on_a_full_disk_is_one_line(
+    seeds: list[bytes], tmp_path: Path, words: str
+) -> None:
+    path = tmp_path / "small.nerv"
+    path.write_bytes(seeds[0])
+    command = [sys.executable, "-m", "nervkit", *words.format(path).split()]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("nervkit: standard output: cannot be used: No")
+    assert "Traceback" not in done.stderr

@@ -35,7 +35,7 @@ from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import count_stored
-from nervkit.output import check_output, linked, replacing
+from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
@@ -166,6 +166,8 @@ def encode(
     check_bits(embedding_bits, "embedding-bits")
     if output.suffix.lower() != ".nerv":
         raise UsageError(f"{output}: the output's name must end in .nerv")
+    if is_pipe(output):
+        raise UsageError(f"{output}: a .nerv file needs a place in a folder, no pipe")
     check_output(output, overwrite, source)
     keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -641,3 +642,11 @@ def test_standard_output_on_a_full_disk_is_one_line(
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("nervkit: standard output: cannot be used: No")
     assert "Traceback" not in done.stderr
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.nerv"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="no pipe"):
+        nervkit.encode(fuzzing.moving(2, 8, 8), pipe, steps=1, overwrite=True)
+    assert pipe.is_fifo()

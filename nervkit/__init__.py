@@ -14,9 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nervkit import environment
-from nervkit.errors import NervError
-from nervkit.imageio_plugin import register
-from nervkit.version import __version__
+
+environment.prepare()  # before anything that takes long to load
+
+from nervkit.errors import NervError  # noqa: E402
+from nervkit.imageio_plugin import register  # noqa: E402
+from nervkit.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from nervkit.container.limits import Limits
@@ -77,7 +80,6 @@ __all__ = [
     "verify",
 ]
 
-environment.prepare()
 register()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -144,6 +145,12 @@ class NervVideo:
             for row, frame in enumerate(chosen):
                 result[row] = frame
             return result
+        try:
+            index = operator.index(index)
+        except TypeError as error:
+            raise TypeError(
+                f"a frame's index is a whole number or a slice, not {index!r}"
+            ) from error
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"frame {index} of {len(self)}")

@@ -1,8 +1,11 @@
-"""What OpenMP and torch read from the environment when they are loaded. Imports neither."""
+"""What must be set before OpenMP and torch are loaded. Imports neither."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from pathlib import Path
 
 SETTINGS = {
     # Threads that wait for others sleep. Spinning, two of them on a core and a half take twice as
@@ -15,6 +18,15 @@ SETTINGS = {
 
 
 def prepare() -> None:
-    """Set what the user has not set. It takes effect where torch is not loaded yet."""
+    """Set what the user has not set, where torch is not loaded yet; and what Ctrl-C does."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if _is_command():
+        # Modules load for some tenths of a second before the command handles signals itself: until
+        # then Ctrl-C ends the process, without Python's traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _is_command() -> bool:
+    """Whether this process is the command `nervkit`, or `python -m nervkit`."""
+    return Path(sys.argv[0]).stem == "nervkit" or sys.orig_argv[1:3] == ["-m", "nervkit"]

@@ -14,15 +14,21 @@ from nervkit.errors import NervError, OutputError, UsageError
 
 def check_output(path: Path, overwrite: bool, source: object = None) -> None:
     """Raise OutputError where the file `path` must not or cannot be written; before any work."""
+    check_not_same(source, path)
     with system_errors(path):
-        named = isinstance(source, (str, Path)) and Path(source).exists()
-        if named and path.exists() and Path(source).samefile(path):
-            raise UsageError(f"{path}: input and output are the same file")
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already; use -y to replace it")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder")
         check_place(path)
+
+
+def check_not_same(source: object, path: Path) -> None:
+    """Raise UsageError where `source` names what would be written at `path`."""
+    with system_errors(path):
+        named = isinstance(source, (str, Path)) and Path(source).exists()
+        if named and path.exists() and Path(source).samefile(path):
+            raise UsageError(f"{path}: input and output are the same file")
 
 
 def check_place(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -18,13 +18,37 @@ def bunny() -> Path:
     return ROOT / "examples" / "bunny.mp4"
 
 
+def beside(name: str) -> Path:
+    """A folder of the material that may lie beside the checkout; a test that needs it is skipped
+    without it."""
+    folder = ROOT.parent / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"the {name} are not here ({folder})")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def clips() -> Path:
-    """The folder of real clips beside the checkout; tests that need it skip without it."""
-    folder = ROOT.parent / "shared" / "clips"
-    if not folder.is_dir():
-        pytest.skip(f"the clips are not here ({folder})")
-    return folder
+    """The folder of real clips."""
+    return beside("clips")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of sources that were read wrongly once."""
+    return beside("cases")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models and frames this small lose time on a second thread, and much of it on a busy
+    machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -380,7 +380,7 @@ def long_run(seed: int, count: int, first: int, deep: float) -> Iterator[str]:
     progress = Path(tempfile.mkstemp()[1])
     while index < end:
         stop = min(end, index + BATCH)
-        command = [sys.executable, "-m", "tests.fuzzing", "--deep", str(deep)]
+        command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzzing", "--deep", str(deep)]
         command += ["--worker", f"{seed}:{index}:{stop}"]
         environment = {**os.environ, "FUZZ_PROGRESS": str(progress)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -351,7 +351,7 @@ class TestSweep:
         record = json.loads((tmp_path / "b" / "nerv-12k.json").read_text())
         parts = nervkit.info(tmp_path / "b" / "nerv-12k.nerv")["bytes_by_part"]
         assert parts["tracks"] > 0
-        assert record["bytes"] == sum(parts.values()) - parts["tracks"]
+        assert record["bytes"] == sum(parts.values()) - parts["tracks"] - parts["extras"]
 
     def test_what_is_done_is_kept_and_what_changed_is_redone(
         self, swept: tuple[Path, list[str]], bunny: Path

@@ -20,15 +20,6 @@ ROOT = Path(__file__).parent.parent
 FFmpeg = Callable[..., bytes]
 
 
-@pytest.fixture(scope="module")
-def cases() -> Path:
-    """The folder of cases beside the checkout."""
-    folder = ROOT.parent / "shared" / "cases"
-    if not folder.is_dir():
-        pytest.skip(f"the cases are not here ({folder})")
-    return folder
-
-
 def has_note(clip: Clip, text: str) -> bool:
     return any(text in note for note in clip.notes)
 

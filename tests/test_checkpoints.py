@@ -22,9 +22,9 @@ from nervkit.fitting.loop import fit
 from nervkit.lock import locked
 from nervkit.models.nerv import NeRV
 from nervkit.video.writer import place_of
-from tests.test_fitting import checkpoint, encode, one_thread, same, stepper, stop_after, video
+from tests.test_fitting import checkpoint, encode, same, stepper, stop_after, video
 
-__all__ = ["one_thread"]  # a fixture
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Checkpoint files
 

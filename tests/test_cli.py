@@ -39,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "clip.npy", frames)
     made = run("encode", "clip.npy", "-o", "clip.nerv", "--steps", "3", "--fps", "10", cwd=folder)
     assert made.returncode == 0, made.stderr
+    np.save(folder / "mask.npy", np.eye(24, 32, dtype=np.uint8))
     (folder / "text.txt").write_text("not a video")
     (folder / "nothing").mkdir()
     (folder / "empty.mp4").touch()
@@ -89,7 +90,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o x.nerv --preset best", 2, "choose from: draft, fast, medium"),
         ("encode clip.npy -o x.nerv --recipe secret", 2, "choose from: native"),
         ("encode clip.npy -o x.nerv --preset draft --steps 3", 2, "give one of"),
-        ("encode clip.npy -o x.nerv --steps 0", 2, "steps must be positive"),
+        ("encode clip.npy -o x.nerv --steps 0", 2, "steps must be a positive whole number"),
+        ("encode clip.npy -o x.nerv --time 0", 2, "time must be a positive number"),
+        # judged before the source is read
+        ("encode missing.npy -o x.nerv --params many", 2, "params must be a number"),
+        ("encode missing.npy -o x.nerv --strides 2,x", 2, "strides must be whole numbers"),
+        ("inpaint missing.npy -o x.npy --box 1,2", 2, "a box is x,y,w,h"),
+        ("inpaint missing.npy -o x.npy --mask no.png", 1, "no.png: no such file"),
+        ("interpolate missing.npy -o x.npy --fps 1e9", 2, "fps must be a positive number"),
+        ("inpaint clip.npy -o mask.npy --mask mask.npy -y", 2, "input and output are the same"),
         ("encode clip.npy -o x.nerv --time soon", 2, "time must be a time such as"),
         ("encode clip.npy -o x.nerv --params many", 2, "params must be a number"),
         ("encode clip.npy -o x.nerv --params 3", 2, "needs at least"),
@@ -123,6 +132,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decode clip.nerv -o x.mp4 --codec h266", 2, "unknown codec 'h266'; choose from"),
         ("decode clip.nerv -o x.webm --codec x264", 2, ".webm cannot hold x264"),
         ("decode clip.nerv -o x.mkv --codec ffv1 --crf 3", 2, "lossless"),
+        ("decode clip.nerv -o x.mp4 --pixel-format pink", 2, "no pixel format 'pink'; choose from"),
+        ("decode clip.nerv -o x.webm --pixel-format bgr0", 2, "vp9 takes no pixel format 'bgr0'"),
         ("decode clip.nerv -o x.y4m --crf 3", 2, "--crf"),
         ("decode clip.nerv -o x.mp4 --frames 6:", 2, "there are 6 frames"),
         ("decode clip.nerv -o - --json", 2, "both need stdout"),

@@ -18,9 +18,9 @@ from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.progress import Progress
 from nervkit.fitting.threads import ThreadSearch, computing, most_threads, threads_for
 from nervkit.models.gridnerv import GridNeRV
-from tests.test_fitting import encode, one_thread, stepper, stop_after
+from tests.test_fitting import encode, stepper, stop_after
 
-__all__ = ["one_thread"]  # a fixture
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_run_of_steps_ends_after_them() -> None:

@@ -37,13 +37,7 @@ from nervkit.models.registry import model_names
 FRAMES, HEIGHT, WIDTH = 6, 24, 32
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Models this small lose time on a second thread, and much of it on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def movie() -> np.ndarray:

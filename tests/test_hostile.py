@@ -33,9 +33,8 @@ from nervkit.models.config import VideoShape
 from nervkit.models.device import memory_errors
 from nervkit.video.tracks import open_carrier, track_packets
 from tests import fuzzing, reference_decoder
-from tests.conftest import ROOT
+from tests.conftest import ROOT, beside
 
-HOSTILE = ROOT.parent / "shared" / "hostile"
 #: what is wrong in each of the files beside the checkout; those that are not here are harmless
 REFUSED = {
     "bomb_4kish": "--limit pixels=",
@@ -109,7 +108,6 @@ def with_header(data: bytes, **changes: Any) -> bytes:
     return altered(data, b"HEAD", zlib.compress(json.dumps(fields).encode()))
 
 
-@pytest.mark.skipif(not HOSTILE.is_dir(), reason=f"the hostile files are not here ({HOSTILE})")
 def test_the_hostile_files(tmp_path: Path) -> None:
     """All of them through all that reads a file, in a process of 3 GB of address space."""
     script = """
@@ -135,7 +133,7 @@ status = Path("/proc/self/status").read_text().splitlines()
 told["memory"] = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 print(json.dumps(told))
 """
-    command = [sys.executable, "-c", script, str(HOSTILE), str(tmp_path)]
+    command = [sys.executable, "-c", script, str(beside("hostile")), str(tmp_path)]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=600
     )

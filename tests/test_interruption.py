@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,31 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 RUN = "from nervkit.cli import main; main()"
 PATIENCE = 40  # seconds; a slow frame takes minutes
+
+
+@pytest.fixture(autouse=True)
+def hangup_as_usual() -> Iterator[None]:
+    """Where tests run under nohup, the commands that they start do not."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("command", [["-m", "nervkit"], ["nervkit"]])
+def test_no_traceback_while_modules_load(command: list[str], tmp_path: Path) -> None:
+    """Python's own handler is gone before the first module that takes long."""
+    script = tmp_path / "nervkit"
+    script.write_text("from nervkit.cli import main; main()")
+    place = [str(script)] if command == ["nervkit"] else command
+    slow = tmp_path / "imageio.py"
+    slow.write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}"}
+    done = subprocess.run(
+        [sys.executable, *place, "models"], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == b""
+
 
 # A model whose frames take minutes in one call of torch, in the thread that the first argument
 # names, once the file is made.

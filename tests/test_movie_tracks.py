@@ -428,6 +428,49 @@ def test_chapters_are_cut_with_the_pictures(tmp_path: Path, suffix: str) -> None
     assert chapters_of(path) == [(0, 0.9, "Zwei, ä"), (0.9, 1, "")]
 
 
+def test_chapters_go_with_the_pictures_where_priming_comes_first(
+    ffmpeg: FFmpeg, tmp_path: Path
+) -> None:
+    """Matroska begins with the sound's priming, and all packets are that much later."""
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=2"]
+    sound = ["-f", "lavfi", "-i", "sine=sample_rate=44100:duration=2"]
+    ffmpeg(*picture, *sound, "-c:a", "aac", tmp_path / "in.mp4")
+    clip = read_clip(tmp_path / "in.mp4")
+    assert clip.tracks[0].times[0, 0] < 0
+    stream = stream_of(clip, extras=Extras(chapters=CHAPTERS))
+    write_video(str(tmp_path / "out.mkv"), stream, DEFAULTS)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        first = next(float(p.pts * p.time_base) for p in container.demux(video=0))
+    starts = [start for start, *_ in chapters_of(tmp_path / "out.mkv")]
+    assert first > 0.01
+    assert starts == pytest.approx([first, first + 0.5, first + 1.5], abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_what_31_bits_cannot_count_is_left_out_of_mp4(tmp_path: Path, suffix: str) -> None:
+    """libavformat would end the process."""
+    longest = 2**31 - 1
+    for ticks, chapter, left_out in (
+        (longest, Fraction(longest, 1000), []),
+        (longest + 1, Fraction(longest, 1000), [f"{suffix} cannot hold a timecode of so long"]),
+        (
+            longest + 1,
+            Fraction(longest + 1, 1000),
+            [f"{suffix} cannot hold a timecode", "chapters"],
+        ),
+    ):
+        timing = Timing(
+            np.array([0, 10**9, 2 * 10**9 + 1]), Fraction(1, 1000), ticks - 2 * 10**9 - 1
+        )
+        extras = Extras({"timecode": "01:00:00:00"}, (Chapter(Fraction(0), chapter, "one"),))
+        path = tmp_path / f"{ticks}{suffix}"
+        notes = write_video(str(path), stream_of(timing=timing, extras=extras), DEFAULTS)
+        assert len(notes) == len(left_out), notes
+        assert all(words in note for words, note in zip(left_out, notes, strict=True))
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].frames == 3
+
+
 def test_odd_times_of_chapters(tmp_path: Path) -> None:
     chapter = Chapter(Fraction(1, 999_999_937), Fraction(10**9, 999_999_937), "odd")
     timing = Timing(np.arange(5) * 70_000_001, Fraction(1, 2147483647), 70_000_001)

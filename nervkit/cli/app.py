@@ -87,14 +87,12 @@ def main() -> None:
             code = 1
         except (KeyboardInterrupt, typer.Abort):
             interruption.end("nervkit: interrupted")
-        except BrokenPipeError:
-            # The reader of our output has gone; nothing is left to say to it.
+        except OSError as error:
+            # Nothing more is sent to standard output, which is meant where no file is named.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 1
-        except OSError as error:  # where nothing else is named, of standard output: a full disk
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            place = error.filename or "standard output"
-            say(f"nervkit: {place}: cannot be used: {error.strerror or error}")
+            if not isinstance(error, BrokenPipeError):  # whose reader has gone
+                place = error.filename or "standard output"
+                say(f"nervkit: {place}: cannot be used: {error.strerror or error}")
             code = 1
         if code == EXIT_CODE:  # some versions of typer make it of a KeyboardInterrupt
             interruption.end("nervkit: interrupted")

@@ -18,7 +18,8 @@ PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr."""
+    """A line for people, on stderr. Control characters, as a file's name may have, are escaped."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -35,6 +36,11 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as "1 frame" or "2,000 frames"."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counting, duration, emit, say
-from nervkit.container.limits import Limits
+from nervkit.cli.console import counted, counting, duration, emit, say
 from nervkit.errors import UsageError
 
 
@@ -41,7 +40,7 @@ def decode(
             pixel_format=pixel_format,
             overwrite=overwrite,
             device=device,
-            limits=Limits.parse(limit or []),
+            limits=options.limits_of(limit),
             on_progress=on_progress,
         )
     for note in report.notes:
@@ -49,6 +48,6 @@ def decode(
     if json:
         emit(report.to_dict())
     say(
-        f"{report.output}: {report.frames} frames of {report.width}x{report.height} in "
+        f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
         f"{duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import duration, emit, fitting, say
+from nervkit.cli.console import counted, duration, emit, fitting, say
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted
 
@@ -41,8 +41,8 @@ def encode(
 
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
-        rate = float(clip.fps)
-        say(f"{source}: {count} frames of {width}x{height}, {rate:.3f} fps, {clip.colour}")
+        told = f"{counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
+        say(f"{source}: {told}, {clip.colour}")
         for note in clip.notes:
             say(f"note: {note}")
         interruption.ask()

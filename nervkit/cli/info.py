@@ -7,9 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import duration, emit
-from nervkit.container.fields import printable
-from nervkit.container.limits import Limits
+from nervkit.cli.console import counted, duration, emit
 
 
 def info(
@@ -20,7 +18,7 @@ def info(
     """Print what a .nerv file says of itself. Decodes nothing."""
     from nervkit.summary import info as describe
 
-    values = describe(source, limits=Limits.parse(limit or []))
+    values = describe(source, limits=options.limits_of(limit))
     if json:
         emit(values)
         return
@@ -29,6 +27,8 @@ def info(
 
 
 def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
+    from nervkit.container.fields import printable
+
     def pairs(of: dict[str, Any]) -> str:
         return ", ".join(f"{printable(k)} {printable(v)}" for k, v in of.items()) or "-"
 
@@ -60,7 +60,7 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
         language = f" ({track['language']})" if track["language"] else ""
         title = f" {printable(track['title'])!r}" if track["title"] else ""
         flags = "".join(f", {flag}" for flag in track["flags"])
-        told = f"{track['codec']}{language}{title}{flags}, {track['packets']} packets"
+        told = f"{track['codec']}{language}{title}{flags}, {counted(track['packets'], 'packet')}"
         lines.append((track["kind"], f"{told}, {track['bytes']:,} bytes"))
     for name, value in values["tags"].items():
         lines.append(("tag", f"{name} {printable(value)}"))

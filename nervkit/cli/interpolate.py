@@ -8,7 +8,6 @@ import typer
 
 from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
-from nervkit.container.limits import Limits
 
 
 @options.with_options(options.fitting, options.reading, options.movie)
@@ -40,6 +39,6 @@ def interpolate(
         "source_fps": source_fps,
         "restart": restart,
         "fit": fit,
-        "limits": Limits.parse(limit or []),
+        "limits": options.limits_of(limit),
     }
     restore("interpolate", run, source, output, json, **method, **shared)

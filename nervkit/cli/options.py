@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from nervkit.container.limits import Limits
 
 FIT, SOURCE = "Fit", "Source"  # panels of --help
 
@@ -210,6 +213,13 @@ def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[...
         return command
 
     return wider
+
+
+def limits_of(texts: list[str] | None) -> Limits:
+    """What --limit says; late, as most commands do without it."""
+    from nervkit.container.limits import Limits
+
+    return Limits.parse(texts or [])
 
 
 def chosen(group: Group, values: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli.console import duration, emit, following_all, say
+from nervkit.cli.console import counted, duration, emit, following_all, say
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted, UsageError
 
@@ -31,7 +31,7 @@ def restore(
 
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
-        say(f"{source}: {count} frames of {width}x{height}, {float(clip.fps):.3f} fps")
+        say(f"{source}: {counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps")
         for text in clip.notes:
             note(text)
         interruption.ask()
@@ -58,7 +58,10 @@ def restore(
     details = ", ".join(
         f"{name.replace('_', ' ')} {_text(v)}" for name, v in report.details.items()
     )
-    say(f"{report.output}: {report.frames} frames of {report.width}x{report.height}; {details}")
+    say(
+        f"{report.output}: {counted(report.frames, 'frame')} of "
+        f"{report.width}x{report.height}; {details}"
+    )
     fit = "no fit"
     if report.model is not None:
         fit = f"{report.model}: {report.parameters:,} parameters, {report.steps} steps in "

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counting, emit, say
-from nervkit.container.limits import Limits
+from nervkit.cli.console import counted, counting, emit, say
 from nervkit.errors import NervError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def verify(
             source,
             against,
             device=device,
-            limits=Limits.parse(limit or []),
+            limits=options.limits_of(limit),
             on_progress=on_progress,
             fps=fps,
             size=size,
@@ -57,7 +56,9 @@ def _tell(report: VerifyReport) -> None:
         similarity = report.frame_ssim[index]
         told = "" if similarity is None else f"  SSIM {similarity:.4f}"
         say(f"frame {index:5d}  PSNR {quality:6.2f} dB{told}")
-    say(f"{report.input}: all checksums are right, {report.frames} frames decoded")
+    say(
+        f"{report.input}: the file's checksums are right, {counted(report.frames, 'frame')} decoded"
+    )
     if report.identical == report.frames:
         say("every frame is identical to what the encoder saw")
     elif report.identical is not None:

@@ -47,6 +47,12 @@ def fraction(value: Any, name: str) -> Fraction:
     return Fraction(*(whole(part, name, 1, INT31) for part in value))
 
 
+def check_time_base(base: Fraction, what: str) -> None:
+    """Raise FormatError where `base` is not positive, or exceeds 31 bits."""
+    if not (0 < base.numerator <= INT31 and base.denominator <= INT31):
+        raise FormatError(f"{what} of {base} s does not fit into 31 bits")
+
+
 def text(value: Any, name: str, most: int) -> str:
     """Unicode of at most `most` characters. It may have line breaks; printing escapes them."""
     if not isinstance(value, str) or len(value) > most or "\0" in value:

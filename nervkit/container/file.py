@@ -205,12 +205,10 @@ class NervFile:
     def tracks(self) -> list[Track]:
         """All audio and subtitle tracks."""
         with self.naming():
-            whole(
-                sum(map(count_packets, self._payloads(chunks.TRACK))),
-                "the number of packets in all tracks",
-                *(0, MOST_PACKETS),
-            )
-            return [Track.unpack(payload) for payload in self._payloads(chunks.TRACK)]
+            payloads = list(self._payloads(chunks.TRACK))
+            packets = sum(map(count_packets, payloads))
+            whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
+            return [Track.unpack(payload) for payload in payloads]
 
     def extras(self) -> Extras:
         """Tags, chapters and attached files."""

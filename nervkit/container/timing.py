@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from nervkit.container.chunks import inflate
-from nervkit.container.fields import INT31
+from nervkit.container.fields import check_time_base
 from nervkit.errors import FormatError
 
 HEAD = struct.Struct("<IIqIB")  # time base numerator, denominator, first pts, duration, mode
@@ -32,9 +32,7 @@ class Timing:
     duration: int  # of the last frame, in time_base units
 
     def __post_init__(self) -> None:
-        base = self.time_base
-        if not (0 < base.numerator <= INT31 and base.denominator <= INT31):
-            raise FormatError(f"a time base of {base} s does not fit into 31 bits")
+        check_time_base(self.time_base, "a time base")
         if len(self.pts) == 0 or self.duration <= 0:
             raise FormatError("a frame must be shown for some time")
         if len(self.pts) > 1 and not (self.pts[1:] > self.pts[:-1]).all():

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from nervkit.container.chunks import inflate
-from nervkit.container.fields import INT31, an_object, fraction, line, parse_json, text
+from nervkit.container.fields import an_object, check_time_base, fraction, line, parse_json, text
 from nervkit.container.limits import MOST_PACKETS
 from nervkit.container.timing import MOST_SECONDS
 from nervkit.errors import FormatError
@@ -67,8 +67,7 @@ class Track:
         line(self.language, "a track's language", 64)
         text(self.title, "a track's title", MAX_TITLE)
         base = self.time_base
-        if not (0 < base.numerator <= INT31 and base.denominator <= INT31):
-            raise FormatError("a track's time base does not fit into 31 bits")
+        check_time_base(base, "a track's time base")
         # A packet has a byte at least.
         if not 1 <= len(self.times) <= min(MOST_PACKETS, len(self.data)):
             raise FormatError("a track declares more packets than its data can hold, or none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from nervkit.errors import UsageError
 
@@ -41,20 +42,19 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        given = [
-            name
-            for name in ("preset", "epochs", "steps", "seconds")
-            if getattr(self, name) is not None
-        ]
+        amounts = (self.preset, self.epochs, self.steps, self.seconds)
+        given = {n: a for n, a in zip(BUDGET_OPTIONS, amounts, strict=True) if a is not None}
         if len(given) != 1:
             raise UsageError(
                 "give one of preset, epochs, steps and time, not " + " and ".join(given)
             )
+        ((name, amount),) = given.items()
         if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}")
-        amount = getattr(self, given[0])
-        if given[0] != "preset" and not (amount > 0 and math.isfinite(amount)):
-            raise UsageError(f"{given[0]} must be positive, not {amount}")
+        if name == "steps" and not (isinstance(amount, int) and amount > 0):
+            raise UsageError(f"steps must be a positive whole number, not {amount!r}")
+        if name in ("epochs", "time") and not (isinstance(amount, Real) and 0 < amount < math.inf):
+            raise UsageError(f"{name} must be a positive number, not {amount!r}")
 
     @classmethod
     def choose(

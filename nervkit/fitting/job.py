@@ -61,7 +61,7 @@ class FitOptions:
             raise UsageError(
                 f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
             )
-        _ = self.budget
+        _ = self.budget, self.asked
         choose_precision(self.precision, choose_device(self.device))
 
     @property
@@ -79,11 +79,17 @@ class FitOptions:
             return Budget(epochs=self.model_type.recipes[PAPER].epochs)
         return Budget.choose(*given)
 
+    @property
+    def asked(self) -> tuple[int | None, dict[str, Any]]:
+        """The number of values and the options of a configuration that the user asked for."""
+        options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
+        return None if self.params is None else parse_count(self.params), options
+
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""
-        options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
-        if self.params is not None:
-            return self.model_type.configure(shape, parse_count(self.params), **options)
+        parameters, options = self.asked
+        if parameters is not None:
+            return self.model_type.configure(shape, parameters, **options)
         try:
             return self.model_type.configure(shape, default_parameters(shape), **options)
         except TooFewParametersError as error:

@@ -10,11 +10,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from nervkit.restoration.channels import Channels, resized, space_of
+from nervkit.restoration.channels import Channels, resized, space_of, stored_by_halves
 from nervkit.restoration.impulses import impulse_share, outliers, screened, seen_again
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import joined, motion, moved
-from nervkit.restoration.noise import Noise, noise_alone, noise_between, typical, white_variance
+from nervkit.restoration.noise import (
+    Noise,
+    noise_alone,
+    noise_between,
+    stands_still,
+    typical,
+    white_variance,
+)
 from nervkit.restoration.shrinkage import block_means, shrunk
 from nervkit.restoration.task import Task
 from nervkit.video.clip import Clip
@@ -64,17 +71,24 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     clip, planes = _read(task)
     wanted, fitted = task.fit_wanted, None
     if wanted is None:
-        share = impulse_share(clip.frames)
-        wanted = share > IMPULSES_MATTER
-        if wanted:
-            task.note(
-                f"impulses on about {share:.1%} of all pixels: a fit is made, which helps to "
-                "replace them (--no-fit does without)"
-            )
+        reason = _why_fit(clip.frames, planes)
+        wanted = reason is not None
+        if reason is not None:
+            task.note(f"{reason}: a fit is made, which helps there (--no-fit does without)")
     if wanted:
         fitted = task.fit(screened(clip.frames, task.searched))
     cleaner = Cleaner(clip.frames, fitted, planes, clip.colour)
     return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
+
+
+def _why_fit(frames: np.ndarray, planes: list[Planes] | None) -> str | None:
+    """What a fit was measured to help with, if the frames have such."""
+    share = impulse_share(frames)
+    if share > IMPULSES_MATTER:
+        return f"impulses on about {share:.1%} of all pixels"
+    if planes is None and not stored_by_halves(frames) and stands_still(frames):
+        return "strong noise of RGB and a camera that stands still"
+    return None
 
 
 def _read(task: Task) -> tuple[Clip, list[Planes] | None]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.output import check_not_same
 from nervkit.restoration.between import Between
 from nervkit.restoration.fill import TRUSTED, Membranes, fill_in
 from nervkit.restoration.kinds import pixels
-from nervkit.restoration.masks import read_mask
+from nervkit.restoration.masks import check_mask, read_mask
 from nervkit.restoration.task import Fitted, Task
 
 # Of 255: how much a value counts in the fit that was made up smoothly, or found in another frame.
@@ -61,6 +62,9 @@ def inpaint(
     fit = task.fit_wanted is not False
     if whole and not fit:
         raise UsageError("--whole writes a fit's prediction, and --no-fit makes none; choose one")
+    check_mask(mask, boxes)
+    if output is not None and isinstance(mask, (str, Path)):
+        check_not_same(mask, Path(output))
     clip = task.read()
     unknown = read_mask(mask, boxes, clip.shape[:3], task.reading, clip.skipped)
     missing = unknown.all(axis=(1, 2))

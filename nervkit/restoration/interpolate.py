@@ -68,6 +68,8 @@ def interpolate(
         raise UsageError("give one of factor and fps")
     if factor is not None and (factor != int(factor) or factor < 2):
         raise UsageError(f"factor must be a whole number from 2 on, not {factor}")
+    if fps is not None:
+        fps = parse_rate(fps)
     if source_fps is not None:
         options["fps"] = source_fps
     task = Task("interpolate", source, output, **options)
@@ -134,11 +136,13 @@ def _multiplied(timing: Timing, factor: int) -> tuple[Timing, np.ndarray]:
     return denser, places.clip(max=len(timing) - 1)
 
 
-def _at_rate(clip: Clip, fps: Any) -> tuple[Timing, np.ndarray]:
+def _at_rate(clip: Clip, rate: Fraction) -> tuple[Timing, np.ndarray]:
     """A constant rate: the timing of its frames and their places among the clip's (N,)."""
-    rate, timing = parse_rate(fps), clip.timing
+    timing = clip.timing
     if rate <= timing.fps:
-        raise UsageError(f"fps must be above the source's {float(timing.fps):.6g}, not {fps}")
+        raise UsageError(
+            f"fps must be above the source's {float(timing.fps):.6g}, not {float(rate):.6g}"
+        )
     start, end = timing.seconds
     count = max(1, round((end - start) * rate))
     _check_count(count)

@@ -13,7 +13,7 @@ import numpy as np
 from nervkit.errors import SourceError, UsageError
 from nervkit.restoration.kinds import is_array, is_tensor
 from nervkit.video.edit import Edit
-from nervkit.video.images import EXTENSIONS, ImageSource
+from nervkit.video.images import EXTENSIONS, ImageSource, is_pattern
 from nervkit.video.reader import DEFAULT_FPS, open_array, open_source
 from nervkit.video.source import Source
 
@@ -48,10 +48,8 @@ def read_mask(
         (T, H, W) bool, True where unknown.
 
     Raises:
-        UsageError: neither mask nor box, of another size, nothing or all unknown.
+        UsageError: a mask of another size, nothing or all unknown; see `check_mask` for more.
     """
-    if mask is None and not boxes:
-        raise UsageError("say what is unknown: --mask, or --box x,y,w,h")
     unknown = np.zeros(shape, bool)
     for box in boxes:
         unknown[_box(box, shape)] = True
@@ -69,10 +67,26 @@ def read_mask(
     return unknown
 
 
-def _box(text: str, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+def check_mask(mask: Any, boxes: Sequence[str]) -> None:
+    """Raise, before any work, where neither says what is unknown, a box is not written as one, or
+    a mask's file is not there."""
+    if mask is None and not boxes:
+        raise UsageError("say what is unknown: --mask, or --box x,y,w,h")
+    for box in boxes:
+        _parsed(box)
+    if isinstance(mask, (str, Path)) and not (Path(mask).exists() or is_pattern(str(mask))):
+        raise SourceError(f"{mask}: no such file or folder")
+
+
+def _parsed(text: str) -> re.Match[str]:
     match = BOX.fullmatch(str(text).strip())
     if not text or match is None:
         raise UsageError(f"a box is x,y,w,h, x,y,w,h@a:b or @a:b, not {text!r}")
+    return match
+
+
+def _box(text: str, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    match = _parsed(text)
     frames, height, width = shape
     x, y, w, h = (int(part) for part in match.groups()[:4]) if match[1] else (0, 0, width, height)
     first, stop = int(match[5] or 0), int(match[6] or frames)

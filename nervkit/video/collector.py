@@ -21,7 +21,7 @@ from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.source import Picture, Source
 from nervkit.video.streams import DEFAULT_FPS
 from nervkit.video.timeline import mended
-from nervkit.video.tracks import store_track, within
+from nervkit.video.tracks import store_track, time_of, within
 
 MEMORY_SHARE = 0.8  # of the free memory may hold frames; the rest is the fit's
 PREROLL = Fraction(1, 10)  # seconds of sound before what is heard that a decoder may need
@@ -172,7 +172,7 @@ class Collector:
             if stream.type == "audio":
                 self._mend(packets)
             else:
-                packets.sort(key=_time)
+                packets.sort(key=time_of)
             if self.edit.trims:
                 cut = _cut_sound if stream.type == "audio" else _cut_text
                 time_base = Fraction(packets[0].time_base)
@@ -231,13 +231,9 @@ def _with_next(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Picture |
         before = after
 
 
-def _time(packet: av.Packet) -> int:
-    return next((ticks for ticks in (packet.pts, packet.dts) if ticks is not None), 0)
-
-
 def _cut_sound(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]:
     """The packets that begin in [start, end)."""
-    return [p for p in packets if within(_time(p), 0, start, end)]
+    return [p for p in packets if within(time_of(p), 0, start, end)]
 
 
 def _cut_text(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]:
@@ -245,8 +241,8 @@ def _cut_text(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]
     stays until the next packet, which may only clear it."""
     kept = []
     for packet, following in pairwise([*packets, None]):
-        time = _time(packet)
-        until = end if following is None else max(time, _time(following))
+        time = time_of(packet)
+        until = end if following is None else max(time, time_of(following))
         part = within(time, packet.duration or until - time, start, end)
         if part is None:
             continue

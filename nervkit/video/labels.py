@@ -4,7 +4,7 @@ attached files."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,8 +16,10 @@ from av.stream import Disposition
 
 from nervkit.container.extras import Attachment
 from nervkit.container.track import Track
+from nervkit.video.clocks import LARGEST, MILLISECOND
 
 if TYPE_CHECKING:
+    from nervkit.container.timing import Timing
     from nervkit.video.writer import Stream
 
 NANOSECOND = Fraction(1, 10**9)
@@ -47,21 +49,37 @@ class Labels:
     attachments: tuple[Attachment, ...]
 
     @classmethod
-    def of(cls, stream: Stream, suffix: str, end: Fraction) -> Self:
+    def of(cls, stream: Stream, suffix: str, end: Fraction, delay: Fraction) -> Self:
         """Those of a stream for a movie that ends at `end` seconds: chapters are cut and moved
-        with the pictures, and none goes on when all else is over."""
+        with the pictures, and none goes on when all else is over. `delay` seconds is how much
+        later the muxer puts all packets, but not chapters."""
         first, last = stream.window or (Fraction(0), end)
         extras = stream.extras
         return cls(
             suffix,
             {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
             tuple(
-                (max(c.start, first) - first, min(c.end, last) - first, c.title)
+                (max(c.start, first) - first + delay, min(c.end, last) - first + delay, c.title)
                 for c in extras.chapters
                 if c.start < last and (c.end > first or c.start == first)
             ),
             extras.attachments,
         )
+
+    def as_mp4_counts(self, timing: Timing) -> tuple[Self, list[str]]:
+        """What MP4 and MOV can count of these, beside pictures of that timing, and notes on what
+        they cannot. Its timecode is one sample as long as all pictures, its chapters are samples in
+        milliseconds, and libavformat ends the process where one exceeds 31 bits."""
+        counted, notes = self, []
+        ticks = timing.pts[-1] - timing.pts[0] + timing.duration
+        if ticks > LARGEST and (names := [n for n in self.tags if n.lower() == "timecode"]):
+            rest = {name: value for name, value in self.tags.items() if name not in names}
+            counted = replace(counted, tags=rest)
+            notes.append(f"{self.suffix} cannot hold a timecode of so long a video: left out")
+        if self.chapters and max(end for _, end, _ in self.chapters) / MILLISECOND > LARGEST:
+            counted = replace(counted, chapters=())
+            notes.append(f"{self.suffix} cannot hold chapters after {LARGEST} ms: left out")
+        return counted, notes
 
     @property
     def need_free_tags(self) -> bool:

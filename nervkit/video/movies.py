@@ -90,13 +90,20 @@ class MovieOptions:
             raise UsageError(f"crf must lie in 0 to 63, not {self.crf}")
 
     def codec_for(self, suffix: str) -> Codec:
-        """The codec for a file of this kind. Raises UsageError where the two do not fit."""
+        """The codec for a file of this kind. Raises UsageError where it is not for that, or not for
+        the quality or pixel format."""
         name = self.codec or DEFAULT_CODEC[suffix]
         codec = CODECS[name]
         if suffix not in codec.suffixes:
             raise UsageError(f"{suffix} cannot hold {name}; use {', '.join(codec.suffixes)}")
         if codec.crf is None and self.crf is not None:
             raise UsageError(f"{name} is lossless: --crf does not apply")
+        taken = [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
+        if self.pixel_format is not None and self.pixel_format not in taken:
+            raise UsageError(
+                f"{name} takes no pixel format {self.pixel_format!r}; choose from: "
+                f"{', '.join(taken)}"
+            )
         return codec
 
 
@@ -109,7 +116,12 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     pixel_format, settings, notes = _coding(codec, stream, options, in_mp4)
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
     end = max([timing.seconds[1], *(_end(packets) for _, packets in tracks if packets)])
-    labels = Labels.of(stream, suffix, end)
+    # Matroska's muxer lets the earliest packet begin at 0: with priming, AAC begins before.
+    start = min([Fraction(0), *(_seconds(found[0]) for _, found in tracks if found)])
+    labels = Labels.of(stream, suffix, end, Fraction(0) if in_mp4 else -start)
+    if in_mp4:
+        labels, left_out = labels.as_mp4_counts(timing)
+        notes += left_out
     kept: list[Track] = []
     packets: list[av.Packet] = []
     try:

@@ -16,7 +16,8 @@ from nervkit.container.track import Track
 from nervkit.errors import OutputError
 from nervkit.video.clocks import LARGEST, mp4_clock
 from nervkit.video.labels import label_track
-from nervkit.video.subtitles import converted, time_of
+from nervkit.video.subtitles import converted
+from nervkit.video.tracks import time_of
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".webm": "webm"}
 #: the text subtitles that a movie is given in place of those that it cannot hold, as by ffmpeg

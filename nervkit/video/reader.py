@@ -113,6 +113,8 @@ def open_source(
     if not isinstance(source, (str, Path)):
         return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
     name, path = str(source), Path(source)
+    if not name:
+        raise UsageError("the source's name is empty")
     if name != "-" and not _exists(name):
         return _open_absent(name, edit, rate, allow_network)
     if path.is_dir():

@@ -11,6 +11,7 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.subtitle import SubtitleSet
 
 from nervkit.video.clocks import MILLISECOND
+from nervkit.video.tracks import time_of
 
 PLAIN_DIALOGUE = b"0,0,Default,,0,0,0,,"  # the fields of an ASS line before its text
 
@@ -70,11 +71,6 @@ def _cues(packets: list[av.Packet], decoder: SubtitleCodecContext) -> tuple[list
             lines = tuple(line.ass for line in decoded)
             cues.append(Cue(start, start + packet.duration, lines))
     return cues, unreadable
-
-
-def time_of(packet: av.Packet) -> int:
-    """When a packet is shown, in its time base."""
-    return next((time for time in (packet.pts, packet.dts) if time is not None), 0)
 
 
 def _one_at_a_time(cues: list[Cue]) -> list[Cue]:

@@ -50,6 +50,11 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
     return None
 
 
+def time_of(packet: av.Packet) -> int:
+    """When a packet is shown or, where it does not say, decoded, in its time base; else 0."""
+    return next((ticks for ticks in (packet.pts, packet.dts) if ticks is not None), 0)
+
+
 def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | None:
     """What lies in [start, end) of something that is there from `pts` for `duration`: its pts and
     duration then; None where nothing does. All in one unit. Without a duration, only `pts` counts.

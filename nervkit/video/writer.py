@@ -45,6 +45,8 @@ def check_destination(
 ) -> None:
     """Raise, before any work, where `output` cannot be written, is of no known kind, would
     replace the source, or does not go with `options`."""
+    if not output:
+        raise UsageError("the output's name is empty")
     path = Path(output)
     suffix = path.suffix.lower()
     if suffix in MOVIE_SUFFIXES:

@@ -16,6 +16,8 @@ from scipy.ndimage import gaussian_filter, shift
 
 import nervkit
 from nervkit.errors import NervError, UsageError
+from nervkit.fitting.budget import Budget
+from nervkit.fitting.job import FitOptions
 from nervkit.restoration.baselines import DENOISERS, NO_FIT
 from nervkit.restoration.channels import Halved, Opponent, space_of, stored_by_halves
 from nervkit.restoration.damage import add_noise, noisy_file
@@ -280,9 +282,34 @@ def test_a_fit_is_made_by_default_where_it_helps(
     assert report_of("inpaint", tmp_path).model == "gridnerv"
 
 
-def _short_budget() -> Any:
-    from nervkit.fitting.budget import Budget
+@pytest.mark.parametrize(
+    ("deviation", "shift", "fitted"), [(25, 0, True), (25, 2, False), (5, 0, False)]
+)
+def test_strong_noise_before_a_static_camera_gets_a_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deviation: int, shift: int, fitted: bool
+) -> None:
+    monkeypatch.setattr("nervkit.fitting.job.FitOptions.budget", _short_budget())
+    picture = np.repeat(np.repeat(moving(1)[0], 2, axis=0), 2, axis=1)
+    clean = np.stack([np.roll(picture, shift * t, axis=1) for t in range(10)])
+    report = report_of("denoise", tmp_path, add_noise(clean, "gaussian", deviation))
+    assert (report.model is not None) == fitted
+    assert any("before a static camera" in note for note in report.notes) == fitted
 
+
+def test_a_fit_without_a_length_is_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[str] = []
+
+    def short(self: FitOptions) -> Budget:
+        lengths.append(str(Budget.choose(self.preset, self.epochs, self.steps)))
+        return Budget(steps=2)
+
+    monkeypatch.setattr("nervkit.fitting.job.FitOptions.budget", property(short))
+    for options, length in (({"fit": True}, "draft"), ({"preset": "slow"}, "slow")):
+        report_of("interpolate", tmp_path, **options)
+        assert length in lengths[-1]
+
+
+def _short_budget() -> Any:
     return property(lambda self: Budget(steps=5))
 
 

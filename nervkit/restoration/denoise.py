@@ -18,7 +18,7 @@ from nervkit.restoration.noise import (
     Noise,
     noise_alone,
     noise_between,
-    stands_still,
+    static_under_noise,
     typical,
     white_variance,
 )
@@ -51,7 +51,7 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
     With a fit, a representation with far fewer values than the frames have says first what repeats
     in time and space, as noise does not (NeRV, 2110.13903; Ulyanov et al., "Deep image prior",
     1711.10925), and impulses and noise are looked for in what it leaves. It is made by default
-    where there are impulses.
+    where there are impulses, and where a static camera shows strong noise of RGB.
 
     Args:
         source: as `read_clip` takes.
@@ -86,8 +86,8 @@ def _why_fit(frames: np.ndarray, planes: list[Planes] | None) -> str | None:
     share = impulse_share(frames)
     if share > IMPULSES_MATTER:
         return f"impulses on about {share:.1%} of all pixels"
-    if planes is None and not stored_by_halves(frames) and stands_still(frames):
-        return "strong noise of RGB and a camera that stands still"
+    if planes is None and not stored_by_halves(frames) and static_under_noise(frames):
+        return "strong noise of RGB before a static camera"
     return None
 
 

@@ -21,8 +21,8 @@ FEWEST = 32  # blocks: from fewer, nothing is said about a bin
 IDLE = 0.02  # of a sample's variance: a block that differs by less is a copy and tells nothing
 EVEN = 1.5  # times the power at high frequencies: white noise has no more anywhere
 CLEARLY_LESS = 0.8  # of the mean of two estimates: those of the same are not so far from it
-LOOKED_AT, LATER = 6, 8  # frames, for whether the camera stands still: so many, and so long after
-STILL = 0.6  # of the picture is the same then
+SAMPLED, LAG = 6, 8  # frames, for whether the camera is static: so many, and so long after
+STATIC = 0.6  # of the picture is the same then
 STRONG = 8.0  # 8-bit steps of gray: a deviation of 14 in each of R, G and B
 NORMAL = 0.6745  # the median of a normal variable's absolute value, in deviations
 CENTRES = (np.arange(BINS) + 0.5) * 256 / BINS
@@ -158,21 +158,21 @@ def _detail(light: np.ndarray) -> np.ndarray:
     return _energy(light)[1:].sum(axis=0)
 
 
-def stands_still(frames: np.ndarray) -> bool:
-    """Whether most of (T, H, W, 3) uint8 frames is still the same LATER on, but for strong noise:
-    then, more frames than the nearest tell what a frame shows."""
-    lag = min(LATER, len(frames) - 1)
+def static_under_noise(frames: np.ndarray) -> bool:
+    """Whether most of (T, H, W, 3) uint8 frames is the same LAG frames later, but for strong noise.
+    Then frames further away than the nearest say what a frame shows as well."""
+    lag = min(LAG, len(frames) - 1)
     if lag < 1 or min(frames.shape[1:3]) < SIDE:
         return False
     shares = []
-    for t in np.unique(np.linspace(0, len(frames) - 1 - lag, LOOKED_AT).astype(int)):
+    for t in np.unique(np.linspace(0, len(frames) - 1 - lag, SAMPLED).astype(int)):
         before, after = (frames[u].mean(axis=2, dtype=np.float32) for u in (t, t + lag))
         deviation = float(np.sqrt(white_variance(before)))
         if deviation < STRONG:
             return False
-        apart = F.avg_pool2d(torch.from_numpy(before - after)[None], SIDE).abs()
-        shares.append(float((apart < 3 * deviation * 2**0.5 / SIDE).float().mean()))
-    return float(np.mean(shares)) > STILL
+        difference = F.avg_pool2d(torch.from_numpy(before - after)[None], SIDE).abs()
+        shares.append(float((difference < 3 * deviation * 2**0.5 / SIDE).float().mean()))
+    return float(np.mean(shares)) > STATIC
 
 
 def white_variance(plane: np.ndarray) -> float:

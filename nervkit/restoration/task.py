@@ -14,10 +14,12 @@ import torch
 
 from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, UsageError
+from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.lock import locked
 from nervkit.models.base import Representation, count_stored
+from nervkit.models.recipe import PAPER
 from nervkit.restoration.kinds import alike, is_array
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
@@ -34,6 +36,8 @@ READING = (
 )
 
 
+#: of a fit of which nobody says how long it is to be: a longer one was measured to add nothing
+PRESET = "draft"
 Count = Callable[[int, int], None]  # (done, in all)
 
 
@@ -96,6 +100,21 @@ class Fitted:
         return frame.float().mul(255).permute(1, 2, 0).cpu().numpy()
 
 
+def _budgeted(options: FitOptions) -> FitOptions:
+    """With the preset for restorations, where nothing says how long to fit."""
+    given = any(getattr(options, name) is not None for name in BUDGET_OPTIONS)
+    return options if given or options.recipe == PAPER else replace(options, preset=PRESET)
+
+
+def _wanted(options: FitOptions, fit: bool | None) -> bool | None:
+    """Whether a fit is asked for (None: the method decides), by `fit` or by an option of it."""
+    default = FitOptions()
+    asked = [name for name in ASKING if getattr(options, name) != getattr(default, name)]
+    if fit is False and asked:
+        raise UsageError(f"--{asked[0]} is about a fit, and --no-fit makes none; choose one")
+    return True if asked else fit
+
+
 class Task:
     """One restoration of one source. `options` are keywords of the public function:
 
@@ -113,7 +132,7 @@ class Task:
         self.output = None if output is None else str(output)
         take = options.pop
         self.options = FitOptions(**{k: take(k) for k in FITTING if k in options})
-        self.fit_wanted = self._wanted(take("fit", None))
+        self.fit_wanted = _wanted(self.options, take("fit", None))
         self.reading = {k: take(k) for k in READING if k in options}
         self.movie = MovieOptions(take("codec", None), take("crf", None))
         overwrite = take("overwrite", False)
@@ -132,13 +151,6 @@ class Task:
             check_destination(self.output, self.movie, overwrite, source)
             with self._locked():  # another run's, before the source is read
                 pass
-
-    def _wanted(self, fit: bool | None) -> bool | None:
-        usual = FitOptions()
-        asked = [k for k in ASKING if getattr(self.options, k) != getattr(usual, k)]
-        if fit is False and asked:
-            raise UsageError(f"--{asked[0]} is about a fit, and --no-fit makes none; choose one")
-        return True if asked else fit
 
     def read(self, on_picture: Callable[[Picture], None] | None = None) -> Clip:
         """The source as a Clip; `on_picture` as `read_clip` takes it, unless it is one already."""
@@ -169,7 +181,7 @@ class Task:
             keep = CheckpointOptions(self._kept, self.interval, self.restart)
         with self._locked():
             network, summary = fit_clip(
-                frames, self.options, known=known, keep=keep, watch=self.watch
+                frames, _budgeted(self.options), known=known, keep=keep, watch=self.watch
             )
         places = np.arange(len(frames)) if places is None else places
         model, notes = self.options.model, summary.notes

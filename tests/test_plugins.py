@@ -159,7 +159,18 @@ def test_a_broken_package_breaks_its_own_models_only(
 def test_the_tests_pass_with_plugins_installed(installed: dict[str, str]) -> None:
     chosen = ("-k", "registry or unknown or third or bad_options or vgg or impossible")
     files = [f"tests/test_{name}.py" for name in ("models", "encoder", "cli", "bench")]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, *files]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        *chosen,
+        *files,
+    ]
     done = subprocess.run(command, cwd=ROOT, env=installed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 

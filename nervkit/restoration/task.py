@@ -134,8 +134,8 @@ class Task:
                 pass
 
     def _wanted(self, fit: bool | None) -> bool | None:
-        usual = FitOptions()
-        asked = [k for k in ASKING if getattr(self.options, k) != getattr(usual, k)]
+        defaults = FitOptions()
+        asked = [k for k in ASKING if getattr(self.options, k) != getattr(defaults, k)]
         if fit is False and asked:
             raise UsageError(f"--{asked[0]} is about a fit, and --no-fit makes none; choose one")
         return True if asked else fit

@@ -205,8 +205,8 @@ def _encoded(
         else b"",
     )
     values = count_stored(network)
-    settings = options.told() | {"bits": bits[0], "embedding_bits": bits[1]}
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    settings = options.settings() | {"bits": bits[0], "embedding_bits": bits[1]}
+    settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = Header(
         width=shape.width,
         height=shape.height,
@@ -214,11 +214,11 @@ def _encoded(
         colour=clip.colour.to_dict(),
         source=clip.source,
         edit=clip.edit,
-        encoder={"version": f"nervkit {__version__}", "settings": told},
+        encoder={"version": f"nervkit {__version__}", "settings": settings_text},
         segments=(Segment(shape.frames, options.model, config, values),),
     )
-    quality, told_of_file = write_checked(output, header, clip, segment, check, watch.stop)
-    for note in told_of_file if watch.on_note is not None else ():
+    quality, file_notes = write_checked(output, header, clip, segment, check, watch.stop)
+    for note in file_notes if watch.on_note is not None else ():
         watch.on_note(note)
     keep.path.unlink(missing_ok=True)
     with NervFile(output, UNLIMITED) as file:
@@ -244,8 +244,8 @@ def _encoded(
             fit_seconds=summary.seconds,
             earlier_seconds=summary.earlier_seconds,
             device_memory=memory,
-            settings=told,
-            notes=[*clip.notes, *summary.notes, *told_of_file],
+            settings=settings_text,
+            notes=[*clip.notes, *summary.notes, *file_notes],
         )
 
 
@@ -290,8 +290,8 @@ def _over_limits(path: Path) -> list[str]:
     try:
         NervVideo(path).close()
     except LimitError as error:
-        told = str(error).removeprefix(f"{path}: ")
-        return [f"who decodes this file must raise a limit: {told}"]
+        reason = str(error).removeprefix(f"{path}: ")
+        return [f"who decodes this file must raise a limit: {reason}"]
     return []
 
 

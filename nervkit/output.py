@@ -79,7 +79,7 @@ LONGEST_NAME = 255  # bytes that file systems allow
 
 def helper(path: Path, kind: str) -> Path:
     """A hidden file beside `path` that belongs to it, such as its "partial", "lock" or
-    "checkpoint": `.<name>.<kind>`. A long name is cut, and told from others by a hash."""
+    "checkpoint": `.<name>.<kind>`. A long name is cut, and distinguished from others by a hash."""
     name = f".{path.name}.{kind}"
     if len(os.fsencode(name)) > LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]

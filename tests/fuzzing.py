@@ -394,8 +394,8 @@ def long_run(seed: int, count: int, first: int, deep: float) -> Iterator[str]:
             index = stop
         else:
             failed = int(progress.read_text() or index)
-            told = done.stderr.strip().splitlines()[-12:]
-            findings.append(f"{seed}:{failed} exit {done.returncode}: " + " | ".join(told))
+            errors = done.stderr.strip().splitlines()[-12:]
+            findings.append(f"{seed}:{failed} exit {done.returncode}: " + " | ".join(errors))
             yield f"FINDING {findings[-1]}"
             total.inputs += failed + 1 - index
             index = failed + 1

@@ -283,10 +283,10 @@ class TestRunner:
 
 @pytest.fixture(scope="module")
 def swept(bunny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A run of a small clip, and what it told."""
-    folder, told = tmp_path_factory.mktemp("run"), []
-    sweep([ClipSpec("b", bunny, None, SMALL)], folder, OPTIONS, told.append)
-    return folder, told
+    """A run of a small clip, and its messages."""
+    folder, messages = tmp_path_factory.mktemp("run"), []
+    sweep([ClipSpec("b", bunny, None, SMALL)], folder, OPTIONS, messages.append)
+    return folder, messages
 
 
 OPTIONS = SweepOptions(
@@ -365,13 +365,13 @@ class TestSweep:
         assert all(line.endswith("(kept)") for line in points)
         assert before == {p: p.stat().st_mtime_ns for p in (folder / "b").glob("hnerv-*.json")}
         (folder / "b" / "x264-crf45.h264").write_bytes(b"xx")
-        told: list[str] = []
-        sweep([spec], folder, replace(OPTIONS, codecs=["x264"]), told.append)
-        assert [line.endswith("(kept)") for line in told if " bpp " in line] == [True, False]
+        messages: list[str] = []
+        sweep([spec], folder, replace(OPTIONS, codecs=["x264"]), messages.append)
+        assert [line.endswith("(kept)") for line in messages if " bpp " in line] == [True, False]
         changed = replace(OPTIONS, codecs=["x264"], interval=4)
-        told: list[str] = []
-        sweep([spec], folder, changed, told.append)
-        assert not any(line.endswith("(kept)") for line in told)
+        messages: list[str] = []
+        sweep([spec], folder, changed, messages.append)
+        assert not any(line.endswith("(kept)") for line in messages)
         sweep([spec], folder, replace(OPTIONS, codecs=["x264"]))
 
     def test_other_viewer_frames_are_decoded_but_not_fitted_again(

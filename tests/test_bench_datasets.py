@@ -256,7 +256,7 @@ def test_published_curves_are_well_formed(dataset: str) -> None:
             assert np.allclose(means[:, 1], np.array(curve["points"])[:, 1], atol=0.016)
 
 
-def test_published_curves_can_be_told_apart() -> None:
+def test_published_curves_are_distinct() -> None:
     for dataset in VARIANTS:
         labels = [(curve["codec"], curve["x"]) for curve in published_curves(dataset)]
         assert len(labels) == len(set(labels))

@@ -270,7 +270,7 @@ def test_points_that_are_beaten_enter_no_delta_and_are_named(tmp_path: Path) -> 
     assert "left out: x265 crf51" in console.file.getvalue()
 
 
-def test_points_of_different_software_are_told(tmp_path: Path) -> None:
+def test_points_of_different_software_are_noted(tmp_path: Path) -> None:
     place = make_clip(tmp_path)
     assert mixed_versions(load_run(tmp_path)) == []
     path = place / "hnerv-80k.json"
@@ -297,8 +297,8 @@ def test_tables_fit_their_width(tmp_path: Path) -> None:
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
-    for told in ("one [bold]", "hnerv / x264, PSNR RGB: the curves share no quality", "40.0*"):
-        assert told in text
+    for part in ("one [bold]", "hnerv / x264, PSNR RGB: the curves share no quality", "40.0*"):
+        assert part in text
 
 
 @pytest.mark.parametrize("name", ["rd.png", "rd.svg", "rd.pdf"])

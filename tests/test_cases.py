@@ -173,15 +173,15 @@ def test_sound_of_a_camera_that_mp4_cannot_hold(cases: Path) -> None:
 def test_chapters_and_tags(cases: Path) -> None:
     clip = read_clip(cases / "chapters.mp4", strict=True)
     assert clip.extras.tags == {"title": "My Film", "artist": "me"}
-    told = [(chapter.start, chapter.end, chapter.title) for chapter in clip.extras.chapters]
-    assert told == [(0, 2, "One"), (2, 4, "Two")]
+    chapters = [(chapter.start, chapter.end, chapter.title) for chapter in clip.extras.chapters]
+    assert chapters == [(0, 2, "One"), (2, 4, "Two")]
     assert not has_note(clip, "left out")
 
 
 def test_chapters_are_cut_with_the_video(cases: Path) -> None:
     clip = read_clip(cases / "chapters.mp4", start=1, frames=":50")
-    told = [(chapter.start, chapter.end, chapter.title) for chapter in clip.extras.chapters]
-    assert told == [(0, 1, "One"), (1, 2, "Two")]
+    chapters = [(chapter.start, chapter.end, chapter.title) for chapter in clip.extras.chapters]
+    assert chapters == [(0, 1, "One"), (1, 2, "Two")]
     clip = read_clip(cases / "chapters.mp4", start=2)
     assert [chapter.title for chapter in clip.extras.chapters] == ["Two"]
 

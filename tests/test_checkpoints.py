@@ -135,17 +135,17 @@ def test_a_failing_disk_keeps_the_earlier_checkpoint_and_the_fit(
 ) -> None:
     """Every step tries to write one; one note tells of all that failed."""
     kept = replace(save_one(tmp_path), interval=0.0)
-    content, write, told = kept.path.read_bytes(), np.savez, []
+    content, write, notes = kept.path.read_bytes(), np.savez, []
 
     def full(file: Any, **arrays: Any) -> None:
         file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    summary = fit(stepper(), 4, checkpoint=kept, on_note=told.append)
+    summary = fit(stepper(), 4, checkpoint=kept, on_note=notes.append)
     assert summary.steps == 4
-    assert told == list(summary.notes)
-    (note,) = told
+    assert notes == list(summary.notes)
+    (note,) = notes
     assert "cannot write the checkpoint: No space left on device; the fit goes on" in note
     assert [path.name for path in tmp_path.iterdir()] == ["a.nerv.checkpoint"]
     assert kept.path.read_bytes() == content

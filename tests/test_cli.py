@@ -168,13 +168,13 @@ def test_bad_input_gets_one_line(
 def test_json_on_every_command(folder: Path) -> None:
     """stdout holds one JSON object, with the keys that all commands share."""
     options = ["--steps", "2", "--json", "-y"]
-    told = {
+    completed = {
         "encode": run("encode", "clip.npy", "-o", "json.nerv", *options, cwd=folder),
         "info": run("info", "json.nerv", "--json", cwd=folder),
         "decode": run("decode", "json.nerv", "-o", "json.mkv", "--json", "-y", cwd=folder),
         "verify": run("verify", "json.nerv", "--against", "clip.npy", "--json", cwd=folder),
     }
-    values = {name: json.loads(done.stdout) for name, done in told.items()}
+    values = {name: json.loads(done.stdout) for name, done in completed.items()}
     for name, value in values.items():
         assert set(value) >= SHARED_KEYS, name
         assert value["bytes"] == (folder / "json.nerv").stat().st_size
@@ -224,9 +224,9 @@ def start_long_fit(folder: Path) -> subprocess.Popen[str]:
 def test_an_interrupted_fit_is_gone_on_with_or_restarted(folder: Path) -> None:
     process = start_long_fit(folder)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run the same command again" in told.splitlines()[-1]
+    assert "run the same command again" in errors.splitlines()[-1]
     checkpoint = folder / "long.nerv.checkpoint"
     assert checkpoint.exists()
     assert not (folder / "long.nerv").exists()

@@ -210,7 +210,7 @@ def test_order_and_number_of_chunks(small: Path) -> None:
         "checks twice": [head, time, weights, embeddings, checks, checks, end],
         "checks before weights": [head, time, checks, weights, embeddings, end],
         "samples before checks": [head, time, weights, embeddings, samples, checks, end],
-        "embeddings apart": [head, time, weights, (b"nEWS", b""), embeddings, end],
+        "chunk before embeddings": [head, time, weights, (b"nEWS", b""), embeddings, end],
         "end in the middle": [head, time, weights, end, embeddings, end],
         "end with bytes": [head, time, weights, embeddings, (b"NEND", b"more")],
         "unknown and critical": [head, time, weights, embeddings, (b"NEWS", b"?"), end],

@@ -120,8 +120,8 @@ def test_a_copy_and_a_cut_say_nothing_about_noise() -> None:
     assert noise_between(noisy[0], noisy[0], FLAT, noisy[0], clean) is None
     pairs = [noise_between(noisy[k], noisy[k + 1], FLAT, noisy[k], clean) for k in range(3)]
     cut = noise_between(noisy[0], 255 - noisy[1][::-1], FLAT, noisy[0], clean)
-    for told in (pairs, [*pairs, cut]):
-        assert typical(told).power.mean() == pytest.approx(100, rel=0.15)
+    for noises in (pairs, [*pairs, cut]):
+        assert typical(noises).power.mean() == pytest.approx(100, rel=0.15)
     assert typical([]).power.max() == 0
     tiny = np.zeros((5, 6), np.float32)
     assert noise_between(tiny, tiny + 1, np.zeros((2, 5, 6), np.float32), tiny, tiny) is None
@@ -273,11 +273,11 @@ def test_a_fit_is_made_by_default_where_it_helps(
     assert report_of("interpolate", tmp_path).model is None
     assert report_of("denoise", tmp_path, clean).model is None
     assert report_of("denoise", tmp_path, noisy).model is None
-    told: list[str] = []
-    report = report_of("denoise", tmp_path, hit, on_note=told.append)
+    notes: list[str] = []
+    report = report_of("denoise", tmp_path, hit, on_note=notes.append)
     assert report.model == "gridnerv"
-    assert "impulses on about 2.0% of all pixels: a fit is made" in told[0]
-    assert told[0] in report.notes
+    assert "impulses on about 2.0% of all pixels: a fit is made" in notes[0]
+    assert notes[0] in report.notes
     assert report_of("denoise", tmp_path, hit, fit=False).model is None
     assert report_of("inpaint", tmp_path).model == "gridnerv"
 

@@ -140,7 +140,7 @@ def test_the_papers_recipe_is_fitted_as_long_as_the_paper_says(model: str) -> No
     published = load_model(model).recipes["paper"].epochs
     options = FitOptions(model=model, recipe="paper")
     assert options.budget == Budget(epochs=published) == Budget(epochs=300)
-    assert "300 epochs" in options.told()["budget"]
+    assert "300 epochs" in options.settings()["budget"]
     assert replace(options, preset="fast").budget == Budget(preset="fast")
     assert replace(options, steps=3).budget == Budget(steps=3)
     assert replace(options, time="3s").budget == Budget(seconds=3)
@@ -606,13 +606,13 @@ def breaking(fitted: Stepper, when: Callable[[int, float], bool]) -> list[int]:
 def test_a_diverging_fit_is_taken_back_and_slowed() -> None:
     fitted = stepper(recipe=replace(NATIVE, warmup=0))
     taken = breaking(fitted, lambda k, rate: k == 150 and rate == 1)
-    told: list[str] = []
-    summary = fit(fitted, 300, on_note=told.append)
+    notes: list[str] = []
+    summary = fit(fitted, 300, on_note=notes.append)
     assert taken == [*range(200), *range(100, 300)]
     assert fitted.rate == pytest.approx(0.3)
-    assert summary.notes == tuple(told)
-    assert len(told) == 1
-    assert "diverged before step 200: taken back to step 100, rates are 0.3" in told[0]
+    assert summary.notes == tuple(notes)
+    assert len(notes) == 1
+    assert "diverged before step 200: taken back to step 100, rates are 0.3" in notes[0]
     assert fitted.probe() > 28
 
 

@@ -124,17 +124,17 @@ def test_recording_takes_nothing_and_replays_from_then_on() -> None:
     assert seen[-2:] == ["run", "replay"]
 
 
-def test_what_cannot_be_recorded_is_run_and_told() -> None:
+def test_what_cannot_be_recorded_is_run_and_noted() -> None:
     def refuse(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
 
     plain, refused = stepper(GridNeRV, False), stepper(GridNeRV, False)
     refused._graphed = GraphedUpdate(refused._update, refused.notes.append, refuse)
-    told: list[str] = []
-    summary = fit(refused, 12, on_note=told.append)
+    notes: list[str] = []
+    summary = fit(refused, 12, on_note=notes.append)
     fit(plain, 12)
-    assert told == list(summary.notes)
-    assert told == [
+    assert notes == list(summary.notes)
+    assert notes == [
         "steps are slower than they could be: no CUDA graph "
         "(operation not permitted when stream is capturing)"
     ]

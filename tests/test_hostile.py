@@ -116,9 +116,9 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 import nervkit
 from tests.fuzzing import opened
-told = {}
+results = {}
 for path in sorted(Path(sys.argv[1]).glob("*.nerv")):
-    lines = told[path.stem] = []
+    lines = results[path.stem] = []
     calls = [lambda: nervkit.info(path), lambda: opened(path.read_bytes())]
     calls.append(lambda: nervkit.verify(path))
     for suffix in ("mp4", "mkv", "y4m"):
@@ -130,17 +130,17 @@ for path in sorted(Path(sys.argv[1]).glob("*.nerv")):
         except nervkit.NervError as error:
             lines.append(str(error))
 status = Path("/proc/self/status").read_text().splitlines()
-told["memory"] = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-print(json.dumps(told))
+results["memory"] = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+print(json.dumps(results))
 """
     command = [sys.executable, "-c", script, str(beside("hostile")), str(tmp_path)]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=600
     )
-    told = json.loads(done.stdout)
-    assert told.pop("memory") < 1e6  # kB
-    assert set(REFUSED) <= set(told)
-    for name, lines in told.items():
+    results = json.loads(done.stdout)
+    assert results.pop("memory") < 1e6  # kB
+    assert set(REFUSED) <= set(results)
+    for name, lines in results.items():
         errors = [line for line in lines if line is not None]
         assert all("\n" not in line and line.isprintable() for line in errors), name
         if name in REFUSED:
@@ -150,7 +150,7 @@ print(json.dumps(told))
         elif name not in REFUSED_BY_SOME_MOVIES:
             assert not errors, (name, errors)
     made = {path.name for path in tmp_path.iterdir()}
-    for name, lines in told.items():
+    for name, lines in results.items():
         for suffix, line in zip(("mp4", "mkv", "y4m"), lines[3:], strict=True):
             assert (f"{name}.{suffix}" in made) == (line is None)
 

@@ -20,7 +20,7 @@ PATIENCE = 40  # seconds; a slow frame takes minutes
 
 
 @pytest.fixture(autouse=True)
-def hangup_as_usual() -> Iterator[None]:
+def default_hangup() -> Iterator[None]:
     """Where tests run under nohup, the commands that they start do not."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -122,13 +122,13 @@ def start(folder: Path) -> Callable[..., subprocess.Popen[str]]:
 def ended(process: subprocess.Popen[str]) -> str:
     """The last line of a process that ended as interrupted ones do."""
     try:
-        _, told = process.communicate(timeout=PATIENCE)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    assert "terminate called" not in told
-    return told.splitlines()[-1]
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "terminate called" not in errors
+    return errors.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

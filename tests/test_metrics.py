@@ -119,7 +119,7 @@ def test_identical_frames_have_a_finite_psnr() -> None:
     assert psnr(frame, frame.copy()) == IDENTICAL == 100
     large = np.zeros((2160, 3840, 3), np.uint8)
     other = large.copy()
-    other[7, 7, 0] = 1  # the smallest error at 4K is still told apart
+    other[7, 7, 0] = 1  # the smallest error at 4K is still distinguished
     assert psnr(large, other) > IDENTICAL
 
 

@@ -165,7 +165,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("encoder", SOUNDS)
-def test_sound_is_copied_or_told(ffmpeg: FFmpeg, tmp_path: Path, encoder: str) -> None:
+def test_sound_is_copied_or_noted(ffmpeg: FFmpeg, tmp_path: Path, encoder: str) -> None:
     """A muxer that refuses a codec only when it begins to write does not take the movie along."""
     source = tmp_path / "in.mkv"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=0.5"]
@@ -245,7 +245,7 @@ def test_mp4_shows_one_subtitle_at_a_time(
     ]
 
 
-def test_subtitles_that_cannot_be_read_are_told(
+def test_subtitles_that_cannot_be_read_are_noted(
     ffmpeg: FFmpeg, subtitled: Callable[..., Clip], tmp_path: Path
 ) -> None:
     clip = subtitled("subrip")
@@ -328,7 +328,7 @@ def test_a_part_without_a_track_says_so(subtitled: Callable[..., Clip], tmp_path
 
 @pytest.mark.parametrize("suffix", MOVIES)
 @pytest.mark.parametrize("flag", FLAGS)
-def test_titles_and_flags_are_kept_or_told(
+def test_titles_and_flags_are_kept_or_noted(
     subtitled: Callable[..., Clip], tmp_path: Path, suffix: str, flag: str
 ) -> None:
     clip = subtitled({".mkv": "subrip", ".webm": "webvtt"}.get(suffix, "mov_text"))
@@ -380,7 +380,7 @@ def test_tags_are_kept(ffmpeg: FFmpeg, tmp_path: Path, suffix: str, more: dict[s
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_a_tag_that_is_lost_is_told(tmp_path: Path, suffix: str) -> None:
+def test_a_tag_that_is_lost_is_noted(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     notes = write_video(str(path), stream_of(extras=Extras({"timecode": "noon"})), DEFAULTS)
     assert notes == [f"{suffix} cannot hold the tags timecode: left out"]
@@ -481,7 +481,7 @@ def test_odd_times_of_chapters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_chapters_that_mp4_changes_are_told(tmp_path: Path, suffix: str) -> None:
+def test_chapters_that_mp4_changes_are_noted(tmp_path: Path, suffix: str) -> None:
     late = Extras(chapters=(Chapter(Fraction(1), Fraction(2), "late"),))
     notes = write_video(str(tmp_path / f"out{suffix}"), stream_of(extras=late), DEFAULTS)
     assert notes == [f"{suffix} lets chapters follow each other from 0 on: times were changed"]
@@ -512,7 +512,7 @@ def test_attached_files_are_kept(tmp_path: Path, subtitled: Callable[..., Clip])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm"])
-def test_attached_files_are_told(tmp_path: Path, suffix: str) -> None:
+def test_attached_files_are_noted(tmp_path: Path, suffix: str) -> None:
     notes = write_video(str(tmp_path / f"out{suffix}"), stream_of(extras=ATTACHED), DEFAULTS)
     assert notes == ["attached files left out (a font.ttf): only .mkv holds them"]
 

@@ -311,7 +311,7 @@ def test_a_link_to_the_source_is_the_source(
 # What is replaced, and what stays
 
 
-def test_older_images_stay_and_are_told(tmp_path: Path, frames: np.ndarray) -> None:
+def test_older_images_stay_and_are_noted(tmp_path: Path, frames: np.ndarray) -> None:
     images(tmp_path, "f%03d.png", frames)
     (tmp_path / "f7.png").write_bytes(b"mine")
     (tmp_path / "g000.png").write_bytes(b"mine")

@@ -91,7 +91,7 @@ def test_robust_clips_are_what_ffmpeg_shows(
 ) -> None:
     path = clips / "robust" / name
     clip = read_clip(path, frames=":30")
-    # ffmpeg takes all chroma as centred unless told; this stream says that its own is not.
+    # ffmpeg takes all chroma as centred unless specified; this stream says that its own is not.
     sited = ["-vf", "scale=in_h_chr_pos=0:in_v_chr_pos=128"] if "10bits" in name else []
     wanted = decode(ffmpeg, path, "-frames:v", "30", *sited, shape=clip.shape)
     assert np.array_equal(clip.frames, wanted)

@@ -62,20 +62,22 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
 def test_every_clip_goes_through_and_comes_back(clips: Path, tmp_path: Path, name: str) -> None:
     source, coded, movie = clips / name, tmp_path / "clip.nerv", tmp_path / "clip.mp4"
     options = ["--steps", "2", *CLIPS[name]]
-    told = json.loads(nervkit("encode", str(source), "-o", str(coded), *options, "--json").stdout)
+    encoded = json.loads(
+        nervkit("encode", str(source), "-o", str(coded), *options, "--json").stdout
+    )
     decoded = json.loads(nervkit("decode", str(coded), "-o", str(movie), "--json").stdout)
-    assert decoded["frames"] == told["frames"]
+    assert decoded["frames"] == encoded["frames"]
 
     checked = nervkit("verify", str(coded), "--against", str(source), "--json")
     verdict = json.loads(checked.stdout)
-    assert verdict["identical"] == told["frames"]
-    assert verdict["psnr"] == pytest.approx(told["psnr"], abs=1e-9)
-    assert told["bytes"] == coded.stat().st_size
+    assert verdict["identical"] == encoded["frames"]
+    assert verdict["psnr"] == pytest.approx(encoded["psnr"], abs=1e-9)
+    assert encoded["bytes"] == coded.stat().st_size
 
     with av.open(str(movie)) as container:
         frames = list(container.decode(video=0))
-    assert len(frames) == told["frames"]
-    assert (frames[0].width, frames[0].height) == (told["width"], told["height"])
+    assert len(frames) == encoded["frames"]
+    assert (frames[0].width, frames[0].height) == (encoded["width"], encoded["height"])
     if source.suffix in (".mp4", ".mov", ".webm"):
         assert video_times(movie)[0] == video_times(source)[0]
         expected, found = packets(source, "audio"), packets(movie, "audio")
@@ -177,9 +179,9 @@ def test_a_restoration_does_not_replace_its_source(
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for output in ("f%03d.png", ".", "./"):
         source = output.replace("./", ".")
-        told = nervkit("denoise", source, "-o", output, "-y", "--steps", "1", expect=2).stderr
-        assert "input and output are the same" in told
-        assert len(told.splitlines()) == 1
+        errors = nervkit("denoise", source, "-o", output, "-y", "--steps", "1", expect=2).stderr
+        assert "input and output are the same" in errors
+        assert len(errors.splitlines()) == 1
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

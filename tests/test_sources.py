@@ -73,7 +73,7 @@ def test_an_image_with_a_place_for_a_number_in_its_name(ffmpeg: FFmpeg, tmp_path
 
 
 @pytest.mark.parametrize(
-    "name, told",
+    "name, message",
     [
         ("nothing.mp4", "no such file or folder"),
         ("50% off.mp4", "no such file or folder"),
@@ -84,10 +84,10 @@ def test_an_image_with_a_place_for_a_number_in_its_name(ffmpeg: FFmpeg, tmp_path
     ],
 )
 def test_what_is_not_there(
-    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         read_clip(name)
 
 
@@ -114,8 +114,8 @@ def test_playlists_open_nothing(name: str, copied: Callable[..., Path], tmp_path
     path.write_text(PLAYLISTS[name].format(film=segment))
     before = segment.stat().st_atime_ns
     os.utime(segment, ns=(1, segment.stat().st_mtime_ns))
-    told = "cannot be opened" if "hidden" in name else "opened only with --allow-network"
-    with pytest.raises(SourceError, match=told):
+    message = "cannot be opened" if "hidden" in name else "opened only with --allow-network"
+    with pytest.raises(SourceError, match=message):
         read_clip(path)
     assert before != 1 == segment.stat().st_atime_ns  # nobody has read it
 
@@ -200,9 +200,9 @@ def test_an_index_at_the_end_cannot_be_piped_and_is_no_damage(
     ffmpeg(*noise, "-frames:v", "12", "-c:v", "mjpeg", "-q:v", "2", path)
     assert path.stat().st_size > 1 << 18  # more than is read ahead
     assert len(read_clip(path, strict=True).frames) == 12
-    told = from_pipe(path)
-    assert "index is not at its beginning: it cannot be piped" in told
-    assert "damaged" not in told
+    error = from_pipe(path)
+    assert "index is not at its beginning: it cannot be piped" in error
+    assert "damaged" not in error
 
 
 def test_a_fifo_and_a_substituted_process(copied: Callable[..., Path], tmp_path: Path) -> None:
@@ -413,14 +413,14 @@ def test_an_animated_webp_cut_short(tmp_path: Path) -> None:
         read_clip(path)
 
 
-def test_an_animated_webp_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:
+def test_an_animated_webp_is_reported_where_it_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "moving.mp4"
     pictures = [Image.new("RGB", (64, 48), (40 * i, 0, 0)) for i in range(4)]
     pictures[0].save(path, "WEBP", save_all=True, append_images=pictures[1:])
-    told = "an animated WebP is read only from a file named .webp"
-    with pytest.raises(SourceError, match=told):
+    message = "an animated WebP is read only from a file named .webp"
+    with pytest.raises(SourceError, match=message):
         read_clip(path)
-    assert from_pipe(path) == f"standard input: {told}"
+    assert from_pipe(path) == f"standard input: {message}"
 
 
 def test_an_animated_png_is_a_video(ffmpeg: FFmpeg, tmp_path: Path) -> None:
@@ -741,8 +741,8 @@ def test_one_wild_packet_in_a_transport_stream(
     times, wanted = clip.tracks[0].times, whole.tracks[0].times
     assert len(times) == len(wanted)
     assert np.abs(times[:, 0] - wanted[:, 0]).max() <= 90  # a millisecond
-    told = "the times jump" if kind == "frames" and seconds > 10 else "wild timestamps"
-    assert has_note(clip, told)
+    note = "the times jump" if kind == "frames" and seconds > 10 else "wild timestamps"
+    assert has_note(clip, note)
 
 
 def test_sound_alone_that_jumps_goes_on(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:

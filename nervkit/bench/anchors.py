@@ -31,10 +31,10 @@ class Anchor:
     Attributes:
         encoder: ffmpeg's name.
         format: ffmpeg's name of the elementary stream, in a file with `suffix`.
-        quantizer: the option that sets the rate; `ladder` its usual values, which may be
+        quantizer: the option that sets the rate; `ladder` its default values, which may be
             extended by steps within `limits`.
-        profiles: options by profile; what is told in the bitstream about the encoder is turned
-            off, as it is no picture.
+        profiles: options by profile; what the bitstream says about the encoder is turned off, as
+            it is no picture.
         interval: the option for the keyframe interval, with {} for the number of frames.
         bits: of a sample, inside the codec.
     """
@@ -65,12 +65,12 @@ class Anchor:
         """ffmpeg's arguments for one point; `frames` are the raw planes to encode, and `profile`
         is one of `profiles`."""
         keys = interval or (KEYFRAME_INTERVAL if profile == "strong" else None)
-        told = [part.format(keys) for part in self.interval] if keys else []
+        keyframes = [part.format(keys) for part in self.interval] if keys else []
         deeper = ["-pix_fmt", "yuv420p10le"] if self.bits == 10 else []
         return [
             *frames.arguments(),
             *("-c:v", self.encoder, *self.profiles[profile], *deeper),
-            *(f"-{self.quantizer}", str(value), *told, *self.after),
+            *(f"-{self.quantizer}", str(value), *keyframes, *self.after),
             *("-f", self.format, "-y", output),
         ]
 
@@ -176,8 +176,8 @@ class FFmpeg:
                     "imageio-ffmpeg has no ffmpeg for this machine; give one with --ffmpeg"
                 ) from error
         self.path = path
-        told = self._ask("-version")
-        found = re.match(r"ffmpeg version (\S+)", told)
+        banner = self._ask("-version")
+        found = re.match(r"ffmpeg version (\S+)", banner)
         if found is None:
             raise UsageError(f"{path}: this is no ffmpeg")
         self.version = found[1]

@@ -167,9 +167,9 @@ class AnchorCodec(Codec):
             written = self._runner.run(self._ffmpeg.command(*to_file))
         finally:
             y4m.unlink(missing_ok=True)
-        told = decode_arguments(anchor, path.name, y4m.name, "yuv4mpegpipe")
+        arguments = decode_arguments(anchor, path.name, y4m.name, "yuv4mpegpipe")
         facts = {
-            "commands": {"decode": shlex.join(["ffmpeg", *told])},
+            "commands": {"decode": shlex.join(["ffmpeg", *arguments])},
             "decode_seconds": memory.seconds,
             "decode_write_seconds": written.seconds,
             "peak_memory": {"decode": max(memory.peak_memory, written.peak_memory)},
@@ -195,13 +195,13 @@ class NeuralCodec(Codec):
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
         self._fit, self._runner = fit, runner
         other = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
-        told = [
+        parts = [
             recipe,
             str(options.budget),
             f"seed {fit.seed}",
             *(f"{k} {v}" for k, v in other.items()),
         ]
-        self.profile = ", ".join(told)
+        self.profile = ", ".join(parts)
         self.device, self.seed = fit.device, fit.seed
 
     def default_sizes(self, reference: Reference) -> list[str]:

@@ -123,8 +123,8 @@ class Curve:
                 not in self.frontier(metric)
             ]
             if metrics:
-                name, told = point.record["point"], ", ".join(metrics)
-                lines.append(f"{self.label} {name}: another point is better and smaller ({told})")
+                name, labels = point.record["point"], ", ".join(metrics)
+                lines.append(f"{self.label} {name}: another point is better and smaller ({labels})")
         return lines
 
 
@@ -279,8 +279,10 @@ def mixed_versions(run: Run) -> list[str]:
                 seen.setdefault(name, set()).add(version)
         differing = [f"{name} {', '.join(sorted(of))}" for name, of in seen.items() if len(of) > 1]
         if differing:
-            told = "; ".join(differing)
-            lines.append(f"{clip.name}: {curve.label} has points of different software ({told})")
+            versions = "; ".join(differing)
+            lines.append(
+                f"{clip.name}: {curve.label} has points of different software ({versions})"
+            )
     return lines
 
 

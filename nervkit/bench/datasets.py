@@ -102,7 +102,7 @@ FOLDER_SUFFIXES = (
 
 
 def dataset_clips(name: str, root: Path) -> Dataset:
-    """What is there below `root` of a dataset, in its usual order.
+    """What is there below `root` of a dataset, in its standard order.
 
     Args:
         name: one of VARIANTS.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SUFFIXES = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours: told apart with any colour vision, and in print.
+# Okabe and Ito's colours: distinguishable with any colour vision, and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^DvPX"
 _PANEL = (3.5, 2.8)  # inches: a column of a paper

@@ -62,7 +62,7 @@ def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
                 file.write(Planes.from_rgb(frame, clip.colour).samples())
     colour = yuv_colour(clip.colour)
     shown = np.linspace(0, count - 1, min(viewer_frames, count) + 2)[1:-1].round().astype(int)
-    told = OWN if edit.resize is None else OWN_RESIZED
+    own_input = OWN if edit.resize is None else OWN_RESIZED
     record = {
         "format": 1,
         "clip": spec.name,
@@ -80,7 +80,7 @@ def prepare(spec: ClipSpec, folder: Path, viewer_frames: int) -> Reference:
             "tagged": clip.colour.matrix not in (RGB, UNSPECIFIED),
             "pixel_format": clip.source.get("pixel_format", "rgb24"),
         },
-        "anchor_input": told if own.complete else CONVERTED,
+        "anchor_input": own_input if own.complete else CONVERTED,
         "ceiling_psnr": _ceiling(clip, planes),
         "viewer_frames": sorted(set(shown.tolist())),
         "notes": clip.notes,

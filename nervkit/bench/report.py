@@ -51,10 +51,10 @@ def write_report(run: Run, output: Path, budget: int = BUDGET) -> list[str]:
     data = _data(run)
     frames = _Frames(budget, len(_json(data)) + sum(map(len, _page_files().values())))
     frames.choose(run)
-    for told, clip in zip(data["clips"], run.clips, strict=True):
-        told["shots"] = frames.of(clip, None)
-        for point_told, point in zip(told["points"], clip.points, strict=True):
-            point_told["shots"] = frames.of(clip, point)
+    for clip_data, clip in zip(data["clips"], run.clips, strict=True):
+        clip_data["shots"] = frames.of(clip, None)
+        for point_data, point in zip(clip_data["points"], clip.points, strict=True):
+            point_data["shots"] = frames.of(clip, point)
     data["notes"] = frames.notes
     with replacing(Path(output)) as partial:
         partial.write_text(_page(run, data, frames.images), encoding="utf-8")
@@ -80,7 +80,7 @@ def _data(run: Run) -> dict[str, Any]:
                 "name": clip.name,
                 "source": clip.source,
                 "points": [
-                    _told(point) | {"series": labels.index(curve.label)}
+                    _point_data(point) | {"series": labels.index(curve.label)}
                     for curve in clip.curves
                     for point in curve.points
                 ],
@@ -94,7 +94,7 @@ def _data(run: Run) -> dict[str, Any]:
     }
 
 
-def _told(point: Point) -> dict[str, Any]:
+def _point_data(point: Point) -> dict[str, Any]:
     """A point's record, with the digits of its frames' values that a chart can show."""
     per_frame = point.record.get("per_frame") or {}
     return point.record | {

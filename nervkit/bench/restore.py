@@ -76,12 +76,12 @@ def bench_restore(
         if "mask" in damages:
             holes = read_mask(mask, (), clip.shape[:3], spec.options, clip.skipped)
         for damage in damages:
-            told = {"clip": spec.name, "content": content, "reading": spec.options}
-            told |= {"damage": damage, "fit": fit | {"device": device}, "baselines": baselines}
-            told |= {"picture": picture, "versions": made_with}
+            identity = {"clip": spec.name, "content": content, "reading": spec.options}
+            identity |= {"damage": damage, "fit": fit | {"device": device}, "baselines": baselines}
+            identity |= {"picture": picture, "versions": made_with}
             if damage == "mask":
-                told["mask"] = fingerprint(holes)
-            kept = [run for run in record["runs"] if {k: run.get(k) for k in told} == told]
+                identity["mask"] = fingerprint(holes)
+            kept = [run for run in record["runs"] if {k: run.get(k) for k in identity} == identity]
             if kept:
                 for row in kept[0]["scores"]:
                     on_score(spec.name, Score(**row))
@@ -101,29 +101,29 @@ def bench_restore(
                 on_frames=keep,
                 **fit,
             )
-            run = told | {"frames": list(clip.shape), "scores": [s.to_dict() for s in scores]}
-            run |= {"command": _command(told, mask), **made_on}
+            run = identity | {"frames": list(clip.shape), "scores": [s.to_dict() for s in scores]}
+            run |= {"command": _command(identity, mask), **made_on}
             record["runs"].append(run)
             with replacing(path) as partial:
                 partial.write_text(json.dumps(record, indent=1) + "\n")
     return record
 
 
-def _command(told: dict[str, Any], mask: Any) -> str:
+def _command(identity: dict[str, Any], mask: Any) -> str:
     """The command that makes a run again, with the clip's name for its path."""
-    options = {"damage": told["damage"], **told["reading"], **told["fit"]}
-    if "mask" in told:
+    options = {"damage": identity["damage"], **identity["reading"], **identity["fit"]}
+    if "mask" in identity:
         options["mask"] = mask if isinstance(mask, (str, Path)) else "MASKS"
-    words = ["nervkit", "bench", "restore", told["clip"], "--out", "run"]
+    words = ["nervkit", "bench", "restore", identity["clip"], "--out", "run"]
     for name, value in options.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
             words += [f"--{option}", str(value)]
-    if told["picture"] is not None:
-        words += ["--picture", str(told["picture"])]
-    return shlex.join(words + ["--no-baselines"] * (not told["baselines"]))
+    if identity["picture"] is not None:
+        words += ["--picture", str(identity["picture"])]
+    return shlex.join(words + ["--no-baselines"] * (not identity["baselines"]))
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:

@@ -163,7 +163,7 @@ class ClipBench:
 
     def measure_anchors(self, codecs: Sequence[AnchorCodec]) -> None:
         """Every anchor, at the rates given, else at those whose quality encloses that of the
-        folder's neural codecs, else at its usual ones."""
+        folder's neural codecs, else at its default ones."""
         qualities = self._neural_qualities()
         for codec in codecs:
             rates = self.options.rates.get(codec.base)

@@ -70,8 +70,8 @@ def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console)
         ]
         cells = [_percent(of[m].rate) for m in BD_METRICS]
         quality = of["psnr_rgb"].quality.value
-        told = NOTHING if quality is None else f"{quality:+.2f} dB"
-        table.add_row(escape(anchor), escape(test), *cells, told)
+        bd_psnr = NOTHING if quality is None else f"{quality:+.2f} dB"
+        table.add_row(escape(anchor), escape(test), *cells, bd_psnr)
     console.print(table)
     for line in refused + [f"left out: {line}" for line in clip.left_out]:
         console.print(f"  {NOTHING} {line}", style="dim", markup=False, highlight=False)
@@ -115,8 +115,8 @@ def print_mean_bd(comparisons: list[Comparison], console: Console) -> None:
         of = {m.metric: m for m in pair}
         cells = [_mean_percent(of[m].rate, of[m].clips) for m in BD_METRICS]
         quality = of["psnr_rgb"].quality.value
-        told = NOTHING if quality is None else f"{quality:+.2f} dB"
-        table.add_row(escape(anchor), escape(test), *cells, told)
+        bd_psnr = NOTHING if quality is None else f"{quality:+.2f} dB"
+        table.add_row(escape(anchor), escape(test), *cells, bd_psnr)
     console.print(table)
     _print_thin(console, [m.rate.overlap for m in means])
 
@@ -201,5 +201,5 @@ def _thin(overlap: float) -> str:
 
 def _print_thin(console: Console, overlaps: list[float | None]) -> None:
     if any(overlap is not None and overlap < THIN_OVERLAP for overlap in overlaps):
-        told = f"  ? the curves share under {THIN_OVERLAP:.0%} of their quality range"
-        console.print(told, style="dim", highlight=False)
+        note = f"  ? the curves share under {THIN_OVERLAP:.0%} of their quality range"
+        console.print(note, style="dim", highlight=False)

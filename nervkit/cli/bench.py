@@ -186,7 +186,7 @@ def restore(
     from nervkit.bench.restore import bench_restore
     from nervkit.bench.tables import print_restorations
 
-    def told(clip: str, score: Score) -> None:
+    def on_score(clip: str, score: Score) -> None:
         say(f"{clip} {score.damage} {score.method}: {score.psnr:.2f} dB ({score.seconds:.0f} s)")
 
     record = bench_restore(
@@ -197,7 +197,7 @@ def restore(
         mask=mask,
         baselines=baselines,
         picture=picture,
-        on_score=told,
+        on_score=on_score,
     )
     print_restorations(record, Console(stderr=json, width=None if sys.stdout.isatty() else 100))
     if json:

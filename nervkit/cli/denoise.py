@@ -19,7 +19,7 @@ def denoise(
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Remove noise from a video, without being told its kind or strength.
+    """Remove noise of unknown kind and strength from a video.
 
     What frames show together, followed along the motion, is kept as far as it stands out of the
     noise, which is measured for each plane, frequency and brightness. Where impulses are found, a

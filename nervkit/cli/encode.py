@@ -41,8 +41,8 @@ def encode(
 
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
-        told = f"{counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
-        say(f"{source}: {told}, {clip.colour}")
+        summary = f"{counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
+        say(f"{source}: {summary}, {clip.colour}")
         for note in clip.notes:
             say(f"note: {note}")
         interruption.ask()

@@ -60,8 +60,10 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
         language = f" ({track['language']})" if track["language"] else ""
         title = f" {printable(track['title'])!r}" if track["title"] else ""
         flags = "".join(f", {flag}" for flag in track["flags"])
-        told = f"{track['codec']}{language}{title}{flags}, {counted(track['packets'], 'packet')}"
-        lines.append((track["kind"], f"{told}, {track['bytes']:,} bytes"))
+        description = (
+            f"{track['codec']}{language}{title}{flags}, {counted(track['packets'], 'packet')}"
+        )
+        lines.append((track["kind"], f"{description}, {track['bytes']:,} bytes"))
     for name, value in values["tags"].items():
         lines.append(("tag", f"{name} {printable(value)}"))
     for chapter in values["chapters"]:

@@ -19,5 +19,5 @@ def models(json: options.Json = False) -> None:
         emit({"models": [asdict(info) for info in found]})
         return
     for info in found:
-        told = f"recipes {', '.join(info.recipes)}" if info.error is None else info.error
-        typer.echo(f"{info.name:<14}{info.source}, {info.target}: {told}")
+        details = f"recipes {', '.join(info.recipes)}" if info.error is None else info.error
+        typer.echo(f"{info.name:<14}{info.source}, {info.target}: {details}")

@@ -22,11 +22,11 @@ def restore(
     """Run `nervkit.<what>` with all options that were given."""
     if json and output == "-":
         raise UsageError("--json and -o - both need stdout; choose one")
-    told: set[str] = set()
+    noted: set[str] = set()
 
     def note(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in noted:
+            noted.add(text)
             say(f"note: {text}")
 
     def on_clip(clip: Clip) -> None:

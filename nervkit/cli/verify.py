@@ -54,8 +54,8 @@ def verify(
 def _tell(report: VerifyReport) -> None:
     for index, quality in enumerate(report.frame_psnr):
         similarity = report.frame_ssim[index]
-        told = "" if similarity is None else f"  SSIM {similarity:.4f}"
-        say(f"frame {index:5d}  PSNR {quality:6.2f} dB{told}")
+        ssim = "" if similarity is None else f"  SSIM {similarity:.4f}"
+        say(f"frame {index:5d}  PSNR {quality:6.2f} dB{ssim}")
     say(
         f"{report.input}: the file's checksums are right, {counted(report.frames, 'frame')} decoded"
     )
@@ -64,12 +64,12 @@ def _tell(report: VerifyReport) -> None:
     elif report.identical is not None:
         wrong = report.wrong or 0
         rounded = report.frames - report.identical - wrong
-        told = [f"{report.identical} of {report.frames} frames are identical"]
-        told += [f"{rounded} are rounded otherwise"] * bool(rounded)
-        told += [f"{wrong} are wrong"] * bool(wrong)
+        parts = [f"{report.identical} of {report.frames} frames are identical"]
+        parts += [f"{rounded} are rounded otherwise"] * bool(rounded)
+        parts += [f"{wrong} are wrong"] * bool(wrong)
         if report.largest_difference is not None:
-            told.append(f"the largest difference is {report.largest_difference}")
-        say(", ".join(told))
+            parts.append(f"the largest difference is {report.largest_difference}")
+        say(", ".join(parts))
     if report.psnr is not None:
         similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
         say(f"PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")

@@ -36,7 +36,7 @@ def an_object(
 def whole(value: Any, name: str, low: int, high: int) -> int:
     """A whole number in [low, high]."""
     if type(value) is not int or not low <= value <= high:
-        raise FormatError(f"{name} must be a whole number from {low} to {high}{_told(value)}")
+        raise FormatError(f"{name} must be a whole number from {low} to {high}{_actual(value)}")
     return value
 
 
@@ -89,7 +89,7 @@ def printable(value: object, most: int = SHOWN) -> str:
     return escaped if len(escaped) <= most else escaped[: most - 3] + "..."
 
 
-def _told(value: Any) -> str:
+def _actual(value: Any) -> str:
     """The wrong value, where it is short enough to help."""
     shown = isinstance(value, (bool, float, str)) or (type(value) is int and abs(value) <= INT63)
     return f", not {printable(repr(value), 40)}" if shown else ""

@@ -73,8 +73,8 @@ class Track:
             raise FormatError("a track declares more packets than its data can hold, or none")
         known = self.times != UNKNOWN
         most = min(MOST_SECONDS * base.denominator // base.numerator, 1 << 61)
-        told = self.times[known]
-        if ((told > most) | (told < -most)).any():
+        times = self.times[known]
+        if ((times > most) | (times < -most)).any():
             raise FormatError("a track has times further than 68 years from 0")
         dts = self.times[known[:, 1], 1]
         if (dts[1:] < dts[:-1]).any() or (self.times[known[:, 2], 2] < 0).any():

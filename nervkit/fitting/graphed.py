@@ -35,7 +35,7 @@ class GraphedUpdate:
         record: Record = record_graph,
     ) -> None:
         """`update` takes the indices (B,) on the device and returns its error, a scalar. Where it
-        cannot be recorded, `on_refusal` is told why, and it is run as it is."""
+        cannot be recorded, `on_refusal` is called with the reason, and it is run as it is."""
         self._update, self._on_refusal, self._record = update, on_refusal, record
         self._calls = 0
         self._refused = False

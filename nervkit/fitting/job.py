@@ -95,7 +95,7 @@ class FitOptions:
         except TooFewParametersError as error:
             return self.model_type.configure(shape, error.least, **options)
 
-    def told(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What, besides model and frames, the fit depends on."""
         return {
             "recipe": self.recipe,
@@ -144,7 +144,7 @@ def fit_clip(
         known: (T, H, W, 1 or 3) uint8, how much each value counts, from 0 (not at all) to 255;
             None: all count.
         keep: where to keep checkpoints, if anywhere; the last one is left to the caller.
-        watch: who is told, and who may stop it.
+        watch: callbacks that follow the fit and may stop it.
 
     Returns:
         The fitted network, on the chosen device, and what the fit did.
@@ -175,7 +175,7 @@ def fit_clip(
         }
         if known is not None:
             what["known"] = fingerprint(known)
-        checkpoint = Checkpoint(keep.path, what | options.told(), keep.interval)
+        checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
         if keep.restart:
             checkpoint.delete()
     job = FitJob(network, target, options, counting)
@@ -187,7 +187,7 @@ def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def fingerprint(values: np.ndarray) -> str:
-    """Tells arrays apart: 16 digits of their bytes' SHA-256."""
+    """Identifies an array: 16 digits of its bytes' SHA-256."""
     return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()[:16]
 
 

@@ -210,7 +210,7 @@ def fit(
         saved.restore(model, stepper.optimizers)
         step, spent_before = saved.progress["step"], saved.progress["seconds"]
     guard = Guard(stepper, step, saved and saved.progress.get("guard"))
-    told = len(stepper.notes)
+    reported = len(stepper.notes)
     meter = Meter(step)
     last_save = 0.0
 
@@ -218,10 +218,10 @@ def fit(
         return spent_before + meter.elapsed()
 
     def tell() -> None:
-        nonlocal told
-        for note in stepper.notes[told:] if on_note is not None else ():
+        nonlocal reported
+        for note in stepper.notes[reported:] if on_note is not None else ():
             on_note(note)
-        told = len(stepper.notes)
+        reported = len(stepper.notes)
 
     def save() -> bool:
         if checkpoint is None:

@@ -28,7 +28,7 @@ class Representation(nn.Module):
 
     config_type: ClassVar[type[ModelConfig]]
     recipes: ClassVar[dict[str, Recipe]]
-    #: names of tensors, or lists of them, that hold content by time; coded apart from the weights
+    #: names of tensors, or lists of them, that hold content by time; coded separately from weights
     embedding_names: ClassVar[tuple[str, ...]] = ()
     #: names of child modules that help fitting and never travel
     fit_only: ClassVar[tuple[str, ...]] = ()

@@ -71,7 +71,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def reproducible(device: torch.device) -> AbstractContextManager[None]:
     """Convolutions that give the same every time, in full float32 where they are in float32.
 
-    CPUs do anyway; cuDNN is told to keep to deterministic algorithms and away from TF32.
+    CPUs do anyway; cuDNN is restricted to deterministic algorithms, without TF32.
     """
     if device.type != "cuda":
         return nullcontext()
@@ -92,5 +92,5 @@ def memory_errors(what: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(p in str(error).lower() for p in NO_MEMORY):
             raise
-        told = f"{what}: memory ran out; close other programs, or use a smaller video"
-        raise ResourceError(told) from error
+        message = f"{what}: memory ran out; close other programs, or use a smaller video"
+        raise ResourceError(message) from error

@@ -25,8 +25,8 @@ Channels = list[np.ndarray]  # three planes, float32; the last two may be half a
 
 
 class Space(Protocol):
-    """How frames are taken apart into planes, and put together again. `gains` are the variances of
-    a sample of RGB, the mean of the three, for a variance of 1 in each plane."""
+    """How frames are split into planes, and joined again. `gains` are the variances of a sample of
+    RGB, the mean of the three, for a variance of 1 in each plane."""
 
     gains: tuple[float, float, float]
 
@@ -57,8 +57,8 @@ def stored_by_halves(frames: np.ndarray) -> bool:
     places = np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).astype(int))
     height, width = (side // 2 * 2 for side in frames.shape[1:3])
     some = frames[places, :height, :width].astype(np.int16)
-    apart = some[..., [0, 2]] - some[..., [1]]
-    groups = apart.reshape(len(some), height // 2, 2, width // 2, 2, 2)
+    differences = some[..., [0, 2]] - some[..., [1]]
+    groups = differences.reshape(len(some), height // 2, 2, width // 2, 2, 2)
     spread = groups.max(axis=(2, 4)) - groups.min(axis=(2, 4))
     clipped = ((some == 0) | (some == 255)).any(axis=3).reshape(groups.shape[:-1]).any(axis=(2, 4))
     coloured = (np.abs(groups).max(axis=(2, 4)) > 2).any(axis=-1) & ~clipped

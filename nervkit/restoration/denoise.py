@@ -31,7 +31,7 @@ from nervkit.video.planes import OwnPlanes, Planes
 
 REACH = 4  # frames before and after that say what a frame shows
 IMPULSES_MATTER = 0.003  # of all pixels: from there on, a fit helps to replace them
-# 8-bit steps. Noise so weak is hardly seen, and not told from what is inexact of the motion, which
+# 8-bit steps. Noise so weak is hardly seen, and not distinguished from errors of the motion, which
 # is coarse: more of it at low frequencies.
 FAINT, COARSE = 2.3, 3.0
 
@@ -169,8 +169,8 @@ class Cleaner:
         """That of each plane of frame t."""
         beside = [(a, a + step) for step in (-1, 1) for a in (t, t + step)]
         pairs = [pair for pair in beside if all(0 <= u < len(self._frames) for u in pair)]
-        told = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
-        noises = [typical([one for one in of if one]) for of in zip(*told, strict=True)]
+        measured = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
+        noises = [typical([one for one in of if one]) for of in zip(*measured, strict=True)]
         white, coarse = zip(*(noise.parted() for noise in noises), strict=True)
         left = [self._exceeding(white, FAINT), self._exceeding(coarse, COARSE)]
         noises = [

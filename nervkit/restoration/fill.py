@@ -102,12 +102,12 @@ def _found(
         colours[way, rows, columns], distances[way, rows, columns] = reached
     hit = np.isfinite(distances)
     # Without a ring: as far off as the two ways are from each other, or as anything may be.
-    apart = np.square(colours[0] - colours[1]).mean(axis=2) / 2
-    default = np.where(hit.all(axis=0), apart, variance)
+    difference = np.square(colours[0] - colours[1]).mean(axis=2) / 2
+    default = np.where(hit.all(axis=0), difference, variance)
     precisions = []
     for way in (0, 1):
         off = np.square(colours[way] - frame).mean(axis=2)
-        error = _told_around(off, hit[way] & wide[t] & ~hole, default) + LEAST_ERROR
+        error = _extrapolated(off, hit[way] & wide[t] & ~hole, default) + LEAST_ERROR
         precisions.append(1 / (error * (1 + distances[way] / DOUBLED)))
     first, second = precisions
     total = np.maximum(first + second, 1e-12)
@@ -115,7 +115,7 @@ def _found(
     return mean, np.where(hit.any(axis=0), 1 / total, np.inf)
 
 
-def _told_around(values: np.ndarray, known: np.ndarray, default: np.ndarray) -> np.ndarray:
+def _extrapolated(values: np.ndarray, known: np.ndarray, default: np.ndarray) -> np.ndarray:
     """(H, W) values carried from where they are known to around there, `default` far from it."""
     weight = gaussian_filter(known.astype(np.float32), REACH, truncate=6)
     carried = gaussian_filter(np.where(known, values, 0).astype(np.float32), REACH, truncate=6)

@@ -44,12 +44,12 @@ def impulse_share(noisy: np.ndarray) -> float:
 
 
 def outliers(values: np.ndarray, noisy: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of (H, W, 3) values that stand out of the 3x3 median around more than is usual
-    there, and that are no part of something: (H, W) bool, and the medians (H, W, 3).
+    """The pixels of (H, W, 3) values that differ from the 3x3 median around by many times the mean
+    deviation there, and that are no part of something: (H, W) bool, and the medians (H, W, 3).
 
     What has pixels alike around it is a line or a corner, and what is the same before and after is
     there to stay. Where impulses are many, they hide each other and have pixels alike around by
-    chance: those that are found are left out of what is usual and of the medians.
+    chance: those that are found are left out of the mean deviations and of the medians.
 
     Args:
         values: of frame t, the frame itself or what a fit leaves of it.
@@ -58,17 +58,17 @@ def outliers(values: np.ndarray, noisy: np.ndarray, t: int) -> tuple[np.ndarray,
     """
     nearest = sorted(range(max(0, t - 2), min(len(noisy), t + 3)), key=lambda u: abs(u - t))
     beside = [noisy[u] for u in nearest[1:3]]
-    around, apart = _medians(values, values)
-    hit = apart > MANY * _usual(apart, CLEAR)
-    alike, stays = _alike(noisy[t], beside, apart, hit)
+    around, deviation = _medians(values, values)
+    hit = deviation > MANY * _mean_deviation(deviation, CLEAR)
+    alike, stays = _alike(noisy[t], beside, deviation, hit)
     if not _scattered(hit & ~stays & (alike < SHAPE)):
-        hit = apart > FEW * _usual(apart, FEW)
-        alike, stays = _alike(noisy[t], beside, apart, hit)
+        hit = deviation > FEW * _mean_deviation(deviation, FEW)
+        alike, stays = _alike(noisy[t], beside, deviation, hit)
         return hit & ~stays & (alike < LINE), around
     found = _leaving(hit, stays)
-    around, apart = _medians(np.where(found[..., None], around, values), values)
-    hit = apart > MANY * _usual(apart, CLEAR)
-    return _leaving(hit, _alike(noisy[t], beside, apart, hit)[1]), around
+    around, deviation = _medians(np.where(found[..., None], around, values), values)
+    hit = deviation > MANY * _mean_deviation(deviation, CLEAR)
+    return _leaving(hit, _alike(noisy[t], beside, deviation, hit)[1]), around
 
 
 def seen_again(
@@ -78,7 +78,7 @@ def seen_again(
     beside: list[tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
     """The pixels among those hit that are in other frames too, along the motion: fine detail, and
-    no impulses. Where impulses are many, they are there by chance, and none is told.
+    no impulses. Where impulses are many, they are there by chance, and none is returned.
 
     Args:
         frame: (H, W, 3) uint8.
@@ -126,14 +126,14 @@ def _scattered(hit: np.ndarray) -> bool:
 
 
 def _alike(
-    frame: np.ndarray, beside: list[np.ndarray], apart: np.ndarray, where: np.ndarray
+    frame: np.ndarray, beside: list[np.ndarray], deviation: np.ndarray, where: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the 3x3 pixels around each in an (H, W, 3) frame and in those beside it, how many differ
-    from it by less than ALIKE of `apart` (H, W), and whether the pixels at its place do, in both
-    frames beside: (H, W) int16 and bool. 0 and False elsewhere than `where`."""
+    from it by less than ALIKE of `deviation` (H, W), and whether the pixels at its place do, in
+    both frames beside: (H, W) int16 and bool. 0 and False elsewhere than `where`."""
     rows, columns = np.nonzero(where)
     values = frame[rows, columns].astype(np.int16)
-    limit = ALIKE * apart[rows, columns]
+    limit = ALIKE * deviation[rows, columns]
     alike = np.full(len(rows), -1, np.int16)  # the pixel itself is counted
     stays = np.full(len(rows), len(beside) == 2)
     for other in (frame, *beside):
@@ -154,14 +154,14 @@ def _medians(calm: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return around, np.abs(values - around).max(axis=2)
 
 
-def _usual(apart: np.ndarray, limit: float) -> np.ndarray:
-    """(H, W) mean of `apart` around each pixel, over what is not above `limit` times it, as far as
-    ROUNDS of leaving that out come; QUIETEST at least."""
-    within = np.ones(apart.shape, bool)
+def _mean_deviation(deviation: np.ndarray, limit: float) -> np.ndarray:
+    """(H, W) mean of `deviation` around each pixel, over what is not above `limit` times it, as
+    far as ROUNDS of leaving that out come; QUIETEST at least."""
+    within = np.ones(deviation.shape, bool)
     for _ in range(ROUNDS):
         share = uniform_filter(within.astype(np.float32), AROUND).clip(min=0.5 / AROUND**2)
-        usual = np.maximum(uniform_filter(np.where(within, apart, 0), AROUND) / share, QUIETEST)
-        before, within = within, apart <= limit * usual
+        mean = np.maximum(uniform_filter(np.where(within, deviation, 0), AROUND) / share, QUIETEST)
+        before, within = within, deviation <= limit * mean
         if np.array_equal(within, before):
             break
-    return usual
+    return mean

@@ -98,8 +98,8 @@ def _from_file(task: Task, limits: Limits | None) -> tuple[Clip, Fitted]:
     source, fit = task.source, task.options
     opened = isinstance(source, NervVideo)
     given = {k for k, value in task.reading.items() if value not in (None, False)}
-    usual = replace(FitOptions(), device=fit.device if not opened else "auto")
-    given |= {f.name for f in fields(fit) if getattr(fit, f.name) != getattr(usual, f.name)}
+    defaults = replace(FitOptions(), device=fit.device if not opened else "auto")
+    given |= {f.name for f in fields(fit) if getattr(fit, f.name) != getattr(defaults, f.name)}
     given |= {"restart"} if task.restart else set()
     given |= {"fit"} if task.fit_wanted and not given else set()
     if given:

@@ -57,7 +57,7 @@ def read_mask(
         given = _from_array(mask) if is_array(mask) else _from_file(mask, shape, reading, skipped)
         if given.shape[-2:] != shape[1:] or given.shape[:-2] not in ((), (1,), shape[:1]):
             raise UsageError(
-                f"{_name(mask)}: the mask is {_told(given.shape)}, the video {_told(shape)}"
+                f"{_name(mask)}: the mask is {_size(given.shape)}, the video {_size(shape)}"
             )
         unknown |= given
     if not unknown.any():
@@ -124,8 +124,8 @@ def _from_file(
     edit = Edit.from_options(crop=reading.get("crop"), resize=reading.get("resize"))
     shaped = [edit.shape(picture * np.uint8(255)) > 0 for picture in pictures]
     if len({picture.shape for picture in shaped}) != 1:
-        told = "are not all of one size" if shaped else f"end before frame {skipped}"
-        raise SourceError(f"{mask}: the mask's pictures {told}")
+        problem = "are not all of one size" if shaped else f"end before frame {skipped}"
+        raise SourceError(f"{mask}: the mask's pictures {problem}")
     return np.stack(shaped)
 
 
@@ -138,7 +138,7 @@ def _binary(source: Source) -> Iterator[np.ndarray]:
         yield picture.rgb().max(axis=2) >= threshold
 
 
-def _told(shape: tuple[int, ...]) -> str:
+def _size(shape: tuple[int, ...]) -> str:
     size = f"{shape[-1]}x{shape[-2]}"
     return size if len(shape) == 2 else f"{shape[0]} frames of {size}"
 

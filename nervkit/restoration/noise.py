@@ -63,7 +63,7 @@ def noise_alone(residual: np.ndarray, light: np.ndarray) -> Noise | None:
         light: (H, W) how bright it is, 0 to 255, without most of its noise.
 
     Returns:
-        None where nothing can be told: the plane is too small, or empty.
+        None where nothing can be estimated: the plane is too small, or empty.
     """
     energy, detail = _energy(residual), _detail(light)
     return _noise(energy, detail, light, _energy(residual), white_variance(residual))
@@ -84,7 +84,7 @@ def noise_between(
         residual, light: as in `noise_alone`, of `plane`.
 
     Returns:
-        None where nothing can be told: the plane is too small, or a copy of the other.
+        None where nothing can be estimated: the plane is too small, or a copy of the other.
     """
     white = np.random.default_rng(0).standard_normal(plane.shape, np.float32)
     there = moved(np.stack([other, white], axis=2), flow)
@@ -141,10 +141,10 @@ def _noise(
     power[0] = min(power[0], max(power[1], power[SIDE]))
     power = uniform_filter(power.reshape(SIDE, SIDE), 3, mode="nearest").ravel()
     levels = np.full(BINS, np.nan)
-    usual = float(np.median(energy[np.ix_(HIGH, chosen)].mean(axis=0)))
+    overall = float(np.median(energy[np.ix_(HIGH, chosen)].mean(axis=0)))
     for number, blocks in enumerate(sure):
-        if len(blocks) >= FEWEST and usual > 0:
-            levels[number] = np.median(energy[np.ix_(HIGH, blocks)].mean(axis=0)) / usual
+        if len(blocks) >= FEWEST and overall > 0:
+            levels[number] = np.median(energy[np.ix_(HIGH, blocks)].mean(axis=0)) / overall
     return Noise(power, levels)
 
 
@@ -191,9 +191,9 @@ def typical(noises: Sequence[Noise]) -> Noise:
     if not noises:
         return Noise.none()
     power = np.median([noise.power for noise in noises], axis=0)
-    told = np.array([noise.levels for noise in noises])
-    known = np.flatnonzero(~np.isnan(told).all(axis=0))
+    measured = np.array([noise.levels for noise in noises])
+    known = np.flatnonzero(~np.isnan(measured).all(axis=0))
     levels = np.ones(BINS, np.float32)
     if len(known):
-        levels = np.interp(CENTRES, CENTRES[known], np.nanmedian(told[:, known], axis=0))
+        levels = np.interp(CENTRES, CENTRES[known], np.nanmedian(measured[:, known], axis=0))
     return Noise(power.astype(np.float32), levels.astype(np.float32))

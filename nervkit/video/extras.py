@@ -39,7 +39,7 @@ Note = Callable[[str], None]
 def read_tags(
     container: av.container.InputContainer, video: av.VideoStream, note: Note
 ) -> dict[str, str]:
-    """The tags of a container, and the timecode at its beginning wherever it is told."""
+    """The tags of a container, and the timecode at its beginning wherever it is stored."""
     tags: dict[str, str] = {}
     for name, value in container.metadata.items():
         name = name.lower()
@@ -50,9 +50,9 @@ def read_tags(
             note(f"the tag {printable(name, 40)} is too long, or one too many: left out")
             continue
         tags[name] = value
-    told = [s.metadata["timecode"] for s in container.streams if "timecode" in s.metadata]
-    if told:
-        tags.setdefault("timecode", video.metadata.get("timecode", told[0]))
+    timecodes = [s.metadata["timecode"] for s in container.streams if "timecode" in s.metadata]
+    if timecodes:
+        tags.setdefault("timecode", video.metadata.get("timecode", timecodes[0]))
     title = video.metadata.get("title")
     if title and title != tags.get("title"):
         note(f"the video track's own title is not kept: {printable(title)}")

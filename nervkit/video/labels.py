@@ -115,7 +115,7 @@ class Labels:
         return []
 
     def lost(self, path: Path, tracks: Sequence[Track]) -> list[str]:
-        """Notes on what the movie at `path`, with those `tracks`, does not say as it was told to:
+        """Notes on what was written to the movie at `path`, with those `tracks`, but is not in it:
         formats leave out silently what they have no place for."""
         notes = []
         with av.open(f"file:{path}") as container:

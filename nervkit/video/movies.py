@@ -222,7 +222,7 @@ def _mux(
 ) -> None:
     """Encode all frames; the other packets (in order of time) go in between.
 
-    The encoder counts frames, and only the muxer is told times: encoders have limits of their own.
+    The encoder counts frames, and only the muxer gets times: encoders have limits of their own.
     """
     times = timing.pts.tolist()
     durations = np.diff([*times, times[-1] + timing.duration]).tolist()

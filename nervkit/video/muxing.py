@@ -101,7 +101,7 @@ def _add(container: OutputContainer, template: av.stream.Stream) -> av.stream.St
     not hold it."""
     added = container.add_stream_from_template(template)
     if template.type == "audio" and template.codec_context.layout.name.endswith(" channels"):
-        # Channels that are only counted are taken in the usual order, as by ffmpeg.
+        # Channels that are only counted are taken in the default order, as by ffmpeg.
         added.codec_context.layout = f"{template.codec_context.layout.nb_channels}c"
     return added
 

@@ -100,17 +100,17 @@ class StreamSource(Source):
         if number is not None:
             films = [s for s in shown if s is streams[number]]
         if not films:
-            told = ", ".join(self._told(s) for s in streams)
+            codecs = ", ".join(self._codec(s) for s in streams)
             raise SourceError(
                 f"{self.name}: no video stream in this file"
-                + (f" that can be decoded ({told})" if told else "")
+                + (f" that can be decoded ({codecs})" if codecs else "")
             )
         best = max(films, key=lambda s: (Disposition.default in s.disposition, s.width * s.height))
         others = [s for s in streams if s is not best and not is_cover(s)]
         if others and number is None:
             self.note(
                 f"{len(others) + 1} video streams: number {streams.index(best)} "
-                f"({self._told(best)}, {best.width}x{best.height}) is taken (--stream to change)"
+                f"({self._codec(best)}, {best.width}x{best.height}) is taken (--stream to change)"
             )
         return best
 
@@ -123,12 +123,12 @@ class StreamSource(Source):
                 wanted.append(stream)
             elif stream.type in SIDE_TRACKS:
                 self.note(
-                    f"the {stream.type} track ({self._told(stream)}) has no decoder: left out"
+                    f"the {stream.type} track ({self._codec(stream)}) has no decoder: left out"
                 )
             elif stream.type == "video" and is_cover(stream) and stream is not self._stream:
                 wanted.append(stream)
             elif stream.type not in ("video", "attachment") and not self._kept_otherwise(stream):
-                self.note(f"the {stream.type} track ({self._told(stream)}) is left out")
+                self.note(f"the {stream.type} track ({self._codec(stream)}) is left out")
         for stream in wanted:
             if stream.type == "audio" and stream.start_time is not None:
                 self.starts.append(stream.start_time * Fraction(stream.time_base))
@@ -136,14 +136,14 @@ class StreamSource(Source):
 
     def _kept_otherwise(self, stream: av.stream.Stream) -> bool:
         """Whether a data stream only repeats the chapters or the timecode, which are read."""
-        told = self._told(stream)
-        chapters = "(text" in told and stream.frames == len(self._container.chapters())
-        return chapters or "(tmcd" in told
+        codec = self._codec(stream)
+        chapters = "(text" in codec and stream.frames == len(self._container.chapters())
+        return chapters or "(tmcd" in codec
 
-    def _told(self, stream: av.stream.Stream) -> str:
+    def _codec(self, stream: av.stream.Stream) -> str:
         """The codec of a stream, with its code in the file, such as "ttml (stpp)"."""
-        told = re.match(r"[^\n]*?: \w+: ([^,\n]+)", self._descriptions.get(stream.index, ""))
-        codec = re.sub(r" / 0x[0-9A-F]+| \(default\)", "", told[1]) if told else stream.type
+        match = re.match(r"[^\n]*?: \w+: ([^,\n]+)", self._descriptions.get(stream.index, ""))
+        codec = re.sub(r" / 0x[0-9A-F]+| \(default\)", "", match[1]) if match else stream.type
         return codec.strip()
 
     def _set_rate(self, rate: Fraction | None) -> None:

@@ -55,9 +55,9 @@ def frequencies(counts: np.ndarray, zero: int) -> np.ndarray:
     return table
 
 
-def _model(counts: np.ndarray, zero: int) -> constriction.stream.model.Categorical:
+def _categorical(table: np.ndarray) -> constriction.stream.model.Categorical:
     # constriction adds 1 to every frequency and scales by (2^24 - n) / sum, here exactly 1.
-    less_one = (frequencies(counts, zero) - 1).astype(np.float64)
+    less_one = (table - 1).astype(np.float64)
     return constriction.stream.model.Categorical(less_one, perfect=False)
 
 
@@ -80,8 +80,12 @@ class Encoder:
         counts = np.zeros(size, np.int64)
         for start, stop in block_bounds(len(symbols)):
             block = symbols[start:stop]
-            self._coder.encode(block, _model(counts, _zero(low, high)))
+            self.write_by(frequencies(counts, _zero(low, high)), block)
             counts += np.bincount(block, minlength=size)
+
+    def write_by(self, table: np.ndarray, symbols: np.ndarray) -> None:
+        """Append symbols by a table of frequencies that sum to 2^24, as the decoder has it."""
+        self._coder.encode(symbols.astype(np.int32), _categorical(table))
 
     def finish(self) -> bytes:
         return self._coder.get_compressed().astype("<u4").tobytes()
@@ -104,13 +108,17 @@ class Decoder:
         if size > 1:
             counts = np.zeros(size, np.int64)
             for start, stop in block_bounds(count):
-                try:
-                    block = self._coder.decode(_model(counts, _zero(low, high)), stop - start)
-                except AssertionError as error:  # constriction's word for impossible data
-                    raise FormatError("an entropy-coded stream is damaged") from error
+                block = self.read_by(frequencies(counts, _zero(low, high)), stop - start)
                 symbols[start:stop] = block
                 counts += np.bincount(block, minlength=size)
         return symbols + low
+
+    def read_by(self, table: np.ndarray, count: int) -> np.ndarray:
+        """The next `count` symbols, (count,) int32, by a table of frequencies that sum to 2^24."""
+        try:
+            return self._coder.decode(_categorical(table), count)
+        except AssertionError as error:  # constriction's word for impossible data
+            raise FormatError("an entropy-coded stream is damaged") from error
 
     def finish(self) -> None:
         """Check that nothing but the end is left."""

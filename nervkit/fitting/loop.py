@@ -6,18 +6,27 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from nervkit.errors import Interrupted, OutputError
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.fitting.coding import Codec, noise_at
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error
-from nervkit.fitting.optimizers import build_optimizers, recordable, schedule, set_rates
+from nervkit.fitting.optimizers import (
+    build_codec_optimizer,
+    build_optimizers,
+    recordable,
+    schedule,
+    set_rates,
+)
 from nervkit.fitting.progress import Meter, Progress
 from nervkit.fitting.threads import computing
 from nervkit.models.base import Representation
@@ -26,6 +35,7 @@ from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
+RATE_EVERY = 2  # steps: the rate's gradient changes slowly
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,27 @@ def probed(frames: int) -> Tensor:
     return torch.linspace(0, frames - 1, min(PROBE_FRAMES, frames)).round().long()
 
 
+class Called(nn.Module):
+    """Calls methods of a model with some of its tensors replaced."""
+
+    def __init__(self, model: Representation) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, method: str, *arguments: Tensor) -> Tensor:
+        return getattr(self.model, method)(*arguments)
+
+    def with_tensors(self, values: dict[str, Tensor], method: str, *arguments: Tensor) -> Tensor:
+        """What `model.method(*arguments)` gives with the tensors `values`, by name."""
+        replaced = {f"model.{name}": value for name, value in values.items()}
+        return functional_call(self, replaced, (method, *arguments))
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, by name."""
+    return dict(model.named_buffers()) | dict(model.named_parameters())
+
+
 class Stepper:
     """One model, its frames and its optimizers; `step(k, progress)` is the k-th update of a fit."""
 
@@ -59,10 +90,12 @@ class Stepper:
         keep: dict[str, Tensor] | None = None,
         known: Tensor | None = None,
         precision: str = "auto",
+        target_bits: float | None = None,
     ) -> None:
         """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
         pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
-        counts, from 0 (not at all) to 255."""
+        counts, from 0 (not at all) to 255. With `target_bits`, the model is fitted to take about so
+        many once it is coded (see Codec)."""
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
         self.known = known
         self.device = frames.device
@@ -72,6 +105,13 @@ class Stepper:
             model.to(memory_format=torch.channels_last)
         model.train()
         self.optimizers = build_optimizers(model, recipe)
+        self.codec: Codec | None = None
+        if target_bits is not None:
+            self.codec = Codec(model, target_bits).to(self.device)
+            self.optimizers.append(build_codec_optimizer(self.codec, recipe))
+        self._called = Called(model)
+        self._noise: float | None = 0.0
+        self._steps = 0
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.notes: list[str] = []  # what went wrong and was mended
         self.batch = min(recipe.batch, len(frames))
@@ -89,6 +129,7 @@ class Stepper:
         """The k-th update, at `progress` in [0, 1) of the schedule; its error, a scalar on the
         device, valid until the next one. Nothing here waits for the device."""
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
+        self._noise, self._steps = noise_at(progress, self.recipe), k
         return (self._graphed or self._update)(self._batch_of(k))
 
     def keep_up(self) -> None:
@@ -118,30 +159,41 @@ class Stepper:
         """One update on the frames at `index` (B,), all of it on the device."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        values: dict[str, Tensor] = {}
+        integers: list[Tensor] = []
         with reproducible(self.device):
+            if self.codec is not None:
+                values, integers = self.codec(tensors_of(self.model), self._noise)
             with autocast(self.device, self.dtype):
-                output, target, known = self._compared(index)
+                output, target, known = self._compared(index, values)
             if known is not None:
                 # What does not count is compared with itself, whatever the loss.
                 target = torch.lerp(output.detach(), target, known)
-            loss = LOSSES[self.recipe.loss](output, target)
+            loss = distortion = LOSSES[self.recipe.loss](output, target)
+            if self.codec is not None and self._steps % RATE_EVERY == 0:
+                bits = self.codec.bits(integers)
+                loss = loss + RATE_EVERY * self.codec.weight * bits
+                self.codec.control(bits)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
-        return error(self.recipe.loss, loss.detach())
+        return error(self.recipe.loss, distortion.detach())
 
-    def _compared(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _compared(
+        self, index: Tensor, values: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the recipe's loss compares, and how much each value counts: float32."""
         frames, model = self.frames[index], self.model
+        call = partial(self._called.with_tensors, values)
         known = None if self.known is None else self.known[index].expand_as(frames)
         if self.recipe.loss in BY_VALUE:
-            output = model.fit_values(index.float(), frames)
+            output = call("fit_values", index.float(), frames)
             frames = model.arranged(frames)
             known = None if known is None else model.arranged(known)
         else:
-            output = model.fit_forward(index.float(), to_float(frames)).float()
+            output = call("fit_forward", index.float(), to_float(frames)).float()
         return output, to_float(frames), None if known is None else to_float(known)
 
     def _batch_of(self, k: int) -> Tensor:
@@ -160,8 +212,9 @@ class Stepper:
         to 8 bits."""
         index = probed(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
+        values = {} if self.codec is None else self.codec(tensors_of(self.model), None)[0]
         with autocast(self.device, self.dtype):
-            output = self.model.fit_forward(index.float(), target)
+            output = self._called.with_tensors(values, "fit_forward", index.float(), target)
         error = (output.float().mul(255).round().div(255) - target).square()
         if self.known is None:
             error = error.mean(dim=(1, 2, 3))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from nervkit.models.base import Representation
@@ -178,6 +178,16 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
             group["peak_lr"] = group["lr"]
             group["lr"] = torch.tensor(group["lr"], device=device)
     return optimizers
+
+
+def build_codec_optimizer(codec: nn.Module, recipe: Recipe) -> Optimizer:
+    """Adam for what a codec learns: steps, scales and contexts."""
+    device = next(codec.parameters()).device
+    optimizer = Adam(codec.parameters(), recipe.codec_lr, recipe.betas, fused=True)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+        group["lr"] = torch.tensor(group["lr"], device=device)
+    return optimizer
 
 
 def set_rates(optimizers: list[Optimizer], multiplier: float) -> None:

@@ -15,6 +15,10 @@ from nervkit.models.blocks import to_float
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import Recipe
 
+#: kinds of stored tensors: what mixes channels, what is so but touches every value (depthwise
+#: kernels), content by time and place, biases
+MATRIX, SENSITIVE, GRID, VECTOR = "matrix", "sensitive", "grid", "vector"
+
 
 class Representation(nn.Module):
     """A video as a network: `model(t)` gives the frames at positions `t`.
@@ -106,6 +110,16 @@ class Representation(nn.Module):
         """The per-frame tensors that travel, by name."""
         state = self.state_dict()
         return {k: v for k, v in state.items() if k.partition(".")[0] in self.embedding_names}
+
+    def kinds(self) -> dict[str, str]:
+        """The kind of every tensor that travels, by which it is coded: GRID for embeddings of four
+        axes (time, channels, rows, columns), SENSITIVE for depthwise kernels, MATRIX, VECTOR."""
+        kinds = {name: MATRIX if p.ndim > 1 else VECTOR for name, p in self.weights().items()}
+        kinds |= {
+            k: SENSITIVE for k, p in self.weights().items() if p.ndim == 4 and p.shape[1] == 1
+        }
+        embeddings = self.embeddings().items()
+        return kinds | {name: GRID if p.ndim == 4 else MATRIX for name, p in embeddings}
 
     def load_stored(self, tensors: dict[str, Tensor]) -> None:
         """Set every travelling tensor, from `stored()` of a model with the same configuration.

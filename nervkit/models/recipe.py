@@ -32,6 +32,10 @@ class Recipe:
     warmup: float = 0.1  # share of all steps
     warmup_from: float = 0.1  # share of the peak rate
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    codec_lr: float = 0.02  # Adam's peak rate for steps, scales and contexts
+    least_noise: float = 0.1  # of a step, at the start of a fit for rate and distortion,
+    whole_noise_from: float = 0.7  # and a whole step from this share of the fit on,
+    rounding_from: float = 0.85  # until values are rounded
 
     def __post_init__(self) -> None:
         """Raises ModelError on values that no fit can have."""

@@ -1,0 +1,297 @@
+"""Tensors that were fitted for rate and distortion, as integers: to the bytes of a chunk and back.
+Numpy only; docs/format.md has the layout.
+
+Every probability follows from integers that are decoded before. A matrix has a step and a scale of
+its Laplace distribution for each row and column (NVRC, 2409.07414, section 3.2: "dual axis"); a
+grid's mean and scale follow from its neighbours in time and space that are decoded already.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nervkit.compression.laplace import (
+    FRACTIONS,
+    SCALES,
+    THRESHOLDS,
+    UNIT_BITS,
+    laplace_table,
+    scale_of,
+)
+from nervkit.compression.quantization import LADDER_SIZE, STEPS_PER_OCTAVE, ladder_step
+from nervkit.compression.rangecoder import Decoder, Encoder
+from nervkit.errors import FormatError
+
+UNITS_PER_OCTAVE = 4  # of steps and scales: both are stored in quarters of an octave
+LADDER_UNIT = STEPS_PER_OCTAVE // UNITS_PER_OCTAVE
+MOST_UNITS = LADDER_SIZE // LADDER_UNIT
+PEAK = (1 << 12) - 1  # of a coded integer
+#: what a grid's cell is predicted from: the cell one knot earlier, that one's four neighbours, the
+#: cell two knots earlier, and four neighbours of the same knot
+TAPS = 4
+PASSES = 3  # over a knot: cells of even row and column, of odd ones, and the rest
+QUARTER_BITS = UNIT_BITS - 2  # a mean in 1 / 256 becomes one in quarters of a step,
+HALF_QUARTER = 1 << (QUARTER_BITS - 1)  # rounded
+MOST_WEIGHT = 1023  # of a tap
+COUNT = struct.Struct("<H")
+RANGE = struct.Struct("<hh")
+
+
+@dataclass(frozen=True)
+class MatrixData:
+    """A tensor seen as a matrix (first axis, all others).
+
+    Attributes:
+        values: int32, the tensor's shape, within PEAK.
+        row_steps, column_steps: (R,), (C,) int32: a value's step is 2^((row + column) / 4 - 24).
+        row_scales, column_scales: (R,), (C,) int32: their sum, cut to 0 .. 63, is its scale.
+    """
+
+    values: np.ndarray
+    row_steps: np.ndarray
+    column_steps: np.ndarray
+    row_scales: np.ndarray
+    column_scales: np.ndarray
+
+    @property
+    def scales(self) -> np.ndarray:
+        """(R, C) int64, 0 .. 63."""
+        return (self.row_scales[:, None] + self.column_scales).clip(0, SCALES - 1).astype(np.int64)
+
+    def dequantize(self) -> np.ndarray:
+        """The float32 tensor."""
+        units = self.row_steps[:, None] + self.column_steps
+        step = ladder_step(LADDER_UNIT * units.clip(0, MOST_UNITS - 1))
+        flat = self.values.reshape(units.shape).astype(np.float32) * step
+        return flat.astype(np.float32).reshape(self.values.shape)
+
+
+@dataclass(frozen=True)
+class GridData:
+    """A grid (knots, channels, rows, columns).
+
+    Attributes:
+        values: int32, within PEAK.
+        steps: (C,) int32, quarters of an octave, as of a matrix.
+        means: (PASSES, TAPS) int32: weights of the taps in a value's mean, in 1 / 256.
+        gains: (PASSES, TAPS) int32, 0 or more: those of their magnitudes in its scale.
+        floors: (PASSES, C) int32, 0 .. 62: the scale where all taps are 0.
+    """
+
+    values: np.ndarray
+    steps: np.ndarray
+    means: np.ndarray
+    gains: np.ndarray
+    floors: np.ndarray
+
+    def dequantize(self) -> np.ndarray:
+        """The float32 grid."""
+        step = ladder_step(LADDER_UNIT * self.steps.clip(0, MOST_UNITS - 1))
+        return (self.values.astype(np.float32) * step[:, None, None]).astype(np.float32)
+
+
+Data = MatrixData | GridData
+
+
+def pass_of_cells(rows: int, columns: int) -> np.ndarray:
+    """(rows, columns) int: the pass in which each cell of a knot is decoded."""
+    odd_row, odd_column = (np.arange(n) % 2 for n in (rows, columns))
+    return np.where(odd_row[:, None] != odd_column, 2, odd_row[:, None] * np.ones_like(odd_column))
+
+
+def taps_of(knot: np.ndarray, before: np.ndarray, earlier: np.ndarray, turn: int) -> np.ndarray:
+    """(TAPS, C, rows, columns) int64: what cells of pass `turn` are predicted from. `knot` holds
+    what is decoded of it, and 0 elsewhere; `before` and `earlier` are the knots before."""
+    beside = np.zeros_like(knot)
+    if turn:
+        beside = _diagonal(knot) if turn == 1 else _adjacent(knot)
+    return np.stack([before, _adjacent(before), earlier, beside]).astype(np.int64)
+
+
+def _adjacent(x: np.ndarray) -> np.ndarray:
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    return x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]
+
+
+def _diagonal(x: np.ndarray) -> np.ndarray:
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    return x[:, :-2, :-2] + x[:, :-2, 2:] + x[:, 2:, :-2] + x[:, 2:, 2:]
+
+
+#: what a chunk says of its tensors before their values, one array each, in this order
+SIDES = (
+    *("kinds", "reaches", "bases", "row_steps", "column_steps", "row_scales", "column_scales"),
+    *("steps", "means", "gains", "floors"),
+)
+BOUNDS = {
+    "kinds": (0, 1),
+    "reaches": (0, PEAK),
+    "bases": (-MOST_UNITS, MOST_UNITS),
+    **dict.fromkeys(("row_steps", "column_steps", "steps"), (0, MOST_UNITS)),
+    **dict.fromkeys(("row_scales", "column_scales"), (0, SCALES)),
+    "means": (-MOST_WEIGHT, MOST_WEIGHT),
+    "gains": (0, MOST_WEIGHT),
+    "floors": (0, len(THRESHOLDS) - 1),
+}
+#: of these, only what exceeds the least of the tensor's is coded; the least is its base
+BASED = ("row_steps", "column_steps", "row_scales", "column_scales", "steps")
+
+
+def compress_coded(tensors: Sequence[Data]) -> bytes:
+    """The payload of a chunk."""
+    reaches = [int(np.abs(residual).max(initial=0)) for residual in map(_residuals, tensors)]
+    sides: dict[str, list[np.ndarray]] = {name: [] for name in SIDES}
+    sides["kinds"] = [np.array([isinstance(data, GridData) for data in tensors], np.int32)]
+    sides["reaches"] = [np.array(reaches, np.int32)]
+    for data in tensors:
+        for name, values in vars(data).items():
+            if name in BASED:
+                sides["bases"].append(values.min(keepdims=True))
+                sides[name].append(values - values.min())
+            elif name != "values":
+                sides[name].append(values.ravel())
+    coder, ranges = Encoder(), b""
+    for parts in sides.values():
+        joined = np.concatenate(parts) if parts else np.zeros(1, np.int32)
+        low, high = int(joined.min()), int(joined.max())
+        ranges += RANGE.pack(low, high)
+        if parts:
+            coder.write(joined, low, high)
+    for data, reach in zip(tensors, reaches, strict=True):
+        for part in _parts(data):
+            residuals = part.array[part.cells] - part.whole
+            for table, places in _tables(part, reach):
+                coder.write_by(table, residuals[places] + reach)
+    return COUNT.pack(len(tensors)) + ranges + coder.finish()
+
+
+def decompress_coded(
+    payload: bytes, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """The float32 tensors of a payload, given their names and shapes in order.
+
+    Raises FormatError where the bytes and the shapes do not fit together.
+    """
+    start = COUNT.size + RANGE.size * len(SIDES)
+    if len(payload) < start or COUNT.unpack_from(payload)[0] != len(shapes):
+        raise FormatError(f"the chunk does not hold the model's {len(shapes)} tensors")
+    coder, ranges = Decoder(payload[start:]), RANGE.iter_unpack(payload[COUNT.size : start])
+    tensors = _blank(coder, dict(zip(SIDES, ranges, strict=True)), list(shapes.values()))
+    for name, (data, reach) in zip(shapes, tensors, strict=True):
+        for part in _parts(data):
+            residuals = np.zeros_like(part.whole)
+            for table, places in _tables(part, reach):
+                residuals[places] = coder.read_by(table, int(places.sum())) - reach
+            part.array[part.cells] = residuals + part.whole
+        if np.abs(data.values).max(initial=0) > PEAK:
+            raise FormatError(f"tensor {name} has values beyond {PEAK}")
+    coder.finish()
+    return {name: data.dequantize() for name, (data, _) in zip(shapes, tensors, strict=True)}
+
+
+class Part(NamedTuple):
+    """Values that are coded together: those at `cells` of an array."""
+
+    array: np.ndarray
+    cells: Any
+    scales: np.ndarray
+    fractions: np.ndarray  # of their means
+    whole: np.ndarray  # part of their means
+
+
+def _parts(data: Data) -> Iterator[Part]:
+    """The parts of a tensor in order. Each follows from those before, which `data` holds then."""
+    if isinstance(data, MatrixData):
+        values, scales = data.values, data.scales.reshape(data.values.shape)
+        yield Part(values, ..., scales, np.zeros_like(scales), np.zeros_like(values))
+        return
+    turns = pass_of_cells(*data.values.shape[2:])
+    floors = np.array(THRESHOLDS, np.int64)[data.floors]
+    nothing = np.zeros_like(data.values[0])
+    for k in range(len(data.values)):
+        before = data.values[k - 1] if k > 0 else nothing
+        earlier = data.values[k - 2] if k > 1 else nothing
+        for turn in range(PASSES):
+            rows, columns = np.nonzero(turns == turn)
+            if not len(rows):
+                continue
+            knot = np.where(turns < turn, data.values[k], 0)
+            taps = taps_of(knot, before, earlier, turn)[:, :, rows, columns]
+            sizes = taps_of(*map(np.abs, (knot, before, earlier)), turn)[:, :, rows, columns]
+            quarters = (np.tensordot(data.means[turn], taps, 1) + HALF_QUARTER) >> QUARTER_BITS
+            scales = scale_of(floors[turn][:, None] + np.tensordot(data.gains[turn], sizes, 1))
+            whole = (quarters // FRACTIONS).astype(np.int32)
+            cells = (slice(None), rows, columns)
+            yield Part(data.values[k], cells, scales, quarters % FRACTIONS, whole)
+
+
+def _residuals(data: Data) -> np.ndarray:
+    """What is coded of a tensor, in any order."""
+    return np.concatenate([(p.array[p.cells] - p.whole).ravel() for p in _parts(data)])
+
+
+def _tables(part: Part, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every table of a part, and where it applies, as a mask."""
+    numbers = part.scales * FRACTIONS + part.fractions
+    for number in np.unique(numbers) if reach else ():
+        scale, fraction = divmod(int(number), FRACTIONS)
+        yield laplace_table(scale, fraction, -reach, reach), numbers == number
+
+
+def _blank(
+    coder: Decoder, ranges: dict[str, tuple[int, int]], shapes: list[tuple[int, ...]]
+) -> list[tuple[Data, int]]:
+    """All tensors with their side information and no values yet, and the reach of each one's
+    residuals. Raises FormatError."""
+
+    def section(name: str, count: int) -> np.ndarray:
+        low, high = ranges[name]
+        least, most = BOUNDS[name]
+        if not least <= low <= high <= most:
+            raise FormatError(f"the tensors' {name} lie in {low} to {high}")
+        return coder.read(count, low, high)
+
+    kinds = section("kinds", len(shapes))
+    reaches = section("reaches", len(shapes)).tolist()
+    sizes = [_sizes(bool(kind), shape) for kind, shape in zip(kinds, shapes, strict=True)]
+    based = [name for of in sizes for name in of if name in BASED]
+    bases = iter(section("bases", len(based)).tolist()) if based else iter(())
+    sides: list[dict[str, np.ndarray]] = [
+        {name: np.full(count, next(bases) if name in BASED else 0) for name, count in of.items()}
+        for of in sizes
+    ]
+    for name in SIDES[3:]:
+        total = sum(of.get(name, 0) for of in sizes)
+        joined, start = section(name, total) if total else np.zeros(0, np.int32), 0
+        for of, side in zip(sizes, sides, strict=True):
+            if name in of:
+                side[name] = (side[name] + joined[start : start + of[name]]).astype(np.int32)
+                start += of[name]
+    made: list[tuple[Data, int]] = []
+    for kind, shape, side, reach in zip(kinds, shapes, sides, reaches, strict=True):
+        values = np.zeros(shape, np.int32)
+        if kind:
+            by_pass = {
+                name: side[name].reshape(PASSES, -1) for name in ("means", "gains", "floors")
+            }
+            made.append((GridData(values, side["steps"], **by_pass), reach))
+        else:
+            made.append((MatrixData(values, **side), reach))
+    return made
+
+
+def _sizes(is_grid: bool, shape: tuple[int, ...]) -> dict[str, int]:
+    """How many numbers of each kind of side information a tensor has."""
+    if not is_grid:
+        rows, columns = shape[0], math.prod(shape[1:])
+        return {name: rows if name.startswith("row") else columns for name in SIDES[3:7]}
+    if len(shape) != 4:
+        raise FormatError(f"a tensor of {len(shape)} axes is no grid")
+    weights = PASSES * TAPS
+    return {"steps": shape[1], "means": weights, "gains": weights, "floors": PASSES * shape[1]}

@@ -1,0 +1,206 @@
+"""Tensors fitted for rate and distortion: integer tables, coding, and the rate in the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import laplace
+
+from nervkit.compression.coded import (
+    PASSES,
+    TAPS,
+    Data,
+    GridData,
+    MatrixData,
+    compress_coded,
+    decompress_coded,
+    pass_of_cells,
+    taps_of,
+)
+from nervkit.compression.laplace import LOWEST_SCALE, SCALES, THRESHOLDS, laplace_table, scale_of
+from nervkit.errors import FormatError
+from nervkit.fitting.coding import Codec, GridCoder, MatrixCoder, laplace_bits, rounded
+from nervkit.models.config import VideoShape
+from nervkit.models.gridnerv import GridNeRV
+
+
+def random_matrix(rng: np.random.Generator, *shape: int) -> MatrixData:
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    row, column = rng.integers(10, 30, rows), rng.integers(-3, 4, columns)
+    deviation = 2.0 ** ((row[:, None] + column + LOWEST_SCALE) / 4)
+    return MatrixData(
+        np.rint(rng.laplace(0, deviation)).astype(np.int32).reshape(shape),
+        *(
+            rng.integers(*bounds, n).astype(np.int32)
+            for bounds, n in (((50, 80), rows), ((-4, 5), columns))
+        ),
+        row.astype(np.int32),
+        column.astype(np.int32),
+    )
+
+
+def random_grid(rng: np.random.Generator, *shape: int) -> GridData:
+    values = np.rint(np.cumsum(rng.laplace(0, 0.7, shape), axis=0)).astype(np.int32)
+    return GridData(
+        values,
+        rng.integers(60, 90, shape[1]).astype(np.int32),
+        rng.integers(-300, 300, (PASSES, TAPS)).astype(np.int32),
+        rng.integers(0, 200, (PASSES, TAPS)).astype(np.int32),
+        rng.integers(0, len(THRESHOLDS), (PASSES, shape[1])).astype(np.int32),
+    )
+
+
+def random_tensors(seed: int = 0) -> list[Data]:
+    rng = np.random.default_rng(seed)
+    matrices = [random_matrix(rng, *shape) for shape in ((7, 5), (9,), (4, 3, 3, 3), (1, 1))]
+    grids = [random_grid(rng, *shape) for shape in ((5, 2, 4, 7), (1, 3, 6, 5), (3, 1, 1, 1))]
+    return [matrices[0], grids[0], *matrices[1:], *grids[1:]]
+
+
+def shapes_of(tensors: list[Data]) -> dict[str, tuple[int, ...]]:
+    return {str(i): data.values.shape for i, data in enumerate(tensors)}
+
+
+@pytest.mark.parametrize("scale", [0, 12, 20, 33, 63])
+@pytest.mark.parametrize("fraction", range(4))
+def test_a_table_is_the_distribution(scale: int, fraction: int) -> None:
+    table = laplace_table(scale, fraction, -40, 50)
+    assert table.sum() == 1 << 24
+    assert table.min() >= 1
+    edges = np.arange(-41, 51) + 0.5 - fraction / 4
+    mass = np.diff(laplace.cdf(edges, scale=2 ** ((scale + LOWEST_SCALE) / 4)))
+    assert np.abs(table / 2**24 - mass / mass.sum()).max() < 2e-5
+
+
+def test_scales_are_the_nearest() -> None:
+    exact = 2 ** (np.linspace(-19.4, 42.4, 500) / 4)
+    found = scale_of(np.rint(exact * 256).astype(np.int64))
+    wanted = 4 * np.log2(exact) - LOWEST_SCALE
+    assert np.abs(found - wanted)[exact > 0.5].max() < 0.52
+    assert np.abs(found - wanted).max() < 0.8  # small ones are few units of 1 / 256
+    assert scale_of(np.array([0, 1 << 40])).tolist() == [0, SCALES - 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tensors_come_back(seed: int) -> None:
+    tensors = random_tensors(seed)
+    decoded = decompress_coded(compress_coded(tensors), shapes_of(tensors))
+    for data, array in zip(tensors, decoded.values(), strict=True):
+        assert array.dtype == np.float32
+        assert np.array_equal(array, data.dequantize())
+
+
+def test_values_of_known_scale_take_their_entropy() -> None:
+    rng = np.random.default_rng(1)
+    one = np.zeros(1, np.int32)
+    scale = 24  # 2 steps
+    values = np.rint(rng.laplace(0, 2, (1, 40_000))).astype(np.int32)
+    data = MatrixData(
+        values, one, np.zeros(40_000, np.int32), one + scale, np.zeros(40_000, np.int32)
+    )
+    mass = np.diff(laplace.cdf(np.arange(-60, 61) - 0.5, scale=2))
+    entropy = -(mass * np.log2(mass)).sum()
+    assert 8 * len(compress_coded([data])) / 40_000 == pytest.approx(entropy, rel=0.01)
+
+
+def test_damage_is_refused_or_other_values() -> None:
+    tensors, rng = random_tensors(), np.random.default_rng(2)
+    payload, refused = compress_coded(tensors), 0
+    for _ in range(400):
+        damaged = bytearray(payload)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        try:
+            decoded = decompress_coded(bytes(damaged), shapes_of(tensors))
+        except FormatError:
+            refused += 1
+        else:
+            assert all(np.isfinite(array).all() for array in decoded.values())
+    assert refused > 0
+    for payload_cut in (payload[:1], payload[:30], payload[:-4], payload + bytes(8)):
+        with pytest.raises(FormatError):
+            decompress_coded(payload_cut, shapes_of(tensors))
+    with pytest.raises(FormatError):
+        decompress_coded(payload, shapes_of(tensors[1:]))
+
+
+def test_contexts_are_those_of_the_file() -> None:
+    """All knots and passes at once, in torch, as one after the other, in integers."""
+    grid = random_grid(np.random.default_rng(3), 4, 2, 5, 6)
+    coder = GridCoder(torch.zeros(grid.values.shape), 0.1)
+    taps = coder._taps(torch.from_numpy(grid.values).float())
+    turns = pass_of_cells(5, 6)
+    assert sorted(np.unique(turns)) == [0, 1, 2]
+    for k in range(4):
+        before, earlier = (grid.values[k - n] if k >= n else 0 * grid.values[0] for n in (1, 2))
+        for turn in range(PASSES):
+            known = np.where(turns < turn, grid.values[k], 0)
+            expected = taps_of(known, before, earlier, turn)[:, :, turns == turn]
+            assert np.array_equal(torch.stack(taps)[:, k].numpy()[:, :, turns == turn], expected)
+
+
+def test_the_rate_is_that_of_the_tables() -> None:
+    q = torch.arange(-8, 9).float()
+    for scale in (20, 27):
+        table = laplace_table(scale, 0, -200, 200)[192:209]
+        bits = laplace_bits(q, torch.tensor(2.0 ** ((scale + LOWEST_SCALE) / 4)))
+        kept = bits < 19  # beyond, the likelihood is cut
+        assert np.allclose(bits[kept], -np.log2(table / 2**24)[kept.numpy()], atol=0.03)
+
+
+def test_gradients_of_the_rate() -> None:
+    q = torch.tensor([-3.2, -0.7, 0.1, 0.4, 2.5], dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor([0.5, 1.0, 0.7, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(laplace_bits, (q, scale))
+    x = torch.tensor([0.4, 1.6], requires_grad=True)
+    rounded(x).sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def small_model() -> GridNeRV:
+    torch.manual_seed(0)
+    shape = VideoShape(6, 40, 48)
+    return GridNeRV(GridNeRV.configure(shape, 4000), shape)
+
+
+def test_what_is_rounded_is_what_is_stored() -> None:
+    model = small_model()
+    codec = Codec(model, 8000.0)
+    with torch.no_grad():
+        for parameter in codec.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    quantized, _ = codec(dict(model.named_parameters()), None)
+    data = codec.data(model)
+    decoded = decompress_coded(compress_coded(data), shapes_of(data))
+    for (name, value), array in zip(quantized.items(), decoded.values(), strict=True):
+        assert np.allclose(value.detach().numpy(), array, rtol=1e-5, atol=0), name
+
+
+def test_the_estimate_is_the_size() -> None:
+    model = small_model()
+    codec = Codec(model, 8000.0)
+    for coder in codec.coders:  # scales that fit the values, as after a fit
+        if isinstance(coder, MatrixCoder):
+            torch.nn.init.constant_(coder.log_scale, coder.log_scale.item() - 0.5)
+    _, integers = codec(dict(model.named_parameters()), None)
+    estimated = sum(coder.bits(q).item() for coder, q in zip(codec.coders, integers, strict=True))
+    side = len(
+        compress_coded([type(d)(**{**vars(d), "values": 0 * d.values}) for d in codec.data(model)])
+    )
+    stored = 8 * len(compress_coded(codec.data(model)))
+    assert estimated < stored < estimated * 1.03 + 8 * side
+
+
+def test_noise_has_its_amplitude() -> None:
+    model = small_model()
+    codec = Codec(model, 8000.0)
+    values = dict(model.named_parameters())
+    for noise in (0.0, 0.25, 1.0):
+        _, integers = codec(values, noise)
+        coders = zip(codec.names, codec.coders, integers, strict=True)
+        for name, coder, q in coders:
+            difference = q - coder.shaped(values[name]) / coder.step()
+            assert difference.abs().max() <= noise / 2 + 1e-4
+    loss = codec.bits(integers)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in codec.parameters())

@@ -78,7 +78,7 @@ def test_scales_are_the_nearest() -> None:
     found = scale_of(np.rint(exact * 256).astype(np.int64))
     wanted = 4 * np.log2(exact) - LOWEST_SCALE
     assert np.abs(found - wanted)[exact > 0.5].max() < 0.52
-    assert np.abs(found - wanted).max() < 0.8  # small ones are few units of 1 / 256
+    assert np.abs(found - wanted).max() < 1  # small ones are few units of 1 / 256
     assert scale_of(np.array([0, 1 << 40])).tolist() == [0, SCALES - 1]
 
 

@@ -161,11 +161,11 @@ def test_a_paper_encode_has_the_papers_steps(
     [
         ({"preset": "quick"}, "unknown preset 'quick'; choose from: draft, fast, medium, slow"),
         ({"preset": "fast", "steps": 3}, "preset and steps"),
-        ({"epochs": 1, "seconds": 3}, "epochs and seconds"),
-        ({"steps": 0}, "steps must be positive"),
-        ({"epochs": -1}, "epochs must be positive"),
-        ({"epochs": float("nan")}, "epochs must be positive"),
-        ({"seconds": float("inf")}, "seconds must be positive"),
+        ({"epochs": 1, "seconds": 3}, "epochs and time"),
+        ({"steps": 0}, "steps must be a positive whole number"),
+        ({"epochs": -1}, "epochs must be a positive number"),
+        ({"epochs": float("nan")}, "epochs must be a positive number"),
+        ({"seconds": float("inf")}, "time must be a positive number"),
     ],
 )
 def test_impossible_budgets_are_usage_errors(options: dict[str, Any], message: str) -> None:

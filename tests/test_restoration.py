@@ -33,6 +33,7 @@ from nervkit.restoration.motion import carried, joined, motion, moved
 from nervkit.restoration.noise import white_variance
 from nervkit.restoration.shrinkage import shrunk
 from nervkit.restoration.task import Fitted, RestoreReport
+from nervkit.video.reader import parse_rate
 
 QUICK: dict[str, Any] = {"steps": 30, "params": 4000}
 TASKS: dict[str, Callable[..., Any]] = {
@@ -652,7 +653,7 @@ def test_a_factor_divides_every_frames_time() -> None:
 @pytest.mark.parametrize(("fps", "count"), [("60", 30), ("30000/1001", 15), (100, 50)])
 def test_a_rate_is_laid_over_the_same_time(fps: Any, count: int) -> None:
     clip = nervkit.Clip(video(10), Timing(np.arange(10) * 512, Fraction(1, 10240), 512))
-    dense, places = _at_rate(clip, fps)
+    dense, places = _at_rate(clip, parse_rate(fps))
     assert dense.constant
     assert dense.fps == Fraction(fps)
     assert len(dense) == count
@@ -664,14 +665,14 @@ def test_a_rate_is_laid_over_the_same_time(fps: Any, count: int) -> None:
 
 def test_units_of_time_fit_into_any_container() -> None:
     clip = nervkit.Clip(video(4), Timing(126_011 + np.arange(4) * 3003, Fraction(1, 90_000), 3003))
-    dense, _ = _at_rate(clip, "59.94006")
+    dense, _ = _at_rate(clip, parse_rate("59.94006"))
     assert dense.time_base.denominator < 1 << 31
     assert abs(dense.seconds[0] - Fraction(126_011, 90_000)) < Fraction(1, 50_000)
 
 
 def test_a_rate_may_begin_late() -> None:
     clip = nervkit.Clip(video(4), Timing(np.arange(4) * 40 + 7, Fraction(1, 1000), 40))
-    dense, places = _at_rate(clip, 50)
+    dense, places = _at_rate(clip, parse_rate(50))
     assert dense.seconds[0] == Fraction(7, 1000)
     assert dense.fps == 50
     np.testing.assert_allclose(places, [0, 0.5, 1, 1.5, 2, 2.5, 3, 3])

@@ -22,6 +22,7 @@ IDLE = 0.02  # of a sample's variance: a block that differs by less is a copy an
 EVEN = 1.5  # times the power at high frequencies: white noise has no more anywhere
 CLEARLY_LESS = 0.8  # of the mean of two estimates: those of the same are not so far from it
 SAMPLED, LAG = 6, 8  # frames, for whether the camera is static: so many, and so long after
+LEAST_FRAMES = 16  # of a clip: a fit to fewer has little that repeats, and keeps noise
 STATIC = 0.6  # of the picture is the same then
 STRONG = 8.0  # 8-bit steps of gray: a deviation of 14 in each of R, G and B
 NORMAL = 0.6745  # the median of a normal variable's absolute value, in deviations
@@ -160,13 +161,13 @@ def _detail(light: np.ndarray) -> np.ndarray:
 
 def static_under_noise(frames: np.ndarray) -> bool:
     """Whether most of (T, H, W, 3) uint8 frames is the same LAG frames later, but for strong noise.
-    Then frames further away than the nearest say what a frame shows as well."""
-    lag = min(LAG, len(frames) - 1)
-    if lag < 1 or min(frames.shape[1:3]) < SIDE:
+    Then frames further away than the nearest say what a frame shows as well. False where there are
+    few frames."""
+    if len(frames) < LEAST_FRAMES or min(frames.shape[1:3]) < SIDE:
         return False
     shares = []
-    for t in np.unique(np.linspace(0, len(frames) - 1 - lag, SAMPLED).astype(int)):
-        before, after = (frames[u].mean(axis=2, dtype=np.float32) for u in (t, t + lag))
+    for t in np.unique(np.linspace(0, len(frames) - 1 - LAG, SAMPLED).astype(int)):
+        before, after = (frames[u].mean(axis=2, dtype=np.float32) for u in (t, t + LAG))
         deviation = float(np.sqrt(white_variance(before)))
         if deviation < STRONG:
             return False

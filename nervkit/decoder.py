@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nervkit.compression.coded import decompress_coded
 from nervkit.compression.tensors import decompress_tensors
 from nervkit.container.fields import printable
 from nervkit.container.file import NervFile, SegmentData
@@ -231,15 +232,23 @@ def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
     FormatError."""
     segment = header.segments[index]
     plan = drawn(header, segment)
+    arrays = _arrays(data, plan)
+    model_type, config, shape = described(header, segment)
+    model = model_type.for_decoding(config, shape)
+    model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return model
+
+
+def _arrays(data: SegmentData, plan: Blueprint) -> dict[str, np.ndarray]:
+    """The stored tensors of a segment, by name."""
+    if data.tensors:
+        return decompress_coded(data.tensors, plan.weights | plan.embeddings)
     if bool(plan.embeddings) != bool(data.embeddings):
         raise FormatError("the file's embeddings do not fit its model")
     arrays = decompress_tensors(data.weights, plan.weights)
     if plan.embeddings:
         arrays |= decompress_tensors(data.embeddings, plan.embeddings)
-    model_type, config, shape = described(header, segment)
-    model = model_type.for_decoding(config, shape)
-    model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return model
+    return arrays
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from torch import Tensor
 
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
-from nervkit.container.file import Checks, NervFile, SegmentData, pack_file, sample_places
+from nervkit.container.file import (
+    SAMPLES,
+    Checks,
+    NervFile,
+    SegmentData,
+    pack_file,
+    sample_places,
+)
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.timing import Timing
@@ -30,13 +37,16 @@ from nervkit.errors import (
     UsageError,
 )
 from nervkit.fitting.checkpoint import checkpoint_path
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
-from nervkit.models.base import count_stored
+from nervkit.models.base import Representation, count_stored
+from nervkit.models.config import VideoShape
 from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.selfcheck import SelfCheck
+from nervkit.target import Target
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
 from nervkit.video.reader import clip_of
@@ -97,6 +107,8 @@ def encode(
     epochs: float | None = None,
     steps: int | None = None,
     time: str | float | None = None,
+    target_size: str | int | None = None,
+    target_bpp: float | None = None,
     prune: float = 0.0,
     bits: int = 8,
     embedding_bits: int = 8,
@@ -129,6 +141,10 @@ def encode(
         time: how long to fit, in seconds, or "90s", "10m". The schedule follows the clock, so a
             machine that is busy for a while makes fewer steps and no other schedule; the same call
             does not give the same bits again.
+        target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
+            "500k". The representation is fitted for rate and distortion then: through its
+            quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3).
+        target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
@@ -162,6 +178,7 @@ def encode(
         device=device,
         precision=precision,
     )
+    target = Target.of(target_size, target_bpp)
     check_bits(bits)
     check_bits(embedding_bits, "embedding-bits")
     if output.suffix.lower() != ".nerv":
@@ -177,6 +194,8 @@ def encode(
         _check_storable(clip)
         if on_clip is not None:
             on_clip(clip)
+        if target is not None:
+            options = replace(options, coded_bytes=_tensor_bytes(target, clip, options))
         return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
 
 
@@ -194,36 +213,24 @@ def _encoded(
     network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
     network.cpu()
+    segment = _compressed(network, summary.codec, bits)
     check = SelfCheck(network, clip.frames, options.model)
     check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
 
-    segment = SegmentData(
-        compress_tensors(_arrays(network.weights()), bits[0]),
-        compress_tensors(_arrays(network.embeddings()), bits[1])
-        if network.embedding_names
-        else b"",
-    )
     values = count_stored(network)
     settings = options.settings() | {"bits": bits[0], "embedding_bits": bits[1]}
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
-    header = Header(
-        width=shape.width,
-        height=shape.height,
-        sample_aspect_ratio=clip.sample_aspect_ratio,
-        colour=clip.colour.to_dict(),
-        source=clip.source,
-        edit=clip.edit,
-        encoder={"version": f"nervkit {__version__}", "settings": settings_text},
-        segments=(Segment(shape.frames, options.model, config, values),),
-    )
+    header = _header(clip, settings_text, Segment(shape.frames, options.model, config, values))
     quality, file_notes = write_checked(output, header, clip, segment, check, watch.stop)
+    if summary.codec is not None and (missed := summary.codec.missed(segment.tensors)):
+        file_notes.append(missed)
     for note in file_notes if watch.on_note is not None else ():
         watch.on_note(note)
     keep.path.unlink(missing_ok=True)
     with NervFile(output, UNLIMITED) as file:
         parts = file.bytes_by_part
-        coded = len(segment.weights) + len(segment.embeddings)
+        coded = segment.size
         return EncodeReport(
             output=str(output),
             frames=shape.frames,
@@ -247,6 +254,19 @@ def _encoded(
             settings=settings_text,
             notes=[*clip.notes, *summary.notes, *file_notes],
         )
+
+
+def _compressed(network: Representation, codec: Codec | None, bits: tuple[int, int]) -> SegmentData:
+    """The coded tensors: in the bytes that they were fitted for, and the network becomes what the
+    fit saw in the end; or quantized after the fit, to `bits` bits of weights and of embeddings."""
+    if codec is not None:
+        payload = codec.cpu().compress(network)
+        network.load_stored(codec.rounded(network))
+        return SegmentData(tensors=payload)
+    embeddings = b""
+    if network.embedding_names:
+        embeddings = compress_tensors(_arrays(network.embeddings()), bits[1])
+    return SegmentData(compress_tensors(_arrays(network.weights()), bits[0]), embeddings)
 
 
 def write_checked(
@@ -302,19 +322,37 @@ def _check_storable(clip: Clip) -> None:
         tracks = [Track.unpack(track.pack()) for track in clip.tracks]
         if (timing, tracks) != (clip.timing, clip.tracks):
             raise FormatError("times do not come back as they are")
-        count, height, width, _ = clip.shape
-        Header(
-            width=width,
-            height=height,
-            sample_aspect_ratio=clip.sample_aspect_ratio,
-            colour=clip.colour.to_dict(),
-            source=clip.source,
-            edit=clip.edit,
-            encoder={"version": "", "settings": ""},
-            segments=(Segment(count, "any", {}, 1),),
-        ).pack()
+        _header(clip, "", Segment(len(clip.frames), "any", {}, 1)).pack()
     except FormatError as error:
         raise SourceError(f"the source cannot be stored: {error}") from error
+
+
+def _header(clip: Clip, settings: str, segment: Segment) -> Header:
+    """The header of a file of one segment."""
+    _, height, width, _ = clip.shape
+    return Header(
+        width=width,
+        height=height,
+        sample_aspect_ratio=clip.sample_aspect_ratio,
+        colour=clip.colour.to_dict(),
+        source=clip.source,
+        edit=clip.edit,
+        encoder={"version": f"nervkit {__version__}", "settings": settings},
+        segments=(segment,),
+    )
+
+
+def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
+    """The bytes that a target leaves for tensors, by a file that has all but them."""
+    shape = VideoShape(*clip.shape[:3])
+    config = options.model_type.configure(shape).to_dict()
+    header = _header(clip, str(options.settings()), Segment(shape.frames, options.model, config, 1))
+    zeros = np.zeros((shape.frames, SAMPLES), np.uint8)
+    checks = Checks(0.0, None, np.zeros(shape.frames, np.uint32), zeros)
+    empty = [SegmentData(tensors=b"\0")]
+    data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
+    video = pack_file(header, clip.timing, empty, (), checks)
+    return target.tensor_bytes(header.pixels, len(data), len(video))
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

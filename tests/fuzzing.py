@@ -101,10 +101,12 @@ def seeds() -> list[bytes]:
             path = place / f"{model}.nerv"
             nervkit.encode(clip, path, model=model, params=3000, steps=2)
             data.append(path.read_bytes())
+        nervkit.encode(whole.frames, place / "target.nerv", target_size=3000, steps=2)
         files = [NervFile(one) for one in data]
         both = {**vars(files[0].header), "segments": tuple(f.header.segments[0] for f in files[:2])}
         timing = Timing(np.arange(8), Fraction(1, 10), 1)
         data.append(pack_file(Header(**both), timing, [f.segment(0) for f in files[:2]]))
+        data.append((place / "target.nerv").read_bytes())
     return data
 
 
@@ -244,7 +246,7 @@ def change_bytes(rng: random.Random, pieces: Pieces) -> Pieces:
 
 
 def change_tensors(rng: random.Random, pieces: Pieces) -> Pieces:
-    place = chosen(rng, pieces, (chunks.WEIGHTS, chunks.EMBEDDINGS))
+    place = chosen(rng, pieces, (chunks.WEIGHTS, chunks.EMBEDDINGS, chunks.TENSORS))
     payload = bytearray(pieces[place][1])
     if len(payload) > 20:  # a descriptor's field
         at = 2 + rng.randrange(11 * max(1, min(20, len(payload) // 22)))

@@ -76,6 +76,8 @@ def decode_all(data: bytes) -> np.ndarray:
         ("nerv", (24, 18), {"params": 9000, "bits": 6}),
         ("gridnerv", (21, 50), {"params": 9000, "strides": (2, 3, 2), "prune": 0.2}),
         ("gridnerv", (40, 24), {"params": 8000, "bits": 7}),
+        ("gridnerv", (21, 50), {"target_size": 4000}),
+        ("hnerv", (20, 33), {"target_size": 3000}),
     ],
 )
 def test_a_decoder_written_from_the_specification_agrees(

@@ -25,6 +25,12 @@ def encode(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
+    target_size: Annotated[
+        str | None, typer.Option(help="Bytes of the whole file to aim at, such as 500k.")
+    ] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="The same by bits per pixel, without tracks.")
+    ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
@@ -52,6 +58,8 @@ def encode(
             report = run(
                 source,
                 output,
+                target_size=target_size,
+                target_bpp=target_bpp,
                 bits=bits,
                 embedding_bits=embedding_bits,
                 prune=prune,

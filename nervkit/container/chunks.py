@@ -20,17 +20,18 @@ from nervkit.errors import (
 )
 
 SIGNATURE = b"\x89NERV\r\n\x1a"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 PREAMBLE = struct.Struct("<8sHHI")  # signature, major, minor, CRC-32 of what precedes
 CHUNK_HEAD = struct.Struct("<4sQ")  # type, payload length
 CRC = struct.Struct("<I")  # of type, length and payload
 FRAMING = CHUNK_HEAD.size + CRC.size
 
 HEADER, TIMING, WEIGHTS, EMBEDDINGS, END = b"HEAD", b"TIME", b"WGTS", b"EMBD", b"NEND"
+TENSORS = b"TNSR"  # all of a segment's, coded by scales and contexts
 # Lower case first: a decoder may do without.
 CHECKS, SAMPLES, DESCRIPTION, ATTACHMENT, TRACK = b"cHCK", b"cSMP", b"mETA", b"aTCH", b"tRAK"
 ORDER = (
-    *((HEADER,), (TIMING,), (WEIGHTS, EMBEDDINGS), (CHECKS,), (SAMPLES,)),
+    *((HEADER,), (TIMING,), (WEIGHTS, EMBEDDINGS, TENSORS), (CHECKS,), (SAMPLES,)),
     *((DESCRIPTION,), (ATTACHMENT,), (TRACK,), (END,)),
 )
 RANK = {type: rank for rank, types in enumerate(ORDER) for type in types}

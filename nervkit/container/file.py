@@ -32,6 +32,7 @@ PARTS = {
     chunks.TIMING: "header",
     chunks.WEIGHTS: "weights",
     chunks.EMBEDDINGS: "embeddings",
+    chunks.TENSORS: "tensors",
     chunks.CHECKS: "checks",
     chunks.SAMPLES: "checks",
     chunks.DESCRIPTION: "extras",
@@ -92,10 +93,24 @@ def sample_places(frame: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SegmentData:
-    """The coded tensors of one segment."""
+    """The coded tensors of one segment: weights and embeddings each by adaptive tables, or all
+    `tensors` by scales and contexts."""
 
-    weights: bytes
-    embeddings: bytes
+    weights: bytes = b""
+    embeddings: bytes = b""
+    tensors: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.weights) + len(self.embeddings) + len(self.tensors)
+
+    def chunks(self) -> list[tuple[bytes, bytes]]:
+        """Type and payload of the segment's chunks."""
+        if self.tensors:
+            return [(chunks.TENSORS, self.tensors)]
+        both = [(chunks.WEIGHTS, self.weights), (chunks.EMBEDDINGS, self.embeddings)]
+        return both if self.embeddings else both[:1]
 
 
 def pack_file(
@@ -109,9 +124,7 @@ def pack_file(
     """The bytes of a whole file. Raises FormatError where a decoder would refuse a part."""
     parts = [(chunks.HEADER, header.pack()), (chunks.TIMING, timing.pack())]
     for segment in segments:
-        parts.append((chunks.WEIGHTS, segment.weights))
-        if segment.embeddings:
-            parts.append((chunks.EMBEDDINGS, segment.embeddings))
+        parts += segment.chunks()
     if checks is not None:
         parts.append((chunks.CHECKS, checks.pack()))
         if checks.samples is not None:
@@ -160,16 +173,16 @@ class NervFile:
         self.timing = Timing.unpack(self._payload(self.chunks[1]), self.header.frames)
         self._segments = self._match_segments()
 
-    def _match_segments(self) -> list[tuple[Chunk, Chunk | None]]:
-        """(weights, embeddings) of every segment."""
-        segments: list[tuple[Chunk, Chunk | None]] = []
+    def _match_segments(self) -> list[dict[str, Chunk]]:
+        """The chunks of every segment, by the part that they hold."""
+        segments: list[dict[str, Chunk]] = []
         for before, chunk in pairwise(self.chunks):
-            if chunk.type == chunks.WEIGHTS:
-                segments.append((chunk, None))
+            if chunk.type in (chunks.WEIGHTS, chunks.TENSORS):
+                segments.append({PARTS[chunk.type]: chunk})
             elif chunk.type == chunks.EMBEDDINGS:
                 if before.type != chunks.WEIGHTS:
                     raise FormatError("chunk EMBD does not follow its segment's WGTS")
-                segments[-1] = (before, chunk)
+                segments[-1][PARTS[chunk.type]] = chunk
         if len(segments) != len(self.header.segments):
             raise FormatError(
                 f"the header declares {len(self.header.segments)} segments, "
@@ -193,10 +206,8 @@ class NervFile:
 
     def segment(self, index: int) -> SegmentData:
         """The coded tensors of a segment."""
-        weights, embeddings = self._segments[index]
-        return SegmentData(
-            self._payload(weights), b"" if embeddings is None else self._payload(embeddings)
-        )
+        found = self._segments[index].items()
+        return SegmentData(**{part: self._payload(chunk) for part, chunk in found})
 
     def _payloads(self, type: bytes) -> Iterator[bytes]:
         """Those of all chunks of a type, in order."""

@@ -27,6 +27,7 @@ from nervkit.compression.coded import (
     Data,
     GridData,
     MatrixData,
+    compress_coded,
     pass_of_cells,
 )
 from nervkit.compression.laplace import LOWEST_SCALE, THRESHOLDS, UNIT_BITS
@@ -35,7 +36,10 @@ from nervkit.models.base import GRID, MATRIX, SENSITIVE, VECTOR, Representation
 from nervkit.models.recipe import Recipe
 
 FIRST_WEIGHT = 0.8  # weight * bits, at the optimum of a curve of 2.4 dB for each doubling
-CONTROL = 0.001  # the exponent by which the weight follows the bits
+CONTROL = 0.01  # the exponent by which the weight follows the bits, at each look,
+CONTROL_FROM = 0.2  # from this share of the fit on: values of little noise take few bits
+TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
+GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
 LEAST_LIKELIHOOD = 2.0**-20
 LEAST_SCALE = 2.0 ** (LOWEST_SCALE / UNITS_PER_OCTAVE)
 SIDE_BITS = 3.0  # of a stored step or scale, about
@@ -76,8 +80,9 @@ class TensorCoder(nn.Module):
         """How many numbers of side information are stored."""
 
     @abstractmethod
-    def data(self, value: Tensor) -> Data:
-        """What is stored of the tensor."""
+    def data(self, value: Tensor, coarser: float = 0.0) -> Data:
+        """What is stored of the tensor, with steps that are `coarser` quarters of an octave larger,
+        on average over rows or channels."""
 
     def shaped(self, value: Tensor) -> Tensor:
         """A view of the tensor in which steps broadcast."""
@@ -119,11 +124,13 @@ class MatrixCoder(TensorCoder):
         return 2 * (self.row_steps.numel() + self.column_steps.numel())
 
     @torch.no_grad()
-    def data(self, value: Tensor) -> MatrixData:
+    def data(self, value: Tensor, coarser: float = 0.0) -> MatrixData:
         rows, columns = self.shaped(value).shape
         row, column = self._units()
-        values = (self.shaped(value) / self.step()).round()
-        scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) - LOWEST_SCALE
+        more = _dithered(row.expand(rows, 1), coarser)
+        row = row + more
+        values = self.shaped(value) / torch.exp2((row + column) / UNITS_PER_OCTAVE)
+        scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) - LOWEST_SCALE - more
         sides = {
             "row_steps": (row - UNITS_PER_OCTAVE * LOWEST_EXPONENT).expand(rows, 1),
             "column_steps": column.expand(1, columns),
@@ -177,17 +184,25 @@ class GridCoder(TensorCoder):
         return self.log_step.numel() + 2 * PASSES * TAPS + self.log_floors.numel()
 
     @torch.no_grad()
-    def data(self, value: Tensor) -> GridData:
+    def data(self, value: Tensor, coarser: float = 0.0) -> GridData:
         one = 1 << UNIT_BITS
-        steps = UNITS_PER_OCTAVE * (self.log_step.flatten() - LOWEST_EXPONENT)
-        floors = UNITS_PER_OCTAVE * self.log_floors - LOWEST_SCALE
+        units = (UNITS_PER_OCTAVE * self.log_step).round()
+        more = _dithered(units, coarser)
+        floors = UNITS_PER_OCTAVE * self.log_floors - LOWEST_SCALE - more.flatten()
+        steps = (units + more).flatten() - UNITS_PER_OCTAVE * LOWEST_EXPONENT
         return GridData(
-            _integers(value / self.step()),
+            _integers(value / torch.exp2((units + more) / UNITS_PER_OCTAVE)),
             _integers(steps.clamp(0, MOST_UNITS - 1)),
             _integers((self.means * one).clamp(-MOST_WEIGHT, MOST_WEIGHT)),
             _integers((self.gains.clamp(min=0) * one).clamp(max=MOST_WEIGHT)),
             _integers(floors.clamp(0, len(THRESHOLDS) - 1)),
         )
+
+
+def _dithered(like: Tensor, amount: float) -> Tensor:
+    """Whole numbers, of the shape of `like`, whose mean is about `amount`."""
+    order = torch.arange(len(like), device=like.device) * GOLDEN % 1
+    return (amount + order).floor().reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)
 
 
 def _adjacent(x: Tensor) -> Tensor:
@@ -216,7 +231,7 @@ class Codec(nn.Module):
     """The coders of all tensors of a model that travel.
 
     The loss is ln D + weight * bits. On a curve of s dB for each doubling of the bytes it is least
-    where weight * bits = s ln 2 / 10 * ... about 0.8 for s = 2.4.
+    where weight * bits = s ln 10 / (10 ln 2), which is 0.8 for s = 2.4.
     """
 
     weight: Tensor
@@ -251,6 +266,11 @@ class Codec(nn.Module):
             integers.append(q)
         return quantized, integers
 
+    @torch.no_grad()
+    def rounded(self, model: Representation) -> dict[str, Tensor]:
+        """The model's tensors as they are quantized, by name."""
+        return self(model.stored(), None)[0]
+
     def bits(self, integers: list[Tensor]) -> Tensor:
         """The bits of all values, with an estimate for the side information."""
         total = sum(coder.bits(q) for coder, q in zip(self.coders, integers, strict=True))
@@ -261,9 +281,33 @@ class Codec(nn.Module):
         ratio = (bits.detach() / self.target_bits).clamp(0.5, 2)
         self.weight.mul_(ratio**CONTROL)
 
-    def data(self, model: Representation) -> list[Data]:
-        """What is stored of each tensor, in the order of the file."""
-        tensors = model.stored()
-        return [
-            coder.data(tensors[name]) for name, coder in zip(self.names, self.coders, strict=True)
-        ]
+    def data(self, model: Representation, coarser: float = 0.0) -> list[Data]:
+        """What is stored of each tensor, in the order of the file; `coarser` as of TensorCoder."""
+        tensors, coders = model.stored(), zip(self.names, self.coders, strict=True)
+        return [coder.data(tensors[name], coarser) for name, coder in coders]
+
+    def compress(self, model: Representation) -> bytes:
+        """The coded tensors, in about the target's bytes: where they miss it by more than
+        TOLERANCE, all steps are made larger or smaller, by MOST_CHANGE quarters of an octave at
+        most."""
+        target = self.target_bits / 8
+        best = compress_coded(self.data(model))
+        low, high = (0.0, MOST_CHANGE) if len(best) > target else (-MOST_CHANGE, 0.0)
+        for _ in range(SEARCHES):
+            if abs(len(best) - target) <= TOLERANCE * target:
+                break
+            middle = (low + high) / 2
+            payload = compress_coded(self.data(model, middle))
+            low, high = (middle, high) if len(payload) > target else (low, middle)
+            best = min(best, payload, key=lambda data: abs(len(data) - target))
+        return best
+
+    def missed(self, payload: bytes) -> str | None:
+        """What there is to say where coded tensors miss the target by more than 2%."""
+        target = round(self.target_bits / 8)
+        if abs(len(payload) - target) <= 0.02 * target:
+            return None
+        return (
+            f"the tensors take {len(payload):,} bytes, and {target:,} were aimed at: a longer fit "
+            "or other --params come closer"
+        )

@@ -31,6 +31,7 @@ from nervkit.video.edit import parse_seconds
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
+BITS_PER_VALUE = 2.2  # of a model that is fitted to take so many bytes
 LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
@@ -47,6 +48,7 @@ class FitOptions:
     steps: int | None = None
     time: str | float | None = None
     prune: float = 0.0
+    coded_bytes: int | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -54,6 +56,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.prune < 1:
             raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {self.prune}")
+        if self.coded_bytes is not None and self.prune:
+            raise UsageError("--prune is for a fit without a target: choose one")
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {self.seed}")
         if self.recipe not in self.model_type.recipes:
@@ -90,6 +94,9 @@ class FitOptions:
         parameters, options = self.asked
         if parameters is not None:
             return self.model_type.configure(shape, parameters, **options)
+        if self.coded_bytes is not None:
+            count = round(8 * self.coded_bytes / BITS_PER_VALUE)
+            return self.model_type.configure(shape, count, **options)
         try:
             return self.model_type.configure(shape, default_parameters(shape), **options)
         except TooFewParametersError as error:
@@ -101,6 +108,7 @@ class FitOptions:
             "recipe": self.recipe,
             "budget": str(self.budget),
             "prune": self.prune,
+            "coded_bytes": self.coded_bytes,
             "seed": self.seed,
             "device": choose_device(self.device).type,
             "precision": self.precision,
@@ -277,6 +285,7 @@ class FitJob:
             keep=keep,
             known=self.known,
             precision=self.options.precision,
+            target_bits=self.options.coded_bytes and 8 * self.options.coded_bytes,
         )
 
 

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from nervkit.errors import Interrupted, OutputError
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.coding import Codec, noise_at
+from nervkit.fitting.coding import CONTROL_FROM, Codec, noise_at
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error
@@ -49,6 +49,7 @@ class FitSummary:
     earlier_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     psnr: float = float("nan")
+    codec: Codec | None = None  # of a fit for rate and distortion
 
 
 def probed(frames: int) -> Tensor:
@@ -109,9 +110,11 @@ class Stepper:
         if target_bits is not None:
             self.codec = Codec(model, target_bits).to(self.device)
             self.optimizers.append(build_codec_optimizer(self.codec, recipe))
+        #: all that updates change
+        self.module = model if self.codec is None else nn.ModuleList([model, self.codec])
         self._called = Called(model)
         self._noise: float | None = 0.0
-        self._steps = 0
+        self._steps, self._progress = 0, 0.0
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.notes: list[str] = []  # what went wrong and was mended
         self.batch = min(recipe.batch, len(frames))
@@ -122,14 +125,15 @@ class Stepper:
         self._order: tuple[int, Tensor] | None = None
         self._graphed: GraphedUpdate | None = None
         self._reached: torch.cuda.Event | None = None
-        if self.device.type == "cuda" and all(map(recordable, self.optimizers)):
+        whole = self.codec is None and all(map(recordable, self.optimizers))
+        if self.device.type == "cuda" and whole:
             self._graphed = GraphedUpdate(self._update, self.notes.append)
 
     def step(self, k: int, progress: float) -> Tensor:
         """The k-th update, at `progress` in [0, 1) of the schedule; its error, a scalar on the
         device, valid until the next one. Nothing here waits for the device."""
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
-        self._noise, self._steps = noise_at(progress, self.recipe), k
+        self._noise, self._steps, self._progress = noise_at(progress, self.recipe), k, progress
         return (self._graphed or self._update)(self._batch_of(k))
 
     def keep_up(self) -> None:
@@ -144,12 +148,12 @@ class Stepper:
     def state(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """A copy of all that updates change: of the model's state and of each optimizer's."""
         optimizers = [copy.deepcopy(o.state_dict()) for o in self.optimizers]
-        return copy.deepcopy(self.model.state_dict()), optimizers
+        return copy.deepcopy(self.module.state_dict()), optimizers
 
     def put_back(self, state: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
         """Return to an earlier `state()`, which stays as it is."""
         model, optimizers = copy.deepcopy(state)
-        self.model.load_state_dict(model)
+        self.module.load_state_dict(model)
         for optimizer, content in zip(self.optimizers, optimizers, strict=True):
             optimizer.load_state_dict(content)
         if self._graphed is not None:
@@ -173,7 +177,8 @@ class Stepper:
             if self.codec is not None and self._steps % RATE_EVERY == 0:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                self.codec.control(bits)
+                if self._progress >= CONTROL_FROM:
+                    self.codec.control(bits)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
@@ -260,7 +265,7 @@ def fit(
     length: Steps | Seconds = Steps(steps) if steps is not None else Seconds(seconds)
     step, spent_before = 0, 0.0
     if saved is not None:
-        saved.restore(model, stepper.optimizers)
+        saved.restore(stepper.module, stepper.optimizers)
         step, spent_before = saved.progress["step"], saved.progress["seconds"]
     guard = Guard(stepper, step, saved and saved.progress.get("guard"))
     reported = len(stepper.notes)
@@ -281,7 +286,7 @@ def fit(
             return False
         progress = record | {"step": step, "seconds": spent(), "guard": guard.state()}
         try:
-            checkpoint.save(progress, model, stepper.optimizers)
+            checkpoint.save(progress, stepper.module, stepper.optimizers)
         except OutputError as error:
             note = f"{error}; the fit goes on without it"
             if note not in stepper.notes:
@@ -328,4 +333,4 @@ def fit(
     model.eval()
     with torch.no_grad():
         model.finish_fit(to_float(part) for part in frames.split(1))
-    return FitSummary(step, spent(), spent_before, tuple(stepper.notes), psnr)
+    return FitSummary(step, spent(), spent_before, tuple(stepper.notes), psnr, stepper.codec)

@@ -1,0 +1,113 @@
+"""Files of a size that is asked for: fitted for rate and distortion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nervkit
+from nervkit.container.file import NervFile
+from nervkit.errors import Interrupted, UsageError
+from nervkit.fitting.coding import Codec
+from nervkit.models.config import VideoShape
+from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
+from nervkit.target import Target, parse_size_in_bytes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def waves(frames: int = 8, height: int = 48, width: int = 64) -> np.ndarray:
+    """(frames, height, width, 3) uint8: coloured waves that drift."""
+    t, y, x, c = np.ogrid[:frames, :height, :width, :3]
+    picture = np.sin((x + 2 * t) / 5 + c) * np.cos((y - t) / 4) + np.sin(x * y / 50)
+    return np.rint(127 + 60 * picture).astype(np.uint8)
+
+
+def encode(path: Path, source: Any = None, **options: Any) -> nervkit.EncodeReport:
+    options = {"steps": 60, "overwrite": True, "device": "cpu"} | options
+    return nervkit.encode(waves() if source is None else source, path, **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("gridnerv", 5_000),
+        ("gridnerv", 12_000),
+        ("hnerv", 5_000),
+        ("hnerv", 12_000),
+        ("nerv", 5_000),
+    ],
+)
+def test_a_file_has_the_size_that_is_asked_for(tmp_path: Path, model: str, target: int) -> None:
+    report = encode(tmp_path / "a.nerv", model=model, target_size=target)
+    assert report.bytes == (tmp_path / "a.nerv").stat().st_size
+    assert abs(report.bytes - target) <= 0.02 * target
+    assert (report.bytes_by_part["weights"], report.bytes_by_part["embeddings"]) == (0, 0)
+    assert nervkit.verify(tmp_path / "a.nerv").identical == 8
+
+
+def test_a_target_that_is_missed_is_noted() -> None:
+    codec = Codec(GridNeRV(GridNeRVConfig(), VideoShape(4, 48, 64)), target_bits=80_000)
+    assert codec.missed(bytes(10_190)) is None
+    assert "take 10,300 bytes, and 10,000 were aimed at" in codec.missed(bytes(10_300))
+
+
+def test_tracks_count_in_a_size_and_not_in_bits_per_pixel(bunny: Path, tmp_path: Path) -> None:
+    cut = {"frames": "0:8", "resize": "96x54"}
+    whole = encode(tmp_path / "a.nerv", bunny, target_size="30k", **cut)
+    assert whole.bytes_by_part["tracks"] > 10_000
+    assert abs(whole.bytes - 30_000) <= 600
+    pixels = encode(tmp_path / "b.nerv", bunny, target_bpp=1.5, **cut)
+    assert pixels.bpp == pytest.approx(1.5, rel=0.02)
+
+
+def test_bytes_buy_quality(tmp_path: Path) -> None:
+    small, large = (encode(tmp_path / "a.nerv", target_size=n, steps=100) for n in (4_000, 9_000))
+    assert small.psnr + 1 < large.psnr
+
+
+def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
+    encode(tmp_path / "once.nerv", target_size=6_000)
+    steps = iter(range(1000))
+    with pytest.raises(Interrupted):
+        encode(tmp_path / "twice.nerv", target_size=6_000, stop=lambda: next(steps) == 31)
+    with pytest.raises(nervkit.NervError, match="coded_bytes"):
+        encode(tmp_path / "twice.nerv", target_size=7_000)
+    encode(tmp_path / "twice.nerv", target_size=6_000)
+    assert (tmp_path / "once.nerv").read_bytes() == (tmp_path / "twice.nerv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_size": "much"}, "target-size must be a number of bytes such as 500k"),
+        ({"target_size": 0}, "target-size must be"),
+        ({"target_bpp": 0.0}, "target-bpp must lie in"),
+        ({"target_bpp": float("nan")}, "target-bpp must lie in"),
+        ({"target_size": 9_000, "target_bpp": 1.0}, "one of target-size and target-bpp"),
+        ({"target_size": 1_200}, "a target of 1,200 bytes is too small"),
+        ({"target_size": 9_000, "prune": 0.2}, "--prune is for a fit without a target"),
+    ],
+)
+def test_impossible_targets(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        encode(tmp_path / "a.nerv", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_in_bytes() -> None:
+    sizes = {"500k": 500_000, "1.5M": 1_500_000, 12: 12, "12": 12, "2 GB": 2 * 10**9, "7kB": 7000}
+    for text, size in sizes.items():
+        assert parse_size_in_bytes(text) == size
+    assert Target.of(None, None) is None
+
+
+def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:
+    encode(tmp_path / "a.nerv", target_size=5_000, steps=2)
+    with NervFile(tmp_path / "a.nerv") as file:
+        segment = file.segment(0)
+        assert segment.tensors and not segment.weights and not segment.embeddings
+        assert [chunk.type for chunk in file.chunks][:3] == [b"HEAD", b"TIME", b"TNSR"]

@@ -138,7 +138,7 @@ def read_coded(payload: bytes, shapes: list[tuple[int, ...]]) -> list[np.ndarray
         of_grids = array >= 7
         sizes = []
         for kind, shape in zip(kinds, shapes, strict=True):
-            rows, columns = shape[0], math.prod(shape[1:])
+            rows, columns = math.prod(shape[:1]), math.prod(shape[1:])
             size = (rows, columns)[(array - 3) % 2] if not of_grids else 12
             if of_grids and kind:
                 size = {7: shape[1], 10: 3 * shape[1]}.get(array, 12)

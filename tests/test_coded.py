@@ -15,6 +15,7 @@ from nervkit.compression.coded import (
     MatrixData,
     compress_coded,
     decompress_coded,
+    matrix_shape,
     pass_of_cells,
     taps_of,
 )
@@ -23,10 +24,11 @@ from nervkit.errors import FormatError
 from nervkit.fitting.coding import Codec, GridCoder, MatrixCoder, laplace_bits, rounded
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
+from tests.reference_decoder import read_coded
 
 
 def random_matrix(rng: np.random.Generator, *shape: int) -> MatrixData:
-    rows, columns = shape[0], int(np.prod(shape[1:]))
+    rows, columns = matrix_shape(shape)
     row, column = rng.integers(10, 30, rows), rng.integers(-3, 4, columns)
     deviation = 2.0 ** ((row[:, None] + column + LOWEST_SCALE) / 4)
     return MatrixData(
@@ -53,7 +55,7 @@ def random_grid(rng: np.random.Generator, *shape: int) -> GridData:
 
 def random_tensors(seed: int = 0) -> list[Data]:
     rng = np.random.default_rng(seed)
-    matrices = [random_matrix(rng, *shape) for shape in ((7, 5), (9,), (4, 3, 3, 3), (1, 1))]
+    matrices = [random_matrix(rng, *shape) for shape in ((7, 5), (9,), (4, 3, 3, 3), (1, 1), ())]
     grids = [random_grid(rng, *shape) for shape in ((5, 2, 4, 7), (1, 3, 6, 5), (3, 1, 1, 1))]
     return [matrices[0], grids[0], *matrices[1:], *grids[1:]]
 
@@ -88,6 +90,13 @@ def test_tensors_come_back(seed: int) -> None:
     decoded = decompress_coded(compress_coded(tensors), shapes_of(tensors))
     for data, array in zip(tensors, decoded.values(), strict=True):
         assert array.dtype == np.float32
+        assert np.array_equal(array, data.dequantize())
+
+
+def test_a_decoder_written_from_the_specification_agrees() -> None:
+    tensors = random_tensors(5)
+    shapes = [data.values.shape for data in tensors]
+    for data, array in zip(tensors, read_coded(compress_coded(tensors), shapes), strict=True):
         assert np.array_equal(array, data.dequantize())
 
 

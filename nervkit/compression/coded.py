@@ -99,6 +99,12 @@ class GridData:
 Data = MatrixData | GridData
 
 
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a tensor seen as a matrix: its first axis, and all others; 1 where it has
+    none."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) else (1, 1)
+
+
 def pass_of_cells(rows: int, columns: int) -> np.ndarray:
     """(rows, columns) int: the pass in which each cell of a knot is decoded."""
     odd_row, odd_column = (np.arange(n) % 2 for n in (rows, columns))
@@ -289,7 +295,7 @@ def _blank(
 def _sizes(is_grid: bool, shape: tuple[int, ...]) -> dict[str, int]:
     """How many numbers of each kind of side information a tensor has."""
     if not is_grid:
-        rows, columns = shape[0], math.prod(shape[1:])
+        rows, columns = matrix_shape(shape)
         return {name: rows if name.startswith("row") else columns for name in SIDES[3:7]}
     if len(shape) != 4:
         raise FormatError(f"a tensor of {len(shape)} axes is no grid")

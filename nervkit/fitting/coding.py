@@ -28,6 +28,7 @@ from nervkit.compression.coded import (
     GridData,
     MatrixData,
     compress_coded,
+    matrix_shape,
     pass_of_cells,
 )
 from nervkit.compression.laplace import LOWEST_SCALE, THRESHOLDS, UNIT_BITS
@@ -94,8 +95,8 @@ class MatrixCoder(TensorCoder):
 
     def __init__(self, value: Tensor, first_step: float) -> None:
         super().__init__()
-        rows, columns = value.shape[0], value[0].numel()
-        deviation = value.detach().std().item() if value.ndim > 1 else 1.0
+        rows, columns = matrix_shape(value.shape)
+        deviation = value.detach().float().std(correction=0).item() if value.ndim > 1 else 1.0
         first = math.log2(first_step * max(deviation, 0.03))
         many = value.ndim > 1
         self.log_step = nn.Parameter(torch.tensor(first))
@@ -106,7 +107,7 @@ class MatrixCoder(TensorCoder):
         self.column_scales = nn.Parameter(torch.zeros(1, columns if many else 1))
 
     def shaped(self, value: Tensor) -> Tensor:
-        return value.flatten(1) if value.ndim > 1 else value[:, None]
+        return value.reshape(matrix_shape(value.shape))
 
     def _units(self) -> tuple[Tensor, Tensor]:
         row = rounded(UNITS_PER_OCTAVE * (self.log_step + self.row_steps))

@@ -27,7 +27,7 @@ from nervkit.video.reader import as_array, clip_of
 from nervkit.video.source import Picture
 from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
-FITTING = tuple(f.name for f in fields(FitOptions) if f.name != "prune")
+FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in ("prune", "coded_bytes"))
 # Whoever says how large a fit is to be, or how long, asks for one.
 ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")
 READING = (

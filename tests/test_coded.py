@@ -185,6 +185,19 @@ def test_what_is_rounded_is_what_is_stored() -> None:
         assert np.allclose(value.detach().numpy(), array, rtol=1e-5, atol=0), name
 
 
+def test_values_too_large_for_their_step_get_a_larger_one() -> None:
+    model = small_model()
+    codec = Codec(model, 8000.0)
+    with torch.no_grad():
+        model.stem.bias[0] = 1e3
+        model.grids[0][0, 0, 0, 0] = -1e4
+    data = codec.data(model)
+    decoded = decompress_coded(compress_coded(data), shapes_of(data))
+    by_name = dict(zip(codec.names, decoded.values(), strict=True))
+    assert by_name["stem.bias"][0] == pytest.approx(1e3, rel=1e-3)
+    assert by_name["grids.0"][0, 0, 0, 0] == pytest.approx(-1e4, rel=1e-3)
+
+
 def test_the_estimate_is_the_size() -> None:
     model = small_model()
     codec = Codec(model, 8000.0)

@@ -194,9 +194,10 @@ def decompress_coded(
             residuals = np.zeros_like(part.whole)
             for table, places in _tables(part, reach):
                 residuals[places] = coder.read_by(table, int(places.sum())) - reach
-            part.array[part.cells] = residuals + part.whole
-        if np.abs(data.values).max(initial=0) > PEAK:
-            raise FormatError(f"tensor {name} has values beyond {PEAK}")
+            values = residuals + part.whole
+            if np.abs(values).max(initial=0) > PEAK:
+                raise FormatError(f"tensor {name} has values beyond {PEAK}")
+            part.array[part.cells] = values
     coder.finish()
     return {name: data.dequantize() for name, (data, _) in zip(shapes, tensors, strict=True)}
 

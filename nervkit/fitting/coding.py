@@ -22,6 +22,7 @@ from nervkit.compression.coded import (
     MOST_UNITS,
     MOST_WEIGHT,
     PASSES,
+    PEAK,
     TAPS,
     UNITS_PER_OCTAVE,
     Data,
@@ -41,6 +42,9 @@ CONTROL = 0.01  # the exponent by which the weight follows the bits, at each loo
 CONTROL_FROM = 0.2  # from this share of the fit on: values of little noise take few bits
 TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
 GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
+MOST = (
+    PEAK // 2
+)  # of a value in steps: a residual, which has a mean taken off, can be twice as large
 LEAST_LIKELIHOOD = 2.0**-20
 LEAST_SCALE = 2.0 ** (LOWEST_SCALE / UNITS_PER_OCTAVE)
 SIDE_BITS = 3.0  # of a stored step or scale, about
@@ -131,6 +135,8 @@ class MatrixCoder(TensorCoder):
         more = _dithered(row.expand(rows, 1), coarser)
         row = row + more
         values = self.shaped(value) / torch.exp2((row + column) / UNITS_PER_OCTAVE)
+        if (excess := _excess(values)) > 0:
+            return self.data(value, coarser + excess)
         scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) - LOWEST_SCALE - more
         sides = {
             "row_steps": (row - UNITS_PER_OCTAVE * LOWEST_EXPONENT).expand(rows, 1),
@@ -191,13 +197,22 @@ class GridCoder(TensorCoder):
         more = _dithered(units, coarser)
         floors = UNITS_PER_OCTAVE * self.log_floors - LOWEST_SCALE - more.flatten()
         steps = (units + more).flatten() - UNITS_PER_OCTAVE * LOWEST_EXPONENT
+        values = value / torch.exp2((units + more) / UNITS_PER_OCTAVE)
+        if (excess := _excess(values)) > 0:
+            return self.data(value, coarser + excess)
         return GridData(
-            _integers(value / torch.exp2((units + more) / UNITS_PER_OCTAVE)),
+            _integers(values),
             _integers(steps.clamp(0, MOST_UNITS - 1)),
             _integers((self.means * one).clamp(-MOST_WEIGHT, MOST_WEIGHT)),
             _integers((self.gains.clamp(min=0) * one).clamp(max=MOST_WEIGHT)),
             _integers(floors.clamp(0, len(THRESHOLDS) - 1)),
         )
+
+
+def _excess(values: Tensor) -> int:
+    """By how many quarters of an octave values exceed what can be stored."""
+    largest = float(values.abs().max())
+    return max(0, math.ceil(UNITS_PER_OCTAVE * math.log2(max(largest, 1) / MOST)))
 
 
 def _dithered(like: Tensor, amount: float) -> Tensor:

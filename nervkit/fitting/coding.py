@@ -37,9 +37,10 @@ from nervkit.compression.quantization import LOWEST_EXPONENT
 from nervkit.models.base import GRID, MATRIX, SENSITIVE, VECTOR, Representation
 from nervkit.models.recipe import Recipe
 
-FIRST_WEIGHT = 0.8  # weight * bits, at the optimum of a curve of 2.4 dB for each doubling
-CONTROL = 0.01  # the exponent by which the weight follows the bits, at each look,
-CONTROL_FROM = 0.2  # from this share of the fit on: values of little noise take few bits
+FIRST_WEIGHT = 0.45  # weight * bits; 0.8 is the optimum of a curve of 2.4 dB for each doubling
+CONTROL = 25.0  # the exponent by which the weight follows the bits, over a whole fit,
+UNDERESTIMATED = 1.04  # real bits over those of the loss, which knows no rounding of contexts
+CONTROL_FROM = 0.3  # from this share of the fit on: values of little noise take few bits
 TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
 GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
 MOST = (
@@ -251,12 +252,14 @@ class Codec(nn.Module):
     """
 
     weight: Tensor
+    controlled: Tensor
 
     def __init__(self, model: Representation, target_bits: float) -> None:
         """`target_bits`: what the coded tensors are to take."""
         super().__init__()
         self.target_bits = target_bits
         self.register_buffer("weight", torch.tensor(FIRST_WEIGHT / target_bits))
+        self.register_buffer("controlled", torch.tensor(0.0))  # the fit's progress then
         self.names = list(model.stored())
         kinds = model.kinds()
         self.coders = nn.ModuleList(
@@ -292,10 +295,13 @@ class Codec(nn.Module):
         total = sum(coder.bits(q) for coder, q in zip(self.coders, integers, strict=True))
         return total + SIDE_BITS * sum(coder.side_values() for coder in self.coders)
 
-    def control(self, bits: Tensor) -> None:
-        """Change the weight of the rate by how far `bits` are from the target."""
-        ratio = (bits.detach() / self.target_bits).clamp(0.5, 2)
-        self.weight.mul_(ratio**CONTROL)
+    def control(self, bits: Tensor, progress: float) -> None:
+        """Change the weight of the rate by how far `bits` are from the target, and by how far the
+        fit is since this was done last."""
+        if progress >= CONTROL_FROM:
+            ratio = (UNDERESTIMATED * bits.detach() / self.target_bits).clamp(0.5, 2)
+            self.weight.mul_(ratio ** (CONTROL * (progress - self.controlled)))
+        self.controlled.fill_(progress)
 
     def data(self, model: Representation, coarser: float = 0.0) -> list[Data]:
         """What is stored of each tensor, in the order of the file; `coarser` as of TensorCoder."""

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from nervkit.errors import Interrupted, OutputError
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.coding import CONTROL_FROM, Codec, noise_at
+from nervkit.fitting.coding import Codec, noise_at
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error
@@ -177,8 +177,7 @@ class Stepper:
             if self.codec is not None and self._steps % RATE_EVERY == 0:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                if self._progress >= CONTROL_FROM:
-                    self.codec.control(bits)
+                self.codec.control(bits, self._progress)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()

@@ -21,7 +21,7 @@ from nervkit.compression.coded import (
 )
 from nervkit.compression.laplace import LOWEST_SCALE, SCALES, THRESHOLDS, laplace_table, scale_of
 from nervkit.errors import FormatError
-from nervkit.fitting.coding import Codec, GridCoder, MatrixCoder, laplace_bits, rounded
+from nervkit.fitting.coding import Codec, GridCoder, laplace_bits, rounded
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from tests.reference_decoder import read_coded
@@ -201,11 +201,9 @@ def test_values_too_large_for_their_step_get_a_larger_one() -> None:
 def test_the_estimate_is_the_size() -> None:
     model = small_model()
     codec = Codec(model, 8000.0)
-    for coder in codec.coders:  # scales that fit the values, as after a fit
-        if isinstance(coder, MatrixCoder):
-            torch.nn.init.constant_(coder.log_scale, coder.log_scale.item() - 0.5)
     _, integers = codec(dict(model.named_parameters()), None)
-    estimated = sum(coder.bits(q).item() for coder, q in zip(codec.coders, integers, strict=True))
+    coders = zip(codec.coders, integers, strict=True)
+    estimated = sum(coder.bits(q, coder._best_width(q)).item() for coder, q in coders)
     side = len(
         compress_coded([type(d)(**{**vars(d), "values": 0 * d.values}) for d in codec.data(model)])
     )

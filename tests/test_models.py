@@ -112,8 +112,14 @@ def test_published_strides_are_chosen(
     assert model.configure(VideoShape(132, height, width)).strides == strides
 
 
+def published(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says, but for fits to a size, which are nervkit's."""
+    own = ("codec_lr", "least_noise", "whole_noise_from", "rounding_from")
+    return {name: value for name, value in asdict(recipe).items() if name not in own}
+
+
 def test_paper_recipes_hold_the_published_numbers() -> None:
-    assert asdict(NeRV.recipes["paper"]) == {
+    assert published(NeRV.recipes["paper"]) == {
         "loss": "fusion6",
         "lr": 5e-4,
         "batch": 1,
@@ -127,7 +133,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "warmup_from": 0.1,
         "precision": "float32",
     }
-    assert asdict(HNeRV.recipes["paper"]) == {
+    assert published(HNeRV.recipes["paper"]) == {
         "loss": "mse",
         "lr": 1e-3,
         "batch": 2,

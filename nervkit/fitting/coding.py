@@ -78,8 +78,9 @@ class TensorCoder(nn.Module):
         """The steps, to broadcast against `shaped` values; each of the form 2^(n / 4)."""
 
     @abstractmethod
-    def bits(self, q: Tensor) -> Tensor:
-        """The bits that quantized values take, a scalar; `q` as from `shaped`."""
+    def bits(self, q: Tensor, wider: float = 0.0) -> Tensor:
+        """The bits that quantized values take, a scalar; `q` as from `shaped`. Scales are `wider`
+        quarters of an octave larger than was learned."""
 
     @abstractmethod
     def side_values(self) -> int:
@@ -93,6 +94,16 @@ class TensorCoder(nn.Module):
     def shaped(self, value: Tensor) -> Tensor:
         """A view of the tensor in which steps broadcast."""
         return value
+
+    @torch.no_grad()
+    def _best_width(self, q: Tensor) -> int:
+        """The `wider` of the fewest bits for integers `q`: learned scales lag behind in short fits,
+        and steps may have been changed since."""
+        best, bits = 0, float(self.bits(q))
+        for direction in (-1, 1):
+            while (found := float(self.bits(q, best + direction))) < bits:
+                best, bits = best + direction, found
+        return best
 
 
 class MatrixCoder(TensorCoder):
@@ -122,8 +133,9 @@ class MatrixCoder(TensorCoder):
         row, column = self._units()
         return torch.exp2((row + column) / UNITS_PER_OCTAVE)
 
-    def bits(self, q: Tensor) -> Tensor:
-        scale = torch.exp2(self.log_scale + self.row_scales + self.column_scales)
+    def bits(self, q: Tensor, wider: float = 0.0) -> Tensor:
+        log_scale = self.log_scale + wider / UNITS_PER_OCTAVE
+        scale = torch.exp2(log_scale + self.row_scales + self.column_scales)
         return laplace_bits(q, scale).sum()
 
     def side_values(self) -> int:
@@ -138,7 +150,8 @@ class MatrixCoder(TensorCoder):
         values = self.shaped(value) / torch.exp2((row + column) / UNITS_PER_OCTAVE)
         if (excess := _excess(values)) > 0:
             return self.data(value, coarser + excess)
-        scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) - LOWEST_SCALE - more
+        wider = self._best_width(values.round()) - LOWEST_SCALE
+        scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) + wider
         sides = {
             "row_steps": (row - UNITS_PER_OCTAVE * LOWEST_EXPONENT).expand(rows, 1),
             "column_steps": column.expand(1, columns),
@@ -170,10 +183,11 @@ class GridCoder(TensorCoder):
     def step(self) -> Tensor:
         return torch.exp2(rounded(UNITS_PER_OCTAVE * self.log_step) / UNITS_PER_OCTAVE)
 
-    def bits(self, q: Tensor) -> Tensor:
+    def bits(self, q: Tensor, wider: float = 0.0) -> Tensor:
         means = self.means[self.turns].permute(2, 0, 1)
         gains = self.gains[self.turns].clamp(min=0).permute(2, 0, 1)
-        mean, scale = q.new_zeros(()), torch.exp2(self.log_floors)[self.turns].permute(2, 0, 1)
+        floors = torch.exp2(self.log_floors + wider / UNITS_PER_OCTAVE)
+        mean, scale = q.new_zeros(()), floors[self.turns].permute(2, 0, 1)
         for tap, values in enumerate(self._taps(q)):
             mean = mean + means[tap] * values
         for tap, values in enumerate(self._taps(q.abs())):
@@ -196,11 +210,12 @@ class GridCoder(TensorCoder):
         one = 1 << UNIT_BITS
         units = (UNITS_PER_OCTAVE * self.log_step).round()
         more = _dithered(units, coarser)
-        floors = UNITS_PER_OCTAVE * self.log_floors - LOWEST_SCALE - more.flatten()
         steps = (units + more).flatten() - UNITS_PER_OCTAVE * LOWEST_EXPONENT
         values = value / torch.exp2((units + more) / UNITS_PER_OCTAVE)
         if (excess := _excess(values)) > 0:
             return self.data(value, coarser + excess)
+        wider = self._best_width(values.round()) - LOWEST_SCALE
+        floors = UNITS_PER_OCTAVE * self.log_floors + wider
         return GridData(
             _integers(values),
             _integers(steps.clamp(0, MOST_UNITS - 1)),

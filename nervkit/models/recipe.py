@@ -47,12 +47,18 @@ class Recipe:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ModelError(f"a recipe's {name} must be a whole number from 1, not {value!r}")
-        for name in ("lr", "matrix_lr", "embedding_lr"):
+        for name in ("lr", "matrix_lr", "embedding_lr", "codec_lr"):
             value = getattr(self, name)
-            if not (_positive(value) or (value is None and name != "lr")):
+            if not (_positive(value) or (value is None and name not in ("lr", "codec_lr"))):
                 raise ModelError(f"a recipe's {name} must be a positive number, not {value!r}")
         if not (0 <= self.warmup < 1 and 0 <= self.warmup_from <= 1):
             raise ModelError("a recipe's warmup must lie in 0 to 1 (exclusive), warmup_from to 1")
+        shares = 0 < self.whole_noise_from <= self.rounding_from <= 1
+        if not (0 <= self.least_noise <= 1 and shares):
+            raise ModelError(
+                "a recipe's least_noise must lie in 0 to 1, and whole_noise_from and rounding_from "
+                "follow each other in 0 (exclusive) to 1"
+            )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ModelError("a recipe's betas must be two numbers in 0 to 1 (exclusive)")
 

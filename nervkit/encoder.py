@@ -300,7 +300,7 @@ def write_checked(
         write(checks)
         with NervVideo(partial, limits=UNLIMITED) as video:
             kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
-            if kept != (segment, clip.timing, clip.tracks, clip.extras):
+            if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
         return quality, notes + _over_limits(partial)
 
@@ -320,7 +320,7 @@ def _check_storable(clip: Clip) -> None:
     try:
         timing = Timing.unpack(clip.timing.pack(), len(clip.timing))
         tracks = [Track.unpack(track.pack()) for track in clip.tracks]
-        if (timing, tracks) != (clip.timing, clip.tracks):
+        if (timing, tracks) != (clip.timing, list(clip.tracks)):
             raise FormatError("times do not come back as they are")
         _header(clip, "", Segment(len(clip.frames), "any", {}, 1)).pack()
     except FormatError as error:

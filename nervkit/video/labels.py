@@ -49,22 +49,26 @@ class Labels:
     attachments: tuple[Attachment, ...]
 
     @classmethod
-    def of(cls, stream: Stream, suffix: str, end: Fraction, delay: Fraction) -> Self:
+    def of(cls, stream: Stream, suffix: str, end: Fraction) -> Self:
         """Those of a stream for a movie that ends at `end` seconds: chapters are cut and moved
-        with the pictures, and none goes on when all else is over. `delay` seconds is how much
-        later the muxer puts all packets, but not chapters."""
+        with the pictures, and none goes on when all else is over."""
         first, last = stream.window or (Fraction(0), end)
         extras = stream.extras
         return cls(
             suffix,
             {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
             tuple(
-                (max(c.start, first) - first + delay, min(c.end, last) - first + delay, c.title)
+                (max(c.start, first) - first, min(c.end, last) - first, c.title)
                 for c in extras.chapters
                 if c.start < last and (c.end > first or c.start == first)
             ),
             extras.attachments,
         )
+
+    def later(self, delay: Fraction) -> Self:
+        """Those of a movie whose muxer puts all packets `delay` seconds later, but not chapters."""
+        chapters = tuple((start + delay, end + delay, name) for start, end, name in self.chapters)
+        return replace(self, chapters=chapters)
 
     def as_mp4_counts(self, timing: Timing) -> tuple[Self, list[str]]:
         """What MP4 and MOV can count of these, beside pictures of that timing, and notes on what

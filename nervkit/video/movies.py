@@ -98,12 +98,13 @@ class MovieOptions:
             raise UsageError(f"{suffix} cannot hold {name}; use {', '.join(codec.suffixes)}")
         if codec.crf is None and self.crf is not None:
             raise UsageError(f"{name} is lossless: --crf does not apply")
-        taken = [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
-        if self.pixel_format is not None and self.pixel_format not in taken:
-            raise UsageError(
-                f"{name} takes no pixel format {self.pixel_format!r}; choose from: "
-                f"{', '.join(taken)}"
-            )
+        if self.pixel_format is not None:
+            taken = [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
+            if self.pixel_format not in taken:
+                raise UsageError(
+                    f"{name} takes no pixel format {self.pixel_format!r}; choose from: "
+                    f"{', '.join(taken)}"
+                )
         return codec
 
 
@@ -116,9 +117,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     pixel_format, settings, notes = _coding(codec, stream, options, in_mp4)
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
     end = max([timing.seconds[1], *(_end(packets) for _, packets in tracks if packets)])
-    # Matroska's muxer lets the earliest packet begin at 0: with priming, AAC begins before.
-    start = min([Fraction(0), *(_seconds(found[0]) for _, found in tracks if found)])
-    labels = Labels.of(stream, suffix, end, Fraction(0) if in_mp4 else -start)
+    labels = Labels.of(stream, suffix, end)
     if in_mp4:
         labels, left_out = labels.as_mp4_counts(timing)
         notes += left_out
@@ -138,8 +137,11 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
                 if added:
                     kept.append(track)
                     packets += added
-            notes += labels.add(container)
             packets.sort(key=_seconds)
+            if packets and not in_mp4:
+                # The muxer lets the earliest packet begin at 0: with priming, AAC begins before.
+                labels = labels.later(max(Fraction(0), -_seconds(packets[0])))
+            notes += labels.add(container)
             pictures = (convert_from_rgb(f, pixel_format, stream.colour) for f in stream.frames)
             _mux(container, video, pictures, timing, packets)
         lost = labels.lost(partial, kept)

@@ -29,4 +29,4 @@ def prepare() -> None:
 
 def _is_command() -> bool:
     """Whether this process is the command `nervkit`, or `python -m nervkit`."""
-    return Path(sys.argv[0]).stem == "nervkit" or sys.orig_argv[1:3] == ["-m", "nervkit"]
+    return Path(*sys.argv[:1]).stem == "nervkit" or sys.orig_argv[1:3] == ["-m", "nervkit"]

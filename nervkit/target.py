@@ -40,13 +40,14 @@ class Target:
 
         Raises UsageError where that is too little.
         """
-        whole = self.size if self.size is not None else round(self.bpp * pixels / 8)
-        besides = fixed if self.size is not None else video
+        if self.size is not None:
+            whole, besides, what = self.size, fixed, "tracks, times and frame checks"
+        else:
+            whole, besides, what = round(self.bpp * pixels / 8), video, "times and checks"
         if whole - besides < LEAST_TENSOR_BYTES:
             raise UsageError(
-                f"a target of {whole:,} bytes is too small: {besides:,} are taken by "
-                f"{'tracks, times and frame checks' if besides == fixed else 'times and checks'}, "
-                f"and the representation needs {LEAST_TENSOR_BYTES:,} or more"
+                f"a target of {whole:,} bytes is too small: {besides:,} are taken by {what}, and "
+                f"the representation needs {LEAST_TENSOR_BYTES:,} or more"
             )
         return whole - besides
 

@@ -43,9 +43,7 @@ UNDERESTIMATED = 1.04  # real bits over those of the loss, which knows no roundi
 CONTROL_FROM = 0.3  # from this share of the fit on: values of little noise take few bits
 TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
 GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
-MOST = (
-    PEAK // 2
-)  # of a value in steps: a residual, which has a mean taken off, can be twice as large
+MOST = PEAK // 2  # of a value in steps: its mean is taken off, and a residual may be twice as large
 LEAST_LIKELIHOOD = 2.0**-20
 LEAST_SCALE = 2.0 ** (LOWEST_SCALE / UNITS_PER_OCTAVE)
 SIDE_BITS = 3.0  # of a stored step or scale, about

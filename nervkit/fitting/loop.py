@@ -69,6 +69,8 @@ class Called(nn.Module):
 
     def with_tensors(self, values: dict[str, Tensor], method: str, *arguments: Tensor) -> Tensor:
         """What `model.method(*arguments)` gives with the tensors `values`, by name."""
+        if not values:
+            return self(method, *arguments)
         replaced = {f"model.{name}": value for name, value in values.items()}
         return functional_call(self, replaced, (method, *arguments))
 

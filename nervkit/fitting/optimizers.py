@@ -173,17 +173,17 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
         optimizers.append(Adam(filled, betas=recipe.betas, fused=True, capturable=capturable))
     if chosen := [p for name, p in driven.items() if name in matrices]:
         optimizers.append(MATRIX_OPTIMIZERS[recipe.matrix_optimizer](chosen, recipe.matrix_lr))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-            group["lr"] = torch.tensor(group["lr"], device=device)
-    return optimizers
+    return [_scheduled(optimizer, device) for optimizer in optimizers]
 
 
 def build_codec_optimizer(codec: nn.Module, recipe: Recipe) -> Optimizer:
     """Adam for what a codec learns: steps, scales and contexts."""
     device = next(codec.parameters()).device
-    optimizer = Adam(codec.parameters(), recipe.codec_lr, recipe.betas, fused=True)
+    return _scheduled(Adam(codec.parameters(), recipe.codec_lr, recipe.betas, fused=True), device)
+
+
+def _scheduled(optimizer: Optimizer, device: torch.device) -> Optimizer:
+    """The optimizer, with every group's peak rate, and its rate in a tensor for `set_rates`."""
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
         group["lr"] = torch.tensor(group["lr"], device=device)

@@ -14,7 +14,7 @@ from nervkit.errors import SourceError, UsageError
 from nervkit.restoration.kinds import is_array, is_tensor
 from nervkit.video.edit import Edit
 from nervkit.video.images import EXTENSIONS, ImageSource, is_pattern
-from nervkit.video.reader import DEFAULT_FPS, open_array, open_source
+from nervkit.video.reader import DEFAULT_FPS, exists, open_array, open_source
 from nervkit.video.source import Source
 
 LOSSY_THRESHOLD = 128  # lossy masks have gray edges; others are taken at their word: all but 0
@@ -74,7 +74,7 @@ def check_mask(mask: Any, boxes: Sequence[str]) -> None:
         raise UsageError("say what is unknown: --mask, or --box x,y,w,h")
     for box in boxes:
         _parsed(box)
-    if isinstance(mask, (str, Path)) and not (Path(mask).exists() or is_pattern(str(mask))):
+    if isinstance(mask, (str, Path)) and not (exists(str(mask)) or is_pattern(str(mask))):
         raise SourceError(f"{mask}: no such file or folder")
 
 

@@ -115,7 +115,7 @@ def open_source(
     name, path = str(source), Path(source)
     if not name:
         raise UsageError("the source's name is empty")
-    if name != "-" and not _exists(name):
+    if name != "-" and not exists(name):
         return _open_absent(name, edit, rate, allow_network)
     if path.is_dir():
         return _default_rate(ImageSource(images_in(path), name, rate or DEFAULT_FPS), rate)
@@ -139,7 +139,7 @@ def open_source(
     return StreamSource(target, edit, rate)
 
 
-def _exists(name: str) -> bool:
+def exists(name: str) -> bool:
     """Whether there is a file, folder or pipe of this name. It need not be a possible one."""
     try:
         return Path(name).exists()

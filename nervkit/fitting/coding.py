@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from nervkit.compression.coded import (
 )
 from nervkit.compression.laplace import LOWEST_SCALE, THRESHOLDS, UNIT_BITS
 from nervkit.compression.quantization import LOWEST_EXPONENT
-from nervkit.models.base import GRID, MATRIX, SENSITIVE, VECTOR, Representation
+from nervkit.models.base import GRID, MATRIX, MOTION, SENSITIVE, VECTOR, Representation
 from nervkit.models.recipe import Recipe
 
 FIRST_WEIGHT = 0.45  # weight * bits; 0.8 is the optimum of a curve of 2.4 dB for each doubling
@@ -48,19 +49,42 @@ LEAST_LIKELIHOOD = 2.0**-20
 LEAST_SCALE = 2.0 ** (LOWEST_SCALE / UNITS_PER_OCTAVE)
 SIDE_BITS = 3.0  # of a stored step or scale, about
 #: steps at the start, of a matrix in its standard deviations
-FIRST_STEPS = {MATRIX: 0.15, SENSITIVE: 0.04, GRID: 0.05, VECTOR: 0.01}
+FIRST_STEPS = {MATRIX: 0.15, SENSITIVE: 0.04, GRID: 0.05, MOTION: 0.3, VECTOR: 0.01}
+
+
+class LaplaceBits(torch.autograd.Function):
+    """-log2 of the mass that a Laplace distribution has within half a step of `q` from its mean.
+
+    With d = |q|, far = exp(-(d + 1/2) / b) and near = exp(-|d - 1/2| / b), the mass is (near - far)
+    / 2, or 1 - (near + far) / 2 for d < 1/2; both have the same derivatives in terms of near and
+    exp((1/2 - d) / b), so that a backward pass takes a third of autograd's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, scale: Tensor) -> Tensor:
+        distance, inverse = q.abs(), 1 / scale
+        far = torch.exp((distance + 0.5).neg_() * inverse)
+        near = torch.exp((distance - 0.5).abs_().neg_() * inverse)
+        half = torch.sub(near, far).mul_(0.5)
+        likelihood = torch.where(distance < 0.5, torch.add(near, far).mul_(-0.5).add_(1), half)
+        likelihood.clamp_(min=LEAST_LIKELIHOOD)
+        ctx.save_for_backward(q, inverse, near, far, likelihood)
+        return likelihood.log2().neg_()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        q, inverse, near, far, likelihood = ctx.saved_tensors
+        distance = q.abs()
+        common = gradient * inverse * (0.5 / math.log(2)) / likelihood
+        by_q = (near - far) * common * q.sign()
+        by_scale = (near * (0.5 - distance) + far * (0.5 + distance)) * common * inverse
+        return by_q, by_scale.sum_to_size(inverse.shape)
 
 
 def laplace_bits(q: Tensor, scale: Tensor) -> Tensor:
     """Bits of integers (or noisy values) at distance `q` from their means, elementwise: -log2 of
-    the mass that a Laplace distribution of `scale` has within half a step."""
-    scale = scale.clamp(min=LEAST_SCALE)
-    distance = q.abs()
-    far = torch.exp(-(distance + 0.5) / scale)
-    near = torch.exp(-(distance - 0.5).abs() / scale)
-    inside = 1 - 0.5 * (near + far)
-    outside = 0.5 * (near - far)
-    return -torch.where(distance < 0.5, inside, outside).clamp(min=LEAST_LIKELIHOOD).log2()
+    the mass that a Laplace distribution of `scale`, which broadcasts, has within half a step."""
+    return LaplaceBits.apply(q, scale.clamp(min=LEAST_SCALE))
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -69,59 +93,75 @@ def rounded(x: Tensor) -> Tensor:
 
 
 class TensorCoder(nn.Module):
-    """The quantizer and the rate of one tensor."""
+    """The quantizer and the rate of one tensor, or of several of one shape and kind."""
+
+    @abstractmethod
+    def stacked(self, values: Sequence[Tensor]) -> Tensor:
+        """The tensors as one, in which steps broadcast."""
+
+    @abstractmethod
+    def split(self, values: Tensor) -> Sequence[Tensor]:
+        """The inverse of `stacked`."""
 
     @abstractmethod
     def step(self) -> Tensor:
-        """The steps, to broadcast against `shaped` values; each of the form 2^(n / 4)."""
+        """The steps, to broadcast against `stacked` values; each of the form 2^(n / 4)."""
 
     @abstractmethod
-    def bits(self, q: Tensor, wider: float = 0.0) -> Tensor:
-        """The bits that quantized values take, a scalar; `q` as from `shaped`. Scales are `wider`
-        quarters of an octave larger than was learned."""
+    def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
+        """The bits that quantized values take, (tensors,); `q` as from `stacked`. Scales of each
+        tensor are `wider` quarters of an octave larger than was learned."""
 
     @abstractmethod
     def side_values(self) -> int:
         """How many numbers of side information are stored."""
 
     @abstractmethod
-    def data(self, value: Tensor, coarser: float = 0.0) -> Data:
-        """What is stored of the tensor, with steps that are `coarser` quarters of an octave larger,
-        on average over rows or channels."""
-
-    def shaped(self, value: Tensor) -> Tensor:
-        """A view of the tensor in which steps broadcast."""
-        return value
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        """What is stored of the tensors, with steps that are `coarser` quarters of an octave
+        larger, on average over rows or channels."""
 
     @torch.no_grad()
-    def _best_width(self, q: Tensor) -> int:
-        """The `wider` of the fewest bits for integers `q`: learned scales lag behind in short fits,
-        and steps may have been changed since."""
-        best, bits = 0, float(self.bits(q))
+    def best_width(self, q: Tensor) -> list[int]:
+        """The `wider` of the fewest bits for integers `q`, of each tensor: learned scales lag
+        behind in short fits, and steps may have been changed since."""
+        fewest = self.bits(q)
+        best = [0] * len(fewest)
         for direction in (-1, 1):
-            while (found := float(self.bits(q, best + direction))) < bits:
-                best, bits = best + direction, found
+            going = [direction] * len(best)
+            while any(going):
+                tried = [width + step for width, step in zip(best, going, strict=True)]
+                bits = self.bits(q, tried)
+                going = [direction * found for found in (bits < fewest).tolist()]
+                best = [width + step for width, step in zip(best, going, strict=True)]
+                fewest = torch.minimum(fewest, bits)
         return best
 
 
 class MatrixCoder(TensorCoder):
     """A step and a scale for each row and each column of a matrix; one of each for a vector."""
 
-    def __init__(self, value: Tensor, first_step: float) -> None:
+    def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
         super().__init__()
-        rows, columns = matrix_shape(value.shape)
-        deviation = value.detach().float().std(correction=0).item() if value.ndim > 1 else 1.0
-        first = math.log2(first_step * max(deviation, 0.03))
-        many = value.ndim > 1
-        self.log_step = nn.Parameter(torch.tensor(first))
-        self.row_steps = nn.Parameter(torch.zeros(rows if many else 1, 1))
-        self.column_steps = nn.Parameter(torch.zeros(1, columns if many else 1))
-        self.log_scale = nn.Parameter(torch.tensor(-math.log2(first_step) if many else 3.0))
-        self.row_scales = nn.Parameter(torch.zeros(rows if many else 1, 1))
-        self.column_scales = nn.Parameter(torch.zeros(1, columns if many else 1))
+        self.shape, count, many = values[0].shape, len(values), values[0].ndim > 1
+        rows, columns = matrix_shape(self.shape) if many else (1, 1)
+        deviations = [
+            v.detach().float().std(correction=0) if many else torch.ones(()) for v in values
+        ]
+        first = (first_step * torch.stack(deviations).clamp(min=0.03)).log2().view(-1, 1, 1)
+        scale = -math.log2(first_step) if many else 3.0
+        self.log_step = nn.Parameter(first)
+        self.row_steps = nn.Parameter(torch.zeros(count, rows, 1))
+        self.column_steps = nn.Parameter(torch.zeros(count, 1, columns))
+        self.log_scale = nn.Parameter(torch.full((count, 1, 1), scale))
+        self.row_scales = nn.Parameter(torch.zeros(count, rows, 1))
+        self.column_scales = nn.Parameter(torch.zeros(count, 1, columns))
 
-    def shaped(self, value: Tensor) -> Tensor:
-        return value.reshape(matrix_shape(value.shape))
+    def stacked(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([value.reshape(matrix_shape(self.shape)) for value in values])
+
+    def split(self, values: Tensor) -> Sequence[Tensor]:
+        return values.reshape(-1, *self.shape).unbind()
 
     def _units(self) -> tuple[Tensor, Tensor]:
         row = rounded(UNITS_PER_OCTAVE * (self.log_step + self.row_steps))
@@ -131,35 +171,40 @@ class MatrixCoder(TensorCoder):
         row, column = self._units()
         return torch.exp2((row + column) / UNITS_PER_OCTAVE)
 
-    def bits(self, q: Tensor, wider: float = 0.0) -> Tensor:
-        log_scale = self.log_scale + wider / UNITS_PER_OCTAVE
+    def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
+        log_scale = self.log_scale
+        if wider is not None:
+            log_scale = log_scale + log_scale.new_tensor(wider).view(-1, 1, 1) / UNITS_PER_OCTAVE
         scale = torch.exp2(log_scale + self.row_scales + self.column_scales)
-        return laplace_bits(q, scale).sum()
+        return laplace_bits(q, scale).sum((1, 2))
 
     def side_values(self) -> int:
         return 2 * (self.row_steps.numel() + self.column_steps.numel())
 
     @torch.no_grad()
-    def data(self, value: Tensor, coarser: float = 0.0) -> MatrixData:
-        rows, columns = self.shaped(value).shape
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        stacked = self.stacked(values)
+        count, rows, columns = stacked.shape
         row, column = self._units()
-        more = _dithered(row.expand(rows, 1), coarser)
+        more = _dithered(rows, coarser, row).view(1, rows, 1)
+        over = stacked / torch.exp2((row + more + column) / UNITS_PER_OCTAVE)
+        more = more + _excess(over).view(count, 1, 1)
         row = row + more
-        values = self.shaped(value) / torch.exp2((row + column) / UNITS_PER_OCTAVE)
-        if (excess := _excess(values)) > 0:
-            return self.data(value, coarser + excess)
-        wider = self._best_width(values.round()) - LOWEST_SCALE
+        q = (stacked / torch.exp2((row + column) / UNITS_PER_OCTAVE)).round()
+        wider = row.new_tensor(self.best_width(q)).view(count, 1, 1) - LOWEST_SCALE
         scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) + wider
         sides = {
-            "row_steps": (row - UNITS_PER_OCTAVE * LOWEST_EXPONENT).expand(rows, 1),
-            "column_steps": column.expand(1, columns),
-            "row_scales": scales.expand(rows, 1),
-            "column_scales": (UNITS_PER_OCTAVE * self.column_scales).expand(1, columns),
+            "row_steps": (row - UNITS_PER_OCTAVE * LOWEST_EXPONENT).expand(count, rows, 1),
+            "column_steps": column.expand(count, 1, columns),
+            "row_scales": scales.expand(count, rows, 1),
+            "column_scales": (UNITS_PER_OCTAVE * self.column_scales).expand(count, 1, columns),
         }
-        return MatrixData(
-            _integers(values).reshape(value.shape),
-            **{name: _integers(side).ravel() for name, side in sides.items()},
-        )
+        arrays = {name: _integers(side).reshape(count, -1) for name, side in sides.items()}
+        integers = _integers(q).reshape(count, *self.shape)
+        return [
+            MatrixData(integers[i], **{name: array[i] for name, array in arrays.items()})
+            for i in range(count)
+        ]
 
 
 class GridCoder(TensorCoder):
@@ -167,94 +212,108 @@ class GridCoder(TensorCoder):
     (C3, 2312.02753, section 3.2, with a linear map for its network)."""
 
     turns: Tensor
+    kernels: Tensor
 
-    def __init__(self, value: Tensor, first_step: float) -> None:
+    def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
         super().__init__()
+        (value,) = values
         channels = value.shape[1]
         self.log_step = nn.Parameter(torch.full((channels, 1, 1), math.log2(first_step)))
         self.means = nn.Parameter(torch.zeros(PASSES, TAPS))
         self.gains = nn.Parameter(torch.full((PASSES, TAPS), 0.05))
         self.log_floors = nn.Parameter(torch.ones(PASSES, channels))
         turns = torch.from_numpy(pass_of_cells(*value.shape[2:]))
-        self.register_buffer("turns", turns, persistent=False)
+        self.register_buffer("turns", F.one_hot(turns, PASSES).permute(2, 0, 1), persistent=False)
+        self.register_buffer("kernels", tap_kernels(), persistent=False)
+
+    def stacked(self, values: Sequence[Tensor]) -> Tensor:
+        return values[0]
+
+    def split(self, values: Tensor) -> Sequence[Tensor]:
+        return (values,)
 
     def step(self) -> Tensor:
         return torch.exp2(rounded(UNITS_PER_OCTAVE * self.log_step) / UNITS_PER_OCTAVE)
 
-    def bits(self, q: Tensor, wider: float = 0.0) -> Tensor:
-        means = self.means[self.turns].permute(2, 0, 1)
-        gains = self.gains[self.turns].clamp(min=0).permute(2, 0, 1)
-        floors = torch.exp2(self.log_floors + wider / UNITS_PER_OCTAVE)
-        mean, scale = q.new_zeros(()), floors[self.turns].permute(2, 0, 1)
-        for tap, values in enumerate(self._taps(q)):
-            mean = mean + means[tap] * values
-        for tap, values in enumerate(self._taps(q.abs())):
-            scale = scale + gains[tap] * values
-        return laplace_bits(q - mean, scale).sum()
+    def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
+        log_floors = self.log_floors + (0 if wider is None else wider[0] / UNITS_PER_OCTAVE)
+        weights = torch.stack([self.means, self.gains.clamp(min=0)])
+        mean, scale = self.predicted(q, weights)
+        floors = torch.exp2(log_floors)[:, :, None, None] * self.turns[:, None]
+        return laplace_bits(q - mean, scale + floors.sum(0)).sum().view(1)
 
-    def _taps(self, q: Tensor) -> list[Tensor]:
-        """What `compression.coded.taps_of` gives, for all knots and passes at once."""
-        before = F.pad(q, (0, 0, 0, 0, 0, 0, 1, 0))[:-1]
-        earlier = F.pad(before, (0, 0, 0, 0, 0, 0, 1, 0))[:-1]
-        beside = torch.where(self.turns == 2, _adjacent(q), 0.0)
-        beside = torch.where(self.turns == 1, _diagonal(q), beside)
-        return [before, _adjacent(before), earlier, beside]
+    def predicted(self, q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums of all taps of q and of |q|, each like `q` (knots, channels, rows, columns), by
+        `weights` (2, PASSES, TAPS): those that `compression.coded.taps_of` gives, for all knots and
+        passes at once."""
+        knots, channels, *size = q.shape
+        both = F.pad(torch.stack([q, q.abs()]), (0, 0, 0, 0, 0, 0, 2, 0))
+        times = torch.stack([both[:, 2:], both[:, 1:-1], both[:, :-2]], 3)  # (2, K, C, 3, h, w)
+        times = times.transpose(0, 2).reshape(channels * knots, 6, *size)
+        kernels = torch.einsum("xpt,ptdij->xpdij", weights, self.kernels).flatten(0, 1)
+        sums = F.conv2d(times, kernels, padding=1, groups=2)
+        sums = (sums.view(channels, knots, 2, PASSES, *size) * self.turns).sum(3)
+        return tuple(sums.transpose(0, 1).unbind(2))
 
     def side_values(self) -> int:
         return self.log_step.numel() + 2 * PASSES * TAPS + self.log_floors.numel()
 
     @torch.no_grad()
-    def data(self, value: Tensor, coarser: float = 0.0) -> GridData:
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        (value,) = values
         one = 1 << UNIT_BITS
         units = (UNITS_PER_OCTAVE * self.log_step).round()
-        more = _dithered(units, coarser)
-        steps = (units + more).flatten() - UNITS_PER_OCTAVE * LOWEST_EXPONENT
-        values = value / torch.exp2((units + more) / UNITS_PER_OCTAVE)
-        if (excess := _excess(values)) > 0:
-            return self.data(value, coarser + excess)
-        wider = self._best_width(values.round()) - LOWEST_SCALE
-        floors = UNITS_PER_OCTAVE * self.log_floors + wider
-        return GridData(
-            _integers(values),
-            _integers(steps.clamp(0, MOST_UNITS - 1)),
-            _integers((self.means * one).clamp(-MOST_WEIGHT, MOST_WEIGHT)),
-            _integers((self.gains.clamp(min=0) * one).clamp(max=MOST_WEIGHT)),
-            _integers(floors.clamp(0, len(THRESHOLDS) - 1)),
-        )
+        units = units + _dithered(len(units), coarser, units).view_as(units)
+        by_channel = (value / torch.exp2(units / UNITS_PER_OCTAVE)).transpose(0, 1).flatten(1)
+        units = units + _excess(by_channel).max()
+        q = (value / torch.exp2(units / UNITS_PER_OCTAVE)).round()
+        steps = units.flatten() - UNITS_PER_OCTAVE * LOWEST_EXPONENT
+        floors = UNITS_PER_OCTAVE * self.log_floors + self.best_width(q)[0] - LOWEST_SCALE
+        return [
+            GridData(
+                _integers(q),
+                _integers(steps.clamp(0, MOST_UNITS - 1)),
+                _integers((self.means * one).clamp(-MOST_WEIGHT, MOST_WEIGHT)),
+                _integers((self.gains.clamp(min=0) * one).clamp(max=MOST_WEIGHT)),
+                _integers(floors.clamp(0, len(THRESHOLDS) - 1)),
+            )
+        ]
 
 
-def _excess(values: Tensor) -> int:
-    """By how many quarters of an octave values exceed what can be stored."""
-    largest = float(values.abs().max())
-    return max(0, math.ceil(UNITS_PER_OCTAVE * math.log2(max(largest, 1) / MOST)))
+#: of each kind of tensor
+CODERS: dict[str, type[TensorCoder]] = {
+    **dict.fromkeys((MATRIX, SENSITIVE, VECTOR), MatrixCoder),
+    **dict.fromkeys((GRID, MOTION), GridCoder),
+}
 
 
-def _dithered(like: Tensor, amount: float) -> Tensor:
-    """Whole numbers, of the shape of `like`, whose mean is about `amount`."""
-    order = torch.arange(len(like), device=like.device) * GOLDEN % 1
-    return (amount + order).floor().reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)
+def _excess(values: Tensor) -> Tensor:
+    """(N,): by how many quarters of an octave values (N, ...) exceed what can be stored."""
+    largest = values.flatten(1).abs().amax(1)
+    return (UNITS_PER_OCTAVE * (largest / MOST).log2()).ceil().clamp(min=0)
 
 
-def _adjacent(x: Tensor) -> Tensor:
-    x = F.pad(x, (1, 1, 1, 1))
-    return x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+def _dithered(count: int, amount: float, like: Tensor) -> Tensor:
+    """(count,) whole numbers, of the type and on the device of `like`, whose mean is about
+    `amount`."""
+    order = torch.arange(count, device=like.device) * GOLDEN % 1
+    return (amount + order).floor().to(like.dtype)
 
 
-def _diagonal(x: Tensor) -> Tensor:
-    x = F.pad(x, (1, 1, 1, 1))
-    return x[..., :-2, :-2] + x[..., :-2, 2:] + x[..., 2:, :-2] + x[..., 2:, 2:]
+def tap_kernels() -> Tensor:
+    """(PASSES, TAPS, 3, 3, 3): what each tap of `compression.coded.taps_of` takes from the same
+    knot, the one before and the one before that, 3x3 cells of each."""
+    centre = torch.zeros(3, 3)
+    centre[1, 1] = 1
+    adjacent = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    kernels = torch.zeros(PASSES, TAPS, 3, 3, 3)
+    kernels[:, 0, 1], kernels[:, 1, 1], kernels[:, 2, 2] = centre, adjacent, centre
+    kernels[1, 3, 0], kernels[2, 3, 0] = 1 - centre - adjacent, adjacent
+    return kernels
 
 
 def _integers(x: Tensor) -> np.ndarray:
     return x.round().int().cpu().contiguous().numpy()
-
-
-def noise_at(progress: float, recipe: Recipe) -> float | None:
-    """The amplitude of noise, in steps, at `progress` in [0, 1) of a fit; None: rounding."""
-    if progress >= recipe.rounding_from:
-        return None
-    grown = min(1.0, progress / recipe.whole_noise_from)
-    return recipe.least_noise + (1 - recipe.least_noise) * grown
 
 
 class Codec(nn.Module):
@@ -266,6 +325,8 @@ class Codec(nn.Module):
 
     weight: Tensor
     controlled: Tensor
+    progress: Tensor
+    noise: Tensor
 
     def __init__(self, model: Representation, target_bits: float) -> None:
         """`target_bits`: what the coded tensors are to take."""
@@ -273,53 +334,79 @@ class Codec(nn.Module):
         self.target_bits = target_bits
         self.register_buffer("weight", torch.tensor(FIRST_WEIGHT / target_bits))
         self.register_buffer("controlled", torch.tensor(0.0))  # the fit's progress then
-        self.names = list(model.stored())
+        # What changes from step to step is in tensors, so that a CUDA graph can record a step.
+        self.register_buffer("progress", torch.tensor(0.0), persistent=False)
+        self.register_buffer("noise", torch.tensor(0.0), persistent=False)
         kinds = model.kinds()
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for name, value in model.stored().items():
+            alone = name if CODERS[kinds[name]] is GridCoder else None
+            groups.setdefault((kinds[name], value.shape, alone), []).append(name)
+        #: tensors of one shape and kind are computed as one
+        self.groups = list(groups.values())
         self.coders = nn.ModuleList(
-            (GridCoder if kinds[name] == GRID else MatrixCoder)(value, FIRST_STEPS[kinds[name]])
-            for name, value in model.stored().items()
+            CODERS[kind]([model.stored()[name] for name in names], FIRST_STEPS[kind])
+            for (kind, _, _), names in groups.items()
         )
 
+    def advance(self, progress: float, recipe: Recipe) -> bool:
+        """Set what depends on the fit's progress, in [0, 1): the noise, in steps. Gives whether
+        values are rounded instead."""
+        grown = min(1.0, progress / recipe.whole_noise_from)
+        self.noise.fill_(recipe.least_noise + (1 - recipe.least_noise) * grown)
+        self.progress.fill_(progress)
+        return progress >= recipe.rounding_from
+
     def forward(
-        self, values: Mapping[str, Tensor], noise: float | None
+        self, values: Mapping[str, Tensor], rounding: bool
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Each tensor as it is quantized, and its values in steps.
+        """Each tensor as it is quantized, and the values of each group in steps: rounded, or with
+        noise.
 
         Args:
             values: the model's tensors, by name.
-            noise: the amplitude of uniform noise, 0 to 1 step; None: rounded.
         """
+        stacks = [
+            coder.stacked([values[name] for name in names])
+            for names, coder in zip(self.groups, self.coders, strict=True)
+        ]
+        counts = [stack.numel() for stack in stacks]
+        if not rounding:
+            noise = torch.rand(sum(counts), device=self.noise.device).sub_(0.5).mul_(self.noise)
+            noises = iter(noise.split(counts))
         quantized, integers = {}, []
-        for name, coder in zip(self.names, self.coders, strict=True):
-            value, step = coder.shaped(values[name]), coder.step()
+        for names, coder, value in zip(self.groups, self.coders, stacks, strict=True):
+            step = coder.step()
             q = value / step
-            q = rounded(q) if noise is None else q + noise * (torch.rand_like(q) - 0.5)
-            quantized[name] = (q * step).reshape(values[name].shape)
+            q = rounded(q) if rounding else q + next(noises).view(q.shape)
+            quantized.update(zip(names, coder.split(q * step), strict=True))
             integers.append(q)
         return quantized, integers
 
     @torch.no_grad()
     def rounded(self, model: Representation) -> dict[str, Tensor]:
         """The model's tensors as they are quantized, by name."""
-        return self(model.stored(), None)[0]
+        return self(model.stored(), rounding=True)[0]
 
     def bits(self, integers: list[Tensor]) -> Tensor:
         """The bits of all values, with an estimate for the side information."""
-        total = sum(coder.bits(q) for coder, q in zip(self.coders, integers, strict=True))
+        total = sum(coder.bits(q).sum() for coder, q in zip(self.coders, integers, strict=True))
         return total + SIDE_BITS * sum(coder.side_values() for coder in self.coders)
 
-    def control(self, bits: Tensor, progress: float) -> None:
+    def control(self, bits: Tensor) -> None:
         """Change the weight of the rate by how far `bits` are from the target, and by how far the
         fit is since this was done last."""
-        if progress >= CONTROL_FROM:
-            ratio = (UNDERESTIMATED * bits.detach() / self.target_bits).clamp(0.5, 2)
-            self.weight.mul_(ratio ** (CONTROL * (progress - self.controlled)))
-        self.controlled.fill_(progress)
+        ratio = (UNDERESTIMATED * bits.detach() / self.target_bits).clamp(0.5, 2)
+        passed = self.progress - self.controlled.clamp(min=CONTROL_FROM)
+        self.weight.mul_(ratio ** (CONTROL * passed.clamp(min=0)))
+        self.controlled.copy_(self.progress)
 
     def data(self, model: Representation, coarser: float = 0.0) -> list[Data]:
         """What is stored of each tensor, in the order of the file; `coarser` as of TensorCoder."""
-        tensors, coders = model.stored(), zip(self.names, self.coders, strict=True)
-        return [coder.data(tensors[name], coarser) for name, coder in coders]
+        tensors, found = model.stored(), {}
+        for names, coder in zip(self.groups, self.coders, strict=True):
+            found.update(zip(names, coder.data([tensors[n] for n in names], coarser), strict=True))
+        return [found[name] for name in tensors]
 
     def compress(self, model: Representation) -> bytes:
         """The coded tensors, in about the target's bytes: where they miss it by more than

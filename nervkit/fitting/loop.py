@@ -16,7 +16,7 @@ from torch.func import functional_call
 from nervkit.errors import Interrupted, OutputError
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.coding import Codec, noise_at
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error
@@ -115,8 +115,6 @@ class Stepper:
         #: all that updates change
         self.module = model if self.codec is None else nn.ModuleList([model, self.codec])
         self._called = Called(model)
-        self._noise: float | None = 0.0
-        self._steps, self._progress = 0, 0.0
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.notes: list[str] = []  # what went wrong and was mended
         self.batch = min(recipe.batch, len(frames))
@@ -127,16 +125,17 @@ class Stepper:
         self._order: tuple[int, Tensor] | None = None
         self._graphed: GraphedUpdate | None = None
         self._reached: torch.cuda.Event | None = None
-        whole = self.codec is None and all(map(recordable, self.optimizers))
-        if self.device.type == "cuda" and whole:
+        if self.device.type == "cuda" and all(map(recordable, self.optimizers)):
             self._graphed = GraphedUpdate(self._update, self.notes.append)
 
     def step(self, k: int, progress: float) -> Tensor:
         """The k-th update, at `progress` in [0, 1) of the schedule; its error, a scalar on the
         device, valid until the next one. Nothing here waits for the device."""
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
-        self._noise, self._steps, self._progress = noise_at(progress, self.recipe), k, progress
-        return (self._graphed or self._update)(self._batch_of(k))
+        update, index = self._graphed or self._update, self._batch_of(k)
+        if self.codec is None:
+            return update(index)
+        return update(index, self.codec.advance(progress, self.recipe), k % RATE_EVERY == 0)
 
     def keep_up(self) -> None:
         """Wait for the update before the last one, so that the clock tells what a GPU has done and
@@ -161,25 +160,26 @@ class Stepper:
         if self._graphed is not None:
             self._graphed.forget()
 
-    def _update(self, index: Tensor) -> Tensor:
-        """One update on the frames at `index` (B,), all of it on the device."""
+    def _update(self, index: Tensor, rounding: bool = False, rate: bool = False) -> Tensor:
+        """One update on the frames at `index` (B,), all of it on the device. With a codec: whether
+        it rounds, and whether the rate is in the loss this time."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
         integers: list[Tensor] = []
         with reproducible(self.device):
             if self.codec is not None:
-                values, integers = self.codec(tensors_of(self.model), self._noise)
+                values, integers = self.codec(tensors_of(self.model), rounding)
             with autocast(self.device, self.dtype):
                 output, target, known = self._compared(index, values)
             if known is not None:
                 # What does not count is compared with itself, whatever the loss.
                 target = torch.lerp(output.detach(), target, known)
             loss = distortion = LOSSES[self.recipe.loss](output, target)
-            if self.codec is not None and self._steps % RATE_EVERY == 0:
+            if self.codec is not None and rate:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                self.codec.control(bits, self._progress)
+                self.codec.control(bits)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
@@ -218,7 +218,7 @@ class Stepper:
         to 8 bits."""
         index = probed(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
-        values = {} if self.codec is None else self.codec(tensors_of(self.model), None)[0]
+        values = {} if self.codec is None else self.codec.rounded(self.model)
         with autocast(self.device, self.dtype):
             output = self._called.with_tensors(values, "fit_forward", index.float(), target)
         error = (output.float().mul(255).round().div(255) - target).square()

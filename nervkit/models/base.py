@@ -16,8 +16,8 @@ from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import Recipe
 
 #: kinds of stored tensors: what mixes channels, what is so but touches every value (depthwise
-#: kernels), content by time and place, biases
-MATRIX, SENSITIVE, GRID, VECTOR = "matrix", "sensitive", "grid", "vector"
+#: kernels), content by time and place, where it moves, biases
+MATRIX, SENSITIVE, GRID, MOTION, VECTOR = "matrix", "sensitive", "grid", "motion", "vector"
 
 
 class Representation(nn.Module):

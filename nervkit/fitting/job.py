@@ -31,7 +31,6 @@ from nervkit.video.edit import parse_seconds
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
-BITS_PER_VALUE = 2.2  # of a model that is fitted to take so many bytes
 LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
@@ -92,11 +91,10 @@ class FitOptions:
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""
         parameters, options = self.asked
+        if self.coded_bytes is not None:
+            return self.model_type.configure_coded(shape, self.coded_bytes, parameters, **options)
         if parameters is not None:
             return self.model_type.configure(shape, parameters, **options)
-        if self.coded_bytes is not None:
-            count = round(8 * self.coded_bytes / BITS_PER_VALUE)
-            return self.model_type.configure(shape, count, **options)
         try:
             return self.model_type.configure(shape, default_parameters(shape), **options)
         except TooFewParametersError as error:

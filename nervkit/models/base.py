@@ -20,6 +20,9 @@ from nervkit.models.recipe import Recipe
 MATRIX, SENSITIVE, GRID, MOTION, VECTOR = "matrix", "sensitive", "grid", "motion", "vector"
 
 
+CODED_BITS = 2.2  # of a value, about, in a fit through a quantizer
+
+
 class Representation(nn.Module):
     """A video as a network: `model(t)` gives the frames at positions `t`.
 
@@ -52,6 +55,15 @@ class Representation(nn.Module):
         `options` fix fields of the configuration. Raises UsageError when no configuration fits,
         TooFewParametersError when only a larger one does.
         """
+
+    @classmethod
+    def configure_coded(
+        cls, shape: VideoShape, tensor_bytes: int, parameters: int | None = None, **options: Any
+    ) -> ModelConfig:
+        """A configuration for `shape` that is fitted through its quantizer, to take about
+        `tensor_bytes`; with `parameters` stored values where that is given. Otherwise as
+        `configure`."""
+        return cls.configure(shape, parameters or round(8 * tensor_bytes / CODED_BITS), **options)
 
     @abstractmethod
     def forward(self, t: Tensor) -> Tensor:

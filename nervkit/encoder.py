@@ -39,9 +39,10 @@ from nervkit.errors import (
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.fitting.metric import RGB, YUV
 from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
-from nervkit.metrics import Quality, mean_quality, psnr, ssim
+from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, ssim
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import VideoShape
 from nervkit.output import check_output, is_pipe, linked, replacing
@@ -49,6 +50,8 @@ from nervkit.selfcheck import SelfCheck
 from nervkit.target import Target
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
+from nervkit.video.colour import Colour
+from nervkit.video.planes import Planes
 from nervkit.video.reader import clip_of
 
 
@@ -57,7 +60,10 @@ class EncodeReport:
     """What an encode made, as a decoder shows it.
 
     Attributes:
+        metric: what the fit was optimised for, "rgb" or "yuv".
         psnr: dB, mean over frames of 8-bit RGB.
+        psnr_yuv: dB, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB
+            frames convert to; None where that is not the metric.
         ssim: mean over frames; None for frames under 11 pixels.
         bytes: of the file; `bytes_by_part` adds up to it.
         bpp: bits per pixel of all but the tracks.
@@ -77,7 +83,9 @@ class EncodeReport:
     config: dict[str, Any]
     parameters: int
     steps: int
+    metric: str
     psnr: float
+    psnr_yuv: float | None
     ssim: float | None
     bytes: int
     bytes_by_part: dict[str, int]
@@ -107,6 +115,7 @@ def encode(
     epochs: float | None = None,
     steps: int | None = None,
     time: str | float | None = None,
+    metric: str = "rgb",
     target_size: str | int | None = None,
     target_bpp: float | None = None,
     prune: float = 0.0,
@@ -141,6 +150,8 @@ def encode(
         time: how long to fit, in seconds, or "90s", "10m". The schedule follows the clock, so a
             machine that is busy for a while makes fewer steps and no other schedule; the same call
             does not give the same bits again.
+        metric: what the fit is optimised for: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes
+            (see `nervkit.fitting.metric`), made with the source's matrix and range.
         target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
             "500k". The representation is fitted for rate and distortion then: through its
             quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3).
@@ -173,6 +184,7 @@ def encode(
         epochs=epochs,
         steps=steps,
         time=time,
+        metric=metric,
         prune=prune,
         seed=seed,
         device=device,
@@ -210,7 +222,7 @@ def _encoded(
 ) -> EncodeReport:
     """Fit, compress and check. `bits` are those of weights and of embeddings; `began` is when the
     encode did."""
-    network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
+    network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
     network.cpu()
     segment = _compressed(network, summary.codec, bits)
@@ -222,7 +234,9 @@ def _encoded(
     settings = options.settings() | {"bits": bits[0], "embedding_bits": bits[1]}
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = _header(clip, settings_text, Segment(shape.frames, options.model, config, values))
-    quality, file_notes = write_checked(output, header, clip, segment, check, watch.stop)
+    quality, file_notes = write_checked(
+        output, header, clip, segment, check, watch.stop, options.metric
+    )
     if summary.codec is not None and (missed := summary.codec.missed(segment.tensors)):
         file_notes.append(missed)
     for note in file_notes if watch.on_note is not None else ():
@@ -241,7 +255,9 @@ def _encoded(
             config=config,
             parameters=values,
             steps=summary.steps,
+            metric=options.metric,
             psnr=quality.psnr,
+            psnr_yuv=quality.psnr_yuv,
             ssim=quality.ssim,
             bytes=file.size,
             bytes_by_part=parts,
@@ -276,9 +292,11 @@ def write_checked(
     segment: SegmentData,
     check: SelfCheck,
     stop: Callable[[], bool],
+    metric: str = RGB,
 ) -> tuple[Quality, list[str]]:
     """Write the file, decode it, add what the decode showed, and only then put it in place. Gives
-    the decode's quality, and notes on it and on what others need to decode it."""
+    the decode's quality, of planes too where that is the `metric`, and notes on it and on what
+    others need to decode it."""
     with replacing(output) as partial:
 
         def write(checks: Checks | None) -> None:
@@ -292,7 +310,9 @@ def write_checked(
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
                     raise Interrupted("stopped while the file was checked", resumable=True)
-                frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+                planes = _psnr_yuv(reference, frame, clip.colour) if metric == YUV else None
+                shown = Quality(psnr(reference, frame), ssim(reference, frame), planes)
+                frame_quality.append(shown)
                 samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
                 crcs.append(zlib.crc32(frame))
         quality = mean_quality(frame_quality)
@@ -303,6 +323,12 @@ def write_checked(
             if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
         return quality, notes + _over_limits(partial)
+
+
+def _psnr_yuv(reference: np.ndarray, frame: np.ndarray, colour: Colour) -> float:
+    """6:1:1 PSNR in dB of the planes that two (H, W, 3) uint8 frames convert to."""
+    planes = (Planes.from_rgb(picture, colour) for picture in (reference, frame))
+    return psnr_yuv(*psnr_planes(*planes, *frame.shape[:2]))
 
 
 def _over_limits(path: Path) -> list[str]:

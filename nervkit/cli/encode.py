@@ -25,6 +25,13 @@ def encode(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What to optimise: rgb, or yuv (6:1:1 PSNR of 4:2:0 planes).",
+            rich_help_panel=options.FIT,
+        ),
+    ] = "rgb",
     target_size: Annotated[
         str | None, typer.Option(help="Bytes of the whole file to aim at, such as 500k.")
     ] = None,
@@ -58,6 +65,7 @@ def encode(
             report = run(
                 source,
                 output,
+                metric=metric,
                 target_size=target_size,
                 target_bpp=target_bpp,
                 bits=bits,
@@ -82,6 +90,8 @@ def _tell(report: EncodeReport) -> None:
     similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
     parts = ", ".join(f"{name} {size:,}" for name, size in report.bytes_by_part.items() if size)
     say(f"{report.output}: PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
+    if report.psnr_yuv is not None:
+        say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")
     say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp of the video")
     say(
         f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "

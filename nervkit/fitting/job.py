@@ -6,7 +6,7 @@ import hashlib
 import re
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nervkit.errors import ResourceError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit
+from nervkit.fitting.metric import RGB, Metric, loss_of, metric_of
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
@@ -27,7 +28,9 @@ from nervkit.models.device import choose_device, choose_precision
 from nervkit.models.recipe import PAPER, Recipe
 from nervkit.models.registry import load_model
 from nervkit.version import __version__
+from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_seconds
+from nervkit.video.planes import yuv_colour
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
@@ -47,6 +50,7 @@ class FitOptions:
     epochs: float | None = None
     steps: int | None = None
     time: str | float | None = None
+    metric: str = RGB
     prune: float = 0.0
     coded_bytes: int | None = None
     seed: int = 0
@@ -65,6 +69,7 @@ class FitOptions:
             raise UsageError(
                 f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
             )
+        loss_of(self.metric, self.model_type.recipes[self.recipe])
         _ = self.budget, self.asked
         choose_precision(self.precision, choose_device(self.device))
 
@@ -107,6 +112,7 @@ class FitOptions:
         return {
             "recipe": self.recipe,
             "budget": str(self.budget),
+            "metric": self.metric,
             "prune": self.prune,
             "coded_bytes": self.coded_bytes,
             "seed": self.seed,
@@ -141,6 +147,7 @@ def fit_clip(
     options: FitOptions,
     *,
     known: np.ndarray | None = None,
+    colour: Colour | None = None,
     keep: CheckpointOptions | None = None,
     watch: Watch | None = None,
 ) -> tuple[Representation, FitSummary]:
@@ -151,6 +158,7 @@ def fit_clip(
         options: what to fit and how.
         known: (T, H, W, 1 or 3) uint8, how much each value counts, from 0 (not at all) to 255;
             None: all count.
+        colour: the frames', by which the metric "yuv" makes planes of them; None: of RGB.
         keep: where to keep checkpoints, if anywhere; the last one is left to the caller.
         watch: callbacks that follow the fit and may stop it.
 
@@ -173,6 +181,7 @@ def fit_clip(
         raise ResourceError(
             f"the frames do not fit on {device}; try --resize or --device cpu"
         ) from error
+    colour = colour or Colour()
     checkpoint = None
     if keep is not None:
         what = {
@@ -183,10 +192,13 @@ def fit_clip(
         }
         if known is not None:
             what["known"] = fingerprint(known)
+        if options.metric != RGB:
+            what["planes"] = str(yuv_colour(colour))
         checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
         if keep.restart:
             checkpoint.delete()
-    job = FitJob(network, target, options, counting)
+    metric = metric_of(options.metric, colour, network, device)
+    job = FitJob(network, target, options, counting, metric)
     return network, job.run(checkpoint, watch or Watch())
 
 
@@ -207,6 +219,7 @@ class FitJob:
     frames: Tensor
     options: FitOptions
     known: Tensor | None = None
+    metric: Metric = field(default_factory=Metric)
 
     def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
@@ -286,6 +299,7 @@ class FitJob:
             known=self.known,
             precision=self.options.precision,
             target_bits=self.options.coded_bytes and 8 * self.options.coded_bytes,
+            metric=self.metric,
         )
 
 

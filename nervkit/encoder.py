@@ -118,6 +118,7 @@ def encode(
     metric: str = "rgb",
     target_size: str | int | None = None,
     target_bpp: float | None = None,
+    target_bitrate: str | int | None = None,
     prune: float = 0.0,
     bits: int = 8,
     embedding_bits: int = 8,
@@ -156,6 +157,8 @@ def encode(
             "500k". The representation is fitted for rate and distortion then: through its
             quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3).
         target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
+        target_bitrate: the same by bits per second of the whole file, tracks included, such as
+            200_000 or "200k".
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
@@ -190,7 +193,7 @@ def encode(
         device=device,
         precision=precision,
     )
-    target = Target.of(target_size, target_bpp)
+    target = Target.of(target_size, target_bpp, target_bitrate)
     check_bits(bits)
     check_bits(embedding_bits, "embedding-bits")
     if output.suffix.lower() != ".nerv":
@@ -378,7 +381,8 @@ def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
     empty = [SegmentData(tensors=b"\0")]
     data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
     video = pack_file(header, clip.timing, empty, (), checks)
-    return target.tensor_bytes(header.pixels, len(data), len(video))
+    start, end = clip.timing.seconds
+    return target.tensor_bytes(header.pixels, end - start, len(data), len(video))
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -46,6 +46,7 @@ from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, 
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import VideoShape
 from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.plan import FitPlan, FixedBytes, planner
 from nervkit.selfcheck import SelfCheck
 from nervkit.target import Target
 from nervkit.version import __version__
@@ -129,6 +130,7 @@ def encode(
     restart: bool = False,
     checkpoint_interval: float = 60.0,
     on_clip: Callable[[Clip], None] | None = None,
+    on_plan: Callable[[FitPlan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -167,6 +169,8 @@ def encode(
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of going on from it.
         on_clip: called with the Clip once it is read.
+        on_plan: called with the FitPlan: at the start of a fit that goes by the clock, of another
+            one once its first steps were timed.
         on_progress: called about once a second while fitting.
         on_note: called with what went wrong in the fit and was mended or left out, as it happens.
         stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
@@ -209,8 +213,15 @@ def encode(
         _check_storable(clip)
         if on_clip is not None:
             on_clip(clip)
+        shape = VideoShape(*clip.shape[:3])
+        if target is not None or on_plan is not None:
+            fixed, (start, end) = _fixed_bytes(clip, options), clip.timing.seconds
         if target is not None:
-            options = replace(options, coded_bytes=_tensor_bytes(target, clip, options))
+            left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
+            options = replace(options, coded_bytes=left)
+        if on_plan is not None:
+            told = planner(options, shape, fixed, (bits, embedding_bits), on_plan)
+            watch = replace(watch, on_outlook=told)
         return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
 
 
@@ -371,8 +382,8 @@ def _header(clip: Clip, settings: str, segment: Segment) -> Header:
     )
 
 
-def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
-    """The bytes that a target leaves for tensors, by a file that has all but them."""
+def _fixed_bytes(clip: Clip, options: FitOptions) -> FixedBytes:
+    """The bytes of a file besides its tensors, by a file that has all but them."""
     shape = VideoShape(*clip.shape[:3])
     config = options.model_type.configure(shape).to_dict()
     header = _header(clip, str(options.settings()), Segment(shape.frames, options.model, config, 1))
@@ -381,8 +392,7 @@ def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
     empty = [SegmentData(tensors=b"\0")]
     data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
     video = pack_file(header, clip.timing, empty, (), checks)
-    start, end = clip.timing.seconds
-    return target.tensor_bytes(header.pixels, end - start, len(data), len(video))
+    return FixedBytes(len(data), len(video))
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

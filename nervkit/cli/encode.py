@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, duration, emit, fitting, say
+from nervkit.cli.console import counted, duration, emit, fitting, roughly, say, sized
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted
 
 if TYPE_CHECKING:
     from nervkit.encoder import EncodeReport
+    from nervkit.plan import FitPlan
     from nervkit.video.clip import Clip
 
 
@@ -79,6 +80,7 @@ def encode(
                 overwrite=overwrite,
                 restart=restart,
                 on_clip=on_clip,
+                on_plan=lambda plan: say(plan_line(plan)),
                 on_progress=on_progress,
                 on_note=lambda note: say(f"note: {note}"),
                 stop=lambda: interruption.came,
@@ -89,6 +91,21 @@ def encode(
     if json:
         emit(report.to_dict())
     _tell(report)
+
+
+def plan_line(plan: FitPlan) -> str:
+    """Such as "gridnerv, 142,093 values, for about 120 kB (0.126 bpp), 2,000 steps, about 2 min on
+    2 threads"."""
+    parts = [
+        f"{plan.model}, {plan.values:,} values",
+        f"for about {sized(plan.bytes)} ({plan.bpp:.3g} bpp)",
+    ]
+    if plan.steps is None:
+        return ", ".join([*parts, f"{duration(plan.seconds)} by the clock"])
+    left = f"the last {plan.steps - plan.done:,} of " if plan.done else ""
+    threads = "" if plan.threads is None else f" on {counted(plan.threads, 'thread')}"
+    parts += [f"{left}{counted(plan.steps, 'step')}", f"about {roughly(plan.seconds)}{threads}"]
+    return ", ".join(parts)
 
 
 def _tell(report: EncodeReport) -> None:

@@ -18,10 +18,10 @@ from nervkit.compression.pruning import alive
 from nervkit.compression.pruning import prune as prune_weights
 from nervkit.errors import ResourceError, UsageError
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.checkpoint import Checkpoint
+from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.metric import RGB, Metric, loss_of, metric_of
-from nervkit.fitting.progress import Progress
+from nervkit.fitting.progress import Outlook, Progress
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device, choose_precision
@@ -124,12 +124,14 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who follows a fit: `on_progress` about once a second, `on_note` with what went wrong and was
-    mended, as it happens, and `stop`, asked before each step; once True, the fit is Interrupted."""
+    """Who follows a fit: `on_outlook` once, when its first steps were timed, `on_progress` about
+    once a second, `on_note` with what went wrong and was mended, as it happens, and `stop`, asked
+    before each step; once True, the fit is Interrupted."""
 
     on_progress: Callable[[Progress], None] | None = None
     on_note: Callable[[str], None] | None = None
     stop: Callable[[], bool] = lambda: False
+    on_outlook: Callable[[Outlook], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ class FitJob:
         first, second = self._lengths(stepper, clock.perf_counter() - began)
         common: dict[str, Any] = {
             "checkpoint": checkpoint,
+            "on_pace": self._announced(watch, (first, second), saved, earlier),
             "on_progress": watch.on_progress,
             "on_note": watch.on_note,
             "stop": watch.stop,
@@ -288,6 +291,35 @@ class FitJob:
         total = budget.total_steps(stepper.steps_per_epoch, stepper.pixels_per_step)
         tuning = max(1, round(share * total)) if share else 0
         return {"steps": max(1, total - tuning)}, {"steps": tuning} if tuning else None
+
+    def _announced(
+        self,
+        watch: Watch,
+        lengths: tuple[dict[str, float] | None, ...],
+        saved: Saved | None,
+        earlier: float,
+    ) -> Callable[[float], None] | None:
+        """Tell what is ahead, where that is a time; else give what is to be told the seconds of a
+        step, and tells then, once. `earlier` are the seconds of the session that was `saved`."""
+        tell, seconds = watch.on_outlook, self.options.budget.seconds
+        if tell is None:
+            return None
+        if seconds is not None:
+            tell(Outlook(None, 0, max(0.0, seconds - earlier), None))
+            return None
+        total = int(sum(length["steps"] for length in lengths if length is not None))
+        at = {} if saved is None else saved.progress
+        done = at.get("step", 0) + at.get("steps_before", 0)
+        told = False
+
+        def on_pace(pace: float) -> None:
+            nonlocal told
+            if not told:
+                threads = None if self.frames.is_cuda else torch.get_num_threads()
+                tell(Outlook(total, done, pace * (total - done), threads))
+            told = True
+
+        return on_pace
 
     def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
         return Stepper(

@@ -28,7 +28,7 @@ from nervkit.fitting.optimizers import (
     schedule,
     set_rates,
 )
-from nervkit.fitting.progress import Meter, Progress
+from nervkit.fitting.progress import Meter, Pace, Progress
 from nervkit.fitting.threads import computing
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
@@ -245,6 +245,7 @@ def fit(
     record: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
+    on_pace: Callable[[float], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -259,6 +260,7 @@ def fit(
         record: kept in checkpoints; its "phase" names this run where an encode has several.
         checkpoint: saved on its interval, at the end and on `stop`; None saves nothing.
         saved: an earlier state of this same fit to go on from.
+        on_pace: called once, with the seconds that a step takes, after the first ones.
         on_progress: called about once a second.
         on_note: called with each of the summary's notes as it is made.
         stop: asked before every step; once True, the fit is saved and Interrupted is raised.
@@ -277,7 +279,7 @@ def fit(
         step, spent_before = saved.progress["step"], saved.progress["seconds"]
     guard = Guard(stepper, step, saved and saved.progress.get("guard"))
     reported = len(stepper.notes)
-    meter = Meter(step)
+    meter, pace = Meter(step), Pace(on_pace)
     last_save = 0.0
 
     def spent() -> float:
@@ -319,13 +321,15 @@ def fit(
                 expected, kept = length.expected(step, spent()), save()
                 raise Interrupted(f"stopped at step {step} of {expected}", resumable=kept)
             began = time.perf_counter()
-            guard.add(stepper.step(step, progress))
+            made = stepper.step(step, progress)
+            guard.add(made)
             if timed:
                 stepper.keep_up()
             if search is not None:
                 search.took(time.perf_counter() - began)
             step += 1
             progress = length.progress(step, spent())
+            pace.count(made.item, last=progress == 1)
             if step % WINDOW == 0 or progress == 1:
                 step = guard.look(step)
                 tell()

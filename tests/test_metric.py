@@ -293,7 +293,7 @@ def test_a_checkpoint_is_of_one_metric(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"metric": "vmaf"}, "unknown metric 'vmaf'; choose from: rgb, yuv"),
-        ({"model": "nerv", "recipe": "paper"}, "this one has fusion6, which is of RGB frames"),
+        ({"model": "nerv", "recipe": "paper"}, "the recipe paper of nerv has fusion6, which is"),
     ],
 )
 def test_impossible_metrics(tmp_path: Path, options: dict[str, Any], message: str) -> None:

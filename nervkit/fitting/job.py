@@ -69,7 +69,8 @@ class FitOptions:
             raise UsageError(
                 f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
             )
-        loss_of(self.metric, self.model_type.recipes[self.recipe])
+        recipe = self.model_type.recipes[self.recipe]
+        loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
         _ = self.budget, self.asked
         choose_precision(self.precision, choose_device(self.device))
 

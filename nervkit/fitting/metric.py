@@ -112,17 +112,18 @@ class PlanesMetric(Metric):
         return [torch.einsum("bchw,c->bhw", x, row) + offset for x, row, offset in rows]
 
 
-def loss_of(metric: str, recipe: Recipe) -> str:
+def loss_of(metric: str, recipe: Recipe, what: str = "the recipe") -> str:
     """The name of the loss (see `losses`) by which a recipe fits for a metric: of planes log_mse,
-    in place of mse too, of which luma has nearly all. Raises UsageError where there is none."""
+    in place of mse too, of which luma has nearly all. Raises UsageError where there is none; `what`
+    is how to call the recipe."""
     if metric not in METRICS:
         raise UsageError(f"unknown metric {metric!r}; choose from: {', '.join(METRICS)}")
     if metric == RGB:
         return recipe.loss
     if recipe.loss not in BY_VALUE:
         raise UsageError(
-            f"the metric {metric} needs a recipe with the loss {' or '.join(BY_VALUE)}; this one "
-            f"has {recipe.loss}, which is of RGB frames"
+            f"the metric {metric} needs the loss {' or '.join(BY_VALUE)}; {what} has "
+            f"{recipe.loss}, which is of RGB frames"
         )
     return "log_mse"
 

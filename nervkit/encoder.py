@@ -6,6 +6,7 @@ import time as clock
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, ssim
 from nervkit.models.base import Representation, count_stored
-from nervkit.models.config import VideoShape
+from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.plan import FitPlan, FixedBytes, planner
 from nervkit.selfcheck import SelfCheck
@@ -214,13 +215,14 @@ def encode(
         if on_clip is not None:
             on_clip(clip)
         shape = VideoShape(*clip.shape[:3])
-        if target is not None or on_plan is not None:
-            fixed, (start, end) = _fixed_bytes(clip, options), clip.timing.seconds
         if target is not None:
+            fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
+            start, end = clip.timing.seconds
             left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
             options = replace(options, coded_bytes=left)
         if on_plan is not None:
-            told = planner(options, shape, fixed, (bits, embedding_bits), on_plan)
+            fixed_bytes = partial(_fixed_bytes, clip, options)
+            told = planner(options, shape, fixed_bytes, (bits, embedding_bits), on_plan)
             watch = replace(watch, on_outlook=told)
         return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
 
@@ -382,11 +384,11 @@ def _header(clip: Clip, settings: str, segment: Segment) -> Header:
     )
 
 
-def _fixed_bytes(clip: Clip, options: FitOptions) -> FixedBytes:
+def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedBytes:
     """The bytes of a file besides its tensors, by a file that has all but them."""
     shape = VideoShape(*clip.shape[:3])
-    config = options.model_type.configure(shape).to_dict()
-    header = _header(clip, str(options.settings()), Segment(shape.frames, options.model, config, 1))
+    segment = Segment(shape.frames, options.model, config.to_dict(), 1)
+    header = _header(clip, str(options.settings()), segment)
     zeros = np.zeros((shape.frames, SAMPLES), np.uint8)
     checks = Checks(0.0, None, np.zeros(shape.frames, np.uint32), zeros)
     empty = [SegmentData(tensors=b"\0")]

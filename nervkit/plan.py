@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nervkit.fitting.job import FitOptions
 from nervkit.fitting.progress import Outlook
 from nervkit.models.base import Representation, count_stored
-from nervkit.models.config import VideoShape
+from nervkit.models.config import ModelConfig, VideoShape
 
 #: that entropy coding takes off a value's bits: 1.3 in the median of 36 files of 8 bits, from 0.4
 #: to 3.4 (benchmarks/results: equal_size, rate_distortion), about 1 of one file of 4 to 10 bits
@@ -53,15 +53,15 @@ class FixedBytes:
 def planner(
     options: FitOptions,
     shape: VideoShape,
-    fixed: FixedBytes,
+    fixed_bytes: Callable[[ModelConfig], FixedBytes],
     bits: tuple[int, int],
     on_plan: Callable[[FitPlan], None],
-) -> Callable[[Outlook], None]:
-    """What makes a plan of a fit's outlook. `bits` are those of weights and of embeddings, which a
-    fit without `coded_bytes` is quantized to."""
+) -> Callable[[Outlook, Representation], None]:
+    """What makes a plan of a fit's outlook and its model. `bits` are those of weights and of
+    embeddings, which a fit without `coded_bytes` is quantized to."""
 
-    def tell(outlook: Outlook) -> None:
-        model = options.model_type.skeleton(options.configure(shape), shape)
+    def tell(outlook: Outlook, model: Representation) -> None:
+        fixed = fixed_bytes(model.config)
         tensors = options.coded_bytes or quantized_bytes(model, bits, options.prune)
         on_plan(
             FitPlan(

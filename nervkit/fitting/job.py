@@ -132,7 +132,7 @@ class Watch:
     on_progress: Callable[[Progress], None] | None = None
     on_note: Callable[[str], None] | None = None
     stop: Callable[[], bool] = lambda: False
-    on_outlook: Callable[[Outlook], None] | None = None
+    on_outlook: Callable[[Outlook, Representation], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ def fit_clip(
         if known is not None:
             what["known"] = fingerprint(known)
         if options.metric != RGB:
-            what["planes"] = str(yuv_colour(colour))
+            planes = yuv_colour(colour)
+            what["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
         checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
         if keep.restart:
             checkpoint.delete()
@@ -306,7 +307,7 @@ class FitJob:
         if tell is None:
             return None
         if seconds is not None:
-            tell(Outlook(None, 0, max(0.0, seconds - earlier), None))
+            tell(Outlook(None, 0, max(0.0, seconds - earlier), None), self.model)
             return None
         total = int(sum(length["steps"] for length in lengths if length is not None))
         at = {} if saved is None else saved.progress
@@ -317,7 +318,7 @@ class FitJob:
             nonlocal told
             if not told:
                 threads = None if self.frames.is_cuda else torch.get_num_threads()
-                tell(Outlook(total, done, pace * (total - done), threads))
+                tell(Outlook(total, done, pace * (total - done), threads), self.model)
             told = True
 
         return on_pace

@@ -22,7 +22,7 @@ class Progress:
     steps: int  # in all; where time is given, as many as there will be at the pace so far
     epoch: float
     steps_per_second: float
-    psnr: float  # dB, of a few frames, as last measured
+    psnr: float  # dB by the metric of the fit, of a few frames, as last measured
     seconds_left: float
 
 

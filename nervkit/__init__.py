@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nervkit.decoder import DecodeReport, NervVideo, decode
     from nervkit.encoder import EncodeReport, encode
     from nervkit.models.registry import model_names, register_model
+    from nervkit.plan import FitPlan
     from nervkit.restoration.denoise import denoise
     from nervkit.restoration.inpaint import inpaint
     from nervkit.restoration.interpolate import interpolate
@@ -41,6 +42,7 @@ _LAZY = {
     "Clip": "nervkit.video.clip",
     "DecodeReport": "nervkit.decoder",
     "EncodeReport": "nervkit.encoder",
+    "FitPlan": "nervkit.plan",
     "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
     "RestoreReport": "nervkit.restoration.task",
@@ -61,6 +63,7 @@ __all__ = [
     "Clip",
     "DecodeReport",
     "EncodeReport",
+    "FitPlan",
     "Limits",
     "NervError",
     "NervVideo",

@@ -6,6 +6,7 @@ import time as clock
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,20 @@ from nervkit.errors import (
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.fitting.metric import RGB, YUV
 from nervkit.fitting.progress import Progress
 from nervkit.lock import locked
-from nervkit.metrics import Quality, mean_quality, psnr, ssim
+from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, ssim
 from nervkit.models.base import Representation, count_stored
-from nervkit.models.config import VideoShape
+from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.plan import FitPlan, FixedBytes, planner
 from nervkit.selfcheck import SelfCheck
 from nervkit.target import Target
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
+from nervkit.video.colour import Colour
+from nervkit.video.planes import Planes
 from nervkit.video.reader import clip_of
 
 
@@ -57,7 +62,10 @@ class EncodeReport:
     """What an encode made, as a decoder shows it.
 
     Attributes:
+        metric: what the fit was optimised for, "rgb" or "yuv".
         psnr: dB, mean over frames of 8-bit RGB.
+        psnr_yuv: dB, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB
+            frames convert to; None where that is not the metric.
         ssim: mean over frames; None for frames under 11 pixels.
         bytes: of the file; `bytes_by_part` adds up to it.
         bpp: bits per pixel of all but the tracks.
@@ -77,7 +85,9 @@ class EncodeReport:
     config: dict[str, Any]
     parameters: int
     steps: int
+    metric: str
     psnr: float
+    psnr_yuv: float | None
     ssim: float | None
     bytes: int
     bytes_by_part: dict[str, int]
@@ -107,8 +117,10 @@ def encode(
     epochs: float | None = None,
     steps: int | None = None,
     time: str | float | None = None,
+    metric: str = "rgb",
     target_size: str | int | None = None,
     target_bpp: float | None = None,
+    target_bitrate: str | int | None = None,
     prune: float = 0.0,
     bits: int = 8,
     embedding_bits: int = 8,
@@ -119,6 +131,7 @@ def encode(
     restart: bool = False,
     checkpoint_interval: float = 60.0,
     on_clip: Callable[[Clip], None] | None = None,
+    on_plan: Callable[[FitPlan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -141,10 +154,14 @@ def encode(
         time: how long to fit, in seconds, or "90s", "10m". The schedule follows the clock, so a
             machine that is busy for a while makes fewer steps and no other schedule; the same call
             does not give the same bits again.
+        metric: what the fit is optimised for: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes
+            (see `nervkit.fitting.metric`), made with the source's matrix and range.
         target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
             "500k". The representation is fitted for rate and distortion then: through its
             quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3).
         target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
+        target_bitrate: the same by bits per second of the whole file, tracks included, such as
+            200_000 or "200k".
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
@@ -153,6 +170,8 @@ def encode(
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of going on from it.
         on_clip: called with the Clip once it is read.
+        on_plan: called with the FitPlan: at the start of a fit that goes by the clock, of another
+            one once its first steps were timed.
         on_progress: called about once a second while fitting.
         on_note: called with what went wrong in the fit and was mended or left out, as it happens.
         stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
@@ -173,12 +192,13 @@ def encode(
         epochs=epochs,
         steps=steps,
         time=time,
+        metric=metric,
         prune=prune,
         seed=seed,
         device=device,
         precision=precision,
     )
-    target = Target.of(target_size, target_bpp)
+    target = Target.of(target_size, target_bpp, target_bitrate)
     check_bits(bits)
     check_bits(embedding_bits, "embedding-bits")
     if output.suffix.lower() != ".nerv":
@@ -194,8 +214,16 @@ def encode(
         _check_storable(clip)
         if on_clip is not None:
             on_clip(clip)
+        shape = VideoShape(*clip.shape[:3])
         if target is not None:
-            options = replace(options, coded_bytes=_tensor_bytes(target, clip, options))
+            fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
+            start, end = clip.timing.seconds
+            left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
+            options = replace(options, coded_bytes=left)
+        if on_plan is not None:
+            fixed_bytes = partial(_fixed_bytes, clip, options)
+            told = planner(options, shape, fixed_bytes, (bits, embedding_bits), on_plan)
+            watch = replace(watch, on_outlook=told)
         return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
 
 
@@ -210,7 +238,7 @@ def _encoded(
 ) -> EncodeReport:
     """Fit, compress and check. `bits` are those of weights and of embeddings; `began` is when the
     encode did."""
-    network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
+    network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
     network.cpu()
     segment = _compressed(network, summary.codec, bits)
@@ -222,7 +250,9 @@ def _encoded(
     settings = options.settings() | {"bits": bits[0], "embedding_bits": bits[1]}
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = _header(clip, settings_text, Segment(shape.frames, options.model, config, values))
-    quality, file_notes = write_checked(output, header, clip, segment, check, watch.stop)
+    quality, file_notes = write_checked(
+        output, header, clip, segment, check, watch.stop, options.metric
+    )
     if summary.codec is not None and (missed := summary.codec.missed(segment.tensors)):
         file_notes.append(missed)
     for note in file_notes if watch.on_note is not None else ():
@@ -241,7 +271,9 @@ def _encoded(
             config=config,
             parameters=values,
             steps=summary.steps,
+            metric=options.metric,
             psnr=quality.psnr,
+            psnr_yuv=quality.psnr_yuv,
             ssim=quality.ssim,
             bytes=file.size,
             bytes_by_part=parts,
@@ -276,9 +308,11 @@ def write_checked(
     segment: SegmentData,
     check: SelfCheck,
     stop: Callable[[], bool],
+    metric: str = RGB,
 ) -> tuple[Quality, list[str]]:
     """Write the file, decode it, add what the decode showed, and only then put it in place. Gives
-    the decode's quality, and notes on it and on what others need to decode it."""
+    the decode's quality, of planes too where that is the `metric`, and notes on it and on what
+    others need to decode it."""
     with replacing(output) as partial:
 
         def write(checks: Checks | None) -> None:
@@ -292,7 +326,9 @@ def write_checked(
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
                     raise Interrupted("stopped while the file was checked", resumable=True)
-                frame_quality.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+                planes = _psnr_yuv(reference, frame, clip.colour) if metric == YUV else None
+                shown = Quality(psnr(reference, frame), ssim(reference, frame), planes)
+                frame_quality.append(shown)
                 samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
                 crcs.append(zlib.crc32(frame))
         quality = mean_quality(frame_quality)
@@ -303,6 +339,12 @@ def write_checked(
             if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
         return quality, notes + _over_limits(partial)
+
+
+def _psnr_yuv(reference: np.ndarray, frame: np.ndarray, colour: Colour) -> float:
+    """6:1:1 PSNR in dB of the planes that two (H, W, 3) uint8 frames convert to."""
+    planes = (Planes.from_rgb(picture, colour) for picture in (reference, frame))
+    return psnr_yuv(*psnr_planes(*planes, *frame.shape[:2]))
 
 
 def _over_limits(path: Path) -> list[str]:
@@ -342,17 +384,17 @@ def _header(clip: Clip, settings: str, segment: Segment) -> Header:
     )
 
 
-def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
-    """The bytes that a target leaves for tensors, by a file that has all but them."""
+def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedBytes:
+    """The bytes of a file besides its tensors, by a file that has all but them."""
     shape = VideoShape(*clip.shape[:3])
-    config = options.model_type.configure(shape).to_dict()
-    header = _header(clip, str(options.settings()), Segment(shape.frames, options.model, config, 1))
+    segment = Segment(shape.frames, options.model, config.to_dict(), 1)
+    header = _header(clip, str(options.settings()), segment)
     zeros = np.zeros((shape.frames, SAMPLES), np.uint8)
     checks = Checks(0.0, None, np.zeros(shape.frames, np.uint32), zeros)
     empty = [SegmentData(tensors=b"\0")]
     data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
     video = pack_file(header, clip.timing, empty, (), checks)
-    return target.tensor_bytes(header.pixels, len(data), len(video))
+    return FixedBytes(len(data), len(video))
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

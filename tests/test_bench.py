@@ -477,6 +477,45 @@ class TestSweep:
         assert "24.40" in notes[0]
         assert "12.00" in notes[0]
 
+    def test_a_run_is_fitted_for_and_judged_by_one_metric(
+        self, bunny: Path, tmp_path: Path
+    ) -> None:
+        yuv = replace(OPTIONS.fit, metric="yuv")
+        options = replace(OPTIONS, codecs=["gridnerv", "x264"], params=["12k"], fit=yuv)
+        messages: list[str] = []
+        sweep([ClipSpec("b", bunny, None, SMALL)], tmp_path, options, messages.append)
+        names = ("source", "gridnerv-12k", "x264-crf30")
+        source, neural, anchor = (
+            json.loads((tmp_path / "b" / f"{name}.json").read_text()) for name in names
+        )
+        assert (source["metric"], neural["metric"], anchor["metric"]) == ("yuv", "yuv", None)
+        assert "--metric yuv" in neural["commands"]["encode"]
+        assert "metric yuv" in neural["profile"]
+        settings = nervkit.info(tmp_path / "b" / "gridnerv-12k.nerv")["settings"]
+        assert "metric yuv" in settings
+        points = [line for line in messages if " bpp " in line]
+        for record, line in zip((neural, anchor), points[:2], strict=True):
+            assert f"{record['measures']['psnr_yuv']:.2f} dB" in line
+
+    def test_anchors_enclose_the_quality_by_the_runs_metric(
+        self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from nervkit.bench.codecs import AnchorCodec
+
+        options = replace(OPTIONS, fit=replace(OPTIONS.fit, metric="yuv"))
+        spec = ClipSpec("b", bunny, None, SMALL)
+        bench = ClipBench(spec, tmp_path, options, binary, lambda line: None, [])
+        asked: list[int] = []
+
+        def linear(codec: AnchorCodec, rate: int) -> dict:
+            asked.append(rate)
+            return {"measures": {"psnr_rgb": 0.0, "psnr_yuv": 60 - 0.6 * rate}}
+
+        monkeypatch.setattr(bench, "_attempt", linear)
+        bench._enclose(AnchorCodec("x264", "strong", None, binary, Runner()), 32.0, 36.0)
+        assert 60 - 0.6 * max(asked) <= 32
+        assert 60 - 0.6 * min(asked) >= 36
+
     def test_a_codec_that_fails_is_a_note_and_the_rest_goes_on(
         self, bunny: Path, tmp_path: Path
     ) -> None:
@@ -563,6 +602,7 @@ class TestCommand:
             (["-", "-o", "run"], 2, "standard input"),
             (["x.mp4", "-o", "run", "--rate", "x264"], 2, "rate must be CODEC=N"),
             (["no.mp4", "-o", "run"], 1, "no.mp4: no such file"),
+            (["x.mp4", "-o", "run", "--metric", "vmaf"], 2, "choose from: rgb, yuv"),
             (["report", "nowhere"], 1, "nowhere: no such folder"),
             (["x.mp4", "-o", "run", "--ffmpeg", "/bin/false"], 2, "/bin/false"),
         ],

@@ -301,6 +301,39 @@ def test_tables_fit_their_width(tmp_path: Path) -> None:
         assert part in text
 
 
+def test_a_run_is_judged_by_the_psnr_that_it_was_fitted_for(tmp_path: Path) -> None:
+    """Tables, plot and page, by the source records; by RGB where clips differ."""
+    for name in ("one", "two"):
+        folder = make_clip(tmp_path / "run", name)
+        change(folder / "source.json", metric="yuv")
+        for path in folder.glob("hnerv-*.json"):
+            measures = json.loads(path.read_text())["measures"]
+            change(path, measures=measures | {"psnr_yuv": measures["psnr_yuv"] + 1})
+    run = load_run(tmp_path / "run")
+    assert run.psnr == run.clips[0].psnr == "psnr_yuv"
+    file = io.StringIO()
+    print_tables(run, Console(file=file, width=100))
+    text = file.getvalue()
+    assert text.count("BD-PSNR YUV") == 3
+    assert max(map(len, text.splitlines())) <= 100
+    (of,) = (
+        c
+        for c in run.clips[0].comparisons
+        if (c.anchor, c.test, c.metric, c.method) == ("x264", "hnerv", "psnr_yuv", "pchip")
+    )
+    assert f"{of.quality.value:+.2f} dB" in text
+    write_plot(run, tmp_path / "rd.svg")
+    assert "PSNR YUV" in (tmp_path / "rd.svg").read_text()
+    write_report(run, tmp_path / "report.html")
+    assert embedded((tmp_path / "report.html").read_text())["psnr"] == "psnr_yuv"
+    change(tmp_path / "run" / "two" / "source.json", metric="rgb")
+    assert load_run(tmp_path / "run").psnr == "psnr_rgb"
+    for metric in ("vmaf", ["yuv"], None):
+        change(tmp_path / "run" / "two" / "source.json", metric=metric)
+        with pytest.raises(SourceError, match="metric is neither rgb nor yuv"):
+            load_run(tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", ["rd.png", "rd.svg", "rd.pdf"])
 def test_plot(tmp_path: Path, name: str) -> None:
     make_clip(tmp_path / "run", "bunny", dataset="bunny")

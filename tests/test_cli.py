@@ -91,6 +91,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o x.nerv --recipe secret", 2, "choose from: native"),
         ("encode clip.npy -o x.nerv --preset draft --steps 3", 2, "give one of"),
         ("encode clip.npy -o x.nerv --steps 0", 2, "steps must be a positive whole number"),
+        ("encode missing.npy -o x.nerv --metric vmaf", 2, "choose from: rgb, yuv"),
+        ("encode missing.npy -o x.nerv --metric yuv --model nerv --recipe paper", 2, "fusion6"),
+        ("denoise clip.npy -o x.npy --metric yuv", 2, "--metric"),
+        ("encode missing.npy -o x.nerv --target-bitrate fast", 2, "such as 200k"),
+        ("encode clip.npy -o x.nerv --target-bitrate 9k", 2, "is too small"),
+        ("encode missing.npy -o x.nerv --target-size 9k --target-bitrate 9k", 2, "give one of"),
         ("encode clip.npy -o x.nerv --time 0", 2, "time must be a positive number"),
         # judged before the source is read
         ("encode missing.npy -o x.nerv --params many", 2, "params must be a number"),
@@ -184,6 +190,17 @@ def test_json_on_every_command(folder: Path) -> None:
         assert value["ssim"] == pytest.approx(values["encode"]["ssim"], abs=1e-6)
     assert values["verify"]["identical"] == 6
     assert len(values["verify"]["frame_psnr"]) == 6
+    assert (values["encode"]["metric"], values["encode"]["psnr_yuv"]) == ("rgb", None)
+
+
+def test_planes_are_reported_where_they_were_asked_for(folder: Path) -> None:
+    options = ["--steps", "2", "--metric", "yuv", "--json", "-y"]
+    done = run("encode", "clip.npy", "-o", "yuv.nerv", *options, cwd=folder)
+    values = json.loads(done.stdout)
+    assert values["metric"] == "yuv"
+    assert f"PSNR {values['psnr_yuv']:.2f} dB of 8-bit 4:2:0 planes" in done.stderr
+    assert f"PSNR {values['psnr']:.2f} dB" in done.stderr
+    assert "metric yuv" in run("info", "yuv.nerv", cwd=folder).stdout
 
 
 def test_info_for_people(folder: Path) -> None:

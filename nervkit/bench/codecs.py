@@ -30,6 +30,7 @@ from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.job import FitOptions, default_parameters
+from nervkit.fitting.metric import METRICS, RGB
 from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import decode_macs
 from nervkit.models.config import VideoShape
@@ -45,11 +46,18 @@ DEFAULT_SIZES = (0.25, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class NeuralOptions:
-    """How the neural codecs are fitted: options of `nervkit encode`, by their names."""
+    """How the neural codecs are fitted: options of `nervkit encode`, by their names. `metric` is
+    also what a run is judged by. Raises UsageError where that is none."""
 
     device: str = "cpu"
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    metric: str = RGB
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            known = ", ".join(METRICS)
+            raise UsageError(f"unknown metric {self.metric!r}; choose from: {known}")
 
 
 class Codec(ABC):
@@ -60,6 +68,7 @@ class Codec(ABC):
         profile: how it is driven, as text.
         kind: "neural" or "anchor".
         suffix: of its bitstreams.
+        metric: of a neural codec, what it is fitted for.
     """
 
     name: str
@@ -68,6 +77,7 @@ class Codec(ABC):
     suffix: str
     device: str = "cpu"
     seed: int | None = None
+    metric: str | None = None
 
     @abstractmethod
     def setting(self, rate: Any) -> dict[str, Any]:
@@ -190,7 +200,14 @@ class NeuralCodec(Codec):
         for name, value in bits.items():
             check_bits(value, name.replace("_", "-"))
         chosen = {k: v for k, v in fit.options.items() if k not in bits}
-        options = FitOptions(model, recipe=recipe, seed=fit.seed, device=fit.device, **chosen)
+        options = FitOptions(
+            model,
+            recipe=recipe,
+            metric=fit.metric,
+            seed=fit.seed,
+            device=fit.device,
+            **chosen,
+        )
         self.name = model if recipe == "native" else f"{model}-{recipe}"
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
         self._fit, self._runner = fit, runner
@@ -198,11 +215,12 @@ class NeuralCodec(Codec):
         parts = [
             recipe,
             str(options.budget),
+            *([f"metric {fit.metric}"] if fit.metric != RGB else []),
             f"seed {fit.seed}",
             *(f"{k} {v}" for k, v in other.items()),
         ]
         self.profile = ", ".join(parts)
-        self.device, self.seed = fit.device, fit.seed
+        self.device, self.seed, self.metric = fit.device, fit.seed, fit.metric
 
     def default_sizes(self, reference: Reference) -> list[str]:
         """Shares of nervkit's own choice for the clip, none under the model's least."""
@@ -233,6 +251,7 @@ class NeuralCodec(Codec):
             "params": rate,
             "seed": str(self.seed),
             "device": self.device,
+            **({"metric": self.metric} if self.metric != RGB else {}),
             **self._fit.options,
             **reference.spec.options,
         }

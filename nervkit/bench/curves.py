@@ -38,6 +38,8 @@ METRICS = {
 }
 #: why a delta is refused where one of the curves lacks the metric
 NOT_MEASURED = "not measured"
+#: the PSNR that a run is judged by, for what its neural codecs are fitted for
+PSNR_OF = {"rgb": "psnr_rgb", "yuv": "psnr_yuv"}
 BD_METRICS = ("psnr_rgb", "psnr_yuv", "ms_ssim", "vmaf")
 
 _SOURCE_KEYS = {
@@ -64,7 +66,7 @@ _SHOWN = (
     *("clip", "codec", "kind", "profile", "point", "bytes", "bytes_by_part", "bpp", "kbps"),
     *("measures", "encode_seconds", "encode_fps", "decode_seconds", "decode_write_seconds"),
     *("decode_fps", "peak_memory", "device_memory", "alone", "macs_per_pixel", "parameters"),
-    "device",
+    *("device", "metric"),
 )
 
 
@@ -156,6 +158,11 @@ class ClipResults:
         return [point for curve in self.curves for point in curve.points]
 
     @property
+    def psnr(self) -> str:
+        """The PSNR that the clip is judged by, a key of METRICS."""
+        return PSNR_OF[self.source.get("metric", "rgb")]
+
+    @property
     def left_out(self) -> list[str]:
         """Points that enter no Bjøntegaard delta, and why."""
         return [line for curve in self.curves for line in curve.beaten()]
@@ -179,6 +186,12 @@ class Run:
         """Of all curves, neural ones first; a curve keeps its place here on every clip."""
         kinds = {c.label: c.kind for clip in self.clips for c in clip.curves}
         return sorted(kinds, key=lambda label: (kinds[label] != "neural", label))
+
+    @property
+    def psnr(self) -> str:
+        """The PSNR that all clips are judged by, a key of METRICS; of RGB where they differ."""
+        (own, *others) = {clip.psnr for clip in self.clips}
+        return PSNR_OF["rgb"] if others else own
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -345,6 +358,8 @@ def _read_clip(folder: Path) -> tuple[Path, dict[str, Any], list[Point]]:
     source = _record(source_path, _SOURCE_KEYS)
     if not all(_is(index, int) and index >= 0 for index in source["viewer_frames"]):
         raise SourceError(f"{source_path}: damaged record: a viewer frame is not a number")
+    if source.get("metric", "rgb") not in tuple(PSNR_OF):
+        raise SourceError(f"{source_path}: damaged record: metric is neither rgb nor yuv")
     return folder, source, [_read_point(path, source_path, source) for path in points]
 
 

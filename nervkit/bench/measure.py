@@ -13,7 +13,7 @@ import numpy as np
 
 from nervkit.bench.machine import cores
 from nervkit.metrics.msssim import ms_ssim
-from nervkit.metrics.quality import mean_squared_error, psnr_of, psnr_yuv, ssim
+from nervkit.metrics.quality import mean_squared_error, psnr_of, psnr_planes, psnr_yuv, ssim
 from nervkit.metrics.vmaf import vmaf
 from nervkit.video.planes import Planes
 
@@ -75,14 +75,7 @@ def _compare(
 ) -> dict[str, float | None]:
     height, width = frame.shape[:2]
     error = mean_squared_error(frame, shown)
-    y, u, v = (
-        psnr_of(mean_squared_error(a[:rows, :columns], b[:rows, :columns]))
-        for a, b, rows, columns in (
-            (planes.y, shown_planes.y, height, width),
-            (planes.u, shown_planes.u, (height + 1) // 2, (width + 1) // 2),
-            (planes.v, shown_planes.v, (height + 1) // 2, (width + 1) // 2),
-        )
-    )
+    y, u, v = psnr_planes(planes, shown_planes, height, width)
     return {
         "mse": error,
         "psnr_rgb": psnr_of(error),

@@ -20,9 +20,10 @@ MARKERS = "os^DvPX"
 _PANEL = (3.5, 2.8)  # inches: a column of a paper
 
 
-def write_plot(run: Run, output: Path, metric: str = "psnr_rgb") -> None:
+def write_plot(run: Run, output: Path, metric: str | None = None) -> None:
     """Draw quality over bpp, on a logarithmic axis, to a .png, .svg or .pdf file. Published curves
-    of the clip are dashed."""
+    of the clip are dashed. The metric is by default the PSNR that the run is judged by."""
+    metric = metric or run.psnr
     output = Path(output)
     if output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{output}: a plot's name must end in one of {', '.join(SUFFIXES)}")

@@ -138,6 +138,7 @@ def _record(
         "encode_fps": count / encoded["encode_seconds"],
         "decode_fps": count / decoded["decode_seconds"],
         "seed": codec.seed,
+        "metric": codec.metric,
         "device": codec.device,
         "machine": machine(codec.device),
         "source_sha256": source["sha256"],

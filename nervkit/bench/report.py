@@ -70,6 +70,7 @@ def _data(run: Run) -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
         "metrics": [{"key": key, **metric._asdict()} for key, metric in METRICS.items()],
         "bdMetrics": BD_METRICS,
+        "psnr": run.psnr,
         "thin": THIN_OVERLAP,
         "series": [
             {key: getattr(curves[label], key) for key in ("label", "codec", "profile", "kind")}

@@ -17,6 +17,7 @@ from nervkit.bench.codecs import (
     NeuralOptions,
     choose_codecs,
 )
+from nervkit.bench.curves import PSNR_OF
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.points import measure_point, read_record, write_record
 from nervkit.bench.process import Runner
@@ -143,7 +144,8 @@ class ClipBench:
         with _disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.reference = prepare(spec, self.folder, options.viewer_frames)
-        record = self.reference.record
+        record = self.reference.record | {"metric": options.fit.metric}
+        self._psnr = PSNR_OF[options.fit.metric]
         before = read_record(self.folder / "source.json")
         if before is not None and before.get("sha256") != record["sha256"]:
             raise UsageError(
@@ -177,7 +179,7 @@ class ClipBench:
     def _neural_qualities(self) -> list[float]:
         records = [read_record(path) for path in self.folder.glob("*.json")]
         neural = [r for r in records if r is not None and r.get("kind") == "neural"]
-        return [record["measures"]["psnr_rgb"] for record in neural]
+        return [record["measures"][self._psnr] for record in neural]
 
     def _enclose(self, codec: AnchorCodec, low: float, high: float) -> None:
         """Measure rungs until the qualities reach from `low` to `high` dB."""
@@ -187,7 +189,7 @@ class ClipBench:
         def quality(index: int) -> float:
             if index not in known:
                 record = self._attempt(codec, rungs[index])
-                known[index] = record["measures"]["psnr_rgb"] if record else float("nan")
+                known[index] = record["measures"][self._psnr] if record else float("nan")
             return known[index]
 
         best = worst = rungs.index(codec.anchor.ladder[len(codec.anchor.ladder) // 2])
@@ -219,7 +221,7 @@ class ClipBench:
         how = "kept" if kept else f"{record['encode_seconds']:.1f} s"
         self.tell(
             f"{record['clip']}  {record['codec']} {record['point']}  {record['bytes']:,} bytes  "
-            f"{record['bpp']:.4f} bpp  {record['measures']['psnr_rgb']:.2f} dB  ({how})"
+            f"{record['bpp']:.4f} bpp  {record['measures'][self._psnr]:.2f} dB  ({how})"
         )
         return record
 

@@ -36,7 +36,7 @@ def print_tables(run: Run, console: Console) -> None:
         print_points(clip, console)
         print_bd(clip, clip.comparisons, console)
         print_costs(clip, console)
-    print_mean_bd(run.comparisons, console)
+    print_mean_bd(run, console)
 
 
 def print_points(clip: ClipResults, console: Console) -> None:
@@ -55,11 +55,11 @@ def print_points(clip: ClipResults, console: Console) -> None:
 
 
 def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console) -> None:
-    """BD-rate by PCHIP of every metric, BD-PSNR RGB, and why cells are refused or points left
-    out."""
+    """BD-rate by PCHIP of every metric, BD-PSNR of the clip's own, and why cells are refused or
+    points left out."""
     if not comparisons:
         return
-    table = _bd_table(f"{clip.name}: BD-rate, PCHIP (overlap); BD-PSNR RGB")
+    table = _bd_table(f"{clip.name}: BD-rate, PCHIP (overlap)", clip.psnr)
     refused: list[str] = []
     for (anchor, test), pair in groupby(comparisons, key=lambda c: (c.anchor, c.test)):
         of = {c.metric: c for c in pair if c.method == "pchip"}
@@ -69,7 +69,7 @@ def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console)
             if of[m].rate.refused not in (None, NOT_MEASURED)
         ]
         cells = [_percent(of[m].rate) for m in BD_METRICS]
-        quality = of["psnr_rgb"].quality.value
+        quality = of[clip.psnr].quality.value
         bd_psnr = NOTHING if quality is None else f"{quality:+.2f} dB"
         table.add_row(escape(anchor), escape(test), *cells, bd_psnr)
     console.print(table)
@@ -105,16 +105,16 @@ def print_restorations(record: dict[str, Any], console: Console) -> None:
         console.print(f"  {source}", style="dim", markup=False, highlight=False)
 
 
-def print_mean_bd(comparisons: list[Comparison], console: Console) -> None:
+def print_mean_bd(run: Run, console: Console) -> None:
     """The mean of the clips' deltas, where several clips hold the same two curves."""
-    means = [m for m in mean_comparisons(comparisons) if m.method == "pchip"]
+    means = [m for m in mean_comparisons(run.comparisons) if m.method == "pchip"]
     if not means:
         return
-    table = _bd_table("Mean over clips: BD-rate, PCHIP (clips that have one); BD-PSNR RGB")
+    table = _bd_table("Mean over clips: BD-rate, PCHIP (clips that have one)", run.psnr)
     for (anchor, test), pair in groupby(means, key=lambda m: (m.anchor, m.test)):
         of = {m.metric: m for m in pair}
         cells = [_mean_percent(of[m].rate, of[m].clips) for m in BD_METRICS]
-        quality = of["psnr_rgb"].quality.value
+        quality = of[run.psnr].quality.value
         bd_psnr = NOTHING if quality is None else f"{quality:+.2f} dB"
         table.add_row(escape(anchor), escape(test), *cells, bd_psnr)
     console.print(table)
@@ -159,8 +159,10 @@ def _table(title: str, texts: list[str], numbers: list[str]) -> Table:
     return table
 
 
-def _bd_table(title: str) -> Table:
+def _bd_table(title: str, psnr: str) -> Table:
+    """With BD-PSNR of the metric `psnr` in the last column."""
     columns = [METRICS[m].label for m in BD_METRICS]
+    title = f"{title}; BD-{METRICS[psnr].label}"
     return _table(title, ["anchor", "codec"], [*columns, "BD-PSNR"])
 
 

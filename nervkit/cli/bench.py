@@ -74,6 +74,13 @@ def run(
     epochs: options.Epochs = None,
     steps: options.Steps = None,
     time: options.Time = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What the neural codecs are fitted for, and all are judged by: rgb, or yuv "
+            "(6:1:1 PSNR of 4:2:0 planes)."
+        ),
+    ] = "rgb",
     bits: Annotated[int | None, typer.Option(help="Bits of a weight.")] = None,
     embedding_bits: Annotated[int | None, typer.Option(help="Bits of an embedding value.")] = None,
     prune: Annotated[float | None, typer.Option(help="Share of weights set to zero.")] = None,
@@ -117,7 +124,7 @@ def run(
         interval=keyframes,
         params=[part.strip() for part in params.split(",")] if params else [],
         rates=_rates(rate or []),
-        fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting)),
+        fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting), metric),
         ffmpeg=ffmpeg,
         jobs=jobs,
         viewer_frames=viewer_frames,
@@ -139,8 +146,12 @@ def report(
         str | None, typer.Option(help="A plot for a paper: .png, .svg or .pdf.")
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="Of the plot: psnr_rgb, psnr_yuv, ssim, ms_ssim, vmaf, ...")
-    ] = "psnr_rgb",
+        str | None,
+        typer.Option(
+            help="Of the plot: psnr_rgb, psnr_yuv, ssim, ms_ssim, vmaf, ...; by default the PSNR "
+            "that the run was judged by."
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
@@ -207,7 +218,7 @@ def restore(
 def _report(
     folder: Path,
     page: Path | None,
-    plot: tuple[Path, str] | None,
+    plot: tuple[Path, str | None] | None,
     json: bool,
     notes: list[str],
 ) -> None:

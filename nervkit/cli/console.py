@@ -38,6 +38,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
+def roughly(seconds: float) -> str:
+    """Such as 8 s, 40 s, 3 min, 2.5 h: of what is not known better."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def sized(count: int) -> str:
+    """Bytes, such as 6.12 kB, 120 kB, 1.25 MB."""
+    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= 0.9995 * scale:  # 999.6 kB is 1 MB
+            return f"{float(f'{count / scale:.3g}'):g} {unit}"
+    return f"{count} bytes"
+
+
 def counted(count: int, noun: str) -> str:
     """Such as "1 frame" or "2,000 frames"."""
     return f"{count:,} {noun}" + "s" * (count != 1)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, duration, emit, fitting, say
+from nervkit.cli.console import counted, duration, emit, fitting, roughly, say, sized
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted
 
 if TYPE_CHECKING:
     from nervkit.encoder import EncodeReport
+    from nervkit.plan import FitPlan
     from nervkit.video.clip import Clip
 
 
@@ -25,11 +26,22 @@ def encode(
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What to optimise: rgb, or yuv (6:1:1 PSNR of 4:2:0 planes).",
+            rich_help_panel=options.FIT,
+        ),
+    ] = "rgb",
     target_size: Annotated[
         str | None, typer.Option(help="Bytes of the whole file to aim at, such as 500k.")
     ] = None,
     target_bpp: Annotated[
         float | None, typer.Option(help="The same by bits per pixel, without tracks.")
+    ] = None,
+    target_bitrate: Annotated[
+        str | None,
+        typer.Option(help="The same by bits per second of the whole file, such as 200k."),
     ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
@@ -58,14 +70,17 @@ def encode(
             report = run(
                 source,
                 output,
+                metric=metric,
                 target_size=target_size,
                 target_bpp=target_bpp,
+                target_bitrate=target_bitrate,
                 bits=bits,
                 embedding_bits=embedding_bits,
                 prune=prune,
                 overwrite=overwrite,
                 restart=restart,
                 on_clip=on_clip,
+                on_plan=lambda plan: say(plan_line(plan)),
                 on_progress=on_progress,
                 on_note=lambda note: say(f"note: {note}"),
                 stop=lambda: interruption.came,
@@ -78,10 +93,27 @@ def encode(
     _tell(report)
 
 
+def plan_line(plan: FitPlan) -> str:
+    """Such as "gridnerv, 142,093 values, for about 120 kB (0.126 bpp), 2,000 steps, about 2 min on
+    2 threads"."""
+    parts = [
+        f"{plan.model}, {plan.values:,} values",
+        f"for about {sized(plan.bytes)} ({plan.bpp:.3g} bpp)",
+    ]
+    if plan.steps is None:
+        return ", ".join([*parts, f"{duration(plan.seconds)} by the clock"])
+    left = f"the last {plan.steps - plan.done:,} of " if plan.done else ""
+    threads = "" if plan.threads is None else f" on {counted(plan.threads, 'thread')}"
+    parts += [f"{left}{counted(plan.steps, 'step')}", f"about {roughly(plan.seconds)}{threads}"]
+    return ", ".join(parts)
+
+
 def _tell(report: EncodeReport) -> None:
     similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
     parts = ", ".join(f"{name} {size:,}" for name, size in report.bytes_by_part.items() if size)
     say(f"{report.output}: PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
+    if report.psnr_yuv is not None:
+        say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")
     say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp of the video")
     say(
         f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "

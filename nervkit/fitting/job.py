@@ -6,7 +6,7 @@ import hashlib
 import re
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ from nervkit.compression.pruning import alive
 from nervkit.compression.pruning import prune as prune_weights
 from nervkit.errors import ResourceError, UsageError
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.checkpoint import Checkpoint
+from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.loop import FitSummary, Stepper, fit
-from nervkit.fitting.progress import Progress
+from nervkit.fitting.metric import RGB, Metric, loss_of, metric_of
+from nervkit.fitting.progress import Outlook, Progress
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device, choose_precision
 from nervkit.models.recipe import PAPER, Recipe
 from nervkit.models.registry import load_model
 from nervkit.version import __version__
+from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_seconds
+from nervkit.video.planes import yuv_colour
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
@@ -46,6 +49,7 @@ class FitOptions:
     epochs: float | None = None
     steps: int | None = None
     time: str | float | None = None
+    metric: str = RGB
     prune: float = 0.0
     coded_bytes: int | None = None
     seed: int = 0
@@ -64,6 +68,8 @@ class FitOptions:
             raise UsageError(
                 f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
             )
+        recipe = self.model_type.recipes[self.recipe]
+        loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
         _ = self.budget, self.asked
         choose_precision(self.precision, choose_device(self.device))
 
@@ -105,6 +111,7 @@ class FitOptions:
         return {
             "recipe": self.recipe,
             "budget": str(self.budget),
+            "metric": self.metric,
             "prune": self.prune,
             "coded_bytes": self.coded_bytes,
             "seed": self.seed,
@@ -116,12 +123,14 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who follows a fit: `on_progress` about once a second, `on_note` with what went wrong and was
-    mended, as it happens, and `stop`, asked before each step; once True, the fit is Interrupted."""
+    """Who follows a fit: `on_outlook` once, when its first steps were timed, `on_progress` about
+    once a second, `on_note` with what went wrong and was mended, as it happens, and `stop`, asked
+    before each step; once True, the fit is Interrupted."""
 
     on_progress: Callable[[Progress], None] | None = None
     on_note: Callable[[str], None] | None = None
     stop: Callable[[], bool] = lambda: False
+    on_outlook: Callable[[Outlook, Representation], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,7 @@ def fit_clip(
     options: FitOptions,
     *,
     known: np.ndarray | None = None,
+    colour: Colour | None = None,
     keep: CheckpointOptions | None = None,
     watch: Watch | None = None,
 ) -> tuple[Representation, FitSummary]:
@@ -149,6 +159,7 @@ def fit_clip(
         options: what to fit and how.
         known: (T, H, W, 1 or 3) uint8, how much each value counts, from 0 (not at all) to 255;
             None: all count.
+        colour: the frames', by which the metric "yuv" makes planes of them; None: of RGB.
         keep: where to keep checkpoints, if anywhere; the last one is left to the caller.
         watch: callbacks that follow the fit and may stop it.
 
@@ -171,6 +182,7 @@ def fit_clip(
         raise ResourceError(
             f"the frames do not fit on {device}; try --resize or --device cpu"
         ) from error
+    colour = colour or Colour()
     checkpoint = None
     if keep is not None:
         what = {
@@ -181,10 +193,14 @@ def fit_clip(
         }
         if known is not None:
             what["known"] = fingerprint(known)
+        if options.metric != RGB:
+            planes = yuv_colour(colour)
+            what["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
         checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
         if keep.restart:
             checkpoint.delete()
-    job = FitJob(network, target, options, counting)
+    metric = metric_of(options.metric, colour, network, device)
+    job = FitJob(network, target, options, counting, metric)
     return network, job.run(checkpoint, watch or Watch())
 
 
@@ -205,6 +221,7 @@ class FitJob:
     frames: Tensor
     options: FitOptions
     known: Tensor | None = None
+    metric: Metric = field(default_factory=Metric)
 
     def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
@@ -218,6 +235,7 @@ class FitJob:
         first, second = self._lengths(stepper, clock.perf_counter() - began)
         common: dict[str, Any] = {
             "checkpoint": checkpoint,
+            "on_pace": self._announced(watch, (first, second), saved, earlier),
             "on_progress": watch.on_progress,
             "on_note": watch.on_note,
             "stop": watch.stop,
@@ -274,6 +292,35 @@ class FitJob:
         tuning = max(1, round(share * total)) if share else 0
         return {"steps": max(1, total - tuning)}, {"steps": tuning} if tuning else None
 
+    def _announced(
+        self,
+        watch: Watch,
+        lengths: tuple[dict[str, float] | None, ...],
+        saved: Saved | None,
+        earlier: float,
+    ) -> Callable[[float], None] | None:
+        """Tell what is ahead, where that is a time; else give what is to be told the seconds of a
+        step, and tells then, once. `earlier` are the seconds of the session that was `saved`."""
+        tell, seconds = watch.on_outlook, self.options.budget.seconds
+        if tell is None:
+            return None
+        if seconds is not None:
+            tell(Outlook(None, 0, max(0.0, seconds - earlier), None), self.model)
+            return None
+        total = int(sum(length["steps"] for length in lengths if length is not None))
+        at = {} if saved is None else saved.progress
+        done = at.get("step", 0) + at.get("steps_before", 0)
+        told = False
+
+        def on_pace(pace: float) -> None:
+            nonlocal told
+            if not told:
+                threads = None if self.frames.is_cuda else torch.get_num_threads()
+                tell(Outlook(total, done, pace * (total - done), threads), self.model)
+            told = True
+
+        return on_pace
+
     def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
         return Stepper(
             self.model,
@@ -284,6 +331,7 @@ class FitJob:
             known=self.known,
             precision=self.options.precision,
             target_bits=self.options.coded_bytes and 8 * self.options.coded_bytes,
+            metric=self.metric,
         )
 
 

@@ -19,7 +19,8 @@ from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
-from nervkit.fitting.losses import BY_VALUE, LOSSES, error
+from nervkit.fitting.losses import error
+from nervkit.fitting.metric import RGB, Metric, loss_of
 from nervkit.fitting.optimizers import (
     build_codec_optimizer,
     build_optimizers,
@@ -27,7 +28,7 @@ from nervkit.fitting.optimizers import (
     schedule,
     set_rates,
 )
-from nervkit.fitting.progress import Meter, Progress
+from nervkit.fitting.progress import Meter, Pace, Progress
 from nervkit.fitting.threads import computing
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
@@ -42,7 +43,7 @@ RATE_EVERY = 2  # steps: the rate's gradient changes slowly
 class FitSummary:
     """What a finished fit did. `seconds` counts all sessions of a resumed fit, `earlier_seconds`
     those before this one; `notes` say what went wrong and was mended or left out. `psnr` is in
-    dB, of a few frames, as the fit itself makes them (see Stepper.probe)."""
+    dB of RGB, of a few frames, as the fit itself makes them (see Stepper.probe)."""
 
     steps: int
     seconds: float
@@ -94,13 +95,19 @@ class Stepper:
         known: Tensor | None = None,
         precision: str = "auto",
         target_bits: float | None = None,
+        metric: Metric | None = None,
     ) -> None:
         """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
         pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
         counts, from 0 (not at all) to 255. With `target_bits`, the model is fitted to take about so
-        many once it is coded (see Codec)."""
+        many once it is coded (see Codec). `metric` is what the fit is optimised for, by default
+        RGB, which `known` needs."""
+        if known is not None and metric is not None and metric.name != RGB:
+            raise ValueError("known values are of RGB: give no other metric with them")
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
         self.known = known
+        self.metric = metric or Metric()
+        self._loss = loss_of(self.metric.name, recipe)
         self.device = frames.device
         name = recipe.precision if precision == "auto" else precision
         self.dtype = choose_precision(name, self.device)
@@ -175,7 +182,7 @@ class Stepper:
             if known is not None:
                 # What does not count is compared with itself, whatever the loss.
                 target = torch.lerp(output.detach(), target, known)
-            loss = distortion = LOSSES[self.recipe.loss](output, target)
+            loss = distortion = self.metric.loss(self._loss, output, target)
             if self.codec is not None and rate:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
@@ -185,16 +192,16 @@ class Stepper:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
-        return error(self.recipe.loss, distortion.detach())
+        return error(self._loss, distortion.detach())
 
     def _compared(
         self, index: Tensor, values: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the recipe's loss compares, and how much each value counts: float32."""
+        """What the loss compares, and how much each value counts: float32."""
         frames, model = self.frames[index], self.model
         call = partial(self._called.with_tensors, values)
         known = None if self.known is None else self.known[index].expand_as(frames)
-        if self.recipe.loss in BY_VALUE:
+        if self.metric.by_value(self._loss):
             output = call("fit_values", index.float(), frames)
             frames = model.arranged(frames)
             known = None if known is None else model.arranged(known)
@@ -213,20 +220,20 @@ class Stepper:
         return self._order[1][position * self.batch : (position + 1) * self.batch]
 
     @torch.inference_mode()
-    def probe(self) -> float:
-        """PSNR in dB of what counts, mean over a few frames spread over the clip, after rounding
-        to 8 bits."""
+    def probe(self, metric: Metric | None = None) -> float:
+        """PSNR in dB of what counts, by the fit's metric or another, mean over a few frames spread
+        over the clip, after rounding to 8 bits."""
         index = probed(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
         values = {} if self.codec is None else self.codec.rounded(self.model)
         with autocast(self.device, self.dtype):
             output = self._called.with_tensors(values, "fit_forward", index.float(), target)
-        error = (output.float().mul(255).round().div(255) - target).square()
+        output = output.float().mul(255).round().div(255)
         if self.known is None:
-            error = error.mean(dim=(1, 2, 3))
-        else:
-            counting = to_float(self.known[index]).expand_as(error)
-            error = (error * counting).sum(dim=(1, 2, 3)) / counting.sum(dim=(1, 2, 3)).clamp(min=1)
+            return float((metric or self.metric).psnr(output, target).mean())
+        error = (output - target).square()
+        counting = to_float(self.known[index]).expand_as(error)
+        error = (error * counting).sum(dim=(1, 2, 3)) / counting.sum(dim=(1, 2, 3)).clamp(min=1)
         return float((-10 * error.clamp(min=1e-10).log10()).mean())
 
 
@@ -238,6 +245,7 @@ def fit(
     record: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
+    on_pace: Callable[[float], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -252,6 +260,7 @@ def fit(
         record: kept in checkpoints; its "phase" names this run where an encode has several.
         checkpoint: saved on its interval, at the end and on `stop`; None saves nothing.
         saved: an earlier state of this same fit to go on from.
+        on_pace: called once, with the seconds that a step takes, after the first ones.
         on_progress: called about once a second.
         on_note: called with each of the summary's notes as it is made.
         stop: asked before every step; once True, the fit is saved and Interrupted is raised.
@@ -270,7 +279,7 @@ def fit(
         step, spent_before = saved.progress["step"], saved.progress["seconds"]
     guard = Guard(stepper, step, saved and saved.progress.get("guard"))
     reported = len(stepper.notes)
-    meter = Meter(step)
+    meter, pace = Meter(step), Pace(on_pace)
     last_save = 0.0
 
     def spent() -> float:
@@ -312,13 +321,15 @@ def fit(
                 expected, kept = length.expected(step, spent()), save()
                 raise Interrupted(f"stopped at step {step} of {expected}", resumable=kept)
             began = time.perf_counter()
-            guard.add(stepper.step(step, progress))
+            made = stepper.step(step, progress)
+            guard.add(made)
             if timed:
                 stepper.keep_up()
             if search is not None:
                 search.took(time.perf_counter() - began)
             step += 1
             progress = length.progress(step, spent())
+            pace.count(made.item, last=progress == 1)
             if step % WINDOW == 0 or progress == 1:
                 step = guard.look(step)
                 tell()
@@ -330,7 +341,7 @@ def fit(
                 last_save = meter.elapsed()
 
     save()
-    psnr = stepper.probe()
+    psnr = stepper.probe(Metric())
     model.eval()
     with torch.no_grad():
         model.finish_fit(to_float(part) for part in frames.split(1))

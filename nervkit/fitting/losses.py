@@ -42,10 +42,10 @@ def fusion6(x: Tensor, y: Tensor) -> Tensor:
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ssim(x, y))
 
 
-def log_mse(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over frames of log(MSE + 1e-4): the mean PSNR, which is what videos are judged by, with
-    less and less weight on frames beyond 40 dB."""
-    return (x - y).square().flatten(1).mean(dim=1).add(1e-4).log().mean()
+def log_mse(x: Tensor, y: Tensor, floor: float = 1e-4) -> Tensor:
+    """Mean over frames of log(MSE + floor): the mean PSNR, which is what videos are judged by, with
+    less and less weight on frames beyond the floor's PSNR, which is 40 dB."""
+    return (x - y).square().flatten(1).mean(dim=1).add(floor).log().mean()
 
 
 #: losses that compare value by value: the arrangement of the values does not matter to them

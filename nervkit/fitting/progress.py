@@ -1,4 +1,5 @@
-"""How a running fit is measured for display: rate, time left, PSNR so far. No torch here."""
+"""How a fit is measured for display: what is ahead of it; rate, time left and PSNR so far. No torch
+here."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 
 REPORT_SECONDS = 1.0  # between progress reports
 PROBE_SHARE = 0.02  # of the time that may go into measuring PSNR on the way
+WARM_UP_STEPS = 5  # they allocate, choose kernels and are recorded as a graph: not timed
+PACE_STEPS, PACE_SECONDS = 2, 0.5  # that are timed at least
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,46 @@ class Progress:
     steps: int  # in all; where time is given, as many as there will be at the pace so far
     epoch: float
     steps_per_second: float
-    psnr: float  # dB, of a few frames, as last measured
+    psnr: float  # dB by the metric of the fit, of a few frames, as last measured
     seconds_left: float
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is ahead of a fit: `steps` in all, or None where it goes by the clock, `done` of them
+    in earlier sessions; `seconds` for the rest, and the `threads` that it computes with, or None
+    on a GPU and by the clock."""
+
+    steps: int | None
+    done: int
+    seconds: float
+    threads: int | None
+
+
+class Pace:
+    """Times the first steps of a fit, and waits for a GPU at the start and the end of them only."""
+
+    def __init__(self, on_pace: Callable[[float], None] | None) -> None:
+        """`on_pace` is called with the seconds of a step once enough were timed, or there are no
+        more."""
+        self._on_pace = on_pace
+        self._began = time.perf_counter()
+        self._count = -WARM_UP_STEPS
+
+    def count(self, wait: Callable[[], object], last: bool) -> None:
+        """Count a step, the `last` one of a fit or not; `wait` returns once it is made."""
+        if self._on_pace is None:
+            return
+        self._count += 1
+        if self._count == 0 and not last:
+            wait()
+            self._began = time.perf_counter()
+        enough = self._count >= PACE_STEPS and time.perf_counter() - self._began >= PACE_SECONDS
+        if enough or last:
+            wait()
+            steps = self._count if self._count > 0 else self._count + WARM_UP_STEPS
+            self._on_pace((time.perf_counter() - self._began) / steps)
+            self._on_pace = None
 
 
 class Meter:

@@ -2,22 +2,26 @@
 
 from nervkit.metrics.msssim import ms_ssim
 from nervkit.metrics.quality import (
+    PLANE_WEIGHTS,
     Quality,
     mean_quality,
     mean_squared_error,
     psnr,
     psnr_of,
+    psnr_planes,
     psnr_yuv,
     ssim,
 )
 
 __all__ = [
+    "PLANE_WEIGHTS",
     "Quality",
     "mean_quality",
     "mean_squared_error",
     "ms_ssim",
     "psnr",
     "psnr_of",
+    "psnr_planes",
     "psnr_yuv",
     "ssim",
 ]

@@ -5,20 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nervkit.video.planes import Planes
 
 SSIM_WINDOW = 11
 #: identical frames have no finite PSNR; they count as this much, in dB
 IDENTICAL = 100.0
+#: of Y, U and V in one PSNR (Ohm et al., 2012)
+PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one frame, or the mean over frames. `ssim` is None for frames under 11 pixels."""
+    """Of one frame, or the mean over frames. `ssim` is None for frames under 11 pixels, `psnr_yuv`
+    where it was not asked for."""
 
     psnr: float
     ssim: float | None
+    psnr_yuv: float | None = None
 
 
 def psnr(reference: np.ndarray, frame: np.ndarray) -> float:
@@ -39,7 +47,23 @@ def psnr_of(error: float) -> float:
 
 def psnr_yuv(y: float, u: float, v: float) -> float:
     """One PSNR in dB of a 4:2:0 frame from its planes': their 6:1:1 mean (Ohm et al., 2012)."""
-    return (6 * y + u + v) / 8
+    return sum(weight * value for weight, value in zip(PLANE_WEIGHTS, (y, u, v), strict=True))
+
+
+def psnr_planes(
+    reference: Planes, frame: Planes, height: int, width: int
+) -> tuple[float, float, float]:
+    """PSNR in dB of the Y, U and V planes of a 4:2:0 picture of height x width pixels, without what
+    an odd one is padded by."""
+    y, u, v = (
+        psnr(a[:rows, :columns], b[:rows, :columns])
+        for a, b, rows, columns in (
+            (reference.y, frame.y, height, width),
+            (reference.u, frame.u, (height + 1) // 2, (width + 1) // 2),
+            (reference.v, frame.v, (height + 1) // 2, (width + 1) // 2),
+        )
+    )
+    return y, u, v
 
 
 def ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
@@ -63,9 +87,14 @@ def ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
 
 
 def mean_quality(frames: Sequence[Quality]) -> Quality:
-    """The mean of frames' PSNR and of their SSIM."""
-    similarities = [q.ssim for q in frames if q.ssim is not None]
+    """The mean of frames' PSNR, SSIM and YUV PSNR."""
     return Quality(
         psnr=sum(q.psnr for q in frames) / len(frames),
-        ssim=sum(similarities) / len(similarities) if similarities else None,
+        ssim=_mean([q.ssim for q in frames]),
+        psnr_yuv=_mean([q.psnr_yuv for q in frames]),
     )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -29,8 +29,8 @@ class Representation(nn.Module):
     A subclass is one file and one registry line. It sets `config_type`, `recipes` ("native", and
     "paper" for a published model), `embedding_names` and `fit_only`, and implements `configure`,
     `forward`, and, where fitting needs the frames themselves, `start_fit`, `fit_forward` and
-    `finish_fit`; `fit_values` and `arranged` where a loss can be had more cheaply than on whole
-    frames.
+    `finish_fit`; `fit_values`, `arranged` and `value_patch` where a loss can be had more cheaply
+    than on whole frames.
     """
 
     config_type: ClassVar[type[ModelConfig]]
@@ -92,6 +92,12 @@ class Representation(nn.Module):
     def arranged(self, values: Tensor) -> Tensor:
         """(B, 3, H, W) values of any kind, in the arrangement of `fit_values`."""
         return values
+
+    @property
+    def value_patch(self) -> int | None:
+        """The side of the square patches in which `fit_values` and `arranged` give values, as
+        `blocks.in_patches` does; None: in another arrangement."""
+        return None
 
     def finish_fit(self, frames: Iterable[Tensor]) -> None:
         """Called once after fitting with the clip's frames, in order, in batches as above."""

@@ -81,6 +81,16 @@ def edge_padded(frames: Tensor, factor: int) -> Tensor:
     return frames[..., rows[:, None], columns]
 
 
+def in_patches(values: Tensor, side: int) -> Tensor:
+    """(B, rows, columns, 3 * side^2) of (B, 3, H, W): a square patch in each, with colour outermost
+    in its last axis. A last patch that goes beyond the frame repeats the frame's edge."""
+    values = edge_padded(values, side)
+    batch, colours, height, width = values.shape
+    rows, columns = height // side, width // side
+    values = values.reshape(batch, colours, rows, side, columns, side)
+    return values.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
+
+
 def between(values: Tensor, position: Tensor) -> Tensor:
     """(B, ...) from (N, ...): linear interpolation along the first axis at `position` (B,), from
     0 to N - 1."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from nervkit.container.header import MODEL_NAME
 from nervkit.errors import ModelError, UsageError
 from nervkit.models.base import Representation, TooFewParametersError
-from nervkit.models.blocks import to_float
+from nervkit.models.blocks import in_patches, to_float
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import NATIVE, Recipe
@@ -147,6 +147,9 @@ def _not_fitted(model: type[Representation], config: ModelConfig) -> str | None:
                 f"fit_values gives {tuple(output.shape)} and arranged {tuple(target.shape)}: they "
                 "must have one arrangement"
             )
+        side = network.value_patch
+        if side is not None and not torch.equal(target, in_patches(frames[1:3], side)):
+            return f"value_patch says patches of {side}, and arranged gives another arrangement"
         (output - to_float(target)).square().mean().backward()
         network.eval()
         with torch.no_grad():

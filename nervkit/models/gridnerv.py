@@ -31,6 +31,7 @@ from nervkit.models.blocks import (
     cropped,
     displaced,
     edge_padded,
+    in_patches,
     principal_components,
     to_float,
 )
@@ -285,15 +286,14 @@ class GridNeRV(Representation):
         patches = cropped(self._patches(t), rows, columns).permute(0, 2, 3, 1)
         return torch.sigmoid(patches.float())
 
+    @property
+    def value_patch(self) -> int:
+        """See Representation.value_patch: the last stride."""
+        return self.config.strides[-1]
+
     def arranged(self, values: Tensor) -> Tensor:
-        """See Representation.arranged: (B, rows, columns, 3 * last stride^2), a patch in each. A
-        last patch that goes beyond the frame repeats the frame's edge."""
-        patch = self.config.strides[-1]
-        values = edge_padded(values, patch)
-        batch, colours, height, width = values.shape
-        rows, columns = height // patch, width // patch
-        values = values.reshape(batch, colours, rows, patch, columns, patch)
-        return values.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
+        """See Representation.arranged: (B, rows, columns, 3 * last stride^2)."""
+        return in_patches(values, self.value_patch)
 
     def _patches(self, t: Tensor) -> Tensor:
         """(B, 3 * last stride^2, h, w): the frames before PixelShuffle, crop and sigmoid."""

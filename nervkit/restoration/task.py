@@ -27,7 +27,8 @@ from nervkit.video.reader import as_array, clip_of
 from nervkit.video.source import Picture
 from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
-FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in ("prune", "coded_bytes"))
+OF_FILES = ("prune", "coded_bytes", "metric")  # options of a fit that is made for a file
+FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in OF_FILES)
 # Whoever says how large a fit is to be, or how long, asks for one.
 ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")
 READING = (
@@ -118,12 +119,12 @@ def _wanted(options: FitOptions, fit: bool | None) -> bool | None:
 class Task:
     """One restoration of one source. `options` are keywords of the public function:
 
-    those of a fit (`FitOptions` but prune) and `fit`, whether one is made (None: where it is asked
-    for by a model, a size or a budget, or is known to help), those of `read_clip`, `codec` and
-    `crf` of a movie, `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip` (the
-    Clip), `on_search` (of denoise and inpaint: parts of the search for impulses, or for what holes
-    hide, done and in all), `on_progress` (of the fit), `on_frame` (frames done, frames in all),
-    `on_note`, `stop`.
+    those of a fit (`FitOptions` but OF_FILES) and `fit`, whether one is made (None: where it is
+    asked for by a model, a size or a budget, or is known to help), those of `read_clip`, `codec`
+    and `crf` of a movie, `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip`
+    (the Clip), `on_search` (of denoise and inpaint: parts of the search for impulses, or for what
+    holes hide, done and in all), `on_progress` (of the fit), `on_frame` (frames done, frames in
+    all), `on_note`, `stop`.
     """
 
     def __init__(self, name: str, source: Any, output: str | Path | None, **options: Any) -> None:

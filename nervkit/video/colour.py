@@ -11,6 +11,14 @@ from nervkit.errors import SourceError, UsageError
 RGB, UNSPECIFIED = 0, 2
 # H.273 codes of one and the same matrix, as far as 8-bit RGB is concerned
 SAME_MATRIX = {6: 5, 10: 9}
+#: what red and blue weigh in luma (K_R and K_B of H.273, table 4)
+LUMA_WEIGHTS = {
+    "bt709": (0.2126, 0.0722),
+    "fcc": (0.30, 0.11),
+    "bt601": (0.299, 0.114),
+    "smpte240m": (0.212, 0.087),
+    "bt2020": (0.2627, 0.0593),
+}
 
 
 @dataclass(frozen=True)

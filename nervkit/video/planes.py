@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from nervkit.video.colour import MATRICES, RANGES, RGB, Colour
+from nervkit.video.colour import LUMA_WEIGHTS, MATRICES, RANGES, RGB, Colour
 from nervkit.video.edit import Edit
 from nervkit.video.source import Picture
 
@@ -23,6 +23,19 @@ def yuv_colour(colour: Colour) -> Colour:
     if colour.matrix != RGB:
         return colour
     return replace(colour, rgb_matrix=DEFAULT_MATRIX)
+
+
+def yuv_transform(colour: Colour) -> tuple[np.ndarray, np.ndarray]:
+    """How Y, U and V follow from R, G and B, all as 8-bit samples / 255: a (3, 3) matrix and three
+    offsets (H.273, 8.3), float64. With the matrix and range of `yuv_colour`."""
+    used = yuv_colour(colour)
+    red, blue = LUMA_WEIGHTS[used.rgb_matrix]
+    luma = np.array([red, 1 - red - blue, blue])
+    u = (np.array([0.0, 0.0, 1.0]) - luma) / (2 * (1 - blue))
+    v = (np.array([1.0, 0.0, 0.0]) - luma) / (2 * (1 - red))
+    black, whole, chroma = (16, 219, 224) if used.rgb_range == "limited" else (0, 255, 255)
+    scales = np.array([whole, chroma, chroma]) / 255
+    return scales[:, None] * np.stack([luma, u, v]), np.array([black, 128, 128]) / 255
 
 
 def convert_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:

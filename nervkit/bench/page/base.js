@@ -242,7 +242,7 @@ function place(tip, chart, x, y) {
 
 // State.
 
-const state = { clip: 0, metric: "psnr_rgb", x: "bpp", log: true, off: new Set(), frameMetric: "psnr_rgb" };
+const state = { clip: 0, metric: data.psnr, x: "bpp", log: true, off: new Set(), frameMetric: data.psnr };
 const clip = () => data.clips[state.clip];
 const X_TITLES = { bpp: "bits per pixel", kbps: "kbit/s", parameters: "parameters" };
 

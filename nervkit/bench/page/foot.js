@@ -24,6 +24,7 @@ function sourceDraw() {
       ["Dataset", source.dataset],
       ["Edit", pairs(source.edit)],
       ["Colours", `${c.matrix}, ${c.range} range, ${c.tagged ? "as tagged" : "untagged: assumed"}; ${c.pixel_format}`],
+      ["Judged by", metrics[data.psnr].label],
       ["Anchors encode", source.anchor_input],
       [
         "4:2:0 ceiling",
@@ -53,7 +54,7 @@ function provenanceDraw() {
             "summary",
             {},
             p.point,
-            el("small", {}, `${number(p.bytes)} bytes, ${measure("psnr_rgb", p.measures.psnr_rgb)}`),
+            el("small", {}, `${number(p.bytes)} bytes, ${measure(data.psnr, p.measures[data.psnr])}`),
           ),
           el(
             "div",

@@ -19,7 +19,7 @@ const viewable = (frame) => clip().points.filter((p) => frame in p.shots);
 const viewFrames = () => Object.keys(clip().shots).filter((f) => viewable(f).length > 0);
 const distance = {
   rate: (a, b) => Math.abs(Math.log(a.bytes / b.bytes)),
-  quality: (a, b) => Math.abs(a.measures.psnr_rgb - b.measures.psnr_rgb),
+  quality: (a, b) => Math.abs(a.measures[data.psnr] - b.measures[data.psnr]),
 };
 
 function viewerSetup() {
@@ -440,11 +440,12 @@ function viewerCards() {
         rows.map(([k, v]) => [el("dt", {}, k), el("dd", {}, v)]),
       ),
     );
+  const { label } = metrics[data.psnr];
   const shown = (p) => [
     ["bytes", number(p.bytes)],
     ["bpp", number(p.bpp, 4)],
-    [`PSNR, frame ${view.frame}`, measure("psnr_rgb", p.per_frame.psnr_rgb?.[view.frame])],
-    ["PSNR, all frames", measure("psnr_rgb", p.measures.psnr_rgb)],
+    [`${label}, frame ${view.frame}`, measure(data.psnr, p.per_frame[data.psnr]?.[view.frame])],
+    [`${label}, all frames`, measure(data.psnr, p.measures[data.psnr])],
   ];
   const { width, height, frames } = clip().source;
   const raw = width * height * frames * 3;
@@ -461,12 +462,12 @@ function viewerCards() {
     card([spot(b.series), `B · ${nameOf(b)}`], shown(b)),
   );
   const bytes = (b.bytes / a.bytes - 1) * 100;
-  const dB = b.measures.psnr_rgb - a.measures.psnr_rgb;
-  const against = `B has ${number(Math.abs(bytes), 1)} % ${bytes < 0 ? "fewer" : "more"} bytes than A and ${number(Math.abs(dB), 2)} dB ${dB < 0 ? "less" : "more"} PSNR RGB over all frames.`;
+  const dB = b.measures[data.psnr] - a.measures[data.psnr];
+  const against = `B has ${number(Math.abs(bytes), 1)} % ${bytes < 0 ? "fewer" : "more"} bytes than A and ${number(Math.abs(dB), 2)} dB ${dB < 0 ? "less" : "more"} ${label} over all frames.`;
   const far = (view.pairing === "rate" && Math.abs(bytes) > 10) || (view.pairing === "quality" && Math.abs(dB) > 0.5);
   const nearest = {
     rate: "It is the nearest in bytes of the measured points. ",
-    quality: "It is the nearest in PSNR RGB of the measured points. ",
+    quality: `It is the nearest in ${label} of the measured points. `,
     free: "",
   }[view.pairing];
   view.ui.match.replaceChildren(

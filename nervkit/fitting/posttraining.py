@@ -1,0 +1,296 @@
+"""Quantization after a fit: every step follows from how much the frames depend on its values.
+
+Rounding to a step s has the mean squared error s^2 / 12, so that values v_i with steps s_i put
+sum_i S_i s_i^2 / 12 into the mean squared error of the frames, S_i = E[(dy/dv_i)^2] being what
+`sensitivity` measures. A value of many levels takes log2(1 / s_i) bits, but for a constant. So the
+error is least for its bits where S_i s_i^2 = c^2 is the same for all values (reverse
+water-filling: Cover and Thomas, Elements of Information Theory, section 10.3.3), and one number c
+says how large the file is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nervkit.compression.coded import Data, compress_coded, matrix_shape
+from nervkit.compression.quantization import LOWEST_EXPONENT
+from nervkit.fitting.coding import LEAST_SCALE, SIDE_BITS, GridCoder, MatrixCoder, TensorCoder
+from nervkit.fitting.loop import Called
+from nervkit.fitting.sensitivity import spread
+from nervkit.models.base import GRID, Representation
+from nervkit.models.device import reproducible
+
+BALANCINGS = 20  # of rows and columns; they converge in a few
+MOST_OCTAVES = 4.0  # between a row's or a column's steps and their mean
+STEP_OCTAVES = LOWEST_EXPONENT + 1.0, LOWEST_EXPONENT + 31.0  # what can be stored
+CONTEXT_STEPS, CONTEXT_RATE = 60, 0.1  # of Adam
+TOLERANCE = 0.01  # of bytes or of an error that is aimed at
+ROUNDS = 6  # of estimating bits and counting bytes
+HALVINGS = 24
+FRAMES = 8  # that an error is measured on
+#: log2 of c: from what float32 tells apart to frames that show nothing
+FINEST, COARSEST = -30.0, 6.0
+
+
+def balanced(derivatives: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors r (R, 1) and k (1, C) for which S r k has the mean 1 in every row and column of S
+    (R, C), 0 or more (Sinkhorn and Knopp, 1967): squared steps r k, at which rows and columns
+    err equally. Rows and columns of zeros are taken for mean ones."""
+    s = derivatives.double()
+    s = torch.where((s > 0).any(1, keepdim=True), s, s.mean(0, keepdim=True))
+    s = torch.where((s > 0).any(0, keepdim=True), s, s.mean(1, keepdim=True))
+    row, column = s.new_ones(len(s), 1), s.new_ones(1, s.shape[1])
+    for _ in range(BALANCINGS):
+        row = 1 / (s * column).mean(1, keepdim=True)
+        column = 1 / (s * row).mean(0, keepdim=True)
+    return row, column
+
+
+def laplace_scale(magnitude: Tensor) -> Tensor:
+    """The scale b of the Laplace distribution whose values, rounded to integers, have the mean
+    absolute value m = 1 / (2 sinh(1 / 2b))."""
+    return (0.5 / torch.asinh(0.5 / magnitude)).clamp(min=LEAST_SCALE)
+
+
+class Quantizer:
+    """The coders of a fitted model's tensors, with steps s = c / sqrt(S): one for each row and
+    column of a matrix, for each channel of a grid, for each vector."""
+
+    def __init__(
+        self, model: Representation, derivatives: Mapping[str, Tensor], share: float = 1.0
+    ) -> None:
+        """
+        Args:
+            model: fitted, and as it decodes. Its tensors are not changed.
+            derivatives: of `mean_squared_derivatives`.
+            share: of all frames, that the model shows.
+        """
+        self.model, self.share = model, share
+        self._values = {name: value.float().cpu() for name, value in model.stored().items()}
+        kinds, embeddings = model.kinds(), model.embeddings()
+        self._coders: dict[str, TensorCoder] = {}
+        self._first: dict[str, tuple[Tensor, float]] = {}  # log2 of a step, and what c adds to it
+        for name, value in self._values.items():
+            coder = (GridCoder if kinds[name] == GRID else MatrixCoder)(value, 1.0)
+            found = derivatives.get(name)
+            moving = found is not None and bool(found.any())
+            if moving:
+                # Few of the frames were looked at: content by time has one step for all times.
+                found = found.mean(0, keepdim=True) if name in embeddings else found
+                _place(coder, found * share)
+            else:
+                # Whole numbers stay; what shows nowhere keeps signs.
+                coarse = 1.0 if found is None else max(float(value.abs().max()), 2.0**-10)
+                coder.log_step.data.fill_(math.log2(coarse))
+            self._coders[name] = coder
+            self._first[name] = coder.log_step.detach().clone(), float(moving)
+        self._contexts_at: float | None = None
+
+    @torch.no_grad()
+    def set_error(self, log_c: float) -> None:
+        """Set all steps for c = 2^log_c, and all scales for the integers that follow."""
+        for name, coder in self._coders.items():
+            first, moving = self._first[name]
+            low, high = STEP_OCTAVES
+            coder.log_step.copy_(first + moving * log_c)
+            if isinstance(coder, MatrixCoder):
+                low = low - float(coder.row_steps.min() + coder.column_steps.min())
+                high = high - float(coder.row_steps.max() + coder.column_steps.max())
+            coder.log_step.clamp_(low, high)
+            if isinstance(coder, MatrixCoder):
+                _fit_scales(coder, self._integers(name))
+            elif self._contexts_at is None:
+                _start_contexts(coder, self._integers(name))
+            else:
+                coder.log_floors += self._contexts_at - log_c  # which count in steps
+        if self._contexts_at is not None:
+            self._contexts_at = log_c
+
+    def fit_contexts(self, log_c: float) -> None:
+        """Set steps and scales as `set_error` does, and the contexts of grids to about the
+        likeliest for the integers that follow. They are kept from then on."""
+        self.set_error(log_c)
+        for name, coder in self._coders.items():
+            if isinstance(coder, GridCoder):
+                _fit_contexts(coder, self._integers(name))
+        self._contexts_at = log_c
+
+    @torch.no_grad()
+    def bits(self) -> float:
+        """About what all tensors take."""
+        bits = sum(float(coder.bits(self._integers(n))) for n, coder in self._coders.items())
+        return bits + SIDE_BITS * sum(coder.side_values() for coder in self._coders.values())
+
+    def data(self) -> list[Data]:
+        """What is stored of each tensor, in the order of the file."""
+        return [coder.data(self._values[name]) for name, coder in self._coders.items()]
+
+    @torch.no_grad()
+    def squared_error(self) -> float:
+        """What quantization puts into the mean squared error of frames in [0, 1], measured on a
+        few frames spread over the clip, and weighted by the model's share."""
+        called, device = Called(self.model), next(iter(self.model.stored().values())).device
+        changed = {
+            name: (self._integers(name) * coder.step()).reshape(self._values[name].shape)
+            for name, coder in self._coders.items()
+        }
+        changed = {name: value.to(device) for name, value in changed.items()}
+        errors = []
+        with reproducible(device):
+            for position in spread(self.model.shape.frames, FRAMES):
+                t = torch.tensor([position], dtype=torch.float32, device=device)
+                difference = called.with_tensors(changed, "forward", t) - self.model(t)
+                errors.append(float(difference.float().square().mean()))
+        return self.share * sum(errors) / len(errors)
+
+    @torch.no_grad()
+    def _integers(self, name: str) -> Tensor:
+        coder = self._coders[name]
+        return (coder.shaped(self._values[name]) / coder.step()).round()
+
+
+@torch.no_grad()
+def _place(coder: TensorCoder, derivatives: Tensor) -> None:
+    """Set a coder's steps for c = 1."""
+    if isinstance(coder, GridCoder):
+        channels = derivatives.double().mean((0, 2, 3))
+        channels = torch.where(channels > 0, channels, channels.mean())
+        coder.log_step.copy_(-channels.log2().reshape_as(coder.log_step) / 2)
+        return
+    if derivatives.ndim > 1:
+        factors = balanced(derivatives.reshape(matrix_shape(derivatives.shape)))
+    else:
+        factors = 1 / derivatives.double().mean().reshape(1, 1), derivatives.new_ones(1, 1)
+    logs = [factor.log2() / 2 for factor in factors]
+    coder.log_step.copy_(sum(log.mean() for log in logs))
+    for steps, log in zip((coder.row_steps, coder.column_steps), logs, strict=True):
+        steps.copy_((log - log.mean()).clamp(-MOST_OCTAVES, MOST_OCTAVES))
+
+
+@torch.no_grad()
+def _fit_scales(coder: MatrixCoder, q: Tensor) -> None:
+    """Set a matrix's scales to the likeliest for its integers `q` (R, C): for magnitudes that are
+    products of one of the row and one of the column, each fitted in turn."""
+    magnitude = q.abs().double() + 0.5 / q.numel()
+    if coder.row_scales.numel() == coder.column_scales.numel() == 1:
+        magnitude = magnitude.mean().reshape(1, 1)
+    row, column = magnitude.new_ones(len(magnitude), 1), magnitude.new_ones(1, magnitude.shape[1])
+    for _ in range(BALANCINGS):
+        row = (magnitude / column).mean(1, keepdim=True)
+        column = (magnitude / row).mean(0, keepdim=True)
+    log_scale = laplace_scale(row * column).log2()
+    mean = log_scale.mean()
+    coder.log_scale.copy_(mean)
+    coder.row_scales.copy_(log_scale.mean(1, keepdim=True) - mean)
+    coder.column_scales.copy_(log_scale.mean(0, keepdim=True) - mean)
+
+
+@torch.no_grad()
+def _start_contexts(coder: GridCoder, q: Tensor) -> None:
+    """Set a grid's floors by its integers `q`, and no more than a little by their neighbours."""
+    coder.means.zero_()
+    coder.gains.fill_(0.05)
+    floors = laplace_scale(q.abs().mean((0, 2, 3)) + 0.5 / q[:, 0].numel()).log2()
+    coder.log_floors.copy_(floors.expand_as(coder.log_floors))
+
+
+def _fit_contexts(coder: GridCoder, q: Tensor) -> None:
+    """Bring a grid's means, gains and floors towards the likeliest for its integers `q`."""
+    optimizer = torch.optim.Adam([coder.means, coder.gains, coder.log_floors], CONTEXT_RATE)
+    for step in range(CONTEXT_STEPS):
+        optimizer.param_groups[0]["lr"] = CONTEXT_RATE * (1 - step / CONTEXT_STEPS)
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            coder.bits(q).backward()
+        optimizer.step()
+
+
+def compress_to_size(
+    quantizers: Sequence[Quantizer],
+    size: int,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[bytes]:
+    """The coded tensors of each model, in about `size` bytes together: within TOLERANCE, or as
+    near as they can be. One c applies to all models.
+
+    `on_progress` is called with (searches done, searches in all).
+    """
+
+    def estimated(log_c: float) -> float:
+        for quantizer in quantizers:
+            quantizer.set_error(log_c)
+        return sum(quantizer.bits() for quantizer in quantizers) / 8
+
+    aim, best, least = float(size), [b""], math.inf
+    log_c = _solved(estimated, aim, FINEST, COARSEST)
+    for done in range(1, ROUNDS + 1):
+        for quantizer in quantizers:
+            quantizer.fit_contexts(log_c)
+        log_c = _solved(estimated, aim, FINEST, COARSEST)
+        payloads = _compressed(quantizers, log_c)
+        found = sum(map(len, payloads))
+        if abs(found - size) < least:
+            best, least = payloads, abs(found - size)
+        if least <= TOLERANCE * size:
+            done = ROUNDS
+        if on_progress is not None:
+            on_progress(done, ROUNDS)
+        if done == ROUNDS:
+            break
+        aim *= size / found
+    return best
+
+
+def compress_to_error(
+    quantizers: Sequence[Quantizer],
+    error: float,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[bytes]:
+    """The coded tensors of each model, so coarse that they put about `error` into the mean squared
+    error of all frames in [0, 1]. One c applies to all models.
+
+    `on_progress` is called with (searches done, searches in all).
+    """
+    done = 0
+
+    def precision(log_c: float) -> float:
+        nonlocal done
+        for quantizer in quantizers:
+            quantizer.set_error(log_c)
+        found = sum(quantizer.squared_error() for quantizer in quantizers)
+        done += 1
+        if on_progress is not None:
+            on_progress(done, HALVINGS)
+        return 1 / max(found, 1e-30)
+
+    log_c = _solved(precision, 1 / error, FINEST, COARSEST)
+    for quantizer in quantizers:
+        quantizer.fit_contexts(log_c)
+    return _compressed(quantizers, log_c)
+
+
+def _compressed(quantizers: Sequence[Quantizer], log_c: float) -> list[bytes]:
+    for quantizer in quantizers:
+        quantizer.set_error(log_c)
+    return [compress_coded(quantizer.data()) for quantizer in quantizers]
+
+
+def _solved(falling: Callable[[float], float], aim: float, low: float, high: float) -> float:
+    """The x in [low, high] where a function that falls is nearest to `aim`, or within a tenth of
+    TOLERANCE: by halving the interval."""
+    best, least = low, math.inf
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = falling(middle)
+        if abs(found - aim) < least:
+            best, least = middle, abs(found - aim)
+        if least <= TOLERANCE * aim / 10 or high - low < 1e-3:
+            break
+        low, high = (middle, high) if found > aim else (low, middle)
+    return best

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nervkit.decoder import DecodeReport, NervVideo, decode
     from nervkit.encoder import EncodeReport, encode
     from nervkit.models.registry import model_names, register_model
+    from nervkit.requantizer import RequantizeReport, requantize
     from nervkit.restoration.denoise import denoise
     from nervkit.restoration.inpaint import inpaint
     from nervkit.restoration.interpolate import interpolate
@@ -43,6 +44,7 @@ _LAZY = {
     "EncodeReport": "nervkit.encoder",
     "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
+    "RequantizeReport": "nervkit.requantizer",
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
     "decode": "nervkit.decoder",
@@ -55,6 +57,7 @@ _LAZY = {
     "open": "nervkit.decoder:NervVideo",
     "read_clip": "nervkit.video.reader",
     "register_model": "nervkit.models.registry",
+    "requantize": "nervkit.requantizer",
     "verify": "nervkit.verifier",
 }
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "Limits",
     "NervError",
     "NervVideo",
+    "RequantizeReport",
     "RestoreReport",
     "VerifyReport",
     "__version__",
@@ -77,6 +81,7 @@ __all__ = [
     "open",
     "read_clip",
     "register_model",
+    "requantize",
     "verify",
 ]
 

@@ -34,17 +34,18 @@ from nervkit.errors import (
     LimitError,
     NervError,
     SourceError,
-    UsageError,
 )
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.fitting.posttraining import Quantizer, compress_to_size, missed_size
 from nervkit.fitting.progress import Progress
+from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import VideoShape
-from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.selfcheck import SelfCheck
 from nervkit.target import Target
 from nervkit.version import __version__
@@ -143,7 +144,8 @@ def encode(
             does not give the same bits again.
         target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
             "500k". The representation is fitted for rate and distortion then: through its
-            quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3).
+            quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3). With the paper's
+            recipe it is fitted as published, and quantized by sensitivity (docs/codec.md).
         target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
@@ -181,11 +183,7 @@ def encode(
     target = Target.of(target_size, target_bpp)
     check_bits(bits)
     check_bits(embedding_bits, "embedding-bits")
-    if output.suffix.lower() != ".nerv":
-        raise UsageError(f"{output}: the output's name must end in .nerv")
-    if is_pipe(output):
-        raise UsageError(f"{output}: a .nerv file needs a place in a folder, no pipe")
-    check_output(output, overwrite, source)
+    check_nerv_output(output, overwrite, source)
     keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
     watch = Watch(on_progress, on_note, stop)
@@ -212,8 +210,7 @@ def _encoded(
     encode did."""
     network, summary = fit_clip(clip.frames, options, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
-    network.cpu()
-    segment = _compressed(network, summary.codec, bits)
+    segment = _compressed(network, summary.codec, bits, options.coded_bytes, watch.stop)
     check = SelfCheck(network, clip.frames, options.model)
     check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
@@ -225,6 +222,8 @@ def _encoded(
     quality, file_notes = write_checked(output, header, clip, segment, check, watch.stop)
     if summary.codec is not None and (missed := summary.codec.missed(segment.tensors)):
         file_notes.append(missed)
+    if summary.codec is None and options.coded_bytes is not None:
+        file_notes += missed_size(segment.size, options.coded_bytes)
     for note in file_notes if watch.on_note is not None else ():
         watch.on_note(note)
     keep.path.unlink(missing_ok=True)
@@ -256,9 +255,26 @@ def _encoded(
         )
 
 
-def _compressed(network: Representation, codec: Codec | None, bits: tuple[int, int]) -> SegmentData:
+def _compressed(
+    network: Representation,
+    codec: Codec | None,
+    bits: tuple[int, int],
+    size: int | None,
+    stop: Callable[[], bool],
+) -> SegmentData:
     """The coded tensors: in the bytes that they were fitted for, and the network becomes what the
-    fit saw in the end; or quantized after the fit, to `bits` bits of weights and of embeddings."""
+    fit saw in the end; or quantized after the fit, by sensitivity to `size` bytes, or to `bits`
+    bits of weights and of embeddings. The network is moved to the CPU."""
+
+    def measured(done: int, total: int) -> None:
+        if stop():
+            raise Interrupted("stopped while the fit was quantized", resumable=True)
+
+    if codec is None and size is not None:
+        derivatives = mean_squared_derivatives(network, on_progress=measured)
+        quantizer = Quantizer(network.cpu(), derivatives)
+        return SegmentData(tensors=compress_to_size([quantizer], size)[0])
+    network.cpu()
     if codec is not None:
         payload = codec.cpu().compress(network)
         network.load_stored(codec.rounded(network))
@@ -302,10 +318,10 @@ def write_checked(
             kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
             if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
-        return quality, notes + _over_limits(partial)
+        return quality, notes + over_limits(partial)
 
 
-def _over_limits(path: Path) -> list[str]:
+def over_limits(path: Path) -> list[str]:
     """A note where a file declares more than decoders do by default."""
     try:
         NervVideo(path).close()

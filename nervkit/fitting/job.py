@@ -31,7 +31,8 @@ from nervkit.video.edit import parse_seconds
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
-BITS_PER_VALUE = 2.2  # of a model that is fitted to take so many bytes
+BITS_PER_VALUE = 2.2  # of a model that is fitted to take so many bytes,
+BITS_AFTER_FIT = 4.0  # and of one that is quantized to them after a fit in float
 LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
@@ -84,6 +85,12 @@ class FitOptions:
         return Budget.choose(*given)
 
     @property
+    def through_quantizer(self) -> bool:
+        """Whether the fit sees its quantizer. What was published is fitted in float, and quantized
+        to its bytes afterwards."""
+        return self.coded_bytes is not None and self.recipe != PAPER
+
+    @property
     def asked(self) -> tuple[int | None, dict[str, Any]]:
         """The number of values and the options of a configuration that the user asked for."""
         options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
@@ -95,7 +102,8 @@ class FitOptions:
         if parameters is not None:
             return self.model_type.configure(shape, parameters, **options)
         if self.coded_bytes is not None:
-            count = round(8 * self.coded_bytes / BITS_PER_VALUE)
+            bits = BITS_PER_VALUE if self.through_quantizer else BITS_AFTER_FIT
+            count = round(8 * self.coded_bytes / bits)
             return self.model_type.configure(shape, count, **options)
         try:
             return self.model_type.configure(shape, default_parameters(shape), **options)
@@ -285,7 +293,7 @@ class FitJob:
             keep=keep,
             known=self.known,
             precision=self.options.precision,
-            target_bits=self.options.coded_bytes and 8 * self.options.coded_bytes,
+            target_bits=8 * self.options.coded_bytes if self.options.through_quantizer else None,
         )
 
 

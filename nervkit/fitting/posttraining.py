@@ -270,9 +270,18 @@ def compress_to_error(
         return 1 / max(found, 1e-30)
 
     log_c = _solved(precision, 1 / error, FINEST, COARSEST)
+    if on_progress is not None:
+        on_progress(HALVINGS, HALVINGS)
     for quantizer in quantizers:
         quantizer.fit_contexts(log_c)
     return _compressed(quantizers, log_c)
+
+
+def missed_size(found: int, size: int) -> list[str]:
+    """A note where tensors take other bytes than they were to, by more than 2%."""
+    if abs(found - size) <= 0.02 * size:
+        return []
+    return [f"the tensors take {found:,} bytes, and {size:,} were aimed at: use other --params"]
 
 
 def _compressed(quantizers: Sequence[Quantizer], log_c: float) -> list[bytes]:

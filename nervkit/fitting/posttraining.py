@@ -16,18 +16,24 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nervkit.compression.coded import Data, compress_coded, matrix_shape
+from nervkit.compression.coded import Data, compress_coded
 from nervkit.compression.quantization import LOWEST_EXPONENT
-from nervkit.fitting.coding import LEAST_SCALE, SIDE_BITS, GridCoder, MatrixCoder, TensorCoder
+from nervkit.fitting.calibration import (
+    NO_AXES,
+    Axes,
+    choose_scales,
+    fit_contexts,
+    fit_scales,
+    place_steps,
+    start_contexts,
+)
+from nervkit.fitting.coding import SIDE_BITS, GridCoder, MatrixCoder, TensorCoder
 from nervkit.fitting.loop import Called
 from nervkit.fitting.sensitivity import spread
 from nervkit.models.base import GRID, Representation
 from nervkit.models.device import reproducible
 
-BALANCINGS = 20  # of rows and columns; they converge in a few
-MOST_OCTAVES = 4.0  # between a row's or a column's steps and their mean
 STEP_OCTAVES = LOWEST_EXPONENT + 1.0, LOWEST_EXPONENT + 31.0  # what can be stored
-CONTEXT_STEPS, CONTEXT_RATE = 60, 0.1  # of Adam
 TOLERANCE = 0.01  # of bytes or of an error that is aimed at
 ROUNDS = 6  # of estimating bits and counting bytes
 HALVINGS = 24
@@ -36,29 +42,9 @@ FRAMES = 8  # that an error is measured on
 FINEST, COARSEST = -30.0, 6.0
 
 
-def balanced(derivatives: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors r (R, 1) and k (1, C) for which S r k has the mean 1 in every row and column of S
-    (R, C), 0 or more (Sinkhorn and Knopp, 1967): squared steps r k, at which rows and columns
-    err equally. Rows and columns of zeros are taken for mean ones."""
-    s = derivatives.double()
-    s = torch.where((s > 0).any(1, keepdim=True), s, s.mean(0, keepdim=True))
-    s = torch.where((s > 0).any(0, keepdim=True), s, s.mean(1, keepdim=True))
-    row, column = s.new_ones(len(s), 1), s.new_ones(1, s.shape[1])
-    for _ in range(BALANCINGS):
-        row = 1 / (s * column).mean(1, keepdim=True)
-        column = 1 / (s * row).mean(0, keepdim=True)
-    return row, column
-
-
-def laplace_scale(magnitude: Tensor) -> Tensor:
-    """The scale b of the Laplace distribution whose values, rounded to integers, have the mean
-    absolute value m = 1 / (2 sinh(1 / 2b))."""
-    return (0.5 / torch.asinh(0.5 / magnitude)).clamp(min=LEAST_SCALE)
-
-
 class Quantizer:
-    """The coders of a fitted model's tensors, with steps s = c / sqrt(S): one for each row and
-    column of a matrix, for each channel of a grid, for each vector."""
+    """The coders of a fitted model's tensors, with steps s = c / sqrt(S) of rows and columns, of
+    channels and of vectors."""
 
     def __init__(
         self, model: Representation, derivatives: Mapping[str, Tensor], share: float = 1.0
@@ -81,13 +67,14 @@ class Quantizer:
             if moving:
                 # Few of the frames were looked at: content by time has one step for all times.
                 found = found.mean(0, keepdim=True) if name in embeddings else found
-                _place(coder, found * share)
+                place_steps(coder, found * share)
             else:
                 # Whole numbers stay; what shows nowhere keeps signs.
                 coarse = 1.0 if found is None else max(float(value.abs().max()), 2.0**-10)
                 coder.log_step.data.fill_(math.log2(coarse))
             self._coders[name] = coder
             self._first[name] = coder.log_step.detach().clone(), float(moving)
+        self._axes: dict[str, Axes] = {}
         self._contexts_at: float | None = None
 
     @torch.no_grad()
@@ -102,21 +89,24 @@ class Quantizer:
                 high = high - float(coder.row_steps.max() + coder.column_steps.max())
             coder.log_step.clamp_(low, high)
             if isinstance(coder, MatrixCoder):
-                _fit_scales(coder, self._integers(name))
+                fit_scales(coder, self._integers(name), self._axes.get(name, NO_AXES))
             elif self._contexts_at is None:
-                _start_contexts(coder, self._integers(name))
+                start_contexts(coder, self._integers(name))
             else:
                 coder.log_floors += self._contexts_at - log_c  # which count in steps
         if self._contexts_at is not None:
             self._contexts_at = log_c
 
     def fit_contexts(self, log_c: float) -> None:
-        """Set steps and scales as `set_error` does, and the contexts of grids to about the
-        likeliest for the integers that follow. They are kept from then on."""
+        """Set steps and scales as `set_error` does, and what is kept from then on to about the best
+        for the integers that follow: the contexts of grids, and which rows and columns have scales
+        of their own."""
         self.set_error(log_c)
         for name, coder in self._coders.items():
             if isinstance(coder, GridCoder):
-                _fit_contexts(coder, self._integers(name))
+                fit_contexts(coder, self._integers(name))
+            else:
+                self._axes[name] = choose_scales(coder, self._integers(name))
         self._contexts_at = log_c
 
     @torch.no_grad()
@@ -151,62 +141,6 @@ class Quantizer:
     def _integers(self, name: str) -> Tensor:
         coder = self._coders[name]
         return (coder.shaped(self._values[name]) / coder.step()).round()
-
-
-@torch.no_grad()
-def _place(coder: TensorCoder, derivatives: Tensor) -> None:
-    """Set a coder's steps for c = 1."""
-    if isinstance(coder, GridCoder):
-        channels = derivatives.double().mean((0, 2, 3))
-        channels = torch.where(channels > 0, channels, channels.mean())
-        coder.log_step.copy_(-channels.log2().reshape_as(coder.log_step) / 2)
-        return
-    if derivatives.ndim > 1:
-        factors = balanced(derivatives.reshape(matrix_shape(derivatives.shape)))
-    else:
-        factors = 1 / derivatives.double().mean().reshape(1, 1), derivatives.new_ones(1, 1)
-    logs = [factor.log2() / 2 for factor in factors]
-    coder.log_step.copy_(sum(log.mean() for log in logs))
-    for steps, log in zip((coder.row_steps, coder.column_steps), logs, strict=True):
-        steps.copy_((log - log.mean()).clamp(-MOST_OCTAVES, MOST_OCTAVES))
-
-
-@torch.no_grad()
-def _fit_scales(coder: MatrixCoder, q: Tensor) -> None:
-    """Set a matrix's scales to the likeliest for its integers `q` (R, C): for magnitudes that are
-    products of one of the row and one of the column, each fitted in turn."""
-    magnitude = q.abs().double() + 0.5 / q.numel()
-    if coder.row_scales.numel() == coder.column_scales.numel() == 1:
-        magnitude = magnitude.mean().reshape(1, 1)
-    row, column = magnitude.new_ones(len(magnitude), 1), magnitude.new_ones(1, magnitude.shape[1])
-    for _ in range(BALANCINGS):
-        row = (magnitude / column).mean(1, keepdim=True)
-        column = (magnitude / row).mean(0, keepdim=True)
-    log_scale = laplace_scale(row * column).log2()
-    mean = log_scale.mean()
-    coder.log_scale.copy_(mean)
-    coder.row_scales.copy_(log_scale.mean(1, keepdim=True) - mean)
-    coder.column_scales.copy_(log_scale.mean(0, keepdim=True) - mean)
-
-
-@torch.no_grad()
-def _start_contexts(coder: GridCoder, q: Tensor) -> None:
-    """Set a grid's floors by its integers `q`, and no more than a little by their neighbours."""
-    coder.means.zero_()
-    coder.gains.fill_(0.05)
-    floors = laplace_scale(q.abs().mean((0, 2, 3)) + 0.5 / q[:, 0].numel()).log2()
-    coder.log_floors.copy_(floors.expand_as(coder.log_floors))
-
-
-def _fit_contexts(coder: GridCoder, q: Tensor) -> None:
-    """Bring a grid's means, gains and floors towards the likeliest for its integers `q`."""
-    optimizer = torch.optim.Adam([coder.means, coder.gains, coder.log_floors], CONTEXT_RATE)
-    for step in range(CONTEXT_STEPS):
-        optimizer.param_groups[0]["lr"] = CONTEXT_RATE * (1 - step / CONTEXT_STEPS)
-        optimizer.zero_grad()
-        with torch.enable_grad():
-            coder.bits(q).backward()
-        optimizer.step()
 
 
 def compress_to_size(

@@ -110,6 +110,7 @@ def encode(
     time: str | float | None = None,
     target_size: str | int | None = None,
     target_bpp: float | None = None,
+    target_bitrate: str | int | None = None,
     prune: float = 0.0,
     bits: int = 8,
     embedding_bits: int = 8,
@@ -147,6 +148,8 @@ def encode(
             quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3). With the paper's
             recipe it is fitted as published, and quantized by sensitivity (docs/codec.md).
         target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
+        target_bitrate: the same by bits per second of the whole file, tracks included, such as
+            200_000 or "200k".
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
@@ -180,7 +183,7 @@ def encode(
         device=device,
         precision=precision,
     )
-    target = Target.of(target_size, target_bpp)
+    target = Target.of(target_size, target_bpp, target_bitrate)
     check_bits(bits)
     check_bits(embedding_bits, "embedding-bits")
     check_nerv_output(output, overwrite, source)
@@ -368,7 +371,8 @@ def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
     empty = [SegmentData(tensors=b"\0")]
     data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
     video = pack_file(header, clip.timing, empty, (), checks)
-    return target.tensor_bytes(header.pixels, len(data), len(video))
+    start, end = clip.timing.seconds
+    return target.tensor_bytes(header.pixels, end - start, len(data), len(video))
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

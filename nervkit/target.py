@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Self
 
 from nervkit.errors import UsageError
@@ -14,36 +15,47 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 @dataclass(frozen=True)
 class Target:
-    """A file's size in bytes, tracks included, or the bits per pixel of its video alone."""
+    """A file's size in bytes or its bits per second, tracks included, or the bits per pixel of its
+    video alone."""
 
     size: int | None = None
     bpp: float | None = None
+    bitrate: int | None = None
 
     @classmethod
-    def of(cls, size: str | int | None, bpp: float | None) -> Self | None:
-        """From options of which at most one is given; None where neither is. Raises UsageError."""
-        if size is None and bpp is None:
+    def of(
+        cls, size: str | int | None, bpp: float | None, bitrate: str | int | None = None
+    ) -> Self | None:
+        """From options of which at most one is given; None where none is. Raises UsageError."""
+        given = [value for value in (size, bpp, bitrate) if value is not None]
+        if not given:
             return None
-        if size is not None and bpp is not None:
-            raise UsageError("give one of target-size and target-bpp")
+        if len(given) > 1:
+            raise UsageError("give one of target-size, target-bpp and target-bitrate")
         if bpp is not None and not 0 < bpp <= 24:
             raise UsageError(f"target-bpp must lie in 0 (exclusive) to 24, not {bpp}")
-        return cls(None if size is None else parse_size_in_bytes(size), bpp)
+        return cls(
+            None if size is None else parse_size_in_bytes(size),
+            bpp,
+            None if bitrate is None else parse_bitrate(bitrate),
+        )
 
-    def tensor_bytes(self, pixels: int, fixed: int, video: int) -> int:
+    def tensor_bytes(self, pixels: int, seconds: Fraction, fixed: int, video: int) -> int:
         """What is left for the tensors.
 
         Args:
             pixels: of all frames.
+            seconds: that these are shown.
             fixed: bytes of the file besides the tensors.
             video: those of them that bits per pixel count.
 
         Raises UsageError where that is too little.
         """
-        if self.size is not None:
-            whole, besides, what = self.size, fixed, "tracks, times and frame checks"
-        else:
+        if self.bpp is not None:
             whole, besides, what = round(self.bpp * pixels / 8), video, "times and checks"
+        else:
+            whole = self.size or round(self.bitrate * seconds / 8)
+            besides, what = fixed, "tracks, times and frame checks"
         if whole - besides < LEAST_TENSOR_BYTES:
             raise UsageError(
                 f"a target of {whole:,} bytes is too small: {besides:,} are taken by {what}, and "
@@ -54,8 +66,23 @@ class Target:
 
 def parse_size_in_bytes(text: str | int) -> int:
     """Bytes from 500000, "500k" or "1.5M" (powers of 1,000). Raises UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)[bB]?", str(text).strip())
-    size = round(float(match[1]) * UNITS[match[2].lower()]) if match else 0
-    if not 1 <= size < 1 << 40:
+    size = _number(text, "B")
+    if size is None:
         raise UsageError(f"target-size must be a number of bytes such as 500k, not {text!r}")
     return size
+
+
+def parse_bitrate(text: str | int) -> int:
+    """Bits per second from 200000, "200k" or "1.5M" (powers of 1,000). Raises UsageError."""
+    rate = _number(text, "bit/s|bps")
+    if rate is None:
+        raise UsageError(f"target-bitrate must be bits per second such as 200k, not {text!r}")
+    return rate
+
+
+def _number(text: str | int, unit: str) -> int | None:
+    """A number from 1 to 2^40 - 1, with a prefix and the unit or without; None where it is not."""
+    pattern = rf"(\d+(?:\.\d+)?)\s*([kmg]?)(?:{unit})?"
+    match = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
+    number = round(float(match[1]) * UNITS[match[2].lower()]) if match else 0
+    return number if 1 <= number < 1 << 40 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 import nervkit
 from nervkit.container.file import NervFile
+from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.coding import Codec
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
-from nervkit.target import Target, parse_size_in_bytes
+from nervkit.target import Target, parse_bitrate, parse_size_in_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,6 +64,17 @@ def test_tracks_count_in_a_size_and_not_in_bits_per_pixel(bunny: Path, tmp_path:
     assert abs(whole.bytes - 30_000) <= 600
     pixels = encode(tmp_path / "b.nerv", bunny, target_bpp=1.5, **cut)
     assert pixels.bpp == pytest.approx(1.5, rel=0.02)
+    rate = encode(tmp_path / "c.nerv", bunny, target_bitrate="800k", **cut)
+    assert rate.bytes_by_part["tracks"] == whole.bytes_by_part["tracks"]
+    assert 8 * rate.bytes / (8 / rate.fps) == pytest.approx(800_000, rel=0.02)
+
+
+def test_a_bitrate_counts_the_time_that_frames_are_shown(tmp_path: Path) -> None:
+    """Whatever their rate is, and when they begin."""
+    clip = nervkit.read_clip(waves(4))
+    clip.timing = Timing(np.array([900, 901, 904, 905]), Fraction(1, 4), 3)  # 2 s
+    report = encode(tmp_path / "a.nerv", clip, target_bitrate=24_000)
+    assert abs(report.bytes - 6_000) <= 120
 
 
 def test_bytes_buy_quality(tmp_path: Path) -> None:
@@ -87,7 +100,12 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_size": 0}, "target-size must be"),
         ({"target_bpp": 0.0}, "target-bpp must lie in"),
         ({"target_bpp": float("nan")}, "target-bpp must lie in"),
-        ({"target_size": 9_000, "target_bpp": 1.0}, "one of target-size and target-bpp"),
+        ({"target_size": 9_000, "target_bpp": 1.0}, "one of target-size, target-bpp and"),
+        ({"target_bpp": 1.0, "target_bitrate": "1M"}, "one of target-size, target-bpp and"),
+        ({"target_bitrate": "fast"}, "target-bitrate must be bits per second such as 200k"),
+        ({"target_bitrate": 0}, "target-bitrate must be"),
+        ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
+        ({"target_bitrate": "20k"}, "a target of 800 bytes is too small"),
         ({"target_size": 1_200}, "a target of 1,200 bytes is too small"),
         ({"target_size": 9_000, "prune": 0.2}, "--prune is for a fit without a target"),
     ],
@@ -98,11 +116,27 @@ def test_impossible_targets(tmp_path: Path, options: dict[str, Any], message: st
     assert not list(tmp_path.iterdir())
 
 
+def test_bitrates() -> None:
+    rates = {
+        "200k": 200_000,
+        "1.5M": 1_500_000,
+        12: 12,
+        "2 Mbit/s": 2_000_000,
+        "9kbps": 9000,
+        "0.5g": 5 * 10**8,
+    }
+    for text, rate in rates.items():
+        assert parse_bitrate(text) == rate
+    for text in ("200 kb", "-5", "0.2", "1e6", "2T", "k", "2000G"):
+        with pytest.raises(UsageError, match="such as 200k"):
+            parse_bitrate(text)
+
+
 def test_sizes_in_bytes() -> None:
     sizes = {"500k": 500_000, "1.5M": 1_500_000, 12: 12, "12": 12, "2 GB": 2 * 10**9, "7kB": 7000}
     for text, size in sizes.items():
         assert parse_size_in_bytes(text) == size
-    assert Target.of(None, None) is None
+    assert Target.of(None, None, None) is None
 
 
 def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:

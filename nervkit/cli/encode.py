@@ -31,6 +31,10 @@ def encode(
     target_bpp: Annotated[
         float | None, typer.Option(help="The same by bits per pixel, without tracks.")
     ] = None,
+    target_bitrate: Annotated[
+        str | None,
+        typer.Option(help="The same by bits per second of the whole file, such as 200k."),
+    ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
@@ -60,6 +64,7 @@ def encode(
                 output,
                 target_size=target_size,
                 target_bpp=target_bpp,
+                target_bitrate=target_bitrate,
                 bits=bits,
                 embedding_bits=embedding_bits,
                 prune=prune,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nervkit.container.file import SAMPLES, Checks, SegmentData, pack_file, sample_places
 from nervkit.container.limits import UNLIMITED, Limits
@@ -23,7 +24,7 @@ from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.models.device import choose_device, memory_errors
 from nervkit.output import check_nerv_output, linked, replacing
-from nervkit.target import Target, parse_size_in_bytes
+from nervkit.target import Target
 from nervkit.version import __version__
 from nervkit.video.memory import available_memory, human_bytes
 
@@ -116,29 +117,28 @@ def requantize(
         OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()
-    output = Path(output)
-    aims = (target_size, target_bpp, target_bitrate, target_loss)
-    if sum(aim is not None for aim in aims) != 1:
+    output, measured_on = Path(output), choose_device(device)
+    target = Target.of(target_size, target_bpp, target_bitrate)
+    if (target is None) == (target_loss is None):
         raise UsageError("give one of target-size, target-bpp, target-bitrate and target-loss")
     if target_loss is not None and not 0 < target_loss <= MOST_LOSS:
         raise UsageError(
             f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {target_loss}"
         )
-    rate = None if target_bitrate is None else _bits_per_second(target_bitrate)
-    target = Target.of(target_size, target_bpp)
     check_nerv_output(output, overwrite, source)
-    with locked(linked(output)), NervVideo(source, limits=limits) as video:
+    with (
+        locked(linked(output)),
+        NervVideo(source, limits=limits) as video,
+        video.file.naming(),
+    ):
         video.file.check_all()
         file = _Requantized(video, on_progress or (lambda *_: None))
-        if rate is not None:
-            start, end = video.timing.seconds
-            target = Target(size=max(1, round(rate * (end - start) / 8)))
         if target is not None:
             aim = {"size": file.room(target)}
         else:
             aim = {"error": file.error_of(target_loss)}
         with memory_errors(str(source)):
-            quantizers = file.quantizers(device)
+            quantizers = file.quantizers(measured_on)
             payloads = file.compressed(quantizers, **aim)
         quality = file.write(output, payloads)
         return file.report(output, quality, time.perf_counter() - began)
@@ -168,7 +168,8 @@ class _Requantized:
         empty = [SegmentData(tensors=b"\0")] * self._count
         fixed = len(self._pack(empty, checks))
         video = len(pack_file(self._header, self._video.timing, empty, (), checks))
-        size = target.tensor_bytes(self._header.pixels, fixed, video)
+        start, end = self._video.timing.seconds
+        size = target.tensor_bytes(self._header.pixels, end - start, fixed, video)
         if size >= self._coded:
             raise UsageError(
                 f"{self._file.name}: is smaller than the target already: its tensors take "
@@ -186,7 +187,7 @@ class _Requantized:
             )
         return _error(self._psnr) * (10 ** (loss / 10) - 1)
 
-    def quantizers(self, device: str) -> list[Quantizer]:
+    def quantizers(self, device: torch.device) -> list[Quantizer]:
         """Those of all segments."""
         needed, free = VALUE_BYTES * self._header.values, available_memory()
         if needed > free:
@@ -197,7 +198,7 @@ class _Requantized:
         made = []
         for index, segment in enumerate(self._header.segments):
             model = rebuild(self._header, index, self._file.segment(index))
-            model = model.to(choose_device(device))
+            model = model.to(device)
 
             def measured(done: int, total: int, index: int = index) -> None:
                 self._on_progress("sensitivity", index * total + done, self._count * total)
@@ -293,12 +294,3 @@ class _Requantized:
 def _error(decibels: float) -> float:
     """The mean squared error of a PSNR, of samples in [0, 1]."""
     return 10 ** (-decibels / 10)
-
-
-def _bits_per_second(text: str | int) -> int:
-    try:
-        return parse_size_in_bytes(text)
-    except UsageError as error:
-        raise UsageError(
-            f"target-bitrate must be a number of bits per second such as 200k, not {text!r}"
-        ) from error

@@ -15,7 +15,7 @@ import torch
 
 from nervkit.container.file import SAMPLES, Checks, SegmentData, pack_file, sample_places
 from nervkit.container.limits import UNLIMITED, Limits
-from nervkit.decoder import NervVideo, computed_ahead, rebuild
+from nervkit.decoder import NervVideo, computed_ahead, drawn, rebuild
 from nervkit.encoder import over_limits
 from nervkit.errors import NervError, ResourceError, UsageError
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
@@ -188,11 +188,13 @@ class _Requantized:
         return _error(self._psnr) * (10 ** (loss / 10) - 1)
 
     def quantizers(self, device: torch.device) -> list[Quantizer]:
-        """Those of all segments."""
-        needed, free = VALUE_BYTES * self._header.values, available_memory()
+        """Those of all segments, which they measure on `device`. Raises ResourceError."""
+        plans = [drawn(self._header, segment) for segment in self._header.segments]
+        frame = max(plan.gradient_memory for plan in plans)
+        needed, free = VALUE_BYTES * self._header.values + frame, available_memory()
         if needed > free:
             raise ResourceError(
-                f"{self._file.name}: its segments together take {human_bytes(needed)} of memory, "
+                f"{self._file.name}: to quantize it takes {human_bytes(needed)} of memory, "
                 f"{human_bytes(free)} are free"
             )
         made = []

@@ -21,7 +21,8 @@ from nervkit.compression.coded import (
 )
 from nervkit.compression.laplace import LOWEST_SCALE, SCALES, THRESHOLDS, laplace_table, scale_of
 from nervkit.errors import FormatError
-from nervkit.fitting.coding import Codec, GridCoder, laplace_bits, rounded
+from nervkit.fitting.coders import GridCoder, laplace_bits, rounded
+from nervkit.fitting.coding import Codec
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from tests.reference_decoder import read_coded

@@ -19,7 +19,7 @@ from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
-from nervkit.fitting.losses import error
+from nervkit.fitting.losses import BY_VALUE, error
 from nervkit.fitting.metric import RGB, Metric, loss_of
 from nervkit.fitting.optimizers import (
     build_codec_optimizer,
@@ -95,13 +95,14 @@ class Stepper:
         known: Tensor | None = None,
         precision: str = "auto",
         target_bits: float | None = None,
+        target_psnr: float | None = None,
         metric: Metric | None = None,
     ) -> None:
         """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
         pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
         counts, from 0 (not at all) to 255. With `target_bits`, the model is fitted to take about so
-        many once it is coded (see Codec). `metric` is what the fit is optimised for, by default
-        RGB, which `known` needs."""
+        many once it is coded, or to show `target_psnr` dB (see Codec). `metric` is what the fit is
+        optimised for, by default RGB, which `known` needs."""
         if known is not None and metric is not None and metric.name != RGB:
             raise ValueError("known values are of RGB: give no other metric with them")
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
@@ -117,7 +118,7 @@ class Stepper:
         self.optimizers = build_optimizers(model, recipe)
         self.codec: Codec | None = None
         if target_bits is not None:
-            self.codec = Codec(model, target_bits).to(self.device)
+            self.codec = Codec(model, target_bits, target_psnr).to(self.device)
             self.optimizers.append(build_codec_optimizer(self.codec, recipe))
         #: all that updates change
         self.module = model if self.codec is None else nn.ModuleList([model, self.codec])
@@ -186,7 +187,8 @@ class Stepper:
             if self.codec is not None and rate:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                self.codec.control(bits)
+                measured = error(self._loss, distortion.detach())
+                self.codec.control(bits, measured if self._loss in BY_VALUE else None)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()

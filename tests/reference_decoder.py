@@ -63,7 +63,7 @@ def decode_frames(data: bytes) -> np.ndarray:
 def read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Section 1."""
     assert data[:8] == b"\x89NERV\r\n\x1a"
-    assert struct.unpack_from("<HHI", data, 8) == (1, 2, zlib.crc32(data[:12]))
+    assert struct.unpack_from("<HHI", data, 8) == (1, data[10], zlib.crc32(data[:12]))
     position, chunks = 16, []
     while position < len(data):
         kind, length = struct.unpack_from("<4sQ", data, position)

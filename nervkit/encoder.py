@@ -19,12 +19,12 @@ from nervkit.container.file import (
     SAMPLES,
     Checks,
     NervFile,
-    SegmentData,
     pack_file,
     sample_places,
 )
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
+from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.decoder import NervVideo, computed_ahead
@@ -223,7 +223,7 @@ def _encoded(
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = _header(clip, settings_text, Segment(shape.frames, options.model, config, values))
     quality, file_notes = write_checked(output, header, clip, segment, check, watch.stop)
-    if summary.codec is not None and (missed := summary.codec.missed(segment.tensors)):
+    if summary.codec is not None and (missed := summary.codec.missed(segment.sections[0].data)):
         file_notes.append(missed)
     for note in file_notes if watch.on_note is not None else ():
         watch.on_note(note)
@@ -262,11 +262,13 @@ def _compressed(network: Representation, codec: Codec | None, bits: tuple[int, i
     if codec is not None:
         payload = codec.cpu().compress(network)
         network.load_stored(codec.rounded(network))
-        return SegmentData(tensors=payload)
-    embeddings = b""
-    if network.embedding_names:
-        embeddings = compress_tensors(_arrays(network.embeddings()), bits[1])
-    return SegmentData(compress_tensors(_arrays(network.weights()), bits[0]), embeddings)
+        return SegmentData.of((CONTEXTS, len(network.stored()), payload))
+    groups = [
+        (ADAPTIVE, len(tensors), compress_tensors(_arrays(tensors), width))
+        for tensors, width in zip((network.weights(), network.embeddings()), bits, strict=True)
+        if tensors
+    ]
+    return SegmentData.of(*groups)
 
 
 def write_checked(
@@ -299,6 +301,7 @@ def write_checked(
         checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32), np.stack(samples))
         write(checks)
         with NervVideo(partial, limits=UNLIMITED) as video:
+            video.file.check_all()
             kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
             if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
@@ -349,7 +352,7 @@ def _tensor_bytes(target: Target, clip: Clip, options: FitOptions) -> int:
     header = _header(clip, str(options.settings()), Segment(shape.frames, options.model, config, 1))
     zeros = np.zeros((shape.frames, SAMPLES), np.uint8)
     checks = Checks(0.0, None, np.zeros(shape.frames, np.uint32), zeros)
-    empty = [SegmentData(tensors=b"\0")]
+    empty = [SegmentData.of((CONTEXTS, 1, b""))]
     data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
     video = pack_file(header, clip.timing, empty, (), checks)
     return target.tensor_bytes(header.pixels, len(data), len(video))

@@ -48,6 +48,7 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
             "model": first.model,
             "config": first.config,
             "segments": len(header.segments),
+            "exact": header.exact,
             "parameters": header.values,
             "psnr": checks.psnr if checks else None,
             "ssim": checks.ssim if checks else None,

@@ -43,36 +43,136 @@ MASK = (1 << 64) - 1
 
 def decode_frames(data: bytes) -> np.ndarray:
     """All frames of a .nerv file, (T, H, W, 3) uint8."""
-    chunks = read_chunks(data)
-    header = json.loads(zlib.decompress(chunks[0][1]))
-    payloads = iter([c for c in chunks if c[0] in (b"WGTS", b"EMBD", b"TNSR")])
+    header, segments = read_segments(data)
     frames = []
-    for segment in header["segments"]:
+    for segment in segments:
         model = MODELS[segment["model"]](header, segment)
-        kind, payload = next(payloads)
-        if kind == b"TNSR":
-            model.tensors = read_coded(payload, model.weight_shapes + model.embedding_shapes)
-        else:
-            model.tensors = read_tensors(payload, model.weight_shapes)
-        if kind == b"WGTS" and model.embedding_shapes:
-            model.tensors += read_tensors(next(payloads)[1], model.embedding_shapes)
+        model.tensors = read_sections(segment, model.weight_shapes + model.embedding_shapes)
         frames += [model.frame(t) for t in range(segment["frames"])]
     return np.stack(frames)
 
 
+def read_segments(data: bytes) -> tuple[dict, list[dict]]:
+    """The header, and what each segment is; of a file of either format."""
+    if struct.unpack_from("<H", data, 8) == (1,):
+        return read_format1(data)
+    chunks, columns = read_table(data)
+    models = [json.loads(zlib.decompress(c)) for kind, c in chunks if kind == b"MODL"]
+    payloads = [c for kind, c in chunks if kind == b"SEGM"]
+    segments = []
+    rows = zip(columns[b"FRMS"], columns[b"MODL"], columns[b"VALS"], payloads, strict=True)
+    for frames, model, values, payload in rows:
+        segment = read_segment(payload)
+        assert (segment["frames"], segment["index"]) == (frames, model)
+        segments.append(segment | models[model] | {"values": values})
+    assert chunks[0][0] == b"HEAD"
+    return json.loads(zlib.decompress(chunks[0][1])), segments
+
+
+def read_table(data: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, list[int]]]:
+    """Sections 1 and 11: types and payloads of the chunks that the table lists, and its columns.
+    Every chunk is where the table says."""
+    kind, mark = read_chunk(data, len(data) - 24)
+    assert kind == b"NEND"
+    (place,) = struct.unpack("<Q", mark)
+    kind, payload = read_chunk(data, place)
+    assert kind == b"TABL"
+    count, segments, width, columns = struct.unpack_from("<IIBB", payload)
+    described = list(struct.iter_unpack("<4sB", payload[10 : 10 + 5 * columns]))
+    content = zlib.decompress(payload[10 + 5 * columns :])
+    types = [content[4 * i : 4 * i + 4] for i in range(count)]
+    position = 4 * count
+
+    def numbers(size: int, how_many: int) -> list[int]:
+        nonlocal position
+        position += size * how_many
+        part = content[position - size * how_many : position]
+        return [int.from_bytes(part[i : i + size], "little") for i in range(0, len(part), size)]
+
+    lengths = numbers(width, count)
+    found = {name: numbers(size, segments) for name, size in described}
+    assert all(name in (b"FRMS", b"MODL", b"VALS") or name[:1].islower() for name in found)
+    chunks, begin = [], 16
+    for kind, length in zip(types, lengths, strict=True):
+        chunks.append(read_chunk(data, begin))
+        assert (chunks[-1][0], len(chunks[-1][1])) == (kind, length)
+        begin += length + 16
+    assert begin == place
+    return chunks, found
+
+
+def read_segment(payload: bytes) -> dict:
+    """Section 4: its frames, the index of its model, and its sections: each a method, the tensors
+    that it holds, and bytes."""
+    frames, index, records, sections, runs = struct.unpack_from("<IHBBH", payload)
+    position = 10
+    for _ in range(records):
+        name, size = struct.unpack_from("<4sI", payload, position)
+        assert name[:1].islower(), "a record that is needed and not known"
+        position += 8 + size
+    heads = list(struct.iter_unpack("<BI", payload[position : position + 5 * sections]))
+    position += 5 * sections
+    tensors: list[list[int]] = [[] for _ in heads]
+    first = 0
+    for section, count in struct.iter_unpack("<BH", payload[position : position + 3 * runs]):
+        tensors[section] += range(first, first + count)
+        first += count
+    position += 3 * runs
+    found = []
+    for (method, size), own in zip(heads, tensors, strict=True):
+        found.append((method, own, payload[position : position + size]))
+        position += size
+    assert position == len(payload)
+    return {"frames": frames, "index": index, "sections": found}
+
+
+def read_sections(segment: dict, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """All tensors of a segment."""
+    tensors = {}
+    for method, own, payload in segment["sections"]:
+        read = {1: read_tensors, 2: read_coded}[method]
+        tensors.update(zip(own, read(payload, [shapes[i] for i in own]), strict=True))
+    return [tensors[i] for i in range(len(shapes))]
+
+
+def read_format1(data: bytes) -> tuple[dict, list[dict]]:
+    """Section 12."""
+    chunks = read_chunks(data)
+    assert chunks[-1] == (b"NEND", b"")
+    header = json.loads(zlib.decompress(chunks[0][1]))
+    segments: list[dict] = []
+    for kind, payload in chunks:
+        if kind not in (b"WGTS", b"EMBD", b"TNSR"):
+            continue
+        (count,) = struct.unpack_from("<H", payload)
+        if kind != b"EMBD":
+            segments.append(header["segments"][len(segments)] | {"sections": []})
+        first = sum(len(own) for _, own, _ in segments[-1]["sections"])
+        own = list(range(first, first + count))
+        segments[-1]["sections"].append((2 if kind == b"TNSR" else 1, own, payload))
+    return header, segments
+
+
 def read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Section 1."""
+    """Section 1: all chunks, one after another."""
     assert data[:8] == b"\x89NERV\r\n\x1a"
-    assert struct.unpack_from("<HHI", data, 8) == (1, data[10], zlib.crc32(data[:12]))
+    major, _, crc = struct.unpack_from("<HHI", data, 8)
+    assert major in (1, 2)
+    assert crc == zlib.crc32(data[:12])
     position, chunks = 16, []
     while position < len(data):
-        kind, length = struct.unpack_from("<4sQ", data, position)
-        end = position + 12 + length
-        assert struct.unpack_from("<I", data, end)[0] == zlib.crc32(data[position:end])
-        chunks.append((kind, data[position + 12 : end]))
-        position = end + 4
-    assert chunks[-1] == (b"NEND", b"")
+        chunks.append(read_chunk(data, position))
+        position += len(chunks[-1][1]) + 16
+    assert chunks[-1][0] == b"NEND"
     return chunks
+
+
+def read_chunk(data: bytes, position: int) -> tuple[bytes, bytes]:
+    """The type and payload of the chunk at a byte."""
+    kind, length = struct.unpack_from("<4sQ", data, position)
+    end = position + 12 + length
+    assert struct.unpack_from("<I", data, end)[0] == zlib.crc32(data[position:end])
+    return kind, data[position + 12 : end]
 
 
 def read_times(payload: bytes, frames: int) -> list[float]:
@@ -102,7 +202,7 @@ def sample_places(frame: int, count: int) -> list[int]:
 
 
 def read_tensors(payload: bytes, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """Section 4."""
+    """Section 4.4."""
     (count,) = struct.unpack_from("<H", payload)
     assert count == len(shapes)
     coder = RangeDecoder(payload[2 + 11 * count :])
@@ -125,7 +225,7 @@ def read_tensors(payload: bytes, shapes: list[tuple[int, ...]]) -> list[np.ndarr
 
 
 def read_coded(payload: bytes, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """Section 4.4."""
+    """Section 4.5."""
     (count,) = struct.unpack_from("<H", payload)
     assert count == len(shapes)
     ranges = list(struct.iter_unpack("<hh", payload[2:46]))

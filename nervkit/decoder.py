@@ -147,7 +147,7 @@ class NervVideo:
         return int(np.searchsorted(self._starts, position, side="right")) - 1
 
     def __len__(self) -> int:
-        return self.header.frames
+        return self._starts[-1]
 
     def __getitem__(self, index: int | slice) -> np.ndarray:
         if isinstance(index, slice):

@@ -62,8 +62,8 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
                     "language": track.language,
                     "title": track.title,
                     "flags": list(track.flags),
-                    "packets": len(track.times),
-                    "bytes": len(track.data),
+                    "packets": track.packets,
+                    "bytes": track.size,
                 }
                 for track in file.tracks()
             ],

@@ -76,6 +76,13 @@ def with_sound_and_text(path: Path) -> None:
         output.mux([*video.encode(None), *sound.encode(None)])
 
 
+def after(stored: track.Track) -> track.Track:
+    """The same packets once more, behind themselves."""
+    times = stored.times.copy()
+    times[:, :2] += np.where(times[:, :2] == track.UNKNOWN, 0, times[-1, 0] + 1)
+    return replace(stored, times=times)
+
+
 @cache
 def seeds() -> list[bytes]:
     """The files to start from."""
@@ -106,7 +113,9 @@ def seeds() -> list[bytes]:
         files = [NervFile(one) for one in data]
         both = {**vars(files[0].header), "segments": tuple(f.header.segments[0] for f in files[:2])}
         timing = Timing(np.arange(8), Fraction(1, 10), 1)
-        data.append(pack_file(Header(**both), timing, [f.segment(0) for f in files[:2]]))
+        [sound] = whole.tracks
+        sound = replace(sound, later=(after(sound),))
+        data.append(pack_file(Header(**both), timing, [f.segment(0) for f in files[:2]], [sound]))
         data.append((place / "target.nerv").read_bytes())
     old = ("gridnerv-sound", "hnerv-target", "nerv-variable", "two-segments")
     return data + [(FORMAT1 / f"{name}.nerv").read_bytes() for name in old]

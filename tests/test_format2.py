@@ -27,9 +27,12 @@ from nervkit.container.limits import Limits
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.container.table import HEAD, Table
 from nervkit.container.timing import Timing
+from nervkit.container.track import Track
 from nervkit.errors import FormatError, LimitError, TruncatedError
+from nervkit.video.reader import read_clip
+from nervkit.video.tracks import track_packets
 from tests import reference_decoder
-from tests.fuzzing import join, listed, moving
+from tests.fuzzing import after, join, listed, moving, with_sound_and_text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -372,3 +375,60 @@ def test_a_file_says_that_its_pixels_are_exact(halves: list[Path], tmp_path: Pat
     path.write_bytes(exact)
     assert nervkit.info(path)["exact"]
     assert (nervkit.open(exact)[:] == nervkit.open(halves[0])[:]).all()
+
+
+def test_a_track_lies_beside_the_pictures_of_its_time(whole: bytes, tmp_path: Path) -> None:
+    """Its parts are one track, which is read without the segments."""
+    with_sound_and_text(tmp_path / "sound.mkv")
+    [first] = read_clip(tmp_path / "sound.mkv").tracks
+    second = after(first)
+    file = io.BytesIO()
+    with NervFile(whole) as one:
+        writer = format2.Writer(file, one.header)
+        for index, segment in enumerate(one.header.segments):
+            writer.segment(segment, one.segment(index))
+            if index in (1, 3):
+                continues = 0 if index == 3 else None
+                writer.part(chunks.TRACK, (first, second)[index // 2].pack(continues))
+        writer.part(chunks.TIMING, one.timing.pack())
+        writer.finish()
+        together = pack_file(
+            one.header,
+            one.timing,
+            [one.segment(index) for index in range(5)],
+            [replace(first, later=(second,)), second],
+        )
+    data = bytearray(file.getvalue())
+    with NervFile(file.getvalue()) as made:
+        for spans in made.chunks:
+            if spans.type == b"SEGM":
+                data[spans.offset] ^= 1
+    [track] = NervFile(bytes(data)).tracks()
+    assert track == replace(first, later=(second,))
+    assert (track.packets, track.size) == (2 * len(first.times), 2 * len(first.data))
+    packets = track_packets(track)
+    assert [p.pts for p in packets] == [*first.times[:, 0].tolist(), *second.times[:, 0].tolist()]
+    assert NervFile(together).tracks() == [track, second]
+    path = tmp_path / "whole.nerv"
+    path.write_bytes(file.getvalue())
+    assert nervkit.info(path)["tracks"][0]["packets"] == track.packets
+    nervkit.decode(path, tmp_path / "whole.mkv")
+    assert len(track_packets(read_clip(tmp_path / "whole.mkv").tracks[0])) == track.packets
+
+
+def test_parts_that_fit_no_track(tmp_path: Path) -> None:
+    with_sound_and_text(tmp_path / "sound.mkv")
+    [track] = read_clip(tmp_path / "sound.mkv").tracks
+    later = after(track)
+    assert Track.unpack_all([track.pack(), later.pack(0), track.pack()])[0].packets > 2
+    bad = [
+        [track.pack(0)],
+        [track.pack(), later.pack(1)],
+        [track.pack(), later.pack(0), later.pack(1)],
+        [track.pack(), replace(later, codec="opus").pack(0)],
+        [track.pack(), later.pack(0), track.pack(0)],  # backwards
+        [track.pack(), later.pack(-1)],
+    ]
+    for payloads in bad:
+        with pytest.raises(FormatError):
+            Track.unpack_all(payloads)

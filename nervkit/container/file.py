@@ -120,8 +120,12 @@ def pack_file(
             writer.part(chunks.DESCRIPTION, description)
         for attachment in extras.attachments:
             writer.part(chunks.ATTACHMENT, attachment.pack())
+    place = 0
     for track in tracks:
         writer.part(chunks.TRACK, track.pack())
+        for part in track.later:
+            writer.part(chunks.TRACK, part.pack(continues=place))
+        place += len(track.parts)
     writer.finish()
     return file.getvalue()
 
@@ -206,7 +210,7 @@ class NervFile:
             payloads = list(self._payloads(chunks.TRACK))
             packets = sum(map(count_packets, payloads))
             whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
-            return [Track.unpack(payload) for payload in payloads]
+            return Track.unpack_all(payloads)
 
     def extras(self) -> Extras:
         """Tags, chapters and attached files."""

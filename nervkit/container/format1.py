@@ -8,9 +8,8 @@ from typing import Any, BinaryIO
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
 from nervkit.container.contents import Contents
-from nervkit.container.fields import an_object, may_skip, parse_json, whole
+from nervkit.container.fields import an_object, may_skip, parse_json
 from nervkit.container.header import MAX_HEADER_BYTES, WHAT, Header, Segment, parse_model
-from nervkit.container.limits import MOST_FRAMES, MOST_VALUES
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
 from nervkit.errors import FormatError, LimitError
 
@@ -102,9 +101,4 @@ def _header(payload: bytes) -> Header:
 def _segment(entry: Any) -> Segment:
     fields = an_object(entry, "a segment", ("frames", "model", "config", "values"))
     model, config = parse_model({k: fields[k] for k in ("model", "config")}, "a segment")
-    return Segment(
-        frames=whole(fields["frames"], "a segment's number of frames", 1, MOST_FRAMES),
-        model=model,
-        config=config,
-        values=whole(fields["values"], "a segment's number of values", 1, MOST_VALUES),
-    )
+    return Segment(fields["frames"], model, config, fields["values"])

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
 from nervkit.container.contents import Contents
-from nervkit.container.fields import may_skip, parse_json, whole
+from nervkit.container.fields import may_skip, parse_json
 from nervkit.container.header import (
     MAX_HEADER_BYTES,
     Header,
@@ -19,7 +19,7 @@ from nervkit.container.header import (
     pack_json,
     parse_model,
 )
-from nervkit.container.limits import MOST_FRAMES, MOST_MODELS, MOST_NETWORKS, MOST_VALUES
+from nervkit.container.limits import MOST_MODELS, MOST_NETWORKS
 from nervkit.container.segment import HEAD as SEGMENT_HEAD
 from nervkit.container.segment import SegmentData
 from nervkit.container.table import Table
@@ -65,10 +65,12 @@ class Writer:
         self._end = self._chunks[-1].end
 
     def segment(self, segment: Segment, data: SegmentData) -> None:
-        """Write the next segment; before it its model, where that is new."""
+        """Write the next segment; before it its model, where that is new. Raises FormatError where
+        a decoder would refuse that."""
         entry = {"model": segment.model, "config": segment.config}
         key = json.dumps(entry, sort_keys=True)
         if key not in self._models:
+            parse_model(entry)
             self._models[key] = len(self._models)
             self.part(chunks.MODEL, pack_json(entry))
         model = self._models[key]
@@ -76,7 +78,10 @@ class Writer:
         self._segments.append((segment.frames, model, segment.values))
 
     def finish(self) -> None:
-        """Write the table and the end mark. Nothing may follow."""
+        """Write the table and the end mark. Nothing may follow. Raises FormatError where there is
+        no segment."""
+        if not self._segments:
+            raise FormatError("a file needs a segment")
         place = self._end
         self.part(chunks.TABLE, Table(self._chunks, *zip(*self._segments, strict=True)).pack())
         self.part(chunks.END, PLACE.pack(place))
@@ -98,9 +103,6 @@ def read_contents(file: BinaryIO, size: int) -> Contents:
     networks = set(zip(table.models, table.frames, table.values, strict=True))
     if len(networks) > MOST_NETWORKS:
         raise LimitError(f"the file has more than {MOST_NETWORKS} different networks")
-    for _, frames, values in networks:
-        whole(frames, "a segment's number of frames", 1, MOST_FRAMES)
-        whole(values, "a segment's number of values", 1, MOST_VALUES)
     rows = zip(table.frames, table.models, table.values, strict=True)
     header = header.of_segments(Segment(frames, *named[m], values) for frames, m, values in rows)
     segments = [[chunk] for chunk in table.chunks if chunk.type == chunks.SEGMENT]

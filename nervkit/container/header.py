@@ -21,7 +21,7 @@ from nervkit.container.fields import (
     text,
     whole,
 )
-from nervkit.container.limits import MOST_FRAMES, MOST_PIXELS_A_SIDE
+from nervkit.container.limits import MOST_FRAMES, MOST_PIXELS_A_SIDE, MOST_VALUES
 from nervkit.errors import FormatError
 
 WHAT = "the header"
@@ -49,12 +49,16 @@ EDITS = {
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of frames with its own representation."""
+    """A run of frames with its own representation. Raises FormatError where it is too large."""
 
     frames: int
     model: str
     config: dict[str, Any]
     values: int  # stored values: weights, biases and embeddings
+
+    def __post_init__(self) -> None:
+        whole(self.frames, "a segment's number of frames", 1, MOST_FRAMES)
+        whole(self.values, "a segment's number of values", 1, MOST_VALUES)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,9 @@ class Header:
         if self.exact:
             fields["exact"] = True
         payload = pack_json(fields)
-        self.unpack(payload)
+        checked = self.unpack(payload)
+        if self.segments:
+            checked.of_segments(self.segments)
         return payload
 
     @classmethod

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nervkit.errors import ChecksumError, FormatError, TruncatedError, VersionError
+from nervkit.errors import ChecksumError, FormatError, LimitError, TruncatedError, VersionError
 
 SIGNATURE = b"\x89NERV\r\n\x1a"
 MAJOR, MINOR = 2, 0  # that is written
@@ -59,11 +59,14 @@ def pack_chunk(type: bytes, payload: bytes) -> bytes:
     return body + CRC.pack(zlib.crc32(body))
 
 
-def scan(file: BinaryIO, size: int) -> Iterator[Chunk]:
+def scan(file: BinaryIO, size: int, most: int) -> Iterator[Chunk]:
     """All chunks of a file of `size` bytes in order, up to the end mark, by their heads. Reads no
-    payload. Raises FormatError where one cannot be, TruncatedError where the file ends."""
-    position, type = PREAMBLE.size, b""
+    payload. Raises FormatError where one cannot be, TruncatedError where the file ends, LimitError
+    where there are more than `most`."""
+    position, type, count = PREAMBLE.size, b"", 0
     while type != END:
+        if count == most:
+            raise LimitError(f"the file has more than {most} chunks")
         file.seek(position)
         head = file.read(CHUNK_HEAD.size)
         if len(head) < CHUNK_HEAD.size:
@@ -75,7 +78,7 @@ def scan(file: BinaryIO, size: int) -> Iterator[Chunk]:
             raise FormatError(f"byte {position} should begin a chunk, but does not")
         chunk = Chunk(type, position + CHUNK_HEAD.size, length)
         yield chunk
-        position = chunk.end
+        position, count = chunk.end, count + 1
     if position != size:
         raise FormatError(f"{size - position} bytes follow the end mark")
 

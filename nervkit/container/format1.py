@@ -11,7 +11,7 @@ from nervkit.container.contents import Contents
 from nervkit.container.fields import an_object, may_skip, parse_json
 from nervkit.container.header import MAX_HEADER_BYTES, WHAT, Header, Segment, parse_model
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
-from nervkit.errors import FormatError, LimitError
+from nervkit.errors import FormatError
 
 WEIGHTS, EMBEDDINGS, TENSORS = b"WGTS", b"EMBD", b"TNSR"
 METHODS = {WEIGHTS: ADAPTIVE, EMBEDDINGS: ADAPTIVE, TENSORS: CONTEXTS}
@@ -29,11 +29,7 @@ COUNT = struct.Struct("<H")  # of a chunk's tensors: its first bytes
 def read_contents(file: BinaryIO, size: int) -> Contents:
     """What a file of `size` bytes holds. Reads the chunks' heads and the header. Raises
     FormatError."""
-    found: list[Chunk] = []
-    for chunk in chunks.scan(file, size):
-        if len(found) == MOST_CHUNKS:
-            raise LimitError(f"the file has more than {MOST_CHUNKS} chunks")
-        found.append(chunk)
+    found = list(chunks.scan(file, size, MOST_CHUNKS))
     _check_order(found)
     header = _header(chunks.read_payload(file, found[0]))
     segments = _matched(found)

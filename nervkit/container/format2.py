@@ -19,7 +19,7 @@ from nervkit.container.header import (
     pack_json,
     parse_model,
 )
-from nervkit.container.limits import MOST_MODELS, MOST_NETWORKS
+from nervkit.container.limits import MOST_CHUNKS, MOST_MODELS, MOST_NETWORKS
 from nervkit.container.segment import HEAD as SEGMENT_HEAD
 from nervkit.container.segment import SegmentData
 from nervkit.container.table import Table
@@ -131,7 +131,7 @@ def _without_end(file: BinaryIO, size: int) -> FormatError:
     segments = frames = 0
     reason = FormatError("the end mark has another length than 8")
     try:
-        for chunk in chunks.scan(file, size):
+        for chunk in chunks.scan(file, size, MOST_CHUNKS + 2):
             if chunk.type in (chunks.MODEL, chunks.SEGMENT):
                 chunks.check(file, chunk)
             if chunk.type == chunks.SEGMENT:

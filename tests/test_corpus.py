@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nervkit
-from nervkit.container.file import ALWAYS
+from nervkit.container.file import ALWAYS, NervFile, pack_file
 from tests import reference_decoder
 from tests.conftest import ROOT
 
@@ -58,6 +58,23 @@ def test_a_file_of_format_1_decodes_as_ever(name: str, tmp_path: Path) -> None:
     report = nervkit.verify(path)
     assert report.wrong == (0 if has_checks else None)
     assert nervkit.decode(path, tmp_path / "decoded.mp4").frames == kept["info"]["frames"]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_file_of_format_1_may_be_written_as_format_2(name: str) -> None:
+    """The same parts, tensors and frames, in about as many bytes."""
+    with NervFile(FORMAT1 / name) as old:
+        segments = [old.segment(index) for index in range(len(old.header.segments))]
+        parts = (old.header, old.timing, segments, old.tracks(), old.checks(), old.extras())
+        again = pack_file(*parts)
+        with NervFile(again) as new:
+            assert (old.version[0], new.version[0]) == (1, 2)
+            assert (new.header, new.timing, new.tracks(), new.extras()) == (
+                *(old.header, old.timing, old.tracks(), old.extras()),
+            )
+            assert [new.segment(index) for index in range(len(segments))] == segments
+        assert abs(len(again) - old.size) < 100 + 100 * len(segments)
+    assert np.array_equal(nervkit.open(again)[:], nervkit.open(FORMAT1 / name)[:])
 
 
 @pytest.mark.parametrize("name", EXPECTED)

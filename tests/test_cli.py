@@ -188,7 +188,7 @@ def test_json_on_every_command(folder: Path) -> None:
 
 def test_info_for_people(folder: Path) -> None:
     shown = run("info", "clip.nerv", cwd=folder).stdout
-    for part in ("6 of 32x24", "10.000 fps", "gridnerv", "weights", "embeddings", "bpp", "PSNR"):
+    for part in ("6 of 32x24", "10.000 fps", "gridnerv", "tensors", "bpp", "PSNR"):
         assert part in shown
 
 

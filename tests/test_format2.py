@@ -28,6 +28,7 @@ from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.container.table import HEAD, Table
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
+from nervkit.decoder import drawn
 from nervkit.errors import FormatError, LimitError, TruncatedError
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
@@ -365,6 +366,27 @@ def test_limits_hold_for_all_segments_together(whole: bytes) -> None:
     assert pixels == 20 * 12 * 16
     with pytest.raises(LimitError, match="--limit pixels="):
         NervFile(whole, Limits(pixels=pixels - 1))
+
+
+def test_what_a_segment_costs_is_known_before_it_is_decoded(whole: bytes, tmp_path: Path) -> None:
+    with nervkit.open(whole) as video:
+        costs = [4 * drawn(video.header, segment).macs for segment in video.header.segments]
+    assert costs[1] > costs[0]
+    with nervkit.open(whole, limits=Limits(macs_per_file=costs[0])) as video:
+        video.check(0, 4)
+        assert len(video[0:4]) == 4
+        for refused in (lambda: video[4], lambda: video.check(0, 5)):
+            with pytest.raises(LimitError, match="--limit macs-per-file="):
+                refused()
+    path = tmp_path / "whole.nerv"
+    path.write_bytes(whole)
+    enough = Limits(macs_per_file=sum(costs))
+    assert nervkit.verify(path, limits=enough).frames == 20
+    less = Limits(macs_per_file=sum(costs) - 1)
+    for call in (nervkit.verify, lambda *a, **o: nervkit.decode(*a, tmp_path / "a.y4m", **o)):
+        with pytest.raises(LimitError, match="multiply-accumulates of all frames"):
+            call(path, limits=less)
+    assert not (tmp_path / "a.y4m").exists()
 
 
 def test_a_file_says_that_its_pixels_are_exact(halves: list[Path], tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def verify(
     began = time.perf_counter()
     with NervVideo(source, device=device, limits=limits) as video:
         video.file.check_all()
+        # All parts are read, so that what is impossible in one is found.
         checks, _, _ = video.file.checks(), video.file.extras(), video.timing
         with video.file.naming():
             check_budget(video.file, video.header.segments)

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from nervkit.errors import FormatError
 HEAD = struct.Struct("<IIBB")  # chunks, segments, bytes of a chunk's length, columns
 COLUMN = struct.Struct("<4sB")  # name, bytes of a number
 NUMBERS = (1, 2, 4, 8)  # bytes
-FRAMES, MODELS, VALUES = b"FRMS", b"MODL", b"VALS"
+KNOWN = FRAMES, MODELS, VALUES = b"FRMS", b"MODL", b"VALS"
+MOST_COLUMNS = 16
 WHAT = "the table"
 
 
@@ -57,36 +58,40 @@ class Table:
         if len(payload) < HEAD.size:
             raise FormatError(f"{WHAT} is too short")
         count, segments, width, columns = HEAD.unpack_from(payload)
-        start = HEAD.size + COLUMN.size * columns
-        if len(payload) < start:
-            raise FormatError(f"{WHAT} is too short")
-        most = min(MOST_CHUNKS, place // chunks.FRAMING)
-        whole(count, "the number of chunks", 1, most)
+        whole(count, "the number of chunks", 1, min(MOST_CHUNKS, place // chunks.FRAMING))
         whole(segments, "the number of segments", 1, min(MOST_SEGMENTS, count))
-        described = list(COLUMN.iter_unpack(payload[HEAD.size : start]))
-        names = {name for name, _ in described if name.isalpha() and name.isascii()}
-        if len(names) < columns:
-            raise FormatError(f"{WHAT} has a column twice, or without a name")
-        if not {width, *(size for _, size in described)} <= {*NUMBERS}:
+        whole(columns, "the number of columns", 1, MOST_COLUMNS)
+        start = HEAD.size + COLUMN.size * columns
+        described = _described(payload[HEAD.size : start], columns)
+        widths = [width, *described.values()]
+        if not {*widths} <= {*NUMBERS}:
             raise FormatError(f"a number of {WHAT} has an impossible size")
-        sizes = [4 * count, width * count, *(size * segments for _, size in described)]
+        sizes = [4 * count, width * count, *(size * segments for size in described.values())]
         content = inflate(payload[start:], sum(sizes), WHAT)
         if len(content) != sum(sizes):
             raise FormatError(f"{WHAT} is incomplete")
-        bounds = np.cumsum([0, *sizes]).tolist()
-        types, lengths, *rest = (content[a:b] for a, b in pairwise(bounds))
-        found = {}
-        for (name, size), data in zip(described, rest, strict=True):
-            if name not in (FRAMES, MODELS, VALUES):
-                may_skip(name.decode("ascii"), f"{WHAT}: column")
-                continue
-            found[name] = np.frombuffer(data, f"<u{size}").tolist()
-        if len(found) < 3:
-            raise FormatError(f"{WHAT} lacks a column")
-        listed = _located(types, np.frombuffer(lengths, f"<u{width}").tolist(), place)
+        types, *numbers = (content[a:b] for a, b in pairwise(accumulate(sizes, initial=0)))
+        arrays = zip(numbers, widths, strict=True)
+        lengths, *rows = (np.frombuffer(data, f"<u{size}").tolist() for data, size in arrays)
+        found = dict(zip(described, rows, strict=True))
+        listed = _located(types, lengths, place)
         if sum(chunk.type == chunks.SEGMENT for chunk in listed) != segments:
             raise FormatError(f"{WHAT} tells of {segments} segments, the file holds others")
         return cls(listed, found[FRAMES], found[MODELS], found[VALUES])
+
+
+def _described(data: bytes, count: int) -> dict[bytes, int]:
+    """The names of `count` columns, and the bytes of a number of each. Raises FormatError."""
+    if len(data) < COLUMN.size * count:
+        raise FormatError(f"{WHAT} is too short")
+    described = dict(COLUMN.iter_unpack(data))
+    if len(described) < count or not all(n.isalpha() and n.isascii() for n in described):
+        raise FormatError(f"{WHAT} has a column twice, or without a name")
+    if not described.keys() >= {*KNOWN}:
+        raise FormatError(f"{WHAT} lacks a column")
+    for name in described.keys() - {*KNOWN}:
+        may_skip(name.decode("ascii"), f"{WHAT}: column")
+    return described
 
 
 def _array(numbers: Sequence[int]) -> np.ndarray:

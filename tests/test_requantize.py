@@ -25,7 +25,14 @@ from nervkit.container.extras import Attachment, Chapter, Extras
 from nervkit.container.file import NervFile, pack_file
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
-from nervkit.errors import FormatError, LimitError, ModelError, OutputError, UsageError
+from nervkit.errors import (
+    FormatError,
+    Interrupted,
+    LimitError,
+    ModelError,
+    OutputError,
+    UsageError,
+)
 from nervkit.fitting.calibration import factored, laplace_scale
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives, spread
@@ -501,3 +508,14 @@ def test_published_recipes_are_fitted_in_float(tmp_path: Path, model: str) -> No
     assert free.config == config
     assert report.psnr == pytest.approx(free.psnr, abs=0.3)
     assert nervkit.verify(path).identical == 8
+
+
+def test_a_stopped_quantization_goes_on(tmp_path: Path) -> None:
+    path, calls = tmp_path / "a.nerv", iter(range(1000))
+    options: dict[str, Any] = {"model": "nerv", "recipe": "paper", "steps": 20, "device": "cpu"}
+    with pytest.raises(Interrupted, match="while the fit was quantized"):
+        nervkit.encode(waves(), path, target_size=9_000, stop=lambda: next(calls) == 25, **options)
+    assert not path.exists()
+    report = nervkit.encode(waves(), path, target_size=9_000, **options)
+    assert report.earlier_seconds > 0 and abs(report.bytes - 9_000) <= 180
+    assert list(tmp_path.iterdir()) == [path]

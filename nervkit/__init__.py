@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nervkit.encoder import EncodeReport, encode
     from nervkit.models.registry import model_names, register_model
     from nervkit.plan import FitPlan
+    from nervkit.requantizer import RequantizeReport, requantize
     from nervkit.restoration.denoise import denoise
     from nervkit.restoration.inpaint import inpaint
     from nervkit.restoration.interpolate import interpolate
@@ -45,6 +46,7 @@ _LAZY = {
     "FitPlan": "nervkit.plan",
     "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
+    "RequantizeReport": "nervkit.requantizer",
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
     "decode": "nervkit.decoder",
@@ -57,6 +59,7 @@ _LAZY = {
     "open": "nervkit.decoder:NervVideo",
     "read_clip": "nervkit.video.reader",
     "register_model": "nervkit.models.registry",
+    "requantize": "nervkit.requantizer",
     "verify": "nervkit.verifier",
 }
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "Limits",
     "NervError",
     "NervVideo",
+    "RequantizeReport",
     "RestoreReport",
     "VerifyReport",
     "__version__",
@@ -80,6 +84,7 @@ __all__ = [
     "open",
     "read_clip",
     "register_model",
+    "requantize",
     "verify",
 ]
 

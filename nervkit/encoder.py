@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nervkit.compression.coded import decompress_coded
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
 from nervkit.container.file import (
@@ -41,12 +43,16 @@ from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
 from nervkit.fitting.metric import RGB, YUV
+from nervkit.fitting.posttraining import Quantizer, compress_to_size, missed_size
 from nervkit.fitting.progress import Progress
+from nervkit.fitting.sensitivity import mean_squared_derivatives
+from nervkit.fitting.shown import ShownQuality
 from nervkit.lock import locked
 from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, ssim
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import ModelConfig, VideoShape
-from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.models.recipe import PAPER
+from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.plan import FitPlan, FixedBytes, planner
 from nervkit.selfcheck import SelfCheck
 from nervkit.target import Target
@@ -121,6 +127,7 @@ def encode(
     target_size: str | int | None = None,
     target_bpp: float | None = None,
     target_bitrate: str | int | None = None,
+    target_psnr: float | None = None,
     prune: float = 0.0,
     bits: int = 8,
     embedding_bits: int = 8,
@@ -158,10 +165,13 @@ def encode(
             (see `nervkit.fitting.metric`), made with the source's matrix and range.
         target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
             "500k". The representation is fitted for rate and distortion then: through its
-            quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3).
+            quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3). With the paper's
+            recipe it is fitted as published, and quantized by sensitivity (docs/codec.md).
         target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
         target_bitrate: the same by bits per second of the whole file, tracks included, such as
             200_000 or "200k".
+        target_psnr: the same by the quality that the video is to have: dB of the metric, mean over
+            frames, 10 to 60. The representation's size follows from what H.264 takes for it.
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
         seed: of initial weights and order of frames.
@@ -198,14 +208,12 @@ def encode(
         device=device,
         precision=precision,
     )
-    target = Target.of(target_size, target_bpp, target_bitrate)
+    target = Target.of(target_size, target_bpp, target_bitrate, target_psnr)
+    if target_psnr is not None and recipe == PAPER:
+        raise UsageError("target-psnr needs a fit through the quantizer: leave out --recipe paper")
     check_bits(bits)
     check_bits(embedding_bits, "embedding-bits")
-    if output.suffix.lower() != ".nerv":
-        raise UsageError(f"{output}: the output's name must end in .nerv")
-    if is_pipe(output):
-        raise UsageError(f"{output}: a .nerv file needs a place in a folder, no pipe")
-    check_output(output, overwrite, source)
+    check_nerv_output(output, overwrite, source)
     keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
     watch = Watch(on_progress, on_note, stop)
@@ -215,7 +223,10 @@ def encode(
         if on_clip is not None:
             on_clip(clip)
         shape = VideoShape(*clip.shape[:3])
-        if target is not None:
+        if target is not None and target.psnr is not None:
+            expected = target.expected_bytes(clip.frames, metric)
+            options = replace(options, coded_bytes=expected, coded_psnr=target.psnr)
+        elif target is not None:
             fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
             start, end = clip.timing.seconds
             left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
@@ -240,10 +251,9 @@ def _encoded(
     encode did."""
     network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
-    network.cpu()
-    segment = _compressed(network, summary.codec, bits)
+    segment = _compressed(network, summary.codec, bits, options, clip, watch.stop)
     check = SelfCheck(network, clip.frames, options.model)
-    check.fitted(summary.psnr)
+    check.fitted(min(summary.psnr, options.coded_psnr or math.inf))
     shape, config = network.shape, network.config.to_dict()
 
     values = count_stored(network)
@@ -253,8 +263,11 @@ def _encoded(
     quality, file_notes = write_checked(
         output, header, clip, segment, check, watch.stop, options.metric
     )
-    if summary.codec is not None and (missed := summary.codec.missed(segment.tensors)):
+    reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
+    if summary.codec is not None and (missed := summary.codec.missed(segment.tensors, reached)):
         file_notes.append(missed)
+    if summary.codec is None and options.coded_bytes is not None:
+        file_notes += missed_size(segment.size, options.coded_bytes)
     for note in file_notes if watch.on_note is not None else ():
         watch.on_note(note)
     keep.path.unlink(missing_ok=True)
@@ -288,9 +301,34 @@ def _encoded(
         )
 
 
-def _compressed(network: Representation, codec: Codec | None, bits: tuple[int, int]) -> SegmentData:
-    """The coded tensors: in the bytes that they were fitted for, and the network becomes what the
-    fit saw in the end; or quantized after the fit, to `bits` bits of weights and of embeddings."""
+def _compressed(
+    network: Representation,
+    codec: Codec | None,
+    bits: tuple[int, int],
+    options: FitOptions,
+    clip: Clip,
+    stop: Callable[[], bool],
+) -> SegmentData:
+    """The coded tensors: in the bytes or with the PSNR that they were fitted for, and the network
+    becomes what the fit saw in the end; or quantized after the fit, by sensitivity to a number of
+    bytes, or to `bits` bits of weights and of embeddings. The network is moved to the CPU."""
+
+    def measured(done: int, total: int) -> None:
+        if stop():
+            raise Interrupted("stopped while the fit was quantized", resumable=True)
+
+    if codec is None and options.coded_bytes is not None:
+        derivatives = mean_squared_derivatives(network, on_progress=measured)
+        quantizer = Quantizer(network.cpu(), derivatives)
+        return SegmentData(tensors=compress_to_size([quantizer], options.coded_bytes)[0])
+    if codec is not None and options.coded_psnr is not None:
+        shown = ShownQuality(network, clip.frames, options.metric, clip.colour, stop)
+        payload = codec.compress(network, shown)
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.cpu().stored().items()}
+        decoded = decompress_coded(payload, shapes)
+        network.load_stored({name: torch.from_numpy(array) for name, array in decoded.items()})
+        return SegmentData(tensors=payload)
+    network.cpu()
     if codec is not None:
         payload = codec.cpu().compress(network)
         network.load_stored(codec.rounded(network))
@@ -338,7 +376,7 @@ def write_checked(
             kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
             if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
-        return quality, notes + _over_limits(partial)
+        return quality, notes + over_limits(partial)
 
 
 def _psnr_yuv(reference: np.ndarray, frame: np.ndarray, colour: Colour) -> float:
@@ -347,7 +385,7 @@ def _psnr_yuv(reference: np.ndarray, frame: np.ndarray, colour: Colour) -> float
     return psnr_yuv(*psnr_planes(*planes, *frame.shape[:2]))
 
 
-def _over_limits(path: Path) -> list[str]:
+def over_limits(path: Path) -> list[str]:
     """A note where a file declares more than decoders do by default."""
     try:
         NervVideo(path).close()

@@ -23,6 +23,15 @@ def check_output(path: Path, overwrite: bool, source: object = None) -> None:
         check_place(path)
 
 
+def check_nerv_output(path: Path, overwrite: bool, source: object = None) -> None:
+    """The same for a .nerv file; UsageError where its name is another's, or it is a pipe."""
+    if path.suffix.lower() != ".nerv":
+        raise UsageError(f"{path}: the output's name must end in .nerv")
+    if is_pipe(path):
+        raise UsageError(f"{path}: a .nerv file needs a place in a folder, no pipe")
+    check_output(path, overwrite, source)
+
+
 def check_not_same(source: object, path: Path) -> None:
     """Raise UsageError where `source` names what would be written at `path`."""
     with system_errors(path):

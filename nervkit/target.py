@@ -5,40 +5,61 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nervkit.errors import UsageError
+from nervkit.video.probe import h264_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LEAST_TENSOR_BYTES = 1_000  # with less, no representation shows anything
+OF_H264 = 1.1  # bytes of tensors over those of an H.264 stream of the same PSNR, about
+PLANES_ABOVE_RGB = 3.0  # dB of 6:1:1 PSNR above that of RGB, about
+LEAST_PSNR, MOST_PSNR = 10, 60
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A file's size in bytes or its bits per second, tracks included, or the bits per pixel of its
-    video alone."""
+    """A file's size in bytes or its bits per second, tracks included; or the bits per pixel or the
+    PSNR in dB of its video alone."""
 
     size: int | None = None
     bpp: float | None = None
     bitrate: int | None = None
+    psnr: float | None = None
 
     @classmethod
     def of(
-        cls, size: str | int | None, bpp: float | None, bitrate: str | int | None = None
+        cls,
+        size: str | int | None,
+        bpp: float | None,
+        bitrate: str | int | None = None,
+        psnr: float | None = None,
     ) -> Self | None:
         """From options of which at most one is given; None where none is. Raises UsageError."""
-        given = [value for value in (size, bpp, bitrate) if value is not None]
+        given = [value for value in (size, bpp, bitrate, psnr) if value is not None]
         if not given:
             return None
         if len(given) > 1:
-            raise UsageError("give one of target-size, target-bpp and target-bitrate")
+            raise UsageError("give one of target-size, target-bpp, target-bitrate and target-psnr")
+        if psnr is not None and not LEAST_PSNR <= psnr <= MOST_PSNR:
+            raise UsageError(f"target-psnr must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {psnr}")
         if bpp is not None and not 0 < bpp <= 24:
             raise UsageError(f"target-bpp must lie in 0 (exclusive) to 24, not {bpp}")
         return cls(
             None if size is None else parse_size_in_bytes(size),
             bpp,
             None if bitrate is None else parse_bitrate(bitrate),
+            psnr,
         )
+
+    def expected_bytes(self, frames: np.ndarray, metric: str) -> int:
+        """What tensors take, about, for the target's PSNR of `frames` (T, H, W, 3) uint8."""
+        assert self.psnr is not None
+        below = PLANES_ABOVE_RGB if metric == "yuv" else 0.0
+        return max(LEAST_TENSOR_BYTES, round(OF_H264 * h264_bytes(frames, self.psnr - below)))
 
     def tensor_bytes(self, pixels: int, seconds: Fraction, fixed: int, video: int) -> int:
         """What is left for the tensors.
@@ -49,7 +70,7 @@ class Target:
             fixed: bytes of the file besides the tensors.
             video: those of them that bits per pixel count.
 
-        Raises UsageError where that is too little.
+        Raises UsageError where that is too little. Not for a target of PSNR.
         """
         if self.bpp is not None:
             whole, besides, what = round(self.bpp * pixels / 8), video, "times and checks"

@@ -21,7 +21,8 @@ from nervkit.compression.coded import (
 )
 from nervkit.compression.laplace import LOWEST_SCALE, SCALES, THRESHOLDS, laplace_table, scale_of
 from nervkit.errors import FormatError
-from nervkit.fitting.coding import Codec, GridCoder, laplace_bits, rounded
+from nervkit.fitting.coders import GridCoder, laplace_bits, rounded
+from nervkit.fitting.coding import Codec
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from tests.reference_decoder import read_coded
@@ -136,16 +137,20 @@ def test_damage_is_refused_or_other_values() -> None:
 def test_contexts_are_those_of_the_file() -> None:
     """All knots and passes at once, in torch, as one after the other, in integers."""
     grid = random_grid(np.random.default_rng(3), 4, 2, 5, 6)
-    coder = GridCoder(torch.zeros(grid.values.shape), 0.1)
-    taps = coder._taps(torch.from_numpy(grid.values).float())
+    coder = GridCoder([torch.zeros(grid.values.shape)], 0.1)
+    weights = torch.eye(TAPS).view(TAPS, 1, 1, TAPS).expand(TAPS, 2, PASSES, TAPS)
+    values = torch.from_numpy(grid.values).float()
+    taps = [torch.stack(coder.predicted(values, weight)) for weight in weights]
     turns = pass_of_cells(5, 6)
     assert sorted(np.unique(turns)) == [0, 1, 2]
     for k in range(4):
         before, earlier = (grid.values[k - n] if k >= n else 0 * grid.values[0] for n in (1, 2))
         for turn in range(PASSES):
             known = np.where(turns < turn, grid.values[k], 0)
-            expected = taps_of(known, before, earlier, turn)[:, :, turns == turn]
-            assert np.array_equal(torch.stack(taps)[:, k].numpy()[:, :, turns == turn], expected)
+            for kind, magnitude in enumerate((np.array, np.abs)):
+                expected = taps_of(*map(magnitude, (known, before, earlier)), turn)
+                found = torch.stack([tap[kind, k] for tap in taps]).numpy()
+                assert np.array_equal(found[:, :, turns == turn], expected[:, :, turns == turn])
 
 
 def test_the_rate_is_that_of_the_tables() -> None:
@@ -178,11 +183,11 @@ def test_what_is_rounded_is_what_is_stored() -> None:
     with torch.no_grad():
         for parameter in codec.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    quantized, _ = codec(dict(model.named_parameters()), None)
+    quantized, _ = codec(dict(model.named_parameters()), rounding=True)
     data = codec.data(model)
     decoded = decompress_coded(compress_coded(data), shapes_of(data))
-    for (name, value), array in zip(quantized.items(), decoded.values(), strict=True):
-        assert np.allclose(value.detach().numpy(), array, rtol=1e-5, atol=0), name
+    for name, array in zip(model.stored(), decoded.values(), strict=True):
+        assert np.allclose(quantized[name].detach().numpy(), array, rtol=1e-5, atol=0), name
 
 
 def test_values_too_large_for_their_step_get_a_larger_one() -> None:
@@ -193,7 +198,7 @@ def test_values_too_large_for_their_step_get_a_larger_one() -> None:
         model.grids[0][0, 0, 0, 0] = -1e4
     data = codec.data(model)
     decoded = decompress_coded(compress_coded(data), shapes_of(data))
-    by_name = dict(zip(codec.names, decoded.values(), strict=True))
+    by_name = dict(zip(model.stored(), decoded.values(), strict=True))
     assert by_name["stem.bias"][0] == pytest.approx(1e3, rel=1e-3)
     assert by_name["grids.0"][0, 0, 0, 0] == pytest.approx(-1e4, rel=1e-3)
 
@@ -201,9 +206,9 @@ def test_values_too_large_for_their_step_get_a_larger_one() -> None:
 def test_the_estimate_is_the_size() -> None:
     model = small_model()
     codec = Codec(model, 8000.0)
-    _, integers = codec(dict(model.named_parameters()), None)
+    _, integers = codec(dict(model.named_parameters()), rounding=True)
     coders = zip(codec.coders, integers, strict=True)
-    estimated = sum(coder.bits(q, coder._best_width(q)).item() for coder, q in coders)
+    estimated = sum(coder.bits(q, coder.best_width(q)).sum().item() for coder, q in coders)
     side = len(
         compress_coded([type(d)(**{**vars(d), "values": 0 * d.values}) for d in codec.data(model)])
     )
@@ -215,12 +220,16 @@ def test_noise_has_its_amplitude() -> None:
     model = small_model()
     codec = Codec(model, 8000.0)
     values = dict(model.named_parameters())
-    for noise in (0.0, 0.25, 1.0):
-        _, integers = codec(values, noise)
-        coders = zip(codec.names, codec.coders, integers, strict=True)
-        for name, coder, q in coders:
-            difference = q - coder.shaped(values[name]) / coder.step()
+    recipe = GridNeRV.recipes["native"]
+    for noise, progress in ((0.1, 0.0), (0.55, 0.35), (1.0, 0.7), (1.0, 0.8)):
+        assert not codec.advance(progress, recipe)
+        assert float(codec.noise) == pytest.approx(noise)
+        _, integers = codec(values, rounding=False)
+        coders = zip(codec.groups, codec.coders, integers, strict=True)
+        for names, coder, q in coders:
+            difference = q - coder.stacked([values[name] for name in names]) / coder.step()
             assert difference.abs().max() <= noise / 2 + 1e-4
+    assert codec.advance(0.85, recipe)
     loss = codec.bits(integers)
     loss.backward()
     assert all(parameter.grad is not None for parameter in codec.parameters())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nervkit.models.base import Representation
-from nervkit.models.complexity import decode_macs
+from nervkit.models.complexity import blueprint, decode_macs
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
@@ -106,3 +106,20 @@ def test_products_outside_of_layers_count() -> None:
     products = 2 * 140 * 6 * 5 + 2 * 5 * 6 + 6
     total = grouped + transposed + attention + products
     assert decode_macs(Mixed, ModelConfig(), VideoShape(1, 2, 3)) == total
+
+
+@pytest.mark.parametrize("model_type", [GridNeRV, HNeRV, NeRV])
+def test_a_backward_pass_holds_no_more_than_is_said(model_type: type[Representation]) -> None:
+    shape = VideoShape(4, 48, 64)
+    config = model_type.configure(shape, 12_000)
+    model, held = model_type.for_decoding(config, shape), {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        held[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(torch.zeros(1))
+    plan = blueprint(model_type, config, shape)
+    assert sum(held.values()) <= plan.gradient_memory
+    assert plan.memory < plan.gradient_memory < 20 * plan.memory

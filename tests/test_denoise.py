@@ -18,12 +18,13 @@ import nervkit
 from nervkit.errors import NervError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.job import FitOptions
+from nervkit.models.flow import optical_flow
 from nervkit.restoration.baselines import DENOISERS, NO_FIT
 from nervkit.restoration.channels import Halved, Opponent, space_of, stored_by_halves
 from nervkit.restoration.damage import add_noise, noisy_file
 from nervkit.restoration.denoise import Cleaner
 from nervkit.restoration.impulses import seen_again
-from nervkit.restoration.motion import carried, motion
+from nervkit.restoration.motion import carried
 from nervkit.restoration.noise import (
     CENTRES,
     Noise,
@@ -330,7 +331,7 @@ def _short_budget() -> Any:
 def test_without_a_fit_frames_between_are_the_mean_along_the_motion() -> None:
     frames = moving(3)
     made = nervkit.interpolate(frames, factor=2)
-    expected = carried(frames[0], frames[1], motion(frames[0], frames[1]), 0.5)
+    expected = carried(frames[0], frames[1], optical_flow(frames[0], frames[1]), 0.5)
     assert np.abs(made[1] - expected.clip(0, 255)).max() <= 0.501
     missing = nervkit.inpaint(frames, boxes=["@1:2"], fit=False)
     assert np.array_equal(missing[[0, 2]], frames[[0, 2]])

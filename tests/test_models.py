@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor, nn
 
 from nervkit.errors import UsageError
 from nervkit.models import device as device_module
 from nervkit.models import registry
-from nervkit.models.base import Representation, TooFewParametersError, count_stored
+from nervkit.models.base import MOTION, Representation, TooFewParametersError, count_stored
 from nervkit.models.blocks import PositionalEncoding
 from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
 from nervkit.models.device import autocast, choose_device, choose_precision
-from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
+from nervkit.models.gridnerv import VELOCITY, GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
@@ -364,14 +365,114 @@ def test_gridnerv_grids_are_linear_between_their_knots() -> None:
     moving, still = model.grids
     assert (len(moving), len(still)) == (3, 1)
     with torch.inference_mode():
-        sampled = model._sample(moving, torch.tensor([0.0, 4.0, 5.0, 8.0]))
+        sampled = model._sample(moving, torch.tensor([0.0, 4.0, 5.0, 8.0]), 1, None)
         expected = torch.stack(
             [moving[0], moving[1], 0.75 * moving[1] + 0.25 * moving[2], moving[2]]
         )
         torch.testing.assert_close(sampled, expected)
         torch.testing.assert_close(
-            model._sample(still, torch.tensor([0.0, 7.5])), still.expand(2, -1, -1, -1)
+            model._sample(still, torch.tensor([0.0, 7.5]), 1, None), still.expand(2, -1, -1, -1)
         )
+
+
+def moving_model(frames: int = 9, **options: Any) -> GridNeRV:
+    """A model for 32x48 pixels, in 4x6 cells, with one moved grid and a moved detail grid."""
+    fields: dict[str, Any] = {
+        "strides": (2, 4),
+        "widths": (6, 5),
+        "depths": (1, 1),
+        "grid_rates": (4, 4),
+        "grid_scales": (1, 0),
+        "grid_channels": (2, 1),
+        "moved_rate": 4,
+        "motion_rate": 2,
+        "motion_scale": 2,
+    }
+    return GridNeRV(GridNeRVConfig(**(fields | options)), VideoShape(frames, 32, 48))
+
+
+def test_gridnerv_moved_grids_follow_their_velocities() -> None:
+    model = randomised(moving_model())
+    grid = model.grids[0]
+    assert (len(grid), tuple(model.motion.shape)) == (3, (5, 4, 2, 3))
+    with torch.no_grad():
+        model.motion.zero_()
+        model.motion[:, 0] = VELOCITY / 4  # x: a quarter of a cell in a frame, both ways
+    with torch.inference_mode():
+        t = torch.tensor([4.0, 6.0])
+        sampled = model._sample(grid, t, 1, model._velocities(t))
+        assert torch.allclose(sampled[0], grid[1])
+        # Two frames after its knot, content stands half a cell to the right of where it was; two
+        # frames before the next one, half a cell to the left of where it will be.
+        right = (grid[1] + torch.cat([grid[1][..., :1], grid[1][..., :-1]], 2)) / 2
+        left = (grid[2] + torch.cat([grid[2][..., 1:], grid[2][..., -1:]], 2)) / 2
+        torch.testing.assert_close(sampled[1], (right + left) / 2)
+
+
+def test_gridnerv_velocities_differ_before_and_after() -> None:
+    model = moving_model()
+    with torch.no_grad():
+        model.motion[:, 1], model.motion[:, 3] = 3.0, 1.0  # y: mean, half of the difference
+    since_x, since_y, until_x, until_y = model._velocities(torch.tensor([3.0]))[0]
+    assert (since_x == 0).all() and (until_x == 0).all()
+    assert (since_y == 2).all() and (until_y == 4).all()
+
+
+def test_gridnerv_starts_with_the_motion_of_a_pan() -> None:
+    rng = np.random.default_rng(0)
+    wide = ndimage.gaussian_filter(rng.uniform(0, 255, (64, 200, 3)), (3, 3, 0))
+    wide = np.uint8((wide - wide.min()) / np.ptp(wide) * 255)
+    frames = np.stack([wide[:, 40 - 2 * t : 168 - 2 * t] for t in range(9)])  # 2 pixels a frame
+    model = GridNeRV(moving_model().config, VideoShape(*frames.shape[:3]))
+    model.start_fit(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    inner = model.motion[:, :, 1:-1, 2:-2] / VELOCITY * 8  # pixels in a frame
+    assert (inner[:, 0] - 2).abs().max() < 0.5
+    assert inner[:, 1:].abs().max() < 0.5
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_gridnerv_with_motion_of_short_clips(frames: int) -> None:
+    model = moving_model(frames)
+    pixels = torch.randint(0, 256, (frames, 3, 32, 48), dtype=torch.uint8)
+    model.start_fit(pixels)
+    assert model(torch.arange(frames).float()).shape == (frames, 3, 32, 48)
+    assert model.kinds()["motion"] == MOTION
+
+
+def test_gridnerv_detail_grids_start_without_effect() -> None:
+    torch.manual_seed(0)
+    model = moving_model()
+    assert not model.grids[1].any() and model.grids[1].shape == (3, 1, 8, 12)
+    before = model(torch.tensor([1.5]))
+    with torch.no_grad():
+        model.details.weight.mul_(2)
+    assert torch.equal(model(torch.tensor([1.5])), before)
+    model(torch.tensor([1.5])).sum().backward()
+    assert model.grids[1].grad.abs().sum() > 0
+
+
+def test_gridnerv_configurations_of_earlier_files() -> None:
+    config = GridNeRVConfig()
+    earlier = config.to_dict()
+    for name in ("moved_rate", "motion_rate", "motion_scale"):
+        del earlier[name]
+    assert GridNeRVConfig.from_dict(earlier) == config
+    with pytest.raises(UsageError, match="has fields"):
+        GridNeRVConfig.from_dict({k: v for k, v in earlier.items() if k != "widths"})
+
+
+def test_gridnerv_refuses_detail_grids_without_a_later_stage() -> None:
+    with pytest.raises(UsageError, match="two stages"):
+        GridNeRVConfig(
+            strides=(4,),
+            widths=(6,),
+            depths=(1,),
+            grid_rates=(4, 4),
+            grid_scales=(1, 0),
+            grid_channels=(1, 1),
+        )
+    with pytest.raises(UsageError, match="must not all be 0"):
+        GridNeRVConfig(grid_rates=(4,), grid_scales=(0,), grid_channels=(1,))
 
 
 def test_gridnerv_configurations_need_lists_of_one_length() -> None:

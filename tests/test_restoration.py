@@ -18,6 +18,7 @@ from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, OutputError, UsageError
 from nervkit.fitting.loop import Stepper
 from nervkit.models.config import VideoShape
+from nervkit.models.flow import moved, optical_flow
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
@@ -29,7 +30,7 @@ from nervkit.restoration.fill import TRUSTED, Membrane, fill_in
 from nervkit.restoration.impulses import outliers, screened
 from nervkit.restoration.interpolate import _at_rate, _multiplied
 from nervkit.restoration.masks import read_mask
-from nervkit.restoration.motion import carried, joined, motion, moved
+from nervkit.restoration.motion import carried, joined
 from nervkit.restoration.noise import white_variance
 from nervkit.restoration.shrinkage import shrunk
 from nervkit.restoration.task import Fitted, RestoreReport
@@ -336,7 +337,7 @@ def test_the_motion_of_a_pan_is_found(shape: tuple[int, int]) -> None:
     ground = gaussian_filter(rng.normal(0, 1, (height + 8, width + 8, 3)), (4, 4, 0))
     ground = (127 + 40 * ground / ground.std()).clip(0, 255)
     first, second = ground[4 : 4 + height, 2 : 2 + width], ground[6 : 6 + height, 5 : 5 + width]
-    flow = motion(first, second)
+    flow = optical_flow(first, second)
     assert flow.shape == (2, height, width)
     inner = flow[:, 10:-10, 10:-10].reshape(2, -1)
     np.testing.assert_allclose(np.median(inner, axis=1), [-2, -3], atol=0.3)
@@ -352,7 +353,7 @@ def test_a_whip_pan_is_found() -> None:
     ground = gaussian_filter(rng.normal(0, 1, (130, 260, 3)), (2, 2, 0))
     ground = (127 + 40 * ground / ground.std()).clip(0, 255)
     first, second = ground[:120, :200], ground[7:127, 41:241]
-    inner = motion(first, second)[:, 20:-20, 60:-20].reshape(2, -1)
+    inner = optical_flow(first, second)[:, 20:-20, 60:-20].reshape(2, -1)
     np.testing.assert_allclose(np.median(inner, axis=1), [-7, -41], atol=0.3)
     assert (np.abs(inner - [[-7], [-41]]) < 1).mean() > 0.9
 
@@ -363,7 +364,7 @@ def test_a_large_thing_that_moves_is_no_pan() -> None:
     first, second = 127 + 3 * ground, 127 + 3 * ground
     first[30:100, 40:150] = 127 + 6 * thing[30:100, 40:150]
     second[30:100, 46:156] = 127 + 6 * thing[30:100, 40:150]
-    flow = motion(first, second)
+    flow = optical_flow(first, second)
     assert np.abs(np.median(flow[:, :20].reshape(2, -1), axis=1)).max() < 0.5
     assert np.median(flow[1, 45:85, 60:130]) == pytest.approx(6, abs=0.5)
 

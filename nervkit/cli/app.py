@@ -18,6 +18,7 @@ from nervkit.cli.inpaint import inpaint
 from nervkit.cli.interpolate import interpolate
 from nervkit.cli.interruption import EXIT_CODE, interruption
 from nervkit.cli.models import models
+from nervkit.cli.requantize import requantize
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
 from nervkit.version import __version__
@@ -38,6 +39,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.command()(verify)
+app.command()(requantize)
 app.command()(denoise)
 app.command()(inpaint)
 app.command()(interpolate)

@@ -66,6 +66,14 @@ def counting(what: str) -> Iterator[Count]:
 
 
 @contextmanager
+def stages(**units: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress display for (stage, done, total), given what each stage counts."""
+    with _display() as show:
+        counts = {stage: _counted(stage, unit, show) for stage, unit in units.items()}
+        yield lambda stage, done, total: counts[stage](done, total)
+
+
+@contextmanager
 def fitting() -> Iterator[Callable[[Progress], None]]:
     """A progress display for a fit."""
     with _display() as show:

@@ -34,7 +34,7 @@ from nervkit.video.planes import yuv_colour
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
-BITS_PER_VALUE = 2.2  # of a model that is fitted to take so many bytes
+BITS_AFTER_FIT = 4.0  # of a value that is quantized to a target after a fit in float
 LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
@@ -53,6 +53,7 @@ class FitOptions:
     metric: str = RGB
     prune: float = 0.0
     coded_bytes: int | None = None
+    coded_psnr: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -90,6 +91,12 @@ class FitOptions:
         return Budget.choose(*given)
 
     @property
+    def through_quantizer(self) -> bool:
+        """Whether the fit sees its quantizer. What was published is fitted in float, and quantized
+        to its bytes afterwards."""
+        return self.coded_bytes is not None and self.recipe != PAPER
+
+    @property
     def asked(self) -> tuple[int | None, dict[str, Any]]:
         """The number of values and the options of a configuration that the user asked for."""
         options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
@@ -98,11 +105,12 @@ class FitOptions:
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""
         parameters, options = self.asked
+        if self.coded_bytes is not None and self.through_quantizer:
+            return self.model_type.configure_coded(shape, self.coded_bytes, parameters, **options)
+        if self.coded_bytes is not None and parameters is None:
+            parameters = round(8 * self.coded_bytes / BITS_AFTER_FIT)
         if parameters is not None:
             return self.model_type.configure(shape, parameters, **options)
-        if self.coded_bytes is not None:
-            count = round(8 * self.coded_bytes / BITS_PER_VALUE)
-            return self.model_type.configure(shape, count, **options)
         try:
             return self.model_type.configure(shape, default_parameters(shape), **options)
         except TooFewParametersError as error:
@@ -116,6 +124,7 @@ class FitOptions:
             "metric": self.metric,
             "prune": self.prune,
             "coded_bytes": self.coded_bytes,
+            "coded_psnr": self.coded_psnr,
             "seed": self.seed,
             "device": choose_device(self.device).type,
             "precision": self.precision,
@@ -332,7 +341,8 @@ class FitJob:
             keep=keep,
             known=self.known,
             precision=self.options.precision,
-            target_bits=self.options.coded_bytes and 8 * self.options.coded_bytes,
+            target_bits=8 * self.options.coded_bytes if self.options.through_quantizer else None,
+            target_psnr=self.options.coded_psnr,
             metric=self.metric,
         )
 

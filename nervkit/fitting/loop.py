@@ -16,10 +16,10 @@ from torch.func import functional_call
 from nervkit.errors import Interrupted, OutputError
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.coding import Codec, noise_at
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
-from nervkit.fitting.losses import error
+from nervkit.fitting.losses import BY_VALUE, error
 from nervkit.fitting.metric import RGB, Metric, loss_of
 from nervkit.fitting.optimizers import (
     build_codec_optimizer,
@@ -95,13 +95,14 @@ class Stepper:
         known: Tensor | None = None,
         precision: str = "auto",
         target_bits: float | None = None,
+        target_psnr: float | None = None,
         metric: Metric | None = None,
     ) -> None:
         """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
         pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
         counts, from 0 (not at all) to 255. With `target_bits`, the model is fitted to take about so
-        many once it is coded (see Codec). `metric` is what the fit is optimised for, by default
-        RGB, which `known` needs."""
+        many once it is coded, or to show `target_psnr` dB (see Codec). `metric` is what the fit is
+        optimised for, by default RGB, which `known` needs."""
         if known is not None and metric is not None and metric.name != RGB:
             raise ValueError("known values are of RGB: give no other metric with them")
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
@@ -117,13 +118,11 @@ class Stepper:
         self.optimizers = build_optimizers(model, recipe)
         self.codec: Codec | None = None
         if target_bits is not None:
-            self.codec = Codec(model, target_bits).to(self.device)
+            self.codec = Codec(model, target_bits, target_psnr).to(self.device)
             self.optimizers.append(build_codec_optimizer(self.codec, recipe))
         #: all that updates change
         self.module = model if self.codec is None else nn.ModuleList([model, self.codec])
         self._called = Called(model)
-        self._noise: float | None = 0.0
-        self._steps, self._progress = 0, 0.0
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.notes: list[str] = []  # what went wrong and was mended
         self.batch = min(recipe.batch, len(frames))
@@ -134,16 +133,17 @@ class Stepper:
         self._order: tuple[int, Tensor] | None = None
         self._graphed: GraphedUpdate | None = None
         self._reached: torch.cuda.Event | None = None
-        whole = self.codec is None and all(map(recordable, self.optimizers))
-        if self.device.type == "cuda" and whole:
+        if self.device.type == "cuda" and all(map(recordable, self.optimizers)):
             self._graphed = GraphedUpdate(self._update, self.notes.append)
 
     def step(self, k: int, progress: float) -> Tensor:
         """The k-th update, at `progress` in [0, 1) of the schedule; its error, a scalar on the
         device, valid until the next one. Nothing here waits for the device."""
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
-        self._noise, self._steps, self._progress = noise_at(progress, self.recipe), k, progress
-        return (self._graphed or self._update)(self._batch_of(k))
+        update, index = self._graphed or self._update, self._batch_of(k)
+        if self.codec is None:
+            return update(index)
+        return update(index, self.codec.advance(progress, self.recipe), k % RATE_EVERY == 0)
 
     def keep_up(self) -> None:
         """Wait for the update before the last one, so that the clock tells what a GPU has done and
@@ -168,25 +168,27 @@ class Stepper:
         if self._graphed is not None:
             self._graphed.forget()
 
-    def _update(self, index: Tensor) -> Tensor:
-        """One update on the frames at `index` (B,), all of it on the device."""
+    def _update(self, index: Tensor, rounding: bool = False, rate: bool = False) -> Tensor:
+        """One update on the frames at `index` (B,), all of it on the device. With a codec: whether
+        it rounds, and whether the rate is in the loss this time."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
         integers: list[Tensor] = []
         with reproducible(self.device):
             if self.codec is not None:
-                values, integers = self.codec(tensors_of(self.model), self._noise)
+                values, integers = self.codec(tensors_of(self.model), rounding)
             with autocast(self.device, self.dtype):
                 output, target, known = self._compared(index, values)
             if known is not None:
                 # What does not count is compared with itself, whatever the loss.
                 target = torch.lerp(output.detach(), target, known)
             loss = distortion = self.metric.loss(self._loss, output, target)
-            if self.codec is not None and self._steps % RATE_EVERY == 0:
+            if self.codec is not None and rate:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                self.codec.control(bits, self._progress)
+                measured = error(self._loss, distortion.detach())
+                self.codec.control(bits, measured if self._loss in BY_VALUE else None)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
@@ -225,7 +227,7 @@ class Stepper:
         over the clip, after rounding to 8 bits."""
         index = probed(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
-        values = {} if self.codec is None else self.codec(tensors_of(self.model), None)[0]
+        values = {} if self.codec is None else self.codec.rounded(self.model)
         with autocast(self.device, self.dtype):
             output = self._called.with_tensors(values, "fit_forward", index.float(), target)
         output = output.float().mul(255).round().div(255)

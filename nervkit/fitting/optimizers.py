@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -76,29 +76,35 @@ class Muon(Optimizer):
         gradients = [p.grad for p in driven]
         averages = [self.state[p]["momentum"] for p in driven]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        wide: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p, gradient, average in zip(driven, gradients, averages, strict=True):
             nesterov = torch.lerp(gradient, average, momentum).flatten(1)
-            matrix = nesterov if nesterov.shape[0] <= nesterov.shape[1] else nesterov.mT
-            wide[tuple(matrix.shape)].append((p, matrix))
-        for batch in wide.values():
+            shapes[nesterov.shape[0], nesterov.shape[1]].append((p, nesterov))
+        for (rows, columns), batch in shapes.items():
             parameters, matrices = zip(*batch, strict=True)
-            updates = orthogonalize(torch.stack(matrices)).to(parameters[0].dtype)
+            stack = torch.stack(matrices)
+            wide = stack if rows <= columns else stack.mT
+            updates = orthogonalize(wide).to(stack.dtype)
+            updates = updates if rows <= columns else updates.mT
+            if beta is not None:
+                updates = self._by_row(parameters, updates, beta)
+            updates = updates * (lr * math.sqrt(max(1, rows / columns)))
             for p, update in zip(parameters, updates.unbind(), strict=True):
-                rows, columns = p.shape[0], p[0].numel()
-                update = update if rows <= columns else update.mT
-                if beta is not None:
-                    update = self._by_row(p, update, beta)
-                p.sub_(update.reshape(p.shape) * (lr * math.sqrt(max(1, rows / columns))))
+                p.sub_(update.reshape(p.shape))
 
-    def _by_row(self, p: Tensor, update: Tensor, beta: float) -> Tensor:
-        """The update of `p`, each row over its running root mean square; the norm stays."""
-        squares = update.square().mean(dim=1, keepdim=True)
-        if "squares" not in self.state[p]:
-            self.state[p]["squares"] = squares.clone()
-        average = self.state[p]["squares"].lerp_(squares, 1 - beta)
-        normalized = update / average.sqrt().add(1e-8)
-        return normalized * (update.norm() / normalized.norm().clamp(min=1e-7))
+    def _by_row(self, parameters: Sequence[Tensor], updates: Tensor, beta: float) -> Tensor:
+        """The updates (N, rows, columns) of N parameters, each row over its running root mean
+        square; the norms stay."""
+        squares = updates.square().mean(dim=2)
+        for p, start in zip(parameters, squares, strict=True):
+            if "squares" not in self.state[p]:
+                self.state[p]["squares"] = start.clone()
+        kept = [self.state[p]["squares"] for p in parameters]
+        average = torch.stack(kept).lerp_(squares, 1 - beta)
+        torch._foreach_copy_(kept, list(average.unbind()))
+        normalized = updates / average.sqrt().add(1e-8)[:, :, None]
+        lengths = [x.flatten(1).norm(dim=1) for x in (updates, normalized)]
+        return normalized * (lengths[0] / lengths[1].clamp(min=1e-7))[:, None, None]
 
 
 class Soap(Optimizer):
@@ -179,7 +185,8 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
 def build_codec_optimizer(codec: nn.Module, recipe: Recipe) -> Optimizer:
     """Adam for what a codec learns: steps, scales and contexts."""
     device = next(codec.parameters()).device
-    return _scheduled(Adam(codec.parameters(), recipe.codec_lr, recipe.betas, fused=True), device)
+    options: dict[str, Any] = {"fused": True, "capturable": device.type == "cuda"}
+    return _scheduled(Adam(codec.parameters(), recipe.codec_lr, recipe.betas, **options), device)
 
 
 def _scheduled(optimizer: Optimizer, device: torch.device) -> Optimizer:

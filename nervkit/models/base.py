@@ -16,8 +16,11 @@ from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import Recipe
 
 #: kinds of stored tensors: what mixes channels, what is so but touches every value (depthwise
-#: kernels), content by time and place, biases
-MATRIX, SENSITIVE, GRID, VECTOR = "matrix", "sensitive", "grid", "vector"
+#: kernels), content by time and place, where it moves, biases
+MATRIX, SENSITIVE, GRID, MOTION, VECTOR = "matrix", "sensitive", "grid", "motion", "vector"
+
+
+CODED_BITS = 2.2  # of a value, about, in a fit through a quantizer
 
 
 class Representation(nn.Module):
@@ -52,6 +55,15 @@ class Representation(nn.Module):
         `options` fix fields of the configuration. Raises UsageError when no configuration fits,
         TooFewParametersError when only a larger one does.
         """
+
+    @classmethod
+    def configure_coded(
+        cls, shape: VideoShape, tensor_bytes: int, parameters: int | None = None, **options: Any
+    ) -> ModelConfig:
+        """A configuration for `shape` that is fitted through its quantizer, to take about
+        `tensor_bytes`; with `parameters` stored values where that is given. Otherwise as
+        `configure`."""
+        return cls.configure(shape, parameters or round(8 * tensor_bytes / CODED_BITS), **options)
 
     @abstractmethod
     def forward(self, t: Tensor) -> Tensor:

@@ -100,6 +100,16 @@ def between(values: Tensor, position: Tensor) -> Tensor:
     return torch.lerp(values[before], values[after], share.view(-1, *[1] * (values.ndim - 1)))
 
 
+def displaced(values: Tensor, shift: Tensor) -> Tensor:
+    """(B, C, h, w): `values` (B, C, h', w') at the positions of their (h, w) cells moved by `shift`
+    (B, 2, h, w), x and y in those cells; bilinear, the edge is repeated beyond it."""
+    rows, columns = shift.shape[-2:]
+    x = torch.arange(columns, device=shift.device) + 0.5 + shift[:, 0]
+    y = torch.arange(rows, device=shift.device)[:, None] + 0.5 + shift[:, 1]
+    places = torch.stack([2 * x / columns - 1, 2 * y / rows - 1], dim=3)
+    return F.grid_sample(values, places, padding_mode="border", align_corners=False)
+
+
 def padded(size: int, factor: int) -> int:
     """The smallest multiple of `factor` that is at least `size`."""
     return math.ceil(size / factor) * factor

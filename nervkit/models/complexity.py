@@ -29,6 +29,7 @@ class Blueprint:
         values: how many numbers they hold.
         macs: multiply-accumulates of decoding a frame.
         memory: bytes that decoding holds at once.
+        gradient_memory: bytes that a backward pass through one frame holds at once, at most.
     """
 
     weights: dict[str, tuple[int, ...]]
@@ -36,6 +37,7 @@ class Blueprint:
     values: int
     macs: int
     memory: int
+    gradient_memory: int
 
 
 @lru_cache(maxsize=256)
@@ -47,33 +49,41 @@ def blueprint(
     skeleton = model_type.skeleton(config, shape)
     values = count_stored(skeleton)
     counter = FlopCounterMode(display=False, custom_mapping=VECTOR_PRODUCTS)
-    largest = _LargestOperation()
-    with counter, largest, torch.no_grad():
+    operations = _Operations()
+    with counter, operations, torch.no_grad():
         skeleton.eval()(torch.zeros(1, device="meta"))
-    memory = VALUE_BYTES * values + largest.bytes + SAMPLE_BYTES * 3 * shape.height * shape.width
+    frame = SAMPLE_BYTES * 3 * shape.height * shape.width
+    memory = VALUE_BYTES * values + operations.largest + frame
     shapes = [
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (skeleton.weights(), skeleton.embeddings())
     ]
-    return Blueprint(*shapes, values, counter.get_total_flops() // 2, memory)
+    macs = counter.get_total_flops() // 2
+    return Blueprint(*shapes, values, macs, memory, memory + operations.largest + operations.made)
 
 
-class _LargestOperation(TorchDispatchMode):
-    """Notes the most bytes that one operator's inputs and outputs take. What aliases an input
-    takes none."""
+class _Operations(TorchDispatchMode):
+    """Notes the most bytes that one operator's inputs and outputs take, and the bytes that all
+    make together. What aliases an input takes none."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = 0
+        self.largest = self.made = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if not any(value.alias_info for value in func._schema.returns):
-            tensors = [x for x in tree_leaves((args, result)) if isinstance(x, Tensor)]
-            self.bytes = max(self.bytes, sum(x.numel() * x.element_size() for x in tensors))
+            self.largest = max(self.largest, _bytes((args, result)))
+            self.made += _bytes(result)
         return result
+
+
+def _bytes(values: Any) -> int:
+    """What all tensors among these take."""
+    tensors = [x for x in tree_leaves(values) if isinstance(x, Tensor)]
+    return sum(x.numel() * x.element_size() for x in tensors)
 
 
 def decode_macs(model_type: type[Representation], config: ModelConfig, shape: VideoShape) -> int:

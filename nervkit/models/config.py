@@ -20,6 +20,12 @@ def bounded(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, metadata={"bounds": (low, high)})
 
 
+def added(specified: Any) -> Any:
+    """A field that earlier files do not have: its default is what they were made with."""
+    specified.metadata = {**specified.metadata, "added": True}
+    return specified
+
+
 def chosen(*choices: str, default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field whose value is one of a few words."""
     return field(default=default, metadata={"choices": choices})
@@ -98,9 +104,12 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises UsageError on unknown, missing or bad fields."""
-        names = {spec.name for spec in dataclasses.fields(cls)}
-        if set(values) != names:
+        """The inverse of `to_dict`. Raises UsageError on unknown, missing or bad fields; a field
+        that is `added` may be missing."""
+        specs = dataclasses.fields(cls)
+        names = {spec.name for spec in specs}
+        needed = {spec.name for spec in specs if "added" not in spec.metadata}
+        if not needed <= set(values) <= names:
             raise UsageError(
                 f"{cls.__name__} has fields {sorted(names)}, the configuration {sorted(values)}"
             )

@@ -12,11 +12,12 @@ from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 
 from nervkit.errors import NervError
+from nervkit.models.flow import LUMA, optical_flow
 from nervkit.restoration.denoise import denoise
 from nervkit.restoration.ffmpeg import filtered
 from nervkit.restoration.fill import fill_in
 from nervkit.restoration.kinds import pixels
-from nervkit.restoration.motion import LUMA, carried, motion
+from nervkit.restoration.motion import carried
 from nervkit.restoration.noise import white_variance
 
 Frames = np.ndarray  # (T, H, W, 3) uint8
@@ -162,7 +163,7 @@ def minterpolate(frames: Frames) -> Frames:
 
 def along_flow(frames: Frames) -> Frames:
     """The frames between, (T - 1, H, W, 3): both neighbours moved half the way."""
-    return np.stack([pixels(carried(a, b, motion(a, b), 0.5)) for a, b in pairwise(frames)])
+    return np.stack([pixels(carried(a, b, optical_flow(a, b), 0.5)) for a, b in pairwise(frames)])
 
 
 #: frames -> the frames between them

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from nervkit.restoration.motion import agreed, carried, motion
+from nervkit.models.flow import optical_flow
+from nervkit.restoration.motion import agreed, carried
 from nervkit.restoration.task import Fitted
 
 
@@ -43,4 +44,4 @@ class Between:
         return self._frames[index] - self._fitted.predict(index)
 
     def _motion(self, index: int) -> np.ndarray:
-        return motion(self._frames[index], self._frames[index + 1])
+        return optical_flow(self._frames[index], self._frames[index + 1])

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from nervkit.models.flow import moved, optical_flow
 from nervkit.restoration.channels import Channels, resized, space_of, stored_by_halves
 from nervkit.restoration.impulses import impulse_share, outliers, screened, seen_again
 from nervkit.restoration.kinds import pixels
-from nervkit.restoration.motion import joined, motion, moved
+from nervkit.restoration.motion import joined
 from nervkit.restoration.noise import (
     Noise,
     noise_alone,
@@ -249,7 +250,7 @@ class Cleaner:
         return made
 
     def _motion(self, first: int, second: int) -> np.ndarray:
-        return motion(self._seen(first).light, self._seen(second).light)
+        return optical_flow(self._seen(first).light, self._seen(second).light)
 
 
 def _pair(seen: Seen, channel: int) -> np.ndarray:

@@ -11,8 +11,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, uni
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
+from nervkit.models.flow import optical_flow
 from nervkit.restoration.kinds import pixels
-from nervkit.restoration.motion import motion
 
 RING = 4  # pixels around a hole that are looked for too: they tell how right what is found is
 FLOW_MARGIN = 6  # pixels around those where the flow is not trusted either
@@ -156,7 +156,7 @@ def _flows(
             holes = unknown[t] | unknown[t + 1]
             wider = binary_dilation(holes, iterations=FLOW_MARGIN)
             hole = next(h for h in (wider, holes, unknown[t]) if not h.all())
-            around = motion(frames[t], frames[t + 1]).transpose(1, 2, 0)
+            around = optical_flow(frames[t], frames[t + 1]).transpose(1, 2, 0)
             flow = membranes.fill(around, hole).transpose(2, 0, 1)
             # A followed pixel lies in a hole, or within a pixel of one.
             box = [slice(max(0, i.min() - 1), i.max() + 2) for i in np.nonzero(unknown[t])]

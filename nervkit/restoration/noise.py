@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import uniform_filter
 
-from nervkit.restoration.motion import moved
+from nervkit.models.flow import moved
 from nervkit.restoration.shrinkage import SIDE, STEP, spectrum_of
 
 BINS = 8  # of brightness, from 0 to 255

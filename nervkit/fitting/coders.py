@@ -1,0 +1,306 @@
+"""Quantizers and rates of tensors: what compression/coded.py stores, differentiable, in torch.
+
+A value v of a tensor with step s is q = v / s. Its rate is that of a Laplace distribution over the
+integers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nervkit.compression.coded import (
+    MOST_UNITS,
+    MOST_WEIGHT,
+    PASSES,
+    PEAK,
+    TAPS,
+    UNITS_PER_OCTAVE,
+    Data,
+    GridData,
+    MatrixData,
+    matrix_shape,
+    pass_of_cells,
+)
+from nervkit.compression.laplace import LOWEST_SCALE, THRESHOLDS, UNIT_BITS
+from nervkit.compression.quantization import LOWEST_EXPONENT
+from nervkit.models.base import GRID, MATRIX, MOTION, SENSITIVE, VECTOR
+
+GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
+MOST = PEAK // 2  # of a value in steps: its mean is taken off, and a residual may be twice as large
+LEAST_LIKELIHOOD = 2.0**-20
+LEAST_SCALE = 2.0 ** (LOWEST_SCALE / UNITS_PER_OCTAVE)
+SIDE_BITS = 3.0  # of a stored step or scale, about
+#: steps at the start, of a matrix in its standard deviations
+FIRST_STEPS = {MATRIX: 0.15, SENSITIVE: 0.04, GRID: 0.05, MOTION: 0.3, VECTOR: 0.01}
+
+
+class LaplaceBits(torch.autograd.Function):
+    """-log2 of the mass that a Laplace distribution has within half a step of `q` from its mean.
+
+    With d = |q|, far = exp(-(d + 1/2) / b) and near = exp(-|d - 1/2| / b), the mass is (near - far)
+    / 2, or 1 - (near + far) / 2 for d < 1/2; both have the same derivatives in terms of near and
+    exp((1/2 - d) / b), so that a backward pass takes a third of autograd's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, scale: Tensor) -> Tensor:
+        distance, inverse = q.abs(), 1 / scale
+        far = torch.exp((distance + 0.5).neg_() * inverse)
+        near = torch.exp((distance - 0.5).abs_().neg_() * inverse)
+        half = torch.sub(near, far).mul_(0.5)
+        likelihood = torch.where(distance < 0.5, torch.add(near, far).mul_(-0.5).add_(1), half)
+        likelihood.clamp_(min=LEAST_LIKELIHOOD)
+        ctx.save_for_backward(q, inverse, near, far, likelihood)
+        return likelihood.log2().neg_()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        q, inverse, near, far, likelihood = ctx.saved_tensors
+        distance = q.abs()
+        common = gradient * inverse * (0.5 / math.log(2)) / likelihood
+        by_q = (near - far) * common * q.sign()
+        by_scale = (near * (0.5 - distance) + far * (0.5 + distance)) * common * inverse
+        return by_q, by_scale.sum_to_size(inverse.shape)
+
+
+def laplace_bits(q: Tensor, scale: Tensor) -> Tensor:
+    """Bits of integers (or noisy values) at distance `q` from their means, elementwise: -log2 of
+    the mass that a Laplace distribution of `scale`, which broadcasts, has within half a step."""
+    return LaplaceBits.apply(q, scale.clamp(min=LEAST_SCALE))
+
+
+def rounded(x: Tensor) -> Tensor:
+    """round(x), with the gradient of x (Bengio et al., 1308.3432: "straight-through")."""
+    return x + (x.round() - x).detach()
+
+
+class TensorCoder(nn.Module):
+    """The quantizer and the rate of one tensor, or of several of one shape and kind."""
+
+    @abstractmethod
+    def stacked(self, values: Sequence[Tensor]) -> Tensor:
+        """The tensors as one, in which steps broadcast."""
+
+    @abstractmethod
+    def split(self, values: Tensor) -> Sequence[Tensor]:
+        """The inverse of `stacked`."""
+
+    @abstractmethod
+    def step(self) -> Tensor:
+        """The steps, to broadcast against `stacked` values; each of the form 2^(n / 4)."""
+
+    @abstractmethod
+    def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
+        """The bits that quantized values take, (tensors,); `q` as from `stacked`. Scales of each
+        tensor are `wider` quarters of an octave larger than was learned."""
+
+    @abstractmethod
+    def side_values(self) -> int:
+        """How many numbers of side information are stored."""
+
+    @abstractmethod
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        """What is stored of the tensors, with steps that are `coarser` quarters of an octave
+        larger, on average over rows or channels."""
+
+    @torch.no_grad()
+    def best_width(self, q: Tensor) -> list[int]:
+        """The `wider` of the fewest bits for integers `q`, of each tensor: learned scales lag
+        behind in short fits, and steps may have been changed since."""
+        fewest = self.bits(q)
+        best = [0] * len(fewest)
+        for direction in (-1, 1):
+            going = [direction] * len(best)
+            while any(going):
+                tried = [width + step for width, step in zip(best, going, strict=True)]
+                bits = self.bits(q, tried)
+                going = [direction * found for found in (bits < fewest).tolist()]
+                best = [width + step for width, step in zip(best, going, strict=True)]
+                fewest = torch.minimum(fewest, bits)
+        return best
+
+
+class MatrixCoder(TensorCoder):
+    """A step and a scale for each row and each column of a matrix; one of each for a vector."""
+
+    def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
+        super().__init__()
+        self.shape, count, many = values[0].shape, len(values), values[0].ndim > 1
+        rows, columns = matrix_shape(self.shape) if many else (1, 1)
+        deviations = [
+            v.detach().float().std(correction=0) if many else torch.ones(()) for v in values
+        ]
+        first = (first_step * torch.stack(deviations).clamp(min=0.03)).log2().view(-1, 1, 1)
+        scale = -math.log2(first_step) if many else 3.0
+        self.log_step = nn.Parameter(first)
+        self.row_steps = nn.Parameter(torch.zeros(count, rows, 1))
+        self.column_steps = nn.Parameter(torch.zeros(count, 1, columns))
+        self.log_scale = nn.Parameter(torch.full((count, 1, 1), scale))
+        self.row_scales = nn.Parameter(torch.zeros(count, rows, 1))
+        self.column_scales = nn.Parameter(torch.zeros(count, 1, columns))
+
+    def stacked(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([value.reshape(matrix_shape(self.shape)) for value in values])
+
+    def split(self, values: Tensor) -> Sequence[Tensor]:
+        return values.reshape(-1, *self.shape).unbind()
+
+    def _units(self) -> tuple[Tensor, Tensor]:
+        row = rounded(UNITS_PER_OCTAVE * (self.log_step + self.row_steps))
+        return row, rounded(UNITS_PER_OCTAVE * self.column_steps)
+
+    def step(self) -> Tensor:
+        row, column = self._units()
+        return torch.exp2((row + column) / UNITS_PER_OCTAVE)
+
+    def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
+        log_scale = self.log_scale
+        if wider is not None:
+            log_scale = log_scale + log_scale.new_tensor(wider).view(-1, 1, 1) / UNITS_PER_OCTAVE
+        scale = torch.exp2(log_scale + self.row_scales + self.column_scales)
+        return laplace_bits(q, scale).sum((1, 2))
+
+    def side_values(self) -> int:
+        return 2 * (self.row_steps.numel() + self.column_steps.numel())
+
+    @torch.no_grad()
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        stacked = self.stacked(values)
+        count, rows, columns = stacked.shape
+        row, column = self._units()
+        more = _dithered(rows, coarser, row).view(1, rows, 1)
+        over = stacked / torch.exp2((row + more + column) / UNITS_PER_OCTAVE)
+        more = more + _excess(over).view(count, 1, 1)
+        row = row + more
+        q = (stacked / torch.exp2((row + column) / UNITS_PER_OCTAVE)).round()
+        wider = row.new_tensor(self.best_width(q)).view(count, 1, 1) - LOWEST_SCALE
+        scales = UNITS_PER_OCTAVE * (self.log_scale + self.row_scales) + wider
+        sides = {
+            "row_steps": (row - UNITS_PER_OCTAVE * LOWEST_EXPONENT).expand(count, rows, 1),
+            "column_steps": column.expand(count, 1, columns),
+            "row_scales": scales.expand(count, rows, 1),
+            "column_scales": (UNITS_PER_OCTAVE * self.column_scales).expand(count, 1, columns),
+        }
+        arrays = {name: _integers(side).reshape(count, -1) for name, side in sides.items()}
+        integers = _integers(q).reshape(count, *self.shape)
+        return [
+            MatrixData(integers[i], **{name: array[i] for name, array in arrays.items()})
+            for i in range(count)
+        ]
+
+
+class GridCoder(TensorCoder):
+    """A step for each channel of a grid; means and scales from neighbours that are decoded before
+    (C3, 2312.02753, section 3.2, with a linear map for its network)."""
+
+    turns: Tensor
+    kernels: Tensor
+
+    def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
+        super().__init__()
+        (value,) = values
+        channels = value.shape[1]
+        self.log_step = nn.Parameter(torch.full((channels, 1, 1), math.log2(first_step)))
+        self.means = nn.Parameter(torch.zeros(PASSES, TAPS))
+        self.gains = nn.Parameter(torch.full((PASSES, TAPS), 0.05))
+        self.log_floors = nn.Parameter(torch.ones(PASSES, channels))
+        turns = torch.from_numpy(pass_of_cells(*value.shape[2:]))
+        self.register_buffer("turns", F.one_hot(turns, PASSES).permute(2, 0, 1), persistent=False)
+        self.register_buffer("kernels", tap_kernels(), persistent=False)
+
+    def stacked(self, values: Sequence[Tensor]) -> Tensor:
+        return values[0]
+
+    def split(self, values: Tensor) -> Sequence[Tensor]:
+        return (values,)
+
+    def step(self) -> Tensor:
+        return torch.exp2(rounded(UNITS_PER_OCTAVE * self.log_step) / UNITS_PER_OCTAVE)
+
+    def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
+        log_floors = self.log_floors + (0 if wider is None else wider[0] / UNITS_PER_OCTAVE)
+        weights = torch.stack([self.means, self.gains.clamp(min=0)])
+        mean, scale = self.predicted(q, weights)
+        floors = torch.exp2(log_floors)[:, :, None, None] * self.turns[:, None]
+        return laplace_bits(q - mean, scale + floors.sum(0)).sum().view(1)
+
+    def predicted(self, q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums of all taps of q and of |q|, each like `q` (knots, channels, rows, columns), by
+        `weights` (2, PASSES, TAPS): those that `compression.coded.taps_of` gives, for all knots and
+        passes at once."""
+        knots, channels, *size = q.shape
+        both = F.pad(torch.stack([q, q.abs()]), (0, 0, 0, 0, 0, 0, 2, 0))
+        times = torch.stack([both[:, 2:], both[:, 1:-1], both[:, :-2]], 3)  # (2, K, C, 3, h, w)
+        times = times.transpose(0, 2).reshape(channels * knots, 6, *size)
+        kernels = torch.einsum("xpt,ptdij->xpdij", weights, self.kernels).flatten(0, 1)
+        sums = F.conv2d(times, kernels, padding=1, groups=2)
+        sums = (sums.view(channels, knots, 2, PASSES, *size) * self.turns).sum(3)
+        return tuple(sums.transpose(0, 1).unbind(2))
+
+    def side_values(self) -> int:
+        return self.log_step.numel() + 2 * PASSES * TAPS + self.log_floors.numel()
+
+    @torch.no_grad()
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        (value,) = values
+        one = 1 << UNIT_BITS
+        units = (UNITS_PER_OCTAVE * self.log_step).round()
+        units = units + _dithered(len(units), coarser, units).view_as(units)
+        by_channel = (value / torch.exp2(units / UNITS_PER_OCTAVE)).transpose(0, 1).flatten(1)
+        units = units + _excess(by_channel).max()
+        q = (value / torch.exp2(units / UNITS_PER_OCTAVE)).round()
+        steps = units.flatten() - UNITS_PER_OCTAVE * LOWEST_EXPONENT
+        floors = UNITS_PER_OCTAVE * self.log_floors + self.best_width(q)[0] - LOWEST_SCALE
+        return [
+            GridData(
+                _integers(q),
+                _integers(steps.clamp(0, MOST_UNITS - 1)),
+                _integers((self.means * one).clamp(-MOST_WEIGHT, MOST_WEIGHT)),
+                _integers((self.gains.clamp(min=0) * one).clamp(max=MOST_WEIGHT)),
+                _integers(floors.clamp(0, len(THRESHOLDS) - 1)),
+            )
+        ]
+
+
+#: of each kind of tensor
+CODERS: dict[str, type[TensorCoder]] = {
+    **dict.fromkeys((MATRIX, SENSITIVE, VECTOR), MatrixCoder),
+    **dict.fromkeys((GRID, MOTION), GridCoder),
+}
+
+
+def _excess(values: Tensor) -> Tensor:
+    """(N,): by how many quarters of an octave values (N, ...) exceed what can be stored."""
+    largest = values.flatten(1).abs().amax(1)
+    return (UNITS_PER_OCTAVE * (largest / MOST).log2()).ceil().clamp(min=0)
+
+
+def _dithered(count: int, amount: float, like: Tensor) -> Tensor:
+    """(count,) whole numbers, of the type and on the device of `like`, whose mean is about
+    `amount`."""
+    order = torch.arange(count, device=like.device) * GOLDEN % 1
+    return (amount + order).floor().to(like.dtype)
+
+
+def tap_kernels() -> Tensor:
+    """(PASSES, TAPS, 3, 3, 3): what each tap of `compression.coded.taps_of` takes from the same
+    knot, the one before and the one before that, 3x3 cells of each."""
+    centre = torch.zeros(3, 3)
+    centre[1, 1] = 1
+    adjacent = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    kernels = torch.zeros(PASSES, TAPS, 3, 3, 3)
+    kernels[:, 0, 1], kernels[:, 1, 1], kernels[:, 2, 2] = centre, adjacent, centre
+    kernels[1, 3, 0], kernels[2, 3, 0] = 1 - centre - adjacent, adjacent
+    return kernels
+
+
+def _integers(x: Tensor) -> np.ndarray:
+    return x.round().int().cpu().contiguous().numpy()

@@ -1,0 +1,298 @@
+""".nerv -> a smaller .nerv, without the video: its tensors are quantized by sensitivity."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nervkit.container.file import SAMPLES, Checks, SegmentData, pack_file, sample_places
+from nervkit.container.limits import UNLIMITED, Limits
+from nervkit.decoder import NervVideo, computed_ahead, drawn, rebuild
+from nervkit.encoder import over_limits
+from nervkit.errors import NervError, ResourceError, UsageError
+from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
+from nervkit.fitting.sensitivity import mean_squared_derivatives
+from nervkit.lock import locked
+from nervkit.metrics import Quality, mean_quality, psnr, ssim
+from nervkit.models.device import choose_device, memory_errors
+from nervkit.output import check_nerv_output, linked, replacing
+from nervkit.target import Target
+from nervkit.version import __version__
+from nervkit.video.memory import available_memory, human_bytes
+
+VALUE_BYTES = 48  # held for each stored value of all segments: tensors, derivatives, integers
+MOST_ABOVE = 1.02  # of the bytes that are aimed at
+MOST_LOSS = 60.0  # dB
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RequantizeReport:
+    """What a requantization made.
+
+    Attributes:
+        psnr, ssim: None: the file does not state its quality against the source, which nobody
+            has measured.
+        kept_psnr: dB, of the file's frames against the input's, mean over frames of 8-bit RGB.
+        kept_ssim: the same; None for frames under 11 pixels.
+        estimated_psnr: dB, what the file's PSNR against the source is if what the input lacks and
+            what was lost now are independent; None where the input does not state its PSNR.
+        input_bytes, bytes: of the input and the output; `bytes_by_part` adds up to the latter.
+        bits_per_parameter: of the coded weights and embeddings.
+    """
+
+    output: str
+    frames: int
+    width: int
+    height: int
+    fps: float
+    model: str
+    parameters: int
+    psnr: float | None
+    ssim: float | None
+    kept_psnr: float
+    kept_ssim: float | None
+    estimated_psnr: float | None
+    input_bytes: int
+    bytes: int
+    bytes_by_part: dict[str, int]
+    bpp: float
+    bits_per_parameter: float
+    seconds: float
+    settings: str
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; docs/json.md documents the keys."""
+        return asdict(self)
+
+
+def requantize(
+    source: str | Path,
+    output: str | Path,
+    *,
+    target_size: str | int | None = None,
+    target_bpp: float | None = None,
+    target_bitrate: str | int | None = None,
+    target_loss: float | None = None,
+    device: str = "cpu",
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> RequantizeReport:
+    """Make a smaller .nerv file from one: its tensors are quantized anew, by how much its frames
+    depend on each of them (docs/codec.md). The video itself is not needed.
+
+    Everything else in the file stays: times, tracks, tags, chapters, attachments, colours. Frame
+    checks are those of the new frames. A quality against the source is not stored: it cannot be
+    measured here. The file is decoded before it is renamed into place.
+
+    Args:
+        source: a .nerv file, with tensors coded in any way.
+        output: another .nerv file.
+        target_size: bytes that the whole file is to take, tracks included, such as 60_000 or "60k".
+        target_bpp: bits per pixel of the video, without tracks, tags and attachments.
+        target_bitrate: bits per second of the whole file, such as 200_000 or "200k".
+        target_loss: dB of PSNR against the source that may be lost, as far as can be told without
+            it: from the PSNR that the input states, and the error that is added. One of the four
+            is needed.
+        device: where to measure what the frames depend on; files are decoded on the CPU.
+        limits: as of `NervVideo`.
+        overwrite: replace an existing output.
+        on_progress: called with ("sensitivity", "search" or "check", what is done, of what).
+
+    Raises:
+        UsageError: not one target, or one that the input is below already or cannot get to.
+        FormatError: the source is not a valid .nerv file.
+        LimitError, ResourceError: see `NervVideo`.
+        OutputError: the output exists, or cannot be written.
+    """
+    began = time.perf_counter()
+    output, measured_on = Path(output), choose_device(device)
+    target = Target.of(target_size, target_bpp, target_bitrate)
+    if (target is None) == (target_loss is None):
+        raise UsageError("give one of target-size, target-bpp, target-bitrate and target-loss")
+    if target_loss is not None and not 0 < target_loss <= MOST_LOSS:
+        raise UsageError(
+            f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {target_loss}"
+        )
+    check_nerv_output(output, overwrite, source)
+    with (
+        locked(linked(output)),
+        NervVideo(source, limits=limits) as video,
+        video.file.naming(),
+    ):
+        video.file.check_all()
+        file = _Requantized(video, on_progress or (lambda *_: None))
+        if target is not None:
+            aim = {"size": file.room(target)}
+        else:
+            aim = {"error": file.error_of(target_loss)}
+        with memory_errors(str(source)):
+            quantizers = file.quantizers(measured_on)
+            payloads = file.compressed(quantizers, **aim)
+        quality = file.write(output, payloads)
+        return file.report(output, quality, time.perf_counter() - began)
+
+
+class _Requantized:
+    """A file, and the one that is made from it."""
+
+    def __init__(self, video: NervVideo, on_progress: OnProgress) -> None:
+        self._video, self._file, self._on_progress = video, video.file, on_progress
+        self._count = len(video.header.segments)
+        segments = [self._file.segment(index) for index in range(self._count)]
+        self._coded = sum(segment.size for segment in segments)
+        self._tracks, self._extras = video.tracks, self._file.extras()
+        checks = self._file.checks()
+        self._psnr = None if checks is None else checks.psnr
+        settings = f"{video.header.encoder['settings']}, requantized"
+        encoder = {"version": f"nervkit {__version__}", "settings": settings}
+        self._header = replace(video.header, encoder=encoder)
+
+    def room(self, target: Target) -> int:
+        """The bytes that a target leaves for tensors. Raises UsageError where there is nothing
+        to do."""
+        frames = len(self._video)
+        zeros = np.zeros((frames, SAMPLES), np.uint8)
+        checks = Checks(None, None, np.zeros(frames, np.uint32), zeros)
+        empty = [SegmentData(tensors=b"\0")] * self._count
+        fixed = len(self._pack(empty, checks))
+        video = len(pack_file(self._header, self._video.timing, empty, (), checks))
+        start, end = self._video.timing.seconds
+        size = target.tensor_bytes(self._header.pixels, end - start, fixed, video)
+        if size >= self._coded:
+            raise UsageError(
+                f"{self._file.name}: is smaller than the target already: its tensors take "
+                f"{self._coded:,} bytes, and the target leaves {size:,}; nothing to do"
+            )
+        return size
+
+    def error_of(self, loss: float) -> float:
+        """The mean squared error in frames that costs `loss` dB, if it is independent of what the
+        file lacks already. Raises UsageError where the file does not say that."""
+        if self._psnr is None:
+            raise UsageError(
+                f"{self._file.name}: does not state its PSNR, so that a loss has no meaning; give "
+                "--target-size, --target-bpp or --target-bitrate"
+            )
+        return _error(self._psnr) * (10 ** (loss / 10) - 1)
+
+    def quantizers(self, device: torch.device) -> list[Quantizer]:
+        """Those of all segments, which they measure on `device`. Raises ResourceError."""
+        plans = [drawn(self._header, segment) for segment in self._header.segments]
+        frame = max(plan.gradient_memory for plan in plans)
+        needed, free = VALUE_BYTES * self._header.values + frame, available_memory()
+        if needed > free:
+            raise ResourceError(
+                f"{self._file.name}: to quantize it takes {human_bytes(needed)} of memory, "
+                f"{human_bytes(free)} are free"
+            )
+        made = []
+        for index, segment in enumerate(self._header.segments):
+            model = rebuild(self._header, index, self._file.segment(index))
+            model = model.to(device)
+
+            def measured(done: int, total: int, index: int = index) -> None:
+                self._on_progress("sensitivity", index * total + done, self._count * total)
+
+            derivatives = mean_squared_derivatives(model, on_progress=measured)
+            made.append(Quantizer(model, derivatives, segment.frames / self._header.frames))
+        return made
+
+    def compressed(
+        self, quantizers: Sequence[Quantizer], size: int | None = None, error: float | None = None
+    ) -> list[bytes]:
+        """The tensors of all segments, in `size` bytes, or for an `error` in frames. Raises
+        UsageError where that cannot be, or makes nothing smaller."""
+
+        def searched(done: int, total: int) -> None:
+            self._on_progress("search", done, total)
+
+        if size is not None:
+            payloads = compress_to_size(quantizers, size, on_progress=searched)
+            if (least := sum(map(len, payloads))) > MOST_ABOVE * size:
+                raise UsageError(
+                    f"{self._file.name}: the target leaves {size:,} bytes for the tensors, which "
+                    f"take {least:,} at least"
+                )
+        else:
+            payloads = compress_to_error(quantizers, error, on_progress=searched)
+            if (found := sum(map(len, payloads))) >= self._coded:
+                raise UsageError(
+                    f"{self._file.name}: its tensors take {self._coded:,} bytes already, and "
+                    f"{found:,} at that loss; nothing to do"
+                )
+        return payloads
+
+    def write(self, output: Path, payloads: Sequence[bytes]) -> Quality:
+        """Write the file, decode it, add the checks of its frames, and only then put it in place.
+        Gives the quality of its frames against the input's."""
+        segments = [SegmentData(tensors=payload) for payload in payloads]
+        crcs, samples, qualities = [], [], []
+        with replacing(output) as partial:
+            partial.write_bytes(self._pack(segments, None))
+            with NervVideo(partial, limits=UNLIMITED) as made:
+                pairs = zip(iter(self._video), computed_ahead(iter(made)), strict=True)
+                for index, (before, frame) in enumerate(pairs):
+                    qualities.append(Quality(psnr(before, frame), ssim(before, frame)))
+                    crcs.append(zlib.crc32(frame))
+                    samples.append(frame.ravel()[sample_places(index, frame.size)])
+                    self._on_progress("check", index + 1, len(made))
+            checks = Checks(None, None, np.array(crcs, np.uint32), np.stack(samples))
+            data = self._pack(segments, checks)
+            partial.write_bytes(data)
+            if partial.read_bytes() != data:
+                raise NervError(f"{output}: the disk did not give back what was written")
+        return mean_quality(qualities)
+
+    def report(self, output: Path, quality: Quality, seconds: float) -> RequantizeReport:
+        """What was made, given its quality against the input."""
+        header, notes = self._header, over_limits(output)
+        if lost := self._file.bytes_by_part.get("other"):
+            notes.append(f"{lost:,} bytes of parts that this version does not know are left out")
+        with NervVideo(output, limits=UNLIMITED) as made:
+            coded = sum(made.file.segment(index).size for index in range(self._count))
+            estimated = None
+            if self._psnr is not None:
+                estimated = -10 * math.log10(_error(self._psnr) + _error(quality.psnr))
+            return RequantizeReport(
+                output=str(output),
+                frames=header.frames,
+                width=header.width,
+                height=header.height,
+                fps=float(made.fps),
+                model=header.segments[0].model,
+                parameters=header.values,
+                psnr=None,
+                ssim=None,
+                kept_psnr=quality.psnr,
+                kept_ssim=quality.ssim,
+                estimated_psnr=estimated,
+                input_bytes=self._file.size,
+                bytes=made.file.size,
+                bytes_by_part=made.file.bytes_by_part,
+                bpp=made.file.bpp,
+                bits_per_parameter=8 * coded / header.values,
+                seconds=seconds,
+                settings=header.encoder["settings"],
+                notes=notes,
+            )
+
+    def _pack(self, segments: Sequence[SegmentData], checks: Checks | None) -> bytes:
+        timing = self._video.timing
+        return pack_file(self._header, timing, segments, self._tracks, checks, self._extras)
+
+
+def _error(decibels: float) -> float:
+    """The mean squared error of a PSNR, of samples in [0, 1]."""
+    return 10 ** (-decibels / 10)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from nervkit.compression.coded import decompress_coded
-from nervkit.compression.tensors import decompress_tensors
+from nervkit.compression.methods import decompress_segment
 from nervkit.container.fields import printable
-from nervkit.container.file import NervFile, SegmentData
+from nervkit.container.file import NervFile
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import Limits
+from nervkit.container.segment import SegmentData
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import FormatError, ResourceError, UsageError
@@ -54,9 +54,11 @@ class NervVideo:
 
     Raises:
         SourceError: no such file.
-        FormatError: not a valid .nerv file. Every checksum is verified on opening.
+        FormatError: not a valid .nerv file. The checksum of a segment is verified when a frame of
+            it is first decoded; `file.check_all()` verifies all.
         LimitError: decoding takes more than `limits` allow.
-        ResourceError: decoding takes more memory than is free.
+        ResourceError: decoding takes more memory than is free. Of the first segment both are
+            found on opening, of the others when they are first decoded, of all by `check`.
     """
 
     def __init__(
@@ -66,9 +68,8 @@ class NervVideo:
         self._batch = CUDA_BATCH if self._device.type == "cuda" else 1
         self.file = NervFile(source, limits)
         try:
-            self.file.check_all()
             with self.file.naming():
-                check_budget(self.file)
+                check_budget(self.file, self.file.header.segments[:1])
         except BaseException:
             self.file.close()
             raise
@@ -116,6 +117,7 @@ class NervVideo:
         if self._loaded is None or self._loaded[0] != index:
             self._loaded = None  # two models at once would take twice the memory
             with self.file.naming(), memory_errors(self.file.name):
+                check_budget(self.file, self.header.segments[index : index + 1])
                 model = rebuild(self.header, index, self.file.segment(index))
                 self._loaded = index, model.to(self._device)
         return self._loaded[1]
@@ -124,7 +126,7 @@ class NervVideo:
         """Frames [start, stop) one by one, (H, W, 3) uint8."""
         position, stop = start, len(self) if stop is None else stop
         while position < stop:
-            index = int(np.searchsorted(self._starts, position, side="right")) - 1
+            index = self._segment_of(position)
             first, after = self._starts[index : index + 2]
             end = min(stop, after, position + self._batch)
             with memory_errors(self.file.name):
@@ -132,8 +134,20 @@ class NervVideo:
             yield from shown
             position = end
 
+    def check(self, start: int, stop: int) -> None:
+        """Verify what decoding frames [start, stop) needs before any is decoded: the checksums of
+        their segments, and what all together cost. Raises ChecksumError, LimitError,
+        ResourceError."""
+        first, after = self._segment_of(start), self._segment_of(stop - 1) + 1
+        self.file.check_segments(first, after)
+        with self.file.naming():
+            check_budget(self.file, self.header.segments[first:after])
+
+    def _segment_of(self, position: int) -> int:
+        return int(np.searchsorted(self._starts, position, side="right")) - 1
+
     def __len__(self) -> int:
-        return self.header.frames
+        return self._starts[-1]
 
     def __getitem__(self, index: int | slice) -> np.ndarray:
         if isinstance(index, slice):
@@ -176,16 +190,18 @@ class NervVideo:
         return f"NervVideo({count} frames of {width}x{height}, {float(self.fps):.3g} fps, {models})"
 
 
-def check_budget(file: NervFile) -> None:
-    """Raise LimitError where decoding takes more than the file's limits allow, ResourceError where
-    it takes more memory than is free. Costs are computed from the header, before anything of
-    their size is allocated."""
-    plans = [drawn(file.header, segment) for segment in file.header.segments]
-    memory = max(plan.memory for plan in plans)
-    spans = zip(file.header.segments, plans, strict=True)
-    macs = sum(segment.frames * plan.macs for segment, plan in spans)
+def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
+    """Raise LimitError where decoding these segments takes more than the file's limits allow,
+    ResourceError where it takes more memory than is free. Costs are computed from the header,
+    before anything of their size is allocated."""
+    # Of segments that share a configuration, which is one object then, one stands for all.
+    keys = [(s.model, id(s.config), s.frames, s.values) for s in segments]
+    distinct = dict(zip(keys, segments, strict=True))
+    plans = {key: drawn(file.header, segment) for key, segment in distinct.items()}
+    memory = max(plan.memory for plan in plans.values())
+    macs = sum(s.frames * plans[key].macs for key, s in zip(keys, segments, strict=True))
     file.limits.check("memory", memory, file.size)
-    file.limits.check("macs_per_frame", max(plan.macs for plan in plans), file.size)
+    file.limits.check("macs_per_frame", max(plan.macs for plan in plans.values()), file.size)
     file.limits.check("macs_per_file", macs, file.size)
     if memory > (free := available_memory()):
         raise ResourceError(
@@ -232,23 +248,11 @@ def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
     FormatError."""
     segment = header.segments[index]
     plan = drawn(header, segment)
-    arrays = _arrays(data, plan)
+    arrays = decompress_segment(data, plan.weights | plan.embeddings)
     model_type, config, shape = described(header, segment)
     model = model_type.for_decoding(config, shape)
     model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model
-
-
-def _arrays(data: SegmentData, plan: Blueprint) -> dict[str, np.ndarray]:
-    """The stored tensors of a segment, by name."""
-    if data.tensors:
-        return decompress_coded(data.tensors, plan.weights | plan.embeddings)
-    if bool(plan.embeddings) != bool(data.embeddings):
-        raise FormatError("the file's embeddings do not fit its model")
-    arrays = decompress_tensors(data.weights, plan.weights)
-    if plan.embeddings:
-        arrays |= decompress_tensors(data.embeddings, plan.embeddings)
-    return arrays
 
 
 @torch.inference_mode()
@@ -342,6 +346,7 @@ def decode(
         stop = len(video) if stop is None else min(stop, len(video))
         if first >= stop:
             raise UsageError(f"frames {frames} selects nothing: there are {len(video)} frames")
+        video.check(first, stop)
         timing, window = video.timing[first:stop], None
         if (first, stop) != (0, len(video)):
             window = timing.seconds

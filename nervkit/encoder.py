@@ -22,12 +22,12 @@ from nervkit.container.file import (
     SAMPLES,
     Checks,
     NervFile,
-    SegmentData,
     pack_file,
     sample_places,
 )
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
+from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.decoder import NervVideo, computed_ahead
@@ -264,7 +264,8 @@ def _encoded(
         output, header, clip, segment, check, watch.stop, options.metric
     )
     reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
-    if summary.codec is not None and (missed := summary.codec.missed(segment.tensors, reached)):
+    coded = segment.sections[0].data
+    if summary.codec is not None and (missed := summary.codec.missed(coded, reached)):
         file_notes.append(missed)
     if summary.codec is None and options.coded_bytes is not None:
         file_notes += missed_size(segment.size, options.coded_bytes)
@@ -317,26 +318,30 @@ def _compressed(
         if stop():
             raise Interrupted("stopped while the fit was quantized", resumable=True)
 
+    count = len(network.stored())
     if codec is None and options.coded_bytes is not None:
         derivatives = mean_squared_derivatives(network, on_progress=measured)
         quantizer = Quantizer(network.cpu(), derivatives)
-        return SegmentData(tensors=compress_to_size([quantizer], options.coded_bytes)[0])
+        payload = compress_to_size([quantizer], options.coded_bytes)[0]
+        return SegmentData.of((CONTEXTS, count, payload))
     if codec is not None and options.coded_psnr is not None:
         shown = ShownQuality(network, clip.frames, options.metric, clip.colour, stop)
         payload = codec.compress(network, shown)
         shapes = {name: tuple(tensor.shape) for name, tensor in network.cpu().stored().items()}
         decoded = decompress_coded(payload, shapes)
         network.load_stored({name: torch.from_numpy(array) for name, array in decoded.items()})
-        return SegmentData(tensors=payload)
+        return SegmentData.of((CONTEXTS, count, payload))
     network.cpu()
     if codec is not None:
         payload = codec.cpu().compress(network)
         network.load_stored(codec.rounded(network))
-        return SegmentData(tensors=payload)
-    embeddings = b""
-    if network.embedding_names:
-        embeddings = compress_tensors(_arrays(network.embeddings()), bits[1])
-    return SegmentData(compress_tensors(_arrays(network.weights()), bits[0]), embeddings)
+        return SegmentData.of((CONTEXTS, count, payload))
+    groups = [
+        (ADAPTIVE, len(tensors), compress_tensors(_arrays(tensors), width))
+        for tensors, width in zip((network.weights(), network.embeddings()), bits, strict=True)
+        if tensors
+    ]
+    return SegmentData.of(*groups)
 
 
 def write_checked(
@@ -373,6 +378,7 @@ def write_checked(
         checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32), np.stack(samples))
         write(checks)
         with NervVideo(partial, limits=UNLIMITED) as video:
+            video.file.check_all()
             kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
             if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
                 raise NervError(f"{output}: the disk did not give back what was written")
@@ -429,7 +435,7 @@ def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedB
     header = _header(clip, str(options.settings()), segment)
     zeros = np.zeros((shape.frames, SAMPLES), np.uint8)
     checks = Checks(0.0, None, np.zeros(shape.frames, np.uint32), zeros)
-    empty = [SegmentData(tensors=b"\0")]
+    empty = [SegmentData.of((CONTEXTS, 1, b""))]
     data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
     video = pack_file(header, clip.timing, empty, (), checks)
     return FixedBytes(len(data), len(video))

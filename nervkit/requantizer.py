@@ -15,6 +15,7 @@ import torch
 
 from nervkit.container.file import SAMPLES, Checks, SegmentData, pack_file, sample_places
 from nervkit.container.limits import UNLIMITED, Limits
+from nervkit.container.segment import CONTEXTS
 from nervkit.decoder import NervVideo, computed_ahead, drawn, rebuild
 from nervkit.encoder import over_limits
 from nervkit.errors import NervError, ResourceError, UsageError
@@ -165,7 +166,7 @@ class _Requantized:
         frames = len(self._video)
         zeros = np.zeros((frames, SAMPLES), np.uint8)
         checks = Checks(None, None, np.zeros(frames, np.uint32), zeros)
-        empty = [SegmentData(tensors=b"\0")] * self._count
+        empty = [SegmentData.of((CONTEXTS, 1, b""))] * self._count
         fixed = len(self._pack(empty, checks))
         video = len(pack_file(self._header, self._video.timing, empty, (), checks))
         start, end = self._video.timing.seconds
@@ -237,7 +238,9 @@ class _Requantized:
     def write(self, output: Path, payloads: Sequence[bytes]) -> Quality:
         """Write the file, decode it, add the checks of its frames, and only then put it in place.
         Gives the quality of its frames against the input's."""
-        segments = [SegmentData(tensors=payload) for payload in payloads]
+        counts = [len(self._file.segment(index).order) for index in range(self._count)]
+        pairs = zip(counts, payloads, strict=True)
+        segments = [SegmentData.of((CONTEXTS, count, payload)) for count, payload in pairs]
         crcs, samples, qualities = [], [], []
         with replacing(output) as partial:
             partial.write_bytes(self._pack(segments, None))

@@ -48,6 +48,7 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
             "model": first.model,
             "config": first.config,
             "segments": len(header.segments),
+            "exact": header.exact,
             "parameters": header.values,
             "psnr": checks.psnr if checks else None,
             "ssim": checks.ssim if checks else None,
@@ -61,8 +62,8 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
                     "language": track.language,
                     "title": track.title,
                     "flags": list(track.flags),
-                    "packets": len(track.times),
-                    "bytes": len(track.data),
+                    "packets": track.packets,
+                    "bytes": track.size,
                 }
                 for track in file.tracks()
             ],

@@ -13,7 +13,7 @@ import numpy as np
 
 from nervkit.container.file import Checks, sample_places
 from nervkit.container.limits import Limits
-from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.decoder import NervVideo, check_budget, computed_ahead
 from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, psnr, ssim
 from nervkit.video.edit import Edit
@@ -87,9 +87,11 @@ def verify(
     """
     began = time.perf_counter()
     with NervVideo(source, device=device, limits=limits) as video:
-        checks = video.file.checks()
-        video.file.extras()
+        video.file.check_all()
+        # All parts are read, so that what is impossible in one is found.
+        checks, _, _ = video.file.checks(), video.file.extras(), video.timing
         with video.file.naming():
+            check_budget(video.file, video.header.segments)
             for track in video.tracks:
                 track_packets(track)
         clip = None

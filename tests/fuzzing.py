@@ -50,6 +50,7 @@ from tests.reference_decoder import read_chunks
 
 ADDRESS_SPACE = 3 << 30
 HANG_SECONDS = 30
+FORMAT1 = Path(__file__).parent / "corpus" / "format1"
 BATCH = 5_000  # inputs of one process, which is measured as a whole
 Pieces = list[tuple[bytes, bytes]]
 
@@ -73,6 +74,13 @@ def with_sound_and_text(path: Path) -> None:
         tone.sample_rate = 8000
         output.mux(sound.encode(tone))
         output.mux([*video.encode(None), *sound.encode(None)])
+
+
+def after(stored: track.Track) -> track.Track:
+    """The same packets once more, behind themselves."""
+    times = stored.times.copy()
+    times[:, :2] += np.where(times[:, :2] == track.UNKNOWN, 0, times[-1, 0] + 1)
+    return replace(stored, times=times)
 
 
 @cache
@@ -105,14 +113,51 @@ def seeds() -> list[bytes]:
         files = [NervFile(one) for one in data]
         both = {**vars(files[0].header), "segments": tuple(f.header.segments[0] for f in files[:2])}
         timing = Timing(np.arange(8), Fraction(1, 10), 1)
-        data.append(pack_file(Header(**both), timing, [f.segment(0) for f in files[:2]]))
+        [sound] = whole.tracks
+        sound = replace(sound, later=(after(sound),))
+        data.append(pack_file(Header(**both), timing, [f.segment(0) for f in files[:2]], [sound]))
         data.append((place / "target.nerv").read_bytes())
-    return data
+    old = ("gridnerv-sound", "hnerv-target", "nerv-variable", "two-segments")
+    return data + [(FORMAT1 / f"{name}.nerv").read_bytes() for name in old]
 
 
-def join(pieces: Pieces) -> bytes:
-    """A file of these chunks, whatever they are, with right checksums."""
-    return chunks.preamble() + b"".join(chunks.pack_chunk(*piece) for piece in pieces)
+TABLE_HEAD, COLUMN_BYTES = struct.Struct("<IIBB"), 5  # docs/format.md, section 11
+
+
+def join(pieces: Pieces, major: int | None = None) -> bytes:
+    """A file of these chunks, whatever they are, with right checksums; of format 1, where nothing
+    of format 2 is in it."""
+    ours = {chunks.MODEL, chunks.SEGMENT, chunks.TABLE}
+    major = major or (2 if ours & {kind for kind, _ in pieces} else 1)
+    start = chunks.SIGNATURE + struct.pack("<HH", major, 0)
+    packed = [chunks.pack_chunk(*piece) for piece in pieces]
+    return b"".join([start, chunks.CRC.pack(zlib.crc32(start)), *packed])
+
+
+def listed(pieces: Pieces) -> Pieces:
+    """The same, with the last table listing the chunks that stand before it, and the end mark
+    naming its place."""
+    tables = [i for i, (kind, _) in enumerate(pieces) if kind == chunks.TABLE]
+    if not tables:
+        return pieces
+    before = pieces[: tables[-1]]
+    lengths = [len(payload) for _, payload in before]
+    try:
+        payload = pieces[tables[-1]][1]
+        count, segments, width, columns = TABLE_HEAD.unpack_from(payload)
+        start = TABLE_HEAD.size + COLUMN_BYTES * columns
+        rows = zlib.decompress(payload[start:])[(4 + width) * count :]
+    except (struct.error, zlib.error):
+        return pieces
+    content = b"".join(kind[:4] for kind, _ in before) + np.array(lengths, "<u8").tobytes() + rows
+    head = TABLE_HEAD.pack(len(before), segments, 8, columns)
+    table = head + payload[TABLE_HEAD.size : start] + zlib.compress(content)
+    place = chunks.PREAMBLE.size + sum(lengths) + chunks.FRAMING * len(lengths)
+    after = [
+        (kind, struct.pack("<Q", place) if (kind, len(payload)) == (chunks.END, 8) else payload)
+        for kind, payload in pieces[tables[-1] + 1 :]
+    ]
+    return [*before, (chunks.TABLE, table), *after]
 
 
 NASTY: list[Any] = [
@@ -132,7 +177,7 @@ def mutated(seed: int, index: int) -> bytes:
     pieces = read_chunks(rng.choice(seeds()))
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         pieces = rng.choice(MUTATIONS)(rng, pieces)
-    data = join(pieces)
+    data = join(pieces if rng.random() < 0.05 else listed(pieces))
     if rng.random() < 0.01:  # the framing itself
         data = altered(rng, data)
     return data
@@ -197,7 +242,7 @@ def put(pieces: Pieces, place: int, payload: bytes) -> Pieces:
 
 
 def change_json(rng: random.Random, pieces: Pieces) -> Pieces:
-    place = chosen(rng, pieces, (chunks.HEADER, chunks.HEADER, chunks.DESCRIPTION))
+    place = chosen(rng, pieces, (chunks.HEADER, chunks.MODEL, chunks.DESCRIPTION))
     with contextlib.suppress(zlib.error):
         content = json_altered(rng, zlib.decompress(pieces[place][1]))
         return put(pieces, place, zlib.compress(content))
@@ -245,11 +290,24 @@ def change_bytes(rng: random.Random, pieces: Pieces) -> Pieces:
     return put(pieces, place, altered(rng, pieces[place][1]))
 
 
+def change_table(rng: random.Random, pieces: Pieces) -> Pieces:
+    """A count or a column's name or width in the table, or one of its numbers."""
+    place = chosen(rng, pieces, (chunks.TABLE,))
+    payload = pieces[place][1]
+    start = TABLE_HEAD.size + COLUMN_BYTES * (payload[9] if len(payload) > 9 else 0)
+    if rng.random() < 0.5:
+        return put(pieces, place, altered(rng, payload[:start]) + payload[start:])
+    with contextlib.suppress(zlib.error):
+        content = altered(rng, zlib.decompress(payload[start:]))
+        return put(pieces, place, payload[:start] + zlib.compress(content))
+    return pieces
+
+
 def change_tensors(rng: random.Random, pieces: Pieces) -> Pieces:
-    place = chosen(rng, pieces, (chunks.WEIGHTS, chunks.EMBEDDINGS, chunks.TENSORS))
+    place = chosen(rng, pieces, (chunks.SEGMENT, b"WGTS", b"EMBD", b"TNSR"))
     payload = bytearray(pieces[place][1])
-    if len(payload) > 20:  # a descriptor's field
-        at = 2 + rng.randrange(11 * max(1, min(20, len(payload) // 22)))
+    if len(payload) > 20:  # a field of the segment's, or of a descriptor
+        at = rng.randrange(22 + 11 * max(1, min(20, len(payload) // 22)))
         struct.pack_into("<h", payload, min(at, len(payload) - 2), rng.choice(EDGES[:9]) - 32768)
     return put(pieces, place, bytes(payload))
 
@@ -265,7 +323,8 @@ def change_order(rng: random.Random, pieces: Pieces) -> Pieces:
         case 2:
             del pieces[place]
         case 3:
-            kind = rng.choice((b"nEWS", b"NEWS", b"cHCK", b"tRAK", b"aTCH", b"mETA", b"    "))
+            kinds = (b"nEWS", b"NEWS", b"cHCK", b"tRAK", b"aTCH", b"mETA", b"MODL", b"    ")
+            kind = rng.choice(kinds)
             pieces.insert(place, (kind, rng.randbytes(rng.choice((0, 1, 100)))))
         case 4:
             donor = read_chunks(rng.choice(seeds()))
@@ -277,7 +336,7 @@ def change_order(rng: random.Random, pieces: Pieces) -> Pieces:
 
 MUTATIONS: list[Callable[[random.Random, Pieces], Pieces]] = [
     *(change_json, change_json, change_track, change_track, change_times),
-    *(change_bytes, change_tensors, change_order),
+    *(change_bytes, change_tensors, change_order, change_table),
 ]
 
 
@@ -420,7 +479,7 @@ def guided(corpus: Path) -> None:
 
     def one(data: bytes) -> None:
         with contextlib.suppress(AssertionError, struct.error, IndexError):
-            data = join(read_chunks(data))
+            data = join(listed(read_chunks(data)))
         gauntlet(data, folder, random.Random(0))
 
     def mutate(data: bytes, size: int, seed: int) -> bytes:
@@ -431,8 +490,8 @@ def guided(corpus: Path) -> None:
             return rng.choice(seeds())
         place = rng.randrange(len(pieces))
         if rng.random() < 0.5:
-            return join(put(pieces, place, atheris.Mutate(pieces[place][1], size)))
-        return join(rng.choice(MUTATIONS)(rng, pieces))
+            return join(listed(put(pieces, place, atheris.Mutate(pieces[place][1], size))))
+        return join(listed(rng.choice(MUTATIONS)(rng, pieces)))
 
     atheris.Setup([sys.argv[0], str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()

@@ -205,7 +205,7 @@ def test_planes_are_reported_where_they_were_asked_for(folder: Path) -> None:
 
 def test_info_for_people(folder: Path) -> None:
     shown = run("info", "clip.nerv", cwd=folder).stdout
-    for part in ("6 of 32x24", "10.000 fps", "gridnerv", "weights", "embeddings", "bpp", "PSNR"):
+    for part in ("6 of 32x24", "10.000 fps", "gridnerv", "tensors", "bpp", "PSNR"):
         assert part in shown
 
 

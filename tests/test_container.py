@@ -15,9 +15,10 @@ import pytest
 
 import nervkit
 from nervkit.container import chunks
-from nervkit.container.file import NervFile, SegmentData, pack_file
+from nervkit.container.file import NervFile, pack_file
 from nervkit.container.header import Header
 from nervkit.container.limits import Limits
+from nervkit.container.segment import SegmentData
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import (
@@ -30,6 +31,8 @@ from nervkit.errors import (
     VersionError,
 )
 from tests import reference_decoder
+from tests.fuzzing import TABLE_HEAD, listed
+from tests.fuzzing import join as packed
 from tests.fuzzing import moving as moving_frames
 
 
@@ -46,19 +49,35 @@ def parts(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def join(pieces: list[tuple[bytes, bytes]]) -> bytes:
-    return chunks.preamble() + b"".join(chunks.pack_chunk(*piece) for piece in pieces)
+    """A file whose table lists these chunks."""
+    return packed(listed(pieces))
 
 
 def with_header(data: bytes, **changes: Any) -> bytes:
-    """The file with header fields replaced, all checksums right."""
+    """The file with fields of its header or of its model replaced, all checksums right."""
+    pieces = []
+    for kind, payload in parts(data):
+        if kind in (b"HEAD", b"MODL"):
+            fields = json.loads(zlib.decompress(payload))
+            of_model = kind == b"MODL"
+            fields |= {k: v for k, v in changes.items() if (k in ("model", "config")) == of_model}
+            payload = zlib.compress(json.dumps(fields).encode())
+        pieces.append((kind, payload))
+    return join(pieces)
+
+
+def with_row(data: bytes, *numbers: int) -> bytes:
+    """The file of one segment with other numbers in the columns of its table."""
     pieces = parts(data)
-    header = json.loads(zlib.decompress(pieces[0][1]))
-    for name, value in changes.items():
-        if name in header["segments"][0]:
-            header["segments"][0][name] = value
-        else:
-            header[name] = value
-    return join([(b"HEAD", zlib.compress(json.dumps(header).encode())), *pieces[1:]])
+    table = pieces[-2][1]
+    count, _, width, columns = TABLE_HEAD.unpack_from(table)
+    start = TABLE_HEAD.size + 5 * columns
+    names = [name for name, _ in struct.iter_unpack("<4sB", table[TABLE_HEAD.size : start])]
+    content = zlib.decompress(table[start:])[: (4 + width) * count]
+    head = TABLE_HEAD.pack(count, 1, width, columns)
+    head += b"".join(struct.pack("<4sB", name, 8) for name in names)
+    rows = struct.pack(f"<{columns}Q", *numbers)
+    return join([*pieces[:-2], (b"TABL", head + zlib.compress(content + rows)), pieces[-1]])
 
 
 def decode_all(data: bytes) -> np.ndarray:
@@ -180,9 +199,11 @@ def test_other_versions(small: Path) -> None:
         start = chunks.SIGNATURE + struct.pack("<HH", major, minor)
         return start + struct.pack("<I", zlib.crc32(start))
 
-    with pytest.raises(VersionError, match=r"version 2\.0.*newer nervkit"):
-        NervFile(preamble(2, 0) + body)
-    assert NervFile(preamble(1, 7) + body).header.frames == 3
+    with pytest.raises(VersionError, match=r"version 3\.0.*reads 1\.x and 2\.x.*newer nervkit"):
+        NervFile(preamble(3, 0) + body)
+    assert NervFile(preamble(2, 7) + body).header.frames == 3
+    with pytest.raises(FormatError):
+        NervFile(preamble(1, 2) + body)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89", b"not a video at all", b"\x89PNG\r\n\x1a\n" * 9])
@@ -197,36 +218,38 @@ def test_trailing_bytes(small: Path) -> None:
 
 
 def test_order_and_number_of_chunks(small: Path) -> None:
-    head, time, weights, embeddings, checks, samples, end = pieces = parts(small.read_bytes())
-    assert [p[0] for p in pieces] == [
-        *(b"HEAD", b"TIME", b"WGTS", b"EMBD", b"cHCK", b"cSMP", b"NEND")
+    head, time, model, segment, checks, samples, table, end = pieces = parts(small.read_bytes())
+    assert [kind for kind, _ in pieces] == [
+        *(b"HEAD", b"TIME", b"MODL", b"SEGM", b"cHCK", b"cSMP", b"TABL", b"NEND")
     ]
     wrong = {
-        "no header": [time, weights, embeddings, end],
-        "no timing": [head, weights, embeddings, end],
-        "no weights": [head, time, end],
-        "weights twice": [head, time, weights, embeddings, weights, end],
-        "header twice": [head, time, head, weights, embeddings, end],
-        "embeddings first": [head, time, embeddings, weights, end],
-        "embeddings twice": [head, time, weights, embeddings, embeddings, end],
-        "checks twice": [head, time, weights, embeddings, checks, checks, end],
-        "checks before weights": [head, time, checks, weights, embeddings, end],
-        "samples before checks": [head, time, weights, embeddings, samples, checks, end],
-        "chunk before embeddings": [head, time, weights, (b"nEWS", b""), embeddings, end],
-        "end in the middle": [head, time, weights, end, embeddings, end],
-        "end with bytes": [head, time, weights, embeddings, (b"NEND", b"more")],
-        "unknown and critical": [head, time, weights, embeddings, (b"NEWS", b"?"), end],
+        "no header": [time, model, segment, table, end],
+        "header second": [time, head, model, segment, table, end],
+        "header twice": [head, time, head, model, segment, table, end],
+        "no timing": [head, model, segment, table, end],
+        "timing twice": [head, time, time, model, segment, table, end],
+        "no segment": [head, time, model, table, end],
+        "more segments": [head, time, model, segment, segment, table, end],
+        "no model": [head, time, segment, table, end],
+        "model after its segment": [head, time, segment, model, table, end],
+        "checks twice": [head, time, model, segment, checks, checks, table, end],
+        "samples without checks": [head, time, model, segment, samples, table, end],
+        "end in the middle": [head, time, model, end, segment, table, end],
+        "end with bytes": [head, time, model, segment, table, (b"NEND", bytes(9))],
+        "table twice": [head, time, model, segment, table, table, end],
+        "unknown after the table": [head, time, model, segment, table, (b"nEWS", b""), end],
+        "unknown and critical": [head, time, model, segment, (b"NEWS", b"?"), table, end],
+        "of format 1": [head, time, model, segment, (b"TNSR", b""), table, end],
     }
     for name, pieces in wrong.items():
         with pytest.raises(FormatError):
             NervFile(join(pieces))
             pytest.fail(name)
-    with pytest.raises(FormatError, match="do not fit"):
-        decode_all(join([head, time, weights, end]))
-    allowed = join([head, time, (b"nEWS", b"?"), weights, embeddings, end])
+    allowed = join([head, (b"nEWS", b"?"), samples, checks, model, segment, time, table, end])
     assert decode_all(allowed).shape == (3, 9, 11, 3)
-    with pytest.raises(TruncatedError):
-        NervFile(join([head, time, weights, embeddings]))
+    for cut in ([head, time, model, segment], [head, time, model, segment, table]):
+        with pytest.raises(TruncatedError):
+            NervFile(packed(cut))
 
 
 @pytest.mark.parametrize(
@@ -238,13 +261,6 @@ def test_order_and_number_of_chunks(small: Path) -> None:
         {"width": 11.0},
         {"width": True},
         {"width": "11"},
-        {"frames": 1 << 63},
-        {"frames": 10**4000},
-        {"frames": 0},
-        {"values": 1 << 40},
-        {"values": 899},
-        {"segments": []},
-        {"segments": {}},
         {"sample_aspect_ratio": [1, 0]},
         {"sample_aspect_ratio": 1},
         {"colour": []},
@@ -254,12 +270,24 @@ def test_order_and_number_of_chunks(small: Path) -> None:
         {"config": {}},
         {"config": {"strides": [2, 2]}},
         {"edit": {"frames": [[1]]}},
-        {"surprise": 1},
+        {"Surprise": 1},
     ],
 )
 def test_impossible_headers(small: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
         decode_all(with_header(small.read_bytes(), **changes))
+
+
+@pytest.mark.parametrize(
+    ("frames", "model", "values"),
+    [(0, 0, None), (4, 0, None), (1 << 63, 0, None), (3, 1, None), (3, 0, 899), (3, 0, 1 << 40)],
+)
+def test_impossible_rows(small: Path, frames: int, model: int, values: int | None) -> None:
+    with NervFile(small) as file:
+        right = file.header.values
+    assert decode_all(with_row(small.read_bytes(), 3, 0, right)).shape == (3, 9, 11, 3)
+    with pytest.raises(FormatError):
+        decode_all(with_row(small.read_bytes(), frames, model, right if values is None else values))
 
 
 @pytest.mark.parametrize(
@@ -280,8 +308,7 @@ def test_impossible_headers(small: Path, changes: dict[str, Any]) -> None:
 )
 def test_configuration_bombs_allocate_nothing(small: Path, config: dict[str, Any]) -> None:
     data = small.read_bytes()
-    header = json.loads(zlib.decompress(parts(data)[0][1]))
-    changed = header["segments"][0]["config"] | config
+    changed = NervFile(data).header.segments[0].config | config
     tracemalloc.start()
     with pytest.raises(FormatError):
         decode_all(with_header(data, config=changed))
@@ -301,14 +328,18 @@ def test_a_large_frame_is_checked_against_the_working_memory(small: Path) -> Non
 
 
 def test_decompression_bombs(small: Path) -> None:
-    head, time, *rest = parts(small.read_bytes())
+    pieces = parts(small.read_bytes())
     bomb = zlib.compress(b" " * 100_000_000, 9)
     tracemalloc.start()
+    for place, kind in enumerate((b"HEAD", b"TIME", b"MODL")):
+        assert pieces[place][0] == kind
+        payload = pieces[place][1][:20] + b"\x01" + bomb if kind == b"TIME" else bomb
+        data = join([*pieces[:place], (kind, payload), *pieces[place + 1 :]])
+        with pytest.raises(FormatError, match="longer than allowed"):
+            _ = NervFile(data).timing
+    table = pieces[-2][1][:25] + bomb
     with pytest.raises(FormatError, match="longer than allowed"):
-        NervFile(join([(b"HEAD", bomb), time, *rest]))
-    times = time[1][:20] + b"\x01" + bomb
-    with pytest.raises(FormatError, match="longer than allowed"):
-        NervFile(join([head, (b"TIME", times), *rest]))
+        NervFile(packed([*pieces[:-2], (b"TABL", table), pieces[-1]]))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 20e6
@@ -321,29 +352,19 @@ def test_deep_json_is_refused(small: Path) -> None:
         NervFile(join([(b"HEAD", deep), *rest]))
 
 
-def test_huge_chunk_length_is_refused_before_allocation(small: Path) -> None:
+def test_a_chunk_that_is_longer_than_the_table_says_is_refused(small: Path) -> None:
     data = bytearray(small.read_bytes())
     struct.pack_into("<Q", data, chunks.PREAMBLE.size + 4, 1 << 62)
-    with pytest.raises(TruncatedError):
+    with pytest.raises(ChecksumError):
         NervFile(bytes(data))
 
 
-def test_tampered_tensor_chunks(small: Path) -> None:
-    head, time, weights, embeddings, *rest = parts(small.read_bytes())
-    for payload in (
-        b"",
-        weights[1][:5],
-        weights[1][:-4],
-        weights[1] + b"abcdefgh",
-        weights[1][:-1],
-    ):
-        try:
-            frames = decode_all(join([head, time, (b"WGTS", payload), embeddings, *rest]))
-            assert frames.shape == (3, 9, 11, 3)
-        except FormatError:
-            pass
-    with pytest.raises(FormatError, match="does not hold"):
-        decode_all(join([head, time, (b"WGTS", embeddings[1]), embeddings, *rest]))
+def test_tampered_segments(small: Path) -> None:
+    pieces = parts(small.read_bytes())
+    payload = pieces[3][1]
+    for changed in (b"", payload[:5], payload[:-4], payload + bytes(8), payload[:-1]):
+        with pytest.raises(FormatError):
+            decode_all(join([*pieces[:3], (b"SEGM", changed), *pieces[4:]]))
 
 
 def test_errors_name_the_file(small: Path, tmp_path: Path) -> None:
@@ -351,23 +372,31 @@ def test_errors_name_the_file(small: Path, tmp_path: Path) -> None:
     data = bytearray(small.read_bytes())
     data[-50] ^= 1
     damaged.write_bytes(data)
-    with pytest.raises(ChecksumError, match=r"damaged\.nerv: chunk cHCK"):
+    with pytest.raises(ChecksumError, match=r"damaged\.nerv: chunk TABL"):
         nervkit.open(damaged)
     with pytest.raises(SourceError, match=r"missing\.nerv: No such file"):
         nervkit.open(tmp_path / "missing.nerv")
 
 
-def test_info_reads_headers_only(small: Path, tmp_path: Path) -> None:
+def test_damage_is_found_where_it_is_read(small: Path, tmp_path: Path) -> None:
     """Damaged weights do not keep the header from being read."""
     with NervFile(small) as file:
-        chunk = next(c for c in file.chunks if c.type == chunks.WEIGHTS)
+        chunk = next(c for c in file.chunks if c.type == chunks.SEGMENT)
     data = bytearray(small.read_bytes())
-    data[chunk.offset] ^= 1
+    data[chunk.offset + 100] ^= 1
     damaged = tmp_path / "damaged.nerv"
     damaged.write_bytes(data)
     assert nervkit.info(damaged)["frames"] == 3
+    with nervkit.open(damaged) as video:
+        with pytest.raises(ChecksumError, match=r"damaged\.nerv: chunk SEGM"):
+            _ = video[0]
+        with pytest.raises(ChecksumError, match=r"damaged\.nerv: chunk SEGM"):
+            video.file.check_all()
     with pytest.raises(ChecksumError):
-        nervkit.open(damaged)
+        nervkit.verify(damaged)
+    with pytest.raises(ChecksumError):
+        nervkit.decode(damaged, tmp_path / "out.y4m")
+    assert not (tmp_path / "out.y4m").exists()
 
 
 def test_parts_add_up(small: Path) -> None:

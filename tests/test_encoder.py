@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 import nervkit
 from nervkit import encoder
+from nervkit.container import chunks
 from nervkit.errors import (
     FormatError,
     Interrupted,
@@ -95,10 +97,10 @@ def test_the_report_counts_what_travels(encoded: Encoded) -> None:
         assert video.model.config.to_dict() == report.config
         assert video.header.segments[0].model == report.model
     assert report.parameters == count
-    assert report.bits_per_parameter == 8 * (len(data.weights) + len(data.embeddings)) / count
-    framing = 16 * (1 + bool(data.embeddings))
-    parts = report.bytes_by_part["weights"] + report.bytes_by_part["embeddings"]
-    assert parts == len(data.weights) + len(data.embeddings) + framing
+    assert report.bits_per_parameter == 8 * data.size / count
+    framing = len(chunks.pack_chunk(b"SEGM", data.pack(FRAMES, 0))) - data.size
+    assert report.bytes_by_part["tensors"] == data.size + framing
+    assert framing < 50
 
 
 def test_the_report_shows_what_a_decoder_shows(encoded: Encoded) -> None:
@@ -129,10 +131,11 @@ def test_more_bits_are_more_bytes_and_less_loss(tmp_path: Path) -> None:
     reports = [encode(tmp_path / "a.nerv", bits=bits, **options) for bits in (3, 6, 12)]
     assert [r.bytes for r in reports] == sorted({r.bytes for r in reports})
     assert [r.psnr for r in reports] == sorted({r.psnr for r in reports})
-    coarse = encode(tmp_path / "a.nerv", bits=12, embedding_bits=2, **options)
-    parts, finer = coarse.bytes_by_part, reports[2].bytes_by_part
-    assert parts["weights"] == finer["weights"]
-    assert parts["embeddings"] < finer["embeddings"] / 2
+    finer = nervkit.open(tmp_path / "a.nerv").file.segment(0).sections
+    encode(tmp_path / "a.nerv", bits=12, embedding_bits=2, **options)
+    coarse = nervkit.open(tmp_path / "a.nerv").file.segment(0).sections
+    assert coarse[0] == finer[0]
+    assert len(coarse[1].data) < len(finer[1].data) / 2
 
 
 def test_small_frames_have_no_ssim(tmp_path: Path) -> None:
@@ -277,8 +280,8 @@ def test_a_third_partys_model_goes_all_the_way(
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     report = encode(tmp_path / "a.nerv", model="flat", steps=200)
     assert report.parameters == 3 * FRAMES
-    assert report.bytes_by_part["embeddings"] == 0
     with nervkit.open(tmp_path / "a.nerv") as video:
+        assert len(video.file.segment(0).sections) == 1
         assert isinstance(video.model, Flat)
         expected = movie().mean(axis=(1, 2))
         assert np.abs(video[:].mean(axis=(1, 2)) - expected).max() < 3
@@ -451,8 +454,9 @@ def test_a_file_that_reads_back_otherwise_is_not_put_in_place(
     def forgetful(header: Any, timing: Any, segments: Any, *rest: Any) -> bytes:
         calls.append(segments)
         if len(calls) == 2:
-            other = encoder.SegmentData(segments[0].weights + b"\0\0\0\0", segments[0].embeddings)
-            segments = [other]
+            first, *others = segments[0].sections
+            longer = replace(first, data=first.data + bytes(4))
+            segments = [replace(segments[0], sections=(longer, *others))]
         return pack(header, timing, segments, *rest)
 
     monkeypatch.setattr(encoder, "pack_file", forgetful)

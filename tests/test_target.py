@@ -11,6 +11,7 @@ import pytest
 
 import nervkit
 from nervkit.container.file import NervFile
+from nervkit.container.segment import CONTEXTS
 from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.coding import Codec
@@ -47,14 +48,29 @@ def test_a_file_has_the_size_that_is_asked_for(tmp_path: Path, model: str, targe
     report = encode(tmp_path / "a.nerv", model=model, target_size=target)
     assert report.bytes == (tmp_path / "a.nerv").stat().st_size
     assert abs(report.bytes - target) <= 0.02 * target
-    assert (report.bytes_by_part["weights"], report.bytes_by_part["embeddings"]) == (0, 0)
     assert nervkit.verify(tmp_path / "a.nerv").identical == 8
 
 
 def test_a_target_that_is_missed_is_noted() -> None:
     codec = Codec(GridNeRV(GridNeRVConfig(), VideoShape(4, 48, 64)), target_bits=80_000)
-    assert codec.missed(bytes(10_190)) is None
-    assert "take 10,300 bytes, and 10,000 were aimed at" in codec.missed(bytes(10_300))
+    assert codec.missed(bytes(10_190), 20.0) is None
+    assert "take 10,300 bytes, and 10,000 were aimed at" in codec.missed(bytes(10_300), 20.0)
+    codec.target_psnr = 30.0
+    assert codec.missed(bytes(10_300), 30.09) is None
+    assert "has 29.80 dB, and 30 were aimed at" in codec.missed(bytes(10_000), 29.8)
+
+
+def test_a_quality_is_reached(tmp_path: Path, bunny: Path) -> None:
+    cut = {"frames": "0:8", "resize": "96x54", "steps": 150}
+    for metric, psnr in (("rgb", 24.0), ("yuv", 27.0)):
+        report = encode(tmp_path / f"{metric}.nerv", bunny, target_psnr=psnr, metric=metric, **cut)
+        reached = report.psnr if metric == "rgb" else report.psnr_yuv
+        noted = any("dB, and" in note for note in report.notes)
+        assert abs(reached - psnr) <= 0.1 or noted
+        if metric == "rgb":
+            assert not noted, report.notes
+    higher = encode(tmp_path / "b.nerv", bunny, target_psnr=22.0, **cut)
+    assert higher.psnr == pytest.approx(22.0, abs=0.1)
 
 
 def test_tracks_count_in_a_size_and_not_in_bits_per_pixel(bunny: Path, tmp_path: Path) -> None:
@@ -100,8 +116,12 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_size": 0}, "target-size must be"),
         ({"target_bpp": 0.0}, "target-bpp must lie in"),
         ({"target_bpp": float("nan")}, "target-bpp must lie in"),
-        ({"target_size": 9_000, "target_bpp": 1.0}, "one of target-size, target-bpp and"),
-        ({"target_bpp": 1.0, "target_bitrate": "1M"}, "one of target-size, target-bpp and"),
+        ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
+        ({"target_psnr": float("nan")}, "target-psnr must lie in"),
+        ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target-size"),
+        ({"target_psnr": 30.0, "recipe": "paper", "model": "hnerv"}, "leave out --recipe paper"),
+        ({"target_size": 9_000, "target_bpp": 1.0}, "give one of target-size, target-bpp"),
+        ({"target_bpp": 1.0, "target_bitrate": "1M"}, "give one of target-size, target-bpp"),
         ({"target_bitrate": "fast"}, "target-bitrate must be bits per second such as 200k"),
         ({"target_bitrate": 0}, "target-bitrate must be"),
         ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
@@ -142,6 +162,4 @@ def test_sizes_in_bytes() -> None:
 def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:
     encode(tmp_path / "a.nerv", target_size=5_000, steps=2)
     with NervFile(tmp_path / "a.nerv") as file:
-        segment = file.segment(0)
-        assert segment.tensors and not segment.weights and not segment.embeddings
-        assert [chunk.type for chunk in file.chunks][:3] == [b"HEAD", b"TIME", b"TNSR"]
+        assert [section.method for section in file.segment(0).sections] == [CONTEXTS]

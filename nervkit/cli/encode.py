@@ -43,6 +43,9 @@ def encode(
         str | None,
         typer.Option(help="The same by bits per second of the whole file, such as 200k."),
     ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(help="The quality to aim at instead, in dB of the metric.")
+    ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
     embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
@@ -74,6 +77,7 @@ def encode(
                 target_size=target_size,
                 target_bpp=target_bpp,
                 target_bitrate=target_bitrate,
+                target_psnr=target_psnr,
                 bits=bits,
                 embedding_bits=embedding_bits,
                 prune=prune,

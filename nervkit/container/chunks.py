@@ -1,4 +1,4 @@
-"""The outer layer of a .nerv file: signature, chunks with checksums, end mark.
+"""The outer layer of a .nerv file: signature, chunks with checksums.
 
 docs/format.md is the specification.
 """
@@ -11,32 +11,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nervkit.errors import (
-    ChecksumError,
-    FormatError,
-    LimitError,
-    TruncatedError,
-    VersionError,
-)
+from nervkit.errors import ChecksumError, FormatError, LimitError, TruncatedError, VersionError
 
 SIGNATURE = b"\x89NERV\r\n\x1a"
-MAJOR, MINOR = 1, 2
+MAJOR, MINOR = 2, 0  # that is written
+READ = (1, 2)  # majors
 PREAMBLE = struct.Struct("<8sHHI")  # signature, major, minor, CRC-32 of what precedes
 CHUNK_HEAD = struct.Struct("<4sQ")  # type, payload length
 CRC = struct.Struct("<I")  # of type, length and payload
 FRAMING = CHUNK_HEAD.size + CRC.size
 
-HEADER, TIMING, WEIGHTS, EMBEDDINGS, END = b"HEAD", b"TIME", b"WGTS", b"EMBD", b"NEND"
-TENSORS = b"TNSR"  # all of a segment's, coded by scales and contexts
+HEADER, TIMING, TABLE, END = b"HEAD", b"TIME", b"TABL", b"NEND"
+MODEL, SEGMENT = b"MODL", b"SEGM"
 # Lower case first: a decoder may do without.
 CHECKS, SAMPLES, DESCRIPTION, ATTACHMENT, TRACK = b"cHCK", b"cSMP", b"mETA", b"aTCH", b"tRAK"
-ORDER = (
-    *((HEADER,), (TIMING,), (WEIGHTS, EMBEDDINGS, TENSORS), (CHECKS,), (SAMPLES,)),
-    *((DESCRIPTION,), (ATTACHMENT,), (TRACK,), (END,)),
-)
-RANK = {type: rank for rank, types in enumerate(ORDER) for type in types}
-ONCE = (HEADER, TIMING, CHECKS, SAMPLES, DESCRIPTION, END)
-MOST_CHUNKS = 1 << 14
+CUT_SHORT = "the file ends inside a chunk: it is cut short"
 
 
 @dataclass(frozen=True)
@@ -52,6 +41,11 @@ class Chunk:
         """Bytes on disk, framing included."""
         return self.length + FRAMING
 
+    @property
+    def end(self) -> int:
+        """Where the next chunk begins."""
+        return self.offset + self.length + CRC.size
+
 
 def preamble() -> bytes:
     """The first bytes of every file."""
@@ -65,32 +59,28 @@ def pack_chunk(type: bytes, payload: bytes) -> bytes:
     return body + CRC.pack(zlib.crc32(body))
 
 
-def scan_chunks(file: BinaryIO, size: int) -> tuple[tuple[int, int], list[Chunk]]:
-    """The version, and all chunks of a file of `size` bytes up to the end mark. Reads no payload.
-
-    Raises FormatError (or its TruncatedError, ChecksumError, VersionError) on anything amiss.
-    """
-    version = _check_preamble(file.read(PREAMBLE.size))
-    chunks: list[Chunk] = []
-    position = PREAMBLE.size
-    while not chunks or chunks[-1].type != END:
+def scan(file: BinaryIO, size: int, most: int) -> Iterator[Chunk]:
+    """All chunks of a file of `size` bytes in order, up to the end mark, by their heads. Reads no
+    payload. Raises FormatError where one cannot be, TruncatedError where the file ends, LimitError
+    where there are more than `most`."""
+    position, type, count = PREAMBLE.size, b"", 0
+    while type != END:
+        if count == most:
+            raise LimitError(f"the file has more than {most} chunks")
         file.seek(position)
         head = file.read(CHUNK_HEAD.size)
         if len(head) < CHUNK_HEAD.size:
             raise TruncatedError("the file ends before its end mark: it is cut short")
         type, length = CHUNK_HEAD.unpack(head)
         if length > size - position - FRAMING:
-            raise TruncatedError(f"the file ends inside a chunk: it is cut short at byte {size}")
+            raise TruncatedError(f"{CUT_SHORT} at byte {size}")
         if not (type.isalpha() and type.isascii()):
             raise FormatError(f"byte {position} should begin a chunk, but does not")
-        if len(chunks) == MOST_CHUNKS:
-            raise LimitError(f"the file has more than {MOST_CHUNKS} chunks")
-        chunks.append(Chunk(type, position + CHUNK_HEAD.size, length))
-        position += length + FRAMING
+        chunk = Chunk(type, position + CHUNK_HEAD.size, length)
+        yield chunk
+        position, count = chunk.end, count + 1
     if position != size:
         raise FormatError(f"{size - position} bytes follow the end mark")
-    _check_order(chunks)
-    return version, chunks
 
 
 def read_payload(file: BinaryIO, chunk: Chunk) -> bytes:
@@ -99,21 +89,20 @@ def read_payload(file: BinaryIO, chunk: Chunk) -> bytes:
     body = file.read(CHUNK_HEAD.size + chunk.length)
     stored = file.read(CRC.size)
     if len(body) < CHUNK_HEAD.size + chunk.length or len(stored) < CRC.size:
-        raise TruncatedError("the file ends inside a chunk: it is cut short")
-    if CRC.unpack(stored)[0] != zlib.crc32(body):
-        raise _damaged(chunk)
+        raise TruncatedError(CUT_SHORT)
+    _check(chunk, body[: CHUNK_HEAD.size], zlib.crc32(body), stored)
     return body[CHUNK_HEAD.size :]
 
 
-def check_all(file: BinaryIO, chunks: list[Chunk]) -> None:
-    """Verify every checksum, in pieces of bounded size."""
-    for chunk in chunks:
-        file.seek(chunk.offset - CHUNK_HEAD.size)
-        crc = 0
-        for piece in _pieces(file, CHUNK_HEAD.size + chunk.length):
-            crc = zlib.crc32(piece, crc)
-        if file.read(CRC.size) != CRC.pack(crc):
-            raise _damaged(chunk)
+def check(file: BinaryIO, chunk: Chunk) -> None:
+    """Verify a chunk's checksum, in pieces of bounded size. Raises ChecksumError, or FormatError
+    where another chunk lies there."""
+    file.seek(chunk.offset - CHUNK_HEAD.size)
+    head = file.read(CHUNK_HEAD.size)
+    crc = zlib.crc32(head)
+    for piece in _pieces(file, chunk.length):
+        crc = zlib.crc32(piece, crc)
+    _check(chunk, head, crc, file.read(CRC.size))
 
 
 def inflate(data: bytes, limit: int, what: str) -> bytes:
@@ -128,30 +117,35 @@ def inflate(data: bytes, limit: int, what: str) -> bytes:
     return result
 
 
-def _check_order(chunks: list[Chunk]) -> None:
-    """The known chunks stand in ORDER, some of them once; the others may be skipped."""
-    if [chunk.type for chunk in chunks[:2]] != [HEADER, TIMING]:
-        raise FormatError("the file does not begin with its header and timing")
-    rank, seen = 0, set()
-    for chunk in chunks:
-        name = chunk.type.decode("ascii")
-        if chunk.type not in RANK:
-            if name[0].isupper():
-                raise FormatError(
-                    f"chunk {name} is not known here, and needed: install a newer nervkit"
-                )
-            continue
-        if RANK[chunk.type] < rank or (chunk.type in ONCE and chunk.type in seen):
-            raise FormatError(f"chunk {name} is repeated or out of place")
-        rank = RANK[chunk.type]
-        seen.add(chunk.type)
-    if chunks[-1].length:
-        raise FormatError("the end mark holds bytes; it must be empty")
+def read_version(file: BinaryIO) -> tuple[int, int]:
+    """Major and minor version from the first bytes of a file. Raises FormatError where they are
+    not those of a .nerv file, VersionError where this nervkit does not read it."""
+    file.seek(0)
+    data = file.read(PREAMBLE.size)
+    if data[: len(SIGNATURE)] != SIGNATURE[: len(data)] or len(data) < len(SIGNATURE):
+        raise FormatError("not a .nerv file")
+    if len(data) < PREAMBLE.size:
+        raise TruncatedError("the file ends inside its first bytes: it is cut short")
+    _, major, minor, crc = PREAMBLE.unpack(data)
+    if crc != zlib.crc32(data[: -CRC.size]):
+        raise ChecksumError("the first bytes of the file are damaged: their checksum is wrong")
+    if major not in READ:
+        known = " and ".join(f"{major}.x" for major in READ)
+        raise VersionError(
+            f"the file has format version {major}.{minor}; this nervkit reads {known}: "
+            "install a newer nervkit"
+        )
+    return major, minor
 
 
-def _damaged(chunk: Chunk) -> ChecksumError:
+def _check(chunk: Chunk, head: bytes, crc: int, stored: bytes) -> None:
     name = chunk.type.decode("ascii")
-    return ChecksumError(f"chunk {name} at byte {chunk.offset} is damaged: its checksum is wrong")
+    if stored != CRC.pack(crc):
+        raise ChecksumError(
+            f"chunk {name} at byte {chunk.offset} is damaged: its checksum is wrong"
+        )
+    if head != CHUNK_HEAD.pack(chunk.type, chunk.length):
+        raise FormatError(f"another chunk than {name} is at byte {chunk.offset}")
 
 
 def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
@@ -161,19 +155,3 @@ def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
             return
         count -= len(piece)
         yield piece
-
-
-def _check_preamble(data: bytes) -> tuple[int, int]:
-    if data[: len(SIGNATURE)] != SIGNATURE[: len(data)] or len(data) < len(SIGNATURE):
-        raise FormatError("not a .nerv file")
-    if len(data) < PREAMBLE.size:
-        raise TruncatedError("the file ends inside its first bytes: it is cut short")
-    _, major, minor, crc = PREAMBLE.unpack(data)
-    if crc != zlib.crc32(data[: -CRC.size]):
-        raise ChecksumError("the first bytes of the file are damaged: their checksum is wrong")
-    if major != MAJOR:
-        raise VersionError(
-            f"the file has format version {major}.{minor}; this nervkit reads {MAJOR}.x: "
-            "install a newer nervkit"
-        )
-    return major, minor

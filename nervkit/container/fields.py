@@ -24,13 +24,26 @@ def parse_json(data: bytes, what: str) -> Any:
         raise FormatError(f"{what} is not valid JSON") from error
 
 
+def may_skip(name: str, what: str) -> None:
+    """What this nervkit does not know and a file holds, a chunk or a field: it may be skipped, but
+    where its first letter is a capital. Raises FormatError then; `what` names its kind."""
+    if "A" <= name[:1] <= "Z":
+        raise FormatError(
+            f"{what} {printable(name, 40)} is not known here, and needed: install a newer nervkit"
+        )
+
+
 def an_object(
     value: Any, what: str, names: Collection[str], optional: Collection[str] = ()
 ) -> dict[str, Any]:
-    """An object with all of `names`, any of `optional`, and nothing else."""
-    if not isinstance(value, dict) or not set(names) <= set(value) <= {*names, *optional}:
+    """The known fields of an object, which has all of `names`, and any of `optional`. Others are
+    left out, but where they must not be."""
+    if not isinstance(value, dict) or not set(names) <= set(value):
         raise FormatError(f"the fields of {what} are not those of this version")
-    return value
+    known = {*names, *optional}
+    for name in value.keys() - known:
+        may_skip(name, f"{what}: field")
+    return {name: entry for name, entry in value.items() if name in known}
 
 
 def whole(value: Any, name: str, low: int, high: int) -> int:
@@ -68,6 +81,13 @@ def line(value: Any, name: str, most: int) -> str:
     """A text of printable characters only."""
     if not text(value, name, most).isprintable():
         raise FormatError(f"{name} holds characters that cannot be printed")
+    return value
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise FormatError(f"{name} must be true or false{_actual(value)}")
     return value
 
 

@@ -8,18 +8,20 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from nervkit.container import chunks
+from nervkit.container import chunks, format1, format2
 from nervkit.container.chunks import Chunk
 from nervkit.container.extras import Extras
 from nervkit.container.fields import whole
 from nervkit.container.header import Header
 from nervkit.container.limits import MOST_PACKETS, Limits
+from nervkit.container.segment import SegmentData
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track, count_packets
 from nervkit.errors import FormatError, SourceError
@@ -30,9 +32,12 @@ SAMPLES = 4  # values of each frame that are kept
 PARTS = {
     chunks.HEADER: "header",
     chunks.TIMING: "header",
-    chunks.WEIGHTS: "weights",
-    chunks.EMBEDDINGS: "embeddings",
-    chunks.TENSORS: "tensors",
+    chunks.MODEL: "header",
+    chunks.TABLE: "header",
+    format1.WEIGHTS: "weights",
+    format1.EMBEDDINGS: "embeddings",
+    format1.TENSORS: "tensors",
+    chunks.SEGMENT: "tensors",
     chunks.CHECKS: "checks",
     chunks.SAMPLES: "checks",
     chunks.DESCRIPTION: "extras",
@@ -40,6 +45,7 @@ PARTS = {
     chunks.TRACK: "tracks",
     chunks.END: "header",
 }
+ALWAYS = ("header", "tensors", "checks", "tracks")  # parts that are listed where they are empty
 NO_VIDEO = ("tracks", "extras")  # parts that bits per pixel leave out
 
 
@@ -91,28 +97,6 @@ def sample_places(frame: int, count: int) -> np.ndarray:
     return ((x * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class SegmentData:
-    """The coded tensors of one segment: weights and embeddings each by adaptive tables, or all
-    `tensors` by scales and contexts."""
-
-    weights: bytes = b""
-    embeddings: bytes = b""
-    tensors: bytes = b""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return len(self.weights) + len(self.embeddings) + len(self.tensors)
-
-    def chunks(self) -> list[tuple[bytes, bytes]]:
-        """Type and payload of the segment's chunks."""
-        if self.tensors:
-            return [(chunks.TENSORS, self.tensors)]
-        both = [(chunks.WEIGHTS, self.weights), (chunks.EMBEDDINGS, self.embeddings)]
-        return both if self.embeddings else both[:1]
-
-
 def pack_file(
     header: Header,
     timing: Timing,
@@ -122,24 +106,33 @@ def pack_file(
     extras: Extras | None = None,
 ) -> bytes:
     """The bytes of a whole file. Raises FormatError where a decoder would refuse a part."""
-    parts = [(chunks.HEADER, header.pack()), (chunks.TIMING, timing.pack())]
-    for segment in segments:
-        parts += segment.chunks()
+    file = io.BytesIO()
+    writer = format2.Writer(file, header)
+    writer.part(chunks.TIMING, timing.pack())
+    for segment, data in zip(header.segments, segments, strict=True):
+        writer.segment(segment, data)
     if checks is not None:
-        parts.append((chunks.CHECKS, checks.pack()))
+        writer.part(chunks.CHECKS, checks.pack())
         if checks.samples is not None:
-            parts.append((chunks.SAMPLES, checks.samples.tobytes()))
+            writer.part(chunks.SAMPLES, checks.samples.tobytes())
     if extras is not None:
         if description := extras.pack_description():
-            parts.append((chunks.DESCRIPTION, description))
-        parts += [(chunks.ATTACHMENT, attachment.pack()) for attachment in extras.attachments]
-    parts += [(chunks.TRACK, track.pack()) for track in tracks]
-    parts.append((chunks.END, b""))
-    return chunks.preamble() + b"".join(chunks.pack_chunk(*part) for part in parts)
+            writer.part(chunks.DESCRIPTION, description)
+        for attachment in extras.attachments:
+            writer.part(chunks.ATTACHMENT, attachment.pack())
+    place = 0
+    for track in tracks:
+        writer.part(chunks.TRACK, track.pack())
+        for part in track.later:
+            writer.part(chunks.TRACK, part.pack(continues=place))
+        place += len(track.parts)
+    writer.finish()
+    return file.getvalue()
 
 
 class NervFile:
-    """An open .nerv file. Opening reads the header only; each part is checked when it is read.
+    """An open .nerv file. Opening reads what it declares, and no more: many segments take no
+    longer than a few. Each part is checked when it is read; `check_all` checks all.
 
     Args:
         source: a path, or the bytes of a file.
@@ -166,29 +159,27 @@ class NervFile:
             raise
 
     def _open(self) -> None:
-        self.version, self.chunks = chunks.scan_chunks(self._file, self.size)
-        self.header = Header.unpack(self._payload(self.chunks[0]))
+        self.version = chunks.read_version(self._file)
+        self._format = format1 if self.version[0] == 1 else format2
+        self._contents = self._format.read_contents(self._file, self.size)
         self.limits.check("pixels", self.header.pixels, self.size)
         self.limits.check("values", max(s.values for s in self.header.segments), self.size)
-        self.timing = Timing.unpack(self._payload(self.chunks[1]), self.header.frames)
-        self._segments = self._match_segments()
 
-    def _match_segments(self) -> list[dict[str, Chunk]]:
-        """The chunks of every segment, by the part that they hold."""
-        segments: list[dict[str, Chunk]] = []
-        for before, chunk in pairwise(self.chunks):
-            if chunk.type in (chunks.WEIGHTS, chunks.TENSORS):
-                segments.append({PARTS[chunk.type]: chunk})
-            elif chunk.type == chunks.EMBEDDINGS:
-                if before.type != chunks.WEIGHTS:
-                    raise FormatError("chunk EMBD does not follow its segment's WGTS")
-                segments[-1][PARTS[chunk.type]] = chunk
-        if len(segments) != len(self.header.segments):
-            raise FormatError(
-                f"the header declares {len(self.header.segments)} segments, "
-                f"the file holds {len(segments)}"
-            )
-        return segments
+    @property
+    def header(self) -> Header:
+        """All that the file says of itself but its timing."""
+        return self._contents.header
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """Where all parts of the file are."""
+        return self._contents.chunks
+
+    @cached_property
+    def timing(self) -> Timing:
+        """When frames are shown. Raises FormatError."""
+        with self.naming():
+            return Timing.unpack(next(self._payloads(chunks.TIMING)), self.header.frames)
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -206,8 +197,8 @@ class NervFile:
 
     def segment(self, index: int) -> SegmentData:
         """The coded tensors of a segment."""
-        found = self._segments[index].items()
-        return SegmentData(**{part: self._payload(chunk) for part, chunk in found})
+        with self.naming():
+            return self._format.read_segment(self._file, self._contents, index)
 
     def _payloads(self, type: bytes) -> Iterator[bytes]:
         """Those of all chunks of a type, in order."""
@@ -219,7 +210,7 @@ class NervFile:
             payloads = list(self._payloads(chunks.TRACK))
             packets = sum(map(count_packets, payloads))
             whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
-            return [Track.unpack(payload) for payload in payloads]
+            return Track.unpack_all(payloads)
 
     def extras(self) -> Extras:
         """Tags, chapters and attached files."""
@@ -239,7 +230,14 @@ class NervFile:
     def check_all(self) -> None:
         """Verify the checksum of every chunk. Raises ChecksumError."""
         with self.naming():
-            chunks.check_all(self._file, self.chunks)
+            for chunk in self.chunks:
+                chunks.check(self._file, chunk)
+
+    def check_segments(self, first: int, stop: int) -> None:
+        """The same of the segments [first, stop) only."""
+        with self.naming():
+            for chunk in chain(*self._contents.segments[first:stop]):
+                chunks.check(self._file, chunk)
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
@@ -248,7 +246,7 @@ class NervFile:
         parts["header"] += chunks.PREAMBLE.size
         for chunk in self.chunks:
             parts[PARTS.get(chunk.type, "other")] += chunk.size
-        return {k: size for k, size in parts.items() if size or k not in ("extras", "other")}
+        return {name: size for name, size in parts.items() if size or name in ALWAYS}
 
     @property
     def bpp(self) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from nervkit.container.chunks import inflate
 from nervkit.container.fields import (
     an_object,
+    flag,
     fraction,
     line,
     parse_json,
@@ -19,14 +21,15 @@ from nervkit.container.fields import (
     text,
     whole,
 )
-from nervkit.container.limits import MOST_FRAMES, MOST_PIXELS_A_SIDE, MOST_SEGMENTS
+from nervkit.container.limits import MOST_FRAMES, MOST_PIXELS_A_SIDE, MOST_VALUES
 from nervkit.errors import FormatError
 
+WHAT = "the header"
+FIELDS = ("width", "height", "sample_aspect_ratio", "colour", "source", "edit", "encoder")
 MAX_HEADER_BYTES = 1 << 20
 MAX_TEXT = 1 << 12
 MAX_FIELDS = 64  # of an object whose fields are free
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-MOST_VALUES = 1 << 27  # of a segment; what a decoder takes on is a matter of its limits
 
 #: how planes become RGB: names and codes of ITU-T H.273 (table 4)
 MATRICES = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
@@ -46,12 +49,16 @@ EDITS = {
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of frames with its own representation."""
+    """A run of frames with its own representation. Raises FormatError where it is too large."""
 
     frames: int
     model: str
     config: dict[str, Any]
     values: int  # stored values: weights, biases and embeddings
+
+    def __post_init__(self) -> None:
+        whole(self.frames, "a segment's number of frames", 1, MOST_FRAMES)
+        whole(self.values, "a segment's number of values", 1, MOST_VALUES)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Header:
         source: what the frames came from, as text: codec, pixel_format, rotation, ...
         edit: the part of the source that is kept: any of EDITS, as text.
         encoder: "version" and "settings", as text.
-        segments: in order of time.
+        exact: whether the segments' records let a decoder compute the very pixels in integers.
+        segments: in order of time; the table of the file holds them.
     """
 
     width: int
@@ -76,6 +84,7 @@ class Header:
     source: dict[str, Any]
     edit: dict[str, Any]
     encoder: dict[str, Any]
+    exact: bool = False
     segments: tuple[Segment, ...] = field(default=())
 
     @property
@@ -92,26 +101,29 @@ class Header:
         return sum(segment.values for segment in self.segments)
 
     def pack(self) -> bytes:
-        """The payload of the header chunk: zlib-compressed JSON. Raises FormatError where a
-        decoder would refuse it."""
-        fields = dict(vars(self))
+        """The payload of the header chunk: zlib-compressed JSON of all but the segments. Raises
+        FormatError where a decoder would refuse it."""
+        fields = {name: getattr(self, name) for name in FIELDS}
         ratio = self.sample_aspect_ratio
         fields["sample_aspect_ratio"] = [ratio.numerator, ratio.denominator]
-        fields["segments"] = [vars(segment) for segment in self.segments]
-        payload = zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 9)
-        self.unpack(payload)
+        if self.exact:
+            fields["exact"] = True
+        payload = pack_json(fields)
+        checked = self.unpack(payload)
+        if self.segments:
+            checked.of_segments(self.segments)
         return payload
 
     @classmethod
     def unpack(cls, payload: bytes) -> Header:
-        """Parse and check a header. Raises FormatError."""
-        content = inflate(payload, MAX_HEADER_BYTES, "the header")
-        fields = parse_json(content, "the header")
-        an_object(fields, "the header", cls.__dataclass_fields__)
-        segments = fields["segments"]
-        if not isinstance(segments, list) or not 1 <= len(segments) <= MOST_SEGMENTS:
-            raise FormatError(f"segments must be a list of 1 to {MOST_SEGMENTS}")
-        header = cls(
+        """Parse and check a header, which has no segments yet. Raises FormatError."""
+        return cls.parse(parse_json(inflate(payload, MAX_HEADER_BYTES, WHAT), WHAT))
+
+    @classmethod
+    def parse(cls, value: Any) -> Header:
+        """The same from the JSON's value."""
+        fields = an_object(value, WHAT, FIELDS, ("exact",))
+        return cls(
             width=whole(fields["width"], "width", 1, MOST_PIXELS_A_SIDE),
             height=whole(fields["height"], "height", 1, MOST_PIXELS_A_SIDE),
             sample_aspect_ratio=fraction(fields["sample_aspect_ratio"], "sample_aspect_ratio"),
@@ -119,14 +131,39 @@ class Header:
             source=_free(fields["source"], "source"),
             edit=_edit(fields["edit"]),
             encoder=_encoder(fields["encoder"]),
-            segments=tuple(_segment(entry) for entry in segments),
+            exact=flag(fields.get("exact", False), "exact"),
         )
+
+    def of_segments(self, segments: Iterable[Segment]) -> Header:
+        """The header with its segments. Raises FormatError where they are none, or too long."""
+        header = replace(self, segments=tuple(segments))
         whole(header.frames, "the number of frames", 1, MOST_FRAMES)
         return header
 
 
+def pack_json(value: Any) -> bytes:
+    """zlib-compressed JSON."""
+    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)
+
+
+def parse_model(value: Any, what: str = "a model") -> tuple[str, dict[str, Any]]:
+    """A model's name and configuration: plain values, or lists of up to 8 of them. The model checks
+    the rest. Raises FormatError."""
+    fields = an_object(value, what, ("model", "config"))
+    name, config = fields["model"], fields["config"]
+    if not isinstance(name, str) or not MODEL_NAME.fullmatch(name):
+        raise FormatError(f"{what} has no model's name")
+    if not isinstance(config, dict) or len(config) > MAX_FIELDS:
+        raise FormatError(f"config must be an object of at most {MAX_FIELDS} fields")
+    for field_name, entry in config.items():
+        line(field_name, "a field of config", 64)
+        for item in entry if isinstance(entry, list) and len(entry) <= 8 else [entry]:
+            scalar(item, f"config {field_name}")
+    return name, config
+
+
 def _colour(value: Any) -> dict[str, Any]:
-    an_object(value, "colour", (*COLOUR_CODES, "rgb_matrix", "rgb_range"))
+    value = an_object(value, "colour", (*COLOUR_CODES, "rgb_matrix", "rgb_range"))
     for name in COLOUR_CODES:
         whole(value[name], f"colour {name}", 0, 255)
     for name, known in (("rgb_matrix", MATRICES), ("rgb_range", RANGES)):
@@ -136,7 +173,7 @@ def _colour(value: Any) -> dict[str, Any]:
 
 
 def _edit(value: Any) -> dict[str, Any]:
-    an_object(value, "edit", (), EDITS)
+    value = an_object(value, "edit", (), EDITS)
     for name, entry in value.items():
         if not isinstance(entry, str) or not EDITS[name].fullmatch(entry):
             raise FormatError(f"the stored edit has an impossible {name}")
@@ -144,7 +181,7 @@ def _edit(value: Any) -> dict[str, Any]:
 
 
 def _encoder(value: Any) -> dict[str, str]:
-    an_object(value, "encoder", ("version", "settings"))
+    value = an_object(value, "encoder", ("version", "settings"))
     return {name: text(entry, f"encoder {name}", MAX_TEXT) for name, entry in value.items()}
 
 
@@ -154,27 +191,4 @@ def _free(value: Any, what: str) -> dict[str, Any]:
         raise FormatError(f"{what} must be an object of at most {MAX_FIELDS} fields")
     for name, entry in value.items():
         scalar(entry, f"{what} {line(name, f'a field of {what}', 64)}")
-    return value
-
-
-def _segment(entry: Any) -> Segment:
-    an_object(entry, "a segment", Segment.__dataclass_fields__)
-    if not isinstance(entry["model"], str) or not MODEL_NAME.fullmatch(entry["model"]):
-        raise FormatError("a segment's model is not a name")
-    return Segment(
-        frames=whole(entry["frames"], "a segment's number of frames", 1, MOST_FRAMES),
-        model=entry["model"],
-        config=_config(entry["config"]),
-        values=whole(entry["values"], "a segment's number of values", 1, MOST_VALUES),
-    )
-
-
-def _config(value: Any) -> dict[str, Any]:
-    """The model's fields: plain values, or lists of up to 8 of them. The model checks the rest."""
-    if not isinstance(value, dict) or len(value) > MAX_FIELDS:
-        raise FormatError(f"config must be an object of at most {MAX_FIELDS} fields")
-    for name, entry in value.items():
-        line(name, "a field of config", 64)
-        for item in entry if isinstance(entry, list) and len(entry) <= 8 else [entry]:
-            scalar(item, f"config {name}")
     return value

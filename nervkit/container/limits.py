@@ -11,7 +11,11 @@ from nervkit.errors import LimitError, UsageError
 
 MOST_PIXELS_A_SIDE = 1 << 14
 MOST_FRAMES = 1 << 20
-MOST_SEGMENTS = 1 << 12
+MOST_SEGMENTS = 1 << 16
+MOST_CHUNKS = 1 << 17
+MOST_MODELS = 1 << 10  # configurations
+MOST_NETWORKS = 1 << 12  # configurations with a length each: what they cost is found one by one
+MOST_VALUES = 1 << 27  # of a segment; what a decoder takes on is a matter of its limits
 MOST_PACKETS = 1 << 22  # of all tracks: a day of AAC
 
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from nervkit.container.chunks import inflate
-from nervkit.container.fields import an_object, check_time_base, fraction, line, parse_json, text
-from nervkit.container.limits import MOST_PACKETS
+from nervkit.container.fields import (
+    an_object,
+    check_time_base,
+    fraction,
+    line,
+    parse_json,
+    text,
+    whole,
+)
+from nervkit.container.limits import MOST_CHUNKS, MOST_PACKETS
 from nervkit.container.timing import MOST_SECONDS
 from nervkit.errors import FormatError
 
@@ -47,6 +56,8 @@ class Track:
         data: the carrier file, at least N bytes.
         title: what players show for the track; may be empty.
         flags: from FLAGS, such as "default" and "forced".
+        later: parts of the track that lie elsewhere in the file, in order of time: of the same
+            kind, codec and time base, with times and data of their own.
     """
 
     kind: str
@@ -58,6 +69,7 @@ class Track:
     data: bytes
     title: str = ""
     flags: tuple[str, ...] = ()
+    later: tuple[Track, ...] = ()
 
     def __post_init__(self) -> None:
         known = self.kind in KINDS and self.carrier in CARRIERS and set(self.flags) <= {*FLAGS}
@@ -76,9 +88,15 @@ class Track:
         times = self.times[known]
         if ((times > most) | (times < -most)).any():
             raise FormatError("a track has times further than 68 years from 0")
-        dts = self.times[known[:, 1], 1]
-        if (dts[1:] < dts[:-1]).any() or (self.times[known[:, 2], 2] < 0).any():
+        if (self.times[known[:, 2], 2] < 0).any():
             raise FormatError("a track's times run backwards")
+        dts = np.concatenate([part.times[:, 1] for part in self.parts])
+        dts = dts[dts != UNKNOWN]
+        if (dts[1:] < dts[:-1]).any():
+            raise FormatError("a track's times run backwards")
+        mine = (self.kind, self.codec, self.time_base)
+        if any((part.kind, part.codec, part.time_base) != mine for part in self.later):
+            raise FormatError("a part of a track is not of its kind")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Track):
@@ -88,8 +106,24 @@ class Track:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def pack(self) -> bytes:
-        """The payload of a track chunk."""
+    @property
+    def parts(self) -> tuple[Track, ...]:
+        """The track's first part, and the later ones."""
+        return (self, *self.later)
+
+    @property
+    def packets(self) -> int:
+        """How many there are, of all parts."""
+        return sum(len(part.times) for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the carriers of all parts."""
+        return sum(len(part.data) for part in self.parts)
+
+    def pack(self, continues: int | None = None) -> bytes:
+        """The payload of a track chunk, which holds no later parts. `continues`: of a later part,
+        the place of its track's first chunk among all track chunks."""
         description = {
             "kind": self.kind,
             "codec": self.codec,
@@ -101,6 +135,8 @@ class Track:
             description["title"] = self.title
         if self.flags:
             description["flags"] = list(self.flags)
+        if continues is not None:
+            description["continues"] = continues
         content = json.dumps(description, separators=(",", ":")).encode()
         # Differences down the columns: packets mostly follow each other at one pace.
         times = np.diff(self.times, axis=0, prepend=np.zeros((1, 3), np.int64))
@@ -110,13 +146,33 @@ class Track:
     @classmethod
     def unpack(cls, payload: bytes) -> Track:
         """The inverse of `pack`. Raises FormatError. The carrier is not opened."""
+        return cls._parse(payload)[0]
+
+    @classmethod
+    def unpack_all(cls, payloads: Iterable[bytes]) -> list[Track]:
+        """All tracks of a file, each with its later parts, from the payloads of its track chunks in
+        order. Raises FormatError."""
+        tracks: dict[int, list[Track]] = {}
+        for place, payload in enumerate(payloads):
+            part, continues = cls._parse(payload)
+            if continues is None:
+                tracks[place] = [part]
+            elif continues in tracks:
+                tracks[continues].append(part)
+            else:
+                raise FormatError("a part of a track continues none that stands before it")
+        return [replace(first, later=tuple(later)) for first, *later in tracks.values()]
+
+    @classmethod
+    def _parse(cls, payload: bytes) -> tuple[Track, int | None]:
+        """A track or a part of one, and which it continues."""
         size, times_size, count = _sizes(payload)
         start = HEAD.size + size
         fields = an_object(
             parse_json(payload[HEAD.size : start], "a track's description"),
             "a track's description",
             ("kind", "codec", "language", "time_base", "carrier"),
-            ("title", "flags"),
+            ("title", "flags", "continues"),
         )
         flags = fields.get("flags", [])
         if not isinstance(flags, list) or not all(flag in FLAGS for flag in flags):
@@ -125,7 +181,10 @@ class Track:
         if len(raw) != 24 * count:
             raise FormatError("a track's times are incomplete")
         times = np.cumsum(np.frombuffer(raw, "<i8").reshape(3, count).T, axis=0, dtype=np.int64)
-        return cls(
+        continues = fields.get("continues")
+        if continues is not None:
+            whole(continues, "what a part of a track continues", 0, MOST_CHUNKS)
+        track = cls(
             kind=line(fields["kind"], "a track's kind", 64),
             codec=fields["codec"],
             language=fields["language"],
@@ -136,6 +195,7 @@ class Track:
             title=fields.get("title", ""),
             flags=tuple(flags),
         )
+        return track, continues
 
 
 def count_packets(payload: bytes) -> int:

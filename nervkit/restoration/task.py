@@ -27,12 +27,8 @@ from nervkit.video.reader import as_array, clip_of
 from nervkit.video.source import Picture
 from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
-OF_FILES = (
-    "prune",
-    "coded_bytes",
-    "coded_psnr",
-    "metric",
-)  # options of a fit that is made for a file
+#: options of a fit that is made for a file
+OF_FILES = ("prune", "coded_bytes", "coded_psnr", "metric")
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in OF_FILES)
 # Whoever says how large a fit is to be, or how long, asks for one.
 ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")

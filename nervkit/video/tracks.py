@@ -71,7 +71,9 @@ def track_packets(track: Track, window: tuple[Fraction, Fraction] | None = None)
     carrier is damaged."""
     first, last = (round(t / track.time_base) for t in window) if window else (0, None)
     result = []
-    for packet, (pts, dts, duration) in zip(_carried(track), track.times.tolist(), strict=True):
+    carried = [packet for part in track.parts for packet in _carried(part)]
+    times = [row for part in track.parts for row in part.times.tolist()]
+    for packet, (pts, dts, duration) in zip(carried, times, strict=True):
         if last is not None:
             start = pts if pts != UNKNOWN else dts
             shown = duration if track.kind == "subtitle" and duration != UNKNOWN else 0
@@ -95,7 +97,7 @@ def open_carrier(data: bytes, carrier: str) -> InputContainer:
 
 
 def _carried(track: Track) -> list[av.Packet]:
-    """The packets that a track's carrier holds. Raises FormatError."""
+    """The packets that the carrier of a track's part holds. Raises FormatError."""
     found: list[av.Packet] = []
     left = len(track.data)
     try:

@@ -1,0 +1,42 @@
+"""Decoding the tensors of a segment, each by its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from nervkit.compression.coded import decompress_coded
+from nervkit.compression.tensors import decompress_tensors
+from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
+from nervkit.errors import FormatError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+METHODS: dict[int, Callable[[bytes, Shapes], dict[str, np.ndarray]]] = {
+    ADAPTIVE: decompress_tensors,
+    CONTEXTS: decompress_coded,
+}
+
+
+def decompress_segment(data: SegmentData, shapes: Shapes) -> dict[str, np.ndarray]:
+    """The float32 tensors of a segment, given the names and shapes of the model's in order.
+
+    Raises FormatError where the bytes and the shapes do not fit together, or a method is not known.
+    """
+    if len(data.order) != len(shapes):
+        raise FormatError(
+            f"the segment's tensors do not fit its model: there are {len(data.order)}, and "
+            f"{len(shapes)} are needed"
+        )
+    found: dict[str, np.ndarray] = {}
+    for index, section in enumerate(data.sections):
+        pairs = zip(shapes.items(), data.order, strict=True)
+        own = {name: shape for (name, shape), of in pairs if of == index}
+        if section.method not in METHODS:
+            raise FormatError(
+                f"tensors are coded by method {section.method}, which is not known here: "
+                "install a newer nervkit"
+            )
+        found |= METHODS[section.method](section.data, own)
+    return {name: found[name] for name in shapes}

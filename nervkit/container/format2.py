@@ -1,0 +1,189 @@
+"""Files of format 2: found from their end, by the table, and written part by part."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+from nervkit.container import chunks
+from nervkit.container.chunks import Chunk, inflate
+from nervkit.container.contents import Contents
+from nervkit.container.fields import may_skip, parse_json
+from nervkit.container.header import (
+    MAX_HEADER_BYTES,
+    Header,
+    Segment,
+    pack_json,
+    parse_model,
+)
+from nervkit.container.limits import MOST_CHUNKS, MOST_MODELS, MOST_NETWORKS
+from nervkit.container.segment import HEAD as SEGMENT_HEAD
+from nervkit.container.segment import SegmentData
+from nervkit.container.table import Table
+from nervkit.errors import FormatError, LimitError
+
+PLACE = struct.Struct("<Q")  # the end mark's payload: where the table's chunk begins
+END_BYTES = chunks.FRAMING + PLACE.size
+#: chunks that a table may list, and how many of them there are: from, to
+COUNTS = {
+    chunks.HEADER: (1, 1),
+    chunks.TIMING: (1, 1),
+    chunks.MODEL: (1, MOST_MODELS),
+    chunks.SEGMENT: (1, None),
+    chunks.CHECKS: (0, 1),
+    chunks.SAMPLES: (0, 1),
+    chunks.DESCRIPTION: (0, 1),
+    chunks.ATTACHMENT: (0, None),
+    chunks.TRACK: (0, None),
+}
+
+
+class Writer:
+    """Writes a file part by part. Of each it keeps no more than its place, so that a file may be
+    longer than the memory.
+
+    Args:
+        file: where to write, from its present position on.
+        header: its segments are left aside: `segment` takes them one by one.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        self._file, self._end = file, chunks.PREAMBLE.size
+        self._chunks: list[Chunk] = []
+        self._models: dict[str, int] = {}
+        self._segments: list[tuple[int, int, int]] = []
+        file.write(chunks.preamble())
+        self.part(chunks.HEADER, header.pack())
+
+    def part(self, type: bytes, payload: bytes) -> None:
+        """Write any chunk but a segment's."""
+        self._chunks.append(Chunk(type, self._end + chunks.CHUNK_HEAD.size, len(payload)))
+        self._file.write(chunks.pack_chunk(type, payload))
+        self._end = self._chunks[-1].end
+
+    def segment(self, segment: Segment, data: SegmentData) -> None:
+        """Write the next segment; before it its model, where that is new. Raises FormatError where
+        a decoder would refuse that."""
+        entry = {"model": segment.model, "config": segment.config}
+        key = json.dumps(entry, sort_keys=True)
+        if key not in self._models:
+            parse_model(entry)
+            self._models[key] = len(self._models)
+            self.part(chunks.MODEL, pack_json(entry))
+        model = self._models[key]
+        self.part(chunks.SEGMENT, data.pack(segment.frames, model))
+        self._segments.append((segment.frames, model, segment.values))
+
+    def finish(self) -> None:
+        """Write the table and the end mark. Nothing may follow. Raises FormatError where there is
+        no segment."""
+        if not self._segments:
+            raise FormatError("a file needs a segment")
+        place = self._end
+        self.part(chunks.TABLE, Table(self._chunks, *zip(*self._segments, strict=True)).pack())
+        self.part(chunks.END, PLACE.pack(place))
+
+
+def read_contents(file: BinaryIO, size: int) -> Contents:
+    """What a file of `size` bytes holds. Reads its end mark, table, header and models, and nothing
+    else. Raises FormatError."""
+    end = Chunk(chunks.END, size - END_BYTES + chunks.CHUNK_HEAD.size, PLACE.size)
+    place = _place_of_table(file, size, end)
+    length = size - END_BYTES - place - chunks.FRAMING
+    if place < chunks.PREAMBLE.size or length < 0:
+        raise FormatError("the end mark names no place for a table")
+    listed = Chunk(chunks.TABLE, place + chunks.CHUNK_HEAD.size, length)
+    table = Table.unpack(chunks.read_payload(file, listed), place)
+    models = _check_parts(table)
+    header = Header.unpack(chunks.read_payload(file, table.chunks[0]))
+    named = list(_models(file, models))
+    networks = set(zip(table.models, table.frames, table.values, strict=True))
+    if len(networks) > MOST_NETWORKS:
+        raise LimitError(f"the file has more than {MOST_NETWORKS} different networks")
+    rows = zip(table.frames, table.models, table.values, strict=True)
+    header = header.of_segments(Segment(frames, *named[m], values) for frames, m, values in rows)
+    segments = [[chunk] for chunk in table.chunks if chunk.type == chunks.SEGMENT]
+    return Contents(header, [*table.chunks, listed, end], segments, table.models)
+
+
+def read_segment(file: BinaryIO, contents: Contents, index: int) -> SegmentData:
+    """The coded tensors of a segment. Raises FormatError."""
+    [chunk] = contents.segments[index]
+    frames, model, data = SegmentData.unpack(chunks.read_payload(file, chunk))
+    if (frames, model) != (contents.header.segments[index].frames, contents.models[index]):
+        raise FormatError(f"segment {index} has other frames or another model than the table says")
+    return data
+
+
+def _place_of_table(file: BinaryIO, size: int, end: Chunk) -> int:
+    """What the end mark says. Raises FormatError where there is none."""
+    file.seek(max(0, size - END_BYTES))
+    if not file.read(END_BYTES).startswith(chunks.CHUNK_HEAD.pack(chunks.END, PLACE.size)):
+        raise _without_end(file, size)
+    return PLACE.unpack(chunks.read_payload(file, end))[0]
+
+
+def _without_end(file: BinaryIO, size: int) -> FormatError:
+    """Why a file does not end in its end mark, and which of its segments are whole."""
+    segments = frames = 0
+    reason = FormatError("the end mark has another length than 8")
+    try:
+        for chunk in chunks.scan(file, size, MOST_CHUNKS + 2):
+            if chunk.type in (chunks.MODEL, chunks.SEGMENT):
+                chunks.check(file, chunk)
+            if chunk.type == chunks.SEGMENT:
+                frames += _frames(file, chunk)
+                segments += 1
+    except FormatError as error:
+        reason = error
+    whole = f"segments 0 to {segments - 1}, frames 0 to {frames - 1}" if segments else "no segments"
+    return type(reason)(f"{reason}; whole are {whole}")
+
+
+def _frames(file: BinaryIO, chunk: Chunk) -> int:
+    """How many frames a segment has."""
+    file.seek(chunk.offset)
+    head = file.read(min(chunk.length, SEGMENT_HEAD.size))
+    return SEGMENT_HEAD.unpack(head)[0] if len(head) == SEGMENT_HEAD.size else 0
+
+
+def _check_parts(table: Table) -> list[Chunk]:
+    """The chunks MODL. Raises FormatError where the file's chunks are not as they must be."""
+    if table.chunks[0].type != chunks.HEADER:
+        raise FormatError("the file does not begin with its header")
+    models, segments = [], iter(table.models)
+    for chunk in table.chunks:
+        if chunk.type not in COUNTS:
+            _may_skip(chunk.type)
+        elif chunk.type == chunks.MODEL:
+            models.append(chunk)
+        elif chunk.type == chunks.SEGMENT and next(segments) >= len(models):
+            raise FormatError("a segment stands before its model")
+    found = Counter(chunk.type for chunk in table.chunks)
+    for type, (least, most) in COUNTS.items():
+        if found[type] < least or (most is not None and found[type] > most):
+            raise FormatError(f"the file holds {found[type]} chunks {type.decode()}")
+    if found[chunks.SAMPLES] > found[chunks.CHECKS]:
+        raise FormatError("chunk cSMP has no cHCK beside it")
+    return models
+
+
+def _may_skip(type: bytes) -> None:
+    if not (type.isalpha() and type.isascii()):
+        raise FormatError("a chunk's type is not made of letters")
+    if type in (chunks.TABLE, chunks.END):
+        raise FormatError(f"chunk {type.decode()} is out of place")
+    may_skip(type.decode(), "chunk")
+
+
+def _models(file: BinaryIO, listed: Sequence[Chunk]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and configuration that each chunk MODL holds. Together they are no longer than a
+    header may be."""
+    left, what = MAX_HEADER_BYTES, "a model"
+    for chunk in listed:
+        content = inflate(chunks.read_payload(file, chunk), left, what)
+        left -= len(content)
+        yield parse_model(parse_json(content, what), what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time as clock
 import zlib
 from collections.abc import Callable
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nervkit.compression.coded import decompress_coded
 from nervkit.compression.quantization import check_bits
 from nervkit.compression.tensors import compress_tensors
 from nervkit.container.file import (
@@ -252,8 +250,8 @@ def _encoded(
     network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
     segment = _compressed(network, summary.codec, bits, options, clip, watch.stop)
-    check = SelfCheck(network, clip.frames, options.model)
-    check.fitted(min(summary.psnr, options.coded_psnr or math.inf))
+    check = SelfCheck(network, clip.frames, options.model, options.coded_psnr is not None)
+    check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
 
     values = count_stored(network)
@@ -327,15 +325,13 @@ def _compressed(
     if codec is not None and options.coded_psnr is not None:
         shown = ShownQuality(network, clip.frames, options.metric, clip.colour, stop)
         payload = codec.compress(network, shown)
-        shapes = {name: tuple(tensor.shape) for name, tensor in network.cpu().stored().items()}
-        decoded = decompress_coded(payload, shapes)
-        network.load_stored({name: torch.from_numpy(array) for name, array in decoded.items()})
+    elif codec is not None:
+        payload = codec.compress(network)
+    if codec is not None:
+        network.load_stored(codec.rounded(network))
+        network.cpu()
         return SegmentData.of((CONTEXTS, count, payload))
     network.cpu()
-    if codec is not None:
-        payload = codec.cpu().compress(network)
-        network.load_stored(codec.rounded(network))
-        return SegmentData.of((CONTEXTS, count, payload))
     groups = [
         (ADAPTIVE, len(tensors), compress_tensors(_arrays(tensors), width))
         for tensors, width in zip((network.weights(), network.embeddings()), bits, strict=True)

@@ -251,37 +251,52 @@ class GridNeRV(Network):
         super().__init__(header, segment)
         c = self.config
         widths, wide = c["widths"], c["expansion"]
-        self.weight_shapes = [(widths[0], sum(c["grid_channels"]), 3, 3), (widths[0],)]
+        self.moved_rate = c.get("moved_rate", 0)
+        self.zoom = math.prod(c["strides"][:-1])
+        triples = list(zip(c["grid_rates"], c["grid_scales"], c["grid_channels"], strict=True))
+        detail = sum(channels for _, scale, channels in triples if scale == 0)
+        self.weight_shapes = [(widths[0], sum(c["grid_channels"]) - detail, 3, 3), (widths[0],)]
         for n, depth in zip(widths, c["depths"], strict=True):
             block = [(n, 1, 3, 3), (wide * n, n), (wide * n,), (n, wide * n), (n,)]
             self.weight_shapes += depth * block
         for n, m in pairwise(widths):
             self.weight_shapes += [(m, n, 1, 1), (m,)]
+        if detail:
+            self.weight_shapes += [(widths[-1], detail, 1, 1)]
         values = 3 * c["strides"][-1] ** 2
         self.weight_shapes += [(values, widths[-1], 3, 3), (values,)]
-        self.embedding_shapes = [
-            (
-                math.ceil((self.frames - 1) / rate) + 1 if rate and self.frames > 1 else 1,
-                channels,
-                *(math.ceil(side / scale) for side in self.grid),
-            )
-            for rate, scale, channels in zip(
-                c["grid_rates"], c["grid_scales"], c["grid_channels"], strict=True
-            )
-        ]
+        self.embedding_shapes = []
+        if self.moved_rate:
+            spans = self.knots(self.moved_rate) - 1
+            knots = spans * math.ceil(self.moved_rate / c["motion_rate"]) + 1
+            sides = [math.ceil(side / c["motion_scale"]) for side in self.grid]
+            self.embedding_shapes += [(knots, 4, *sides)]
+        for rate, scale, channels in triples:
+            sides = [math.ceil(side / scale) if scale else side * self.zoom for side in self.grid]
+            self.embedding_shapes += [(self.knots(rate), channels, *sides)]
+
+    def knots(self, rate: int) -> int:
+        return math.ceil((self.frames - 1) / rate) + 1 if rate and self.frames > 1 else 1
 
     def frame(self, t: int) -> np.ndarray:
         c = self.config
         count = len(self.weight_shapes)
         weights, grids = iter(self.tensors[:count]), self.tensors[count:]
-        x = np.concatenate([self.features(grid, t) for grid in grids])
-        x = conv(x, next(weights), next(weights))
+        motion, grids = (grids[0], grids[1:]) if self.moved_rate else (None, grids)
+        z: list[list[np.ndarray]] = [[], []]
+        for grid, rate, scale in zip(grids, c["grid_rates"], c["grid_scales"], strict=True):
+            moved = motion if rate and rate == self.moved_rate else None
+            z[scale == 0].append(self.features(grid, t, self.zoom if scale == 0 else 1, moved))
+        x = conv(np.concatenate(z[0]), next(weights), next(weights))
         rows = [[next(weights) for _ in range(5 * depth)] for depth in c["depths"]]
         reductions = [(next(weights), next(weights)) for _ in c["widths"][1:]]
+        details = [next(weights)] if z[1] else []
         for i, stage in enumerate(rows):
             if i > 0:
                 x = conv(x, *reductions[i - 1])
                 x = resize(x, *(side * c["strides"][i - 1] for side in x.shape[1:]))
+            if i == len(rows) - 1 and details:
+                x = x + conv(np.concatenate(z[1]), details[0], np.zeros(len(x)))
             for b in range(0, len(stage), 5):
                 depthwise, w1, b1, w2, b2 = stage[b : b + 5]
                 y = np.concatenate(
@@ -293,13 +308,28 @@ class GridNeRV(Network):
         pixels = np.rint(255 / (1 + np.exp(-x))).astype(np.uint8)
         return pixels[:, : self.size[0], : self.size[1]].transpose(1, 2, 0)
 
-    def features(self, grid: np.ndarray, t: int) -> np.ndarray:
+    def features(
+        self, grid: np.ndarray, t: int, zoom: int = 1, motion: np.ndarray | None = None
+    ) -> np.ndarray:
+        size = [side * zoom for side in self.grid]
         knots = len(grid)
         if knots == 1:
-            return resize(grid[0], *self.grid)
-        a = t * (knots - 1) / (self.frames - 1)
-        i = min(math.floor(a), knots - 2)
-        return resize((1 - (a - i)) * grid[i] + (a - i) * grid[i + 1], *self.grid)
+            return resize(grid[0], *size)
+        i, share = self.between(grid, t)
+        if motion is None:
+            return resize((1 - share) * grid[i] + share * grid[i + 1], *size)
+        k, part = self.between(motion, t)
+        m = (1 - part) * motion[k] + part * motion[k + 1]
+        left, right = m[:2] - m[2:], m[:2] + m[2:]
+        b = (self.frames - 1) / (knots - 1) / 32 * zoom
+        before = move(grid[i], -share * b * resize(left, *size))
+        after = move(grid[i + 1], (1 - share) * b * resize(right, *size))
+        return (1 - share) * before + share * after
+
+    def between(self, values: np.ndarray, t: int) -> tuple[int, float]:
+        a = t * (len(values) - 1) / (self.frames - 1)
+        i = min(math.floor(a), len(values) - 2)
+        return i, a - i
 
 
 MODELS = {"hnerv": HNeRV, "nerv": NeRV, "gridnerv": GridNeRV}
@@ -314,6 +344,20 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
         high = np.minimum(low + 1, m - 1)
         x = (1 - share) * x.take(low, axis) + share * x.take(high, axis)
     return x
+
+
+def move(x: np.ndarray, d: np.ndarray) -> np.ndarray:
+    rows, columns = d.shape[1:]
+    k, j = np.mgrid[:rows, :columns]
+    g, v = x.shape[1:]
+    y = np.clip((k + 0.5 + d[1]) * g / rows - 0.5, 0, g - 1)
+    x_ = np.clip((j + 0.5 + d[0]) * v / columns - 0.5, 0, v - 1)
+    top, left = np.floor(y).astype(int), np.floor(x_).astype(int)
+    below, right = np.minimum(top + 1, g - 1), np.minimum(left + 1, v - 1)
+    fy, fx = y - top, x_ - left
+    upper = (1 - fx) * x[:, top, left] + fx * x[:, top, right]
+    lower = (1 - fx) * x[:, below, left] + fx * x[:, below, right]
+    return (1 - fy) * upper + fy * lower
 
 
 def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -96,6 +96,7 @@ def decode_all(data: bytes) -> np.ndarray:
         ("gridnerv", (21, 50), {"params": 9000, "strides": (2, 3, 2), "prune": 0.2}),
         ("gridnerv", (40, 24), {"params": 8000, "bits": 7}),
         ("gridnerv", (21, 50), {"target_size": 4000}),
+        ("gridnerv", (37, 70), {"target_size": 14_000, "strides": (2, 2)}),
         ("hnerv", (20, 33), {"target_size": 3000}),
     ],
 )

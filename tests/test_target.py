@@ -61,7 +61,7 @@ def test_a_target_that_is_missed_is_noted() -> None:
 
 
 def test_a_quality_is_reached(tmp_path: Path, bunny: Path) -> None:
-    cut = {"frames": "0:8", "resize": "96x54", "steps": 150}
+    cut = {"frames": "0:8", "resize": "96x54", "steps": 150, "params": "20k"}
     for metric, psnr in (("rgb", 24.0), ("yuv", 27.0)):
         report = encode(tmp_path / f"{metric}.nerv", bunny, target_psnr=psnr, metric=metric, **cut)
         reached = report.psnr if metric == "rgb" else report.psnr_yuv

@@ -7,6 +7,7 @@ import re
 import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +106,19 @@ class FitOptions:
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""
         parameters, options = self.asked
-        if self.coded_bytes is not None and self.through_quantizer:
-            return self.model_type.configure_coded(shape, self.coded_bytes, parameters, **options)
-        if self.coded_bytes is not None and parameters is None:
-            parameters = round(8 * self.coded_bytes / BITS_AFTER_FIT)
+        model, size = self.model_type, self.coded_bytes
+        configure = partial(model.configure, shape)
+        expected: int | None = default_parameters(shape)
+        if size is not None and self.through_quantizer:
+            configure, expected = partial(model.configure_coded, shape, size), None
+        elif size is not None:
+            expected = round(8 * size / BITS_AFTER_FIT)
         if parameters is not None:
-            return self.model_type.configure(shape, parameters, **options)
+            return configure(parameters, **options)
         try:
-            return self.model_type.configure(shape, default_parameters(shape), **options)
+            return configure(expected, **options)
         except TooFewParametersError as error:
-            return self.model_type.configure(shape, error.least, **options)
+            return configure(error.least, **options)
 
     def settings(self) -> dict[str, Any]:
         """What, besides model and frames, the fit depends on."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import nervkit
-from nervkit.bench.machine import cpu_name
+from nervkit.bench.machine import commit, cpu_name
 from nervkit.decoder import render
 from nervkit.fitting.graphed import EAGER_CALLS
 from nervkit.fitting.loop import Stepper, fit
@@ -107,6 +107,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "nervkit": nervkit.__version__,
+        "commit": commit(),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -101,6 +101,14 @@ def parse_bitrate(text: str | int) -> int:
     return rate
 
 
+def parse_bpp(text: str) -> float:
+    """Bits per pixel from "0.05". Raises UsageError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"target-bpp must be a number such as 0.05, not {text!r}") from None
+
+
 def _number(text: str | int, unit: str) -> int | None:
     """A number from 1 to 2^40 - 1, with a prefix and the unit or without; None where it is not."""
     pattern = rf"(\d+(?:\.\d+)?)\s*([kmg]?)(?:{unit})?"

@@ -20,7 +20,7 @@ import pytest
 
 import nervkit
 from nervkit.bench.anchors import ANCHORS, FFmpeg, Frames, decode_arguments, decoded_planes
-from nervkit.bench.codecs import NeuralOptions
+from nervkit.bench.codecs import PARAMS, NeuralOptions
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import CONVERTED, OWN, OWN_RESIZED, prepare
@@ -33,7 +33,6 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
-from nervkit.fitting.job import parse_count
 from nervkit.metrics import psnr
 from nervkit.models.config import VideoShape
 from nervkit.video.planes import Planes
@@ -291,15 +290,15 @@ def swept(bunny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 OPTIONS = SweepOptions(
     codecs=["hnerv", "x264", "svt-av1"],
-    params=["6k", "12k"],
+    sizes=["6k", "12k"],
     rates={"x264": [30, 45]},
-    fit=NeuralOptions("cpu", 0, {"steps": 20}),
+    fit=NeuralOptions("cpu", 0, {"steps": 20}, rate=PARAMS),
     viewer_frames=2,
 )
 
 
-BAD_PRESET = NeuralOptions(options={"preset": "rapid"})
-BAD_BITS = NeuralOptions(options={"bits": 40})
+BAD_PRESET = NeuralOptions(options={"preset": "rapid"}, rate=PARAMS)
+BAD_BITS = NeuralOptions(options={"bits": 40}, rate=PARAMS)
 
 
 class TestSweep:
@@ -345,7 +344,7 @@ class TestSweep:
         assert record["seed"] == 0
 
     def test_audio_is_not_counted(self, bunny: Path, tmp_path: Path) -> None:
-        options = replace(OPTIONS, codecs=["nerv"], params=["12k"], rates={})
+        options = replace(OPTIONS, codecs=["nerv"], sizes=["12k"], rates={})
         spec = ClipSpec("b", bunny, None, {"resize": "96x54", "frames": "0:8"})
         sweep([spec], tmp_path, options)
         record = json.loads((tmp_path / "b" / "nerv-12k.json").read_text())
@@ -381,7 +380,7 @@ class TestSweep:
         before = json.loads((folder / "b" / "hnerv-6k.json").read_text())
         stream = folder / "b" / "hnerv-6k.nerv"
         made = stream.stat().st_mtime_ns
-        options = replace(OPTIONS, codecs=["hnerv"], params=["6k"], viewer_frames=1, rates={})
+        options = replace(OPTIONS, codecs=["hnerv"], sizes=["6k"], viewer_frames=1, rates={})
         sweep([ClipSpec("b", bunny, None, SMALL)], folder, options)
         after = json.loads((folder / "b" / "hnerv-6k.json").read_text())
         assert stream.stat().st_mtime_ns == made
@@ -398,7 +397,7 @@ class TestSweep:
             raise NervError("no measure today")
 
         spec = ClipSpec("b", bunny, None, SMALL)
-        options = replace(OPTIONS, codecs=["hnerv"], params=["6k"], rates={})
+        options = replace(OPTIONS, codecs=["hnerv"], sizes=["6k"], rates={})
         with monkeypatch.context() as patch:
             patch.setattr(points, "measure", fail)
             notes = sweep([spec], tmp_path, options)
@@ -436,7 +435,8 @@ class TestSweep:
                 assert len(sizes) == len(set(sizes)) >= 1
                 shape = VideoShape(*reference.clip.shape[:3])
                 for size in sizes:
-                    codec.model_type.configure(shape, parse_count(size))
+                    room = float(size) * shape.pixels / 8 - 30 * shape.frames
+                    codec.model_type.configure_coded(shape, round(room))
 
     def test_a_full_disk_is_one_error(self, bunny: Path, tmp_path: Path, monkeypatch) -> None:
         from nervkit.bench import reference
@@ -481,7 +481,7 @@ class TestSweep:
         self, bunny: Path, tmp_path: Path
     ) -> None:
         yuv = replace(OPTIONS.fit, metric="yuv")
-        options = replace(OPTIONS, codecs=["gridnerv", "x264"], params=["12k"], fit=yuv)
+        options = replace(OPTIONS, codecs=["gridnerv", "x264"], sizes=["12k"], fit=yuv)
         messages: list[str] = []
         sweep([ClipSpec("b", bunny, None, SMALL)], tmp_path, options, messages.append)
         names = ("source", "gridnerv-12k", "x264-crf30")
@@ -539,12 +539,15 @@ class TestSweep:
         [
             ({"codecs": ["x266"]}, "unknown codec 'x266'; choose from: .*gridnerv, .*vvenc"),
             ({"codecs": ["x264", "x264"]}, "names one twice"),
+            ({"codecs": ["hnerv:paper-draft"], "rates": {}}, "unknown recipe"),
             ({"codecs": ["svt-av1:paper"]}, "no profile 'paper'"),
             ({"codecs": ["x264:best"]}, "no profile 'best'"),
             ({"rates": {"x264": [99]}}, "crf must lie in 0 to 51"),
             ({"rates": {"x265": [20]}}, "'x265', which is no anchor of this run"),
             ({"codecs": ["hnerv:best"]}, "unknown recipe 'best' for hnerv"),
-            ({"params": ["many"]}, "params must be a number"),
+            ({"sizes": ["many"]}, "params must be a number"),
+            ({"sizes": ["many"], "fit": NeuralOptions()}, "target-bpp must be a number"),
+            ({"sizes": ["50"], "fit": NeuralOptions()}, "target-bpp must lie in"),
             ({"codecs": ["nerv"], "fit": BAD_PRESET, "rates": {}}, "unknown preset 'rapid'"),
             ({"codecs": ["nerv"], "fit": BAD_BITS, "rates": {}}, "bits must"),
         ],

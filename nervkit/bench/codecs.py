@@ -28,31 +28,36 @@ from nervkit.compression.quantization import check_bits
 from nervkit.container.file import NO_VIDEO
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
-from nervkit.fitting.budget import BUDGET_OPTIONS
-from nervkit.fitting.job import FitOptions, default_parameters
+from nervkit.fitting.budget import BUDGET_OPTIONS, PRESETS
+from nervkit.fitting.job import FitOptions
 from nervkit.fitting.metric import METRICS, RGB
-from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import decode_macs
 from nervkit.models.config import VideoShape
+from nervkit.models.recipe import NATIVE
 from nervkit.models.registry import load_model, model_names
 from nervkit.output import replacing
 from nervkit.video.planes import Planes
 
 Decoded = Iterator[tuple[np.ndarray, Planes]]
 
-#: sizes of a neural codec where none are given, as shares of nervkit's default for the clip
-DEFAULT_SIZES = (0.25, 0.5, 1.0, 2.0)
+#: bits per pixel of a neural codec where no rates are given
+DEFAULT_BPP = (0.015, 0.03, 0.06, 0.12, 0.24)
+#: that a file has at least besides its tensors, and with room for them
+LEAST_BYTES, LEAST_FRAME_BYTES = 6_000, 30
+PARAMS, TARGET_BPP = "params", "target_bpp"  # what the rates of neural codecs can be
 
 
 @dataclass(frozen=True)
 class NeuralOptions:
     """How the neural codecs are fitted: options of `nervkit encode`, by their names. `metric` is
-    also what a run is judged by. Raises UsageError where that is none."""
+    also what a run is judged by; `rate` says what their rates are: TARGET_BPP, or PARAMS
+    (stored values, quantized after the fit). Raises UsageError where that is none."""
 
     device: str = "cpu"
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     metric: str = RGB
+    rate: str = TARGET_BPP
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -107,7 +112,9 @@ class Codec(ABC):
     def point(self, rate: Any) -> str:
         """The rate point's name, such as crf27."""
         ((option, value),) = self.setting(rate).items()
-        return str(value) if option == "params" else f"{option}{value}"
+        if option == PARAMS:
+            return str(value)
+        return f"{value}bpp" if option == TARGET_BPP else f"{option}{value}"
 
 
 class AnchorCodec(Codec):
@@ -195,7 +202,20 @@ class NeuralCodec(Codec):
     kind = "neural"
     suffix = ".nerv"
 
-    def __init__(self, model: str, recipe: str, fit: NeuralOptions, runner: Runner) -> None:
+    def __init__(
+        self,
+        model: str,
+        recipe: str,
+        fit: NeuralOptions,
+        runner: Runner,
+        preset: str | None = None,
+    ) -> None:
+        """`preset`: instead of the budget among the options."""
+        name = model if recipe == NATIVE else f"{model}-{recipe}"
+        if preset is not None:
+            name = f"{name}-{preset}"
+            others = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
+            fit = replace(fit, options=others | {"preset": preset})
         bits = {k: v for k, v in fit.options.items() if k in ("bits", "embedding_bits")}
         for name, value in bits.items():
             check_bits(value, name.replace("_", "-"))
@@ -208,7 +228,7 @@ class NeuralCodec(Codec):
             device=fit.device,
             **chosen,
         )
-        self.name = model if recipe == "native" else f"{model}-{recipe}"
+        self.name = name
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
         self._fit, self._runner = fit, runner
         other = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
@@ -223,20 +243,13 @@ class NeuralCodec(Codec):
         self.device, self.seed, self.metric = fit.device, fit.seed, fit.metric
 
     def default_sizes(self, reference: Reference) -> list[str]:
-        """Shares of nervkit's own choice for the clip, none under the model's least."""
+        """DEFAULT_BPP, but none so small that little would be left besides the frame checks."""
         shape = VideoShape(*reference.clip.shape[:3])
-        sizes = []
-        for share in DEFAULT_SIZES:
-            count = max(1, round(share * default_parameters(shape)))
-            try:
-                self.model_type.configure(shape, count)
-            except TooFewParametersError as error:
-                count = error.least
-            sizes.append(f"{round(count / 1000)}k" if count >= 20_000 else str(count))
-        return list(dict.fromkeys(sizes))
+        least = 8 * (LEAST_BYTES + LEAST_FRAME_BYTES * shape.frames) / shape.pixels
+        return list(dict.fromkeys(f"{max(least, bpp):.3g}" for bpp in DEFAULT_BPP))
 
     def setting(self, rate: str) -> dict[str, Any]:
-        return {"params": rate}
+        return {self._fit.rate: rate}
 
     def versions(self) -> dict[str, str]:
         return versions()
@@ -248,7 +261,7 @@ class NeuralCodec(Codec):
         chosen = {
             "model": self.model,
             "recipe": self.recipe,
-            "params": rate,
+            self._fit.rate: rate,
             "seed": str(self.seed),
             "device": self.device,
             **({"metric": self.metric} if self.metric != RGB else {}),
@@ -282,6 +295,8 @@ class NeuralCodec(Codec):
         }
 
     def decode(self, reference: Reference, path: Path) -> tuple[dict[str, Any], Decoded]:
+        with NervVideo(path, device=self.device) as video:
+            _ = video[0]  # libraries are loaded and kernels chosen, as the anchors' are
         began = time.perf_counter()
         with NervVideo(path, device=self.device) as video:
             frames = video[:]
@@ -331,15 +346,16 @@ def choose_codecs(
     fit: NeuralOptions,
     runner: Runner,
 ) -> list[Codec]:
-    """The codecs of a sweep from their names; "name:profile" or "model:recipe" says how one is
-    driven where that differs. Raises UsageError, MissingDependencyError."""
+    """The codecs of a sweep from their names; "name:profile", "model:recipe" or "model:preset"
+    says how one is driven where that differs. Raises UsageError, MissingDependencyError."""
     codecs: list[Codec] = []
     for name in names:
         base, _, how = name.strip().partition(":")
         if base in ANCHORS:
             codecs.append(AnchorCodec(base, how or profile, interval, ffmpeg, runner))
         elif base in model_names():
-            codecs.append(NeuralCodec(base, how or "native", fit, runner))
+            recipe, preset = (NATIVE, how) if how in PRESETS else (how or NATIVE, None)
+            codecs.append(NeuralCodec(base, recipe, fit, runner, preset))
         else:
             known = ", ".join([*model_names(), *ANCHORS])
             raise UsageError(f"unknown codec {base!r}; choose from: {known}")

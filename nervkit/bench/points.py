@@ -10,7 +10,7 @@ from typing import Any
 
 from nervkit.bench.anchors import FFmpeg
 from nervkit.bench.codecs import Codec, Decoded
-from nervkit.bench.machine import machine, versions
+from nervkit.bench.machine import commit, machine, versions
 from nervkit.bench.measure import Measures, measure
 from nervkit.bench.reference import Reference, save_viewer_frames
 from nervkit.metrics.vmaf import VMAF_MODEL
@@ -67,6 +67,7 @@ def measure_point(
     record = _record(codec, rate, reference, made, decode_facts, measures)
     record |= {
         "versions": versions() | {"ffmpeg": ffmpeg.version},
+        "commit": commit(),
         "inputs": inputs,
         "measured": measured,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from nervkit.bench.anchors import FFmpeg
 from nervkit.bench.codecs import (
+    PARAMS,
     AnchorCodec,
     Codec,
     NeuralCodec,
@@ -24,6 +25,7 @@ from nervkit.bench.process import Runner
 from nervkit.bench.reference import planes_path, prepare, save_viewer_frames
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
 from nervkit.fitting.job import parse_count
+from nervkit.target import Target, parse_bpp
 
 LEAST_POINTS = 4  # on a curve, where the codec's range allows
 
@@ -36,7 +38,7 @@ class SweepOptions:
         codecs: names of anchors and models; "hnerv:paper" and "x264:paper" choose how.
         profile: of the anchors, "strong" or "paper".
         interval: frames between keyframes at the most; None: the profile's own.
-        params: sizes of the neural codecs; empty: by the clip's size.
+        sizes: rates of the neural codecs, as `fit.rate` says; empty: by the clip's size.
         rates: quantizer values by anchor; where there are none, they are chosen so that the
             anchor's qualities enclose those of the neural codecs.
         fit: how the neural codecs are fitted.
@@ -49,7 +51,7 @@ class SweepOptions:
     codecs: list[str]
     profile: str = "strong"
     interval: int | None = None
-    params: list[str] = field(default_factory=list)
+    sizes: list[str] = field(default_factory=list)
     rates: dict[str, list[int]] = field(default_factory=dict)
     fit: NeuralOptions = field(default_factory=NeuralOptions)
     ffmpeg: str | None = None
@@ -92,8 +94,11 @@ def sweep(
     )
     anchors = [codec for codec in codecs if isinstance(codec, AnchorCodec)]
     neural = [codec for codec in codecs if isinstance(codec, NeuralCodec)]
-    for size in options.params:
-        parse_count(size)
+    for size in options.sizes:
+        if options.fit.rate == PARAMS:
+            parse_count(size)
+        else:
+            Target.of(None, parse_bpp(size))
     _check_rates(options, anchors)
     notes: list[str] = []
     beside: list[Future[None]] = []
@@ -160,7 +165,7 @@ class ClipBench:
     def measure_neural(self, codecs: Sequence[NeuralCodec]) -> None:
         """Every size of every neural codec."""
         for codec in codecs:
-            for size in self.options.params or codec.default_sizes(self.reference):
+            for size in self.options.sizes or codec.default_sizes(self.reference):
                 self._attempt(codec, size)
 
     def measure_anchors(self, codecs: Sequence[AnchorCodec]) -> None:

@@ -49,7 +49,7 @@ def run(
     codecs: Annotated[
         str,
         typer.Option(
-            help="Anchors and models, such as gridnerv,hnerv,hnerv:paper,x264,x265,svt-av1,vvenc."
+            help="Anchors and models, such as gridnerv,gridnerv:slow,hnerv:paper,x264,x265,vvenc."
         ),
     ] = "gridnerv,x264,x265,svt-av1,vvenc",
     dataset: Annotated[
@@ -67,8 +67,13 @@ def run(
         list[str] | None,
         typer.Option(help="An anchor's rate points, such as x264=20,25,30. Repeatable."),
     ] = None,
+    target_bpp: Annotated[
+        str | None,
+        typer.Option(help="Bits per pixel of the neural codecs, such as 0.03,0.06,0.12."),
+    ] = None,
     params: Annotated[
-        str | None, typer.Option(help="Sizes of the neural codecs, such as 50k,100k,200k.")
+        str | None,
+        typer.Option(help="Instead: their stored values, such as 50k,100k, quantized after fits."),
     ] = None,
     preset: options.Preset = None,
     epochs: options.Epochs = None,
@@ -111,20 +116,27 @@ def run(
         "prune": prune,
         "precision": precision,
     }
+    if params and target_bpp:
+        raise UsageError("give one of --params and --target-bpp")
+    after_fit = [name for name in ("bits", "embedding_bits", "prune") if fitting[name] is not None]
+    if after_fit and not params:
+        flag = after_fit[0].replace("_", "-")
+        raise UsageError(f"--{flag} is for fits that are quantized afterwards: give --params too")
     specs = _clips(clips or [], dataset, root, options.chosen(options.reading, shared))
-    from nervkit.bench.codecs import NeuralOptions
+    from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions
     from nervkit.bench.sweep import SweepOptions, sweep
     from nervkit.metrics.bd import library
     from nervkit.models.device import choose_device
 
+    sizes, rates_are = (params, PARAMS) if params else (target_bpp, TARGET_BPP)
     library()  # needed at the end: better missed now
     sweep_options = SweepOptions(
         codecs=codecs.split(","),
         profile=profile,
         interval=keyframes,
-        params=[part.strip() for part in params.split(",")] if params else [],
+        sizes=[part.strip() for part in sizes.split(",")] if sizes else [],
         rates=_rates(rate or []),
-        fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting), metric),
+        fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting), metric, rates_are),
         ffmpeg=ffmpeg,
         jobs=jobs,
         viewer_frames=viewer_frames,

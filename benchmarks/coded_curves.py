@@ -1,0 +1,147 @@
+"""Curves of GridNeRV's own codec on four clips, from fits that were made for sizes: real files,
+decoded on this machine, against the anchors in results/rate_distortion.
+
+    python benchmarks/coded_curves.py --save-frames frames.npz
+
+saves what fits_at_once.py fits, and
+
+    python benchmarks/coded_curves.py --fits fits.npz
+
+makes the files, prints a table and writes results/coded_curves.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import CLIPS, RESULTS, SHARED, report
+
+import nervkit
+from nervkit.compression.coded import decompress_coded
+from nervkit.container.header import Segment
+from nervkit.container.segment import CONTEXTS, SegmentData
+from nervkit.encoder import _header, write_checked
+from nervkit.fitting.metric import YUV
+from nervkit.metrics.bd import NoOverlapError, bd_rate
+from nervkit.models.base import count_stored
+from nervkit.models.config import VideoShape
+from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
+from nervkit.selfcheck import SelfCheck
+from nervkit.video.clip import Clip
+
+ANCHORS = ("x264", "x265", "svt-av1", "vvenc")
+
+
+def city() -> Clip:
+    return nervkit.read_clip(SHARED / "vid4_city", resize="352x288", fps=30)
+
+
+FOUR = {**CLIPS, "vid4_city": city}
+
+
+def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict[str, Any]:
+    """Write the fit as a file without tracks, decode it, and say what it is."""
+    shape = VideoShape(*clip.shape[:3])
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in row["config"].items()}
+    model = GridNeRV.for_decoding(GridNeRVConfig(**config), shape)
+    names = {name: tuple(tensor.shape) for name, tensor in model.stored().items()}
+    tensors = decompress_coded(payload, names)
+    model.load_stored({name: torch.from_numpy(array) for name, array in tensors.items()})
+    segment = Segment(shape.frames, "gridnerv", row["config"], count_stored(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nerv"
+        quality, _ = write_checked(
+            path,
+            _header(clip, f"{steps} steps", segment),
+            clip,
+            SegmentData.of((CONTEXTS, len(names), payload)),
+            SelfCheck(model, clip.frames, "gridnerv"),
+            lambda: False,
+            YUV,
+        )
+        size = path.stat().st_size
+    return {
+        "clip": row["clip"],
+        "target": row["target"],
+        "bytes": size,
+        "bpp": round(8 * size / shape.pixels, 5),
+        "parameters": segment.values,
+        "psnr": round(quality.psnr, 3),
+        "psnr_yuv": round(quality.psnr_yuv, 3),
+    }
+
+
+def anchor_points(clip: str, codec: str, measure: str) -> list[tuple[float, float]]:
+    paths = (RESULTS / "rate_distortion" / clip).glob(f"{codec}-*.json")
+    records = [json.loads(path.read_text()) for path in paths]
+    points = sorted((record["bytes"], record["measures"][measure]) for record in records)
+    # x265 spends more on less at its highest rate factors: such points are on nobody's curve.
+    return [(b, q) for b, q in points if not any(b2 <= b and q2 > q for b2, q2 in points)]
+
+
+def bd_rates(rows: list[dict[str, Any]], column: str, measure: str) -> dict[str, dict[str, Any]]:
+    """By clip and anchor: BD-rate in percent, and the share of the curves that overlaps."""
+    rates: dict[str, dict[str, Any]] = {}
+    for clip in dict.fromkeys(row["clip"] for row in rows):
+        curve = [(row["bytes"], row[column]) for row in rows if row["clip"] == clip]
+        rates[clip] = {}
+        for codec in ANCHORS:
+            try:
+                found = bd_rate(anchor_points(clip, codec, measure), curve)
+            except NoOverlapError as error:
+                print(f"{clip}, {codec}: {error}")
+                continue
+            rates[clip][codec] = {
+                "percent": round(found.value, 1),
+                "overlap": round(found.overlap, 3),
+            }
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--save-frames", type=Path)
+    parser.add_argument("--fits", type=Path)
+    parser.add_argument("--name", default="coded_curves", help="of the record in results")
+    chosen = parser.parse_args()
+    clips = {name: read() for name, read in FOUR.items()}
+    if chosen.save_frames is not None:
+        np.savez_compressed(chosen.save_frames, **{k: clip.frames for k, clip in clips.items()})
+        return
+    archive = np.load(chosen.fits)
+    facts = json.loads(archive["facts"].tobytes())
+    rows = []
+    for index, row in enumerate(facts.pop("rows")):
+        clip = clips[row["clip"]]
+        clip = Clip(clip.frames, clip.timing, colour=clip.colour)
+        rows.append(file_of(clip, row, archive[str(index)].tobytes(), facts["steps"]))
+    rows.sort(key=lambda row: (row["clip"], row["target"]))
+    rates = {
+        "psnr_rgb": bd_rates(rows, "psnr", "psnr_rgb"),
+        "psnr_yuv": bd_rates(rows, "psnr_yuv", "psnr_yuv"),
+    }
+    report(chosen.name, rows, fits=facts, bd_rate=rates)
+    for measure, by_clip in rates.items():
+        print(measure)
+        for clip, by_codec in by_clip.items():
+            cells = [f"{c} {r['percent']:+.1f}% ({r['overlap']:.2f})" for c, r in by_codec.items()]
+            print(" ", clip, ", ".join(cells))
+        for codec in ANCHORS:
+            found = [
+                by_codec[codec]["percent"] for by_codec in by_clip.values() if codec in by_codec
+            ]
+            if found:
+                print(
+                    f"  mean of {len(found)} clips, {codec}: {math.fsum(found) / len(found):+.1f}%"
+                )
+
+
+if __name__ == "__main__":
+    main()

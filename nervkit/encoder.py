@@ -19,7 +19,8 @@ from nervkit.container.limits import UNLIMITED
 from nervkit.errors import UsageError
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.compress import compress_network
-from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.progress import Progress
 from nervkit.lock import locked

@@ -27,7 +27,7 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
-from nervkit.fitting.job import default_parameters, parse_count, parse_strides
+from nervkit.fitting.options import default_parameters, parse_count, parse_strides
 from nervkit.models import registry
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape

@@ -21,10 +21,10 @@ from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
-from nervkit.fitting.job import FitOptions
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
+from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape

@@ -11,7 +11,7 @@ from nervkit.compression.tensors import compress_tensors
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
 from nervkit.errors import Interrupted
 from nervkit.fitting.coding import Codec
-from nervkit.fitting.job import FitOptions
+from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import Quantizer, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.fitting.shown import ShownQuality

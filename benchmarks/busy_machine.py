@@ -28,7 +28,7 @@ import {first}
 import time
 import torch
 import nervkit
-from nervkit.fitting.job import FitOptions
+from nervkit.fitting.options import FitOptions
 from nervkit.fitting.loop import Stepper
 from nervkit.models.config import VideoShape
 

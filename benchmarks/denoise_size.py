@@ -11,7 +11,8 @@ import numpy as np
 from common import ROOT, report
 
 import nervkit
-from nervkit.fitting.job import FitOptions, default_parameters, fit_clip
+from nervkit.fitting.job import fit_clip
+from nervkit.fitting.options import FitOptions, default_parameters
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.restoration.damage import add_noise

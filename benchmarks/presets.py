@@ -12,8 +12,8 @@ from common import ROOT, measure_step, report
 
 import nervkit
 from nervkit.fitting.budget import PRESETS, Budget
-from nervkit.fitting.job import FitOptions
 from nervkit.fitting.loop import Stepper
+from nervkit.fitting.options import FitOptions
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 

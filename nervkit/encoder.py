@@ -3,61 +3,35 @@
 from __future__ import annotations
 
 import time as clock
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from nervkit.assembly import bytes_besides_tensors, check_storable, header_of, write_checked
 from nervkit.compression.quantization import check_bits
-from nervkit.compression.tensors import compress_tensors
-from nervkit.container.file import (
-    SAMPLES,
-    Checks,
-    NervFile,
-    pack_file,
-    sample_places,
-)
-from nervkit.container.header import Header, Segment
+from nervkit.container.file import NervFile
+from nervkit.container.header import Segment
 from nervkit.container.limits import UNLIMITED
-from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
-from nervkit.decoder import NervVideo, computed_ahead
-from nervkit.errors import (
-    FormatError,
-    Interrupted,
-    LimitError,
-    NervError,
-    SourceError,
-    UsageError,
-)
+from nervkit.errors import UsageError
 from nervkit.fitting.checkpoint import checkpoint_path
-from nervkit.fitting.coding import Codec
-from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
-from nervkit.fitting.metric import RGB, YUV
-from nervkit.fitting.posttraining import Quantizer, compress_to_size, missed_size
+from nervkit.fitting.compress import compress_network
+from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.options import FitOptions
+from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.progress import Progress
-from nervkit.fitting.sensitivity import mean_squared_derivatives
-from nervkit.fitting.shown import ShownQuality
 from nervkit.lock import locked
-from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, ssim
-from nervkit.models.base import Representation, count_stored
+from nervkit.models.base import count_stored
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import PAPER
-from nervkit.output import check_nerv_output, linked, replacing
+from nervkit.output import check_nerv_output, linked
 from nervkit.plan import FitPlan, FixedBytes, planner
 from nervkit.selfcheck import SelfCheck
 from nervkit.target import Target
-from nervkit.version import __version__
 from nervkit.video.clip import Clip
-from nervkit.video.colour import Colour
-from nervkit.video.planes import Planes
 from nervkit.video.reader import clip_of
 
 
@@ -217,23 +191,37 @@ def encode(
     watch = Watch(on_progress, on_note, stop)
     with locked(linked(output)):
         clip = clip_of(source, **reading)
-        _check_storable(clip)
+        check_storable(clip)
         if on_clip is not None:
             on_clip(clip)
         shape = VideoShape(*clip.shape[:3])
-        if target is not None and target.psnr is not None:
-            expected = target.expected_bytes(clip.frames, metric)
-            options = replace(options, coded_bytes=expected, coded_psnr=target.psnr)
-        elif target is not None:
-            fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
-            start, end = clip.timing.seconds
-            left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
-            options = replace(options, coded_bytes=left)
+        if target is not None:
+            options = _aimed(options, target, clip)
         if on_plan is not None:
-            fixed_bytes = partial(_fixed_bytes, clip, options)
-            told = planner(options, shape, fixed_bytes, (bits, embedding_bits), on_plan)
+            fixed = partial(_fixed_bytes, clip, options)
+            told = planner(options, shape, fixed, (bits, embedding_bits), on_plan)
             watch = replace(watch, on_outlook=told)
         return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
+
+
+def _aimed(options: FitOptions, target: Target, clip: Clip) -> FitOptions:
+    """The options of a fit for a target: with the bytes that it leaves for the tensors of this
+    clip's file, or the PSNR and the bytes to expect for it. Raises UsageError."""
+    if target.psnr is not None:
+        expected = target.expected_bytes(clip.frames, options.metric)
+        return replace(options, coded_bytes=expected, coded_psnr=target.psnr)
+    shape = VideoShape(*clip.shape[:3])
+    fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
+    start, end = clip.timing.seconds
+    left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
+    return replace(options, coded_bytes=left)
+
+
+def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedBytes:
+    """The bytes of a clip's file besides the tensors."""
+    segment = Segment(len(clip.frames), options.model, config.to_dict(), 1)
+    header = header_of(clip, str(options.settings()), segment)
+    return bytes_besides_tensors(header, clip.timing, clip.tracks, clip.extras, psnr=0.0)
 
 
 def _encoded(
@@ -249,7 +237,7 @@ def _encoded(
     encode did."""
     network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
-    segment = _compressed(network, summary.codec, bits, options, clip, watch.stop)
+    segment = compress_network(network, summary.codec, options, clip, bits, watch.stop)
     check = SelfCheck(network, clip.frames, options.model, options.coded_psnr is not None)
     check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
@@ -257,7 +245,7 @@ def _encoded(
     values = count_stored(network)
     settings = options.settings() | {"bits": bits[0], "embedding_bits": bits[1]}
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
-    header = _header(clip, settings_text, Segment(shape.frames, options.model, config, values))
+    header = header_of(clip, settings_text, Segment(shape.frames, options.model, config, values))
     quality, file_notes = write_checked(
         output, header, clip, segment, check, watch.stop, options.metric
     )
@@ -298,147 +286,6 @@ def _encoded(
             settings=settings_text,
             notes=[*clip.notes, *summary.notes, *file_notes],
         )
-
-
-def _compressed(
-    network: Representation,
-    codec: Codec | None,
-    bits: tuple[int, int],
-    options: FitOptions,
-    clip: Clip,
-    stop: Callable[[], bool],
-) -> SegmentData:
-    """The coded tensors: in the bytes or with the PSNR that they were fitted for, and the network
-    becomes what the fit saw in the end; or quantized after the fit, by sensitivity to a number of
-    bytes, or to `bits` bits of weights and of embeddings. The network is moved to the CPU."""
-
-    def measured(done: int, total: int) -> None:
-        if stop():
-            raise Interrupted("stopped while the fit was quantized", resumable=True)
-
-    count = len(network.stored())
-    if codec is None and options.coded_bytes is not None:
-        derivatives = mean_squared_derivatives(network, on_progress=measured)
-        quantizer = Quantizer(network.cpu(), derivatives)
-        payload = compress_to_size([quantizer], options.coded_bytes)[0]
-        return SegmentData.of((CONTEXTS, count, payload))
-    if codec is not None and options.coded_psnr is not None:
-        shown = ShownQuality(network, clip.frames, options.metric, clip.colour, stop)
-        payload = codec.compress(network, shown)
-    elif codec is not None:
-        payload = codec.compress(network)
-    if codec is not None:
-        network.load_stored(codec.rounded(network))
-        network.cpu()
-        return SegmentData.of((CONTEXTS, count, payload))
-    network.cpu()
-    groups = [
-        (ADAPTIVE, len(tensors), compress_tensors(_arrays(tensors), width))
-        for tensors, width in zip((network.weights(), network.embeddings()), bits, strict=True)
-        if tensors
-    ]
-    return SegmentData.of(*groups)
-
-
-def write_checked(
-    output: Path,
-    header: Header,
-    clip: Clip,
-    segment: SegmentData,
-    check: SelfCheck,
-    stop: Callable[[], bool],
-    metric: str = RGB,
-) -> tuple[Quality, list[str]]:
-    """Write the file, decode it, add what the decode showed, and only then put it in place. Gives
-    the decode's quality, of planes too where that is the `metric`, and notes on it and on what
-    others need to decode it."""
-    with replacing(output) as partial:
-
-        def write(checks: Checks | None) -> None:
-            parts = (header, clip.timing, [segment], clip.tracks, checks, clip.extras)
-            partial.write_bytes(pack_file(*parts))
-
-        write(None)
-        frame_quality, crcs, samples = [], [], []
-        with NervVideo(partial, limits=UNLIMITED) as video:
-            notes = check.decoded(video)
-            for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
-                if stop():
-                    raise Interrupted("stopped while the file was checked", resumable=True)
-                planes = _psnr_yuv(reference, frame, clip.colour) if metric == YUV else None
-                shown = Quality(psnr(reference, frame), ssim(reference, frame), planes)
-                frame_quality.append(shown)
-                samples.append(frame.ravel()[sample_places(len(crcs), frame.size)])
-                crcs.append(zlib.crc32(frame))
-        quality = mean_quality(frame_quality)
-        checks = Checks(quality.psnr, quality.ssim, np.array(crcs, np.uint32), np.stack(samples))
-        write(checks)
-        with NervVideo(partial, limits=UNLIMITED) as video:
-            video.file.check_all()
-            kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
-            if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
-                raise NervError(f"{output}: the disk did not give back what was written")
-        return quality, notes + over_limits(partial)
-
-
-def _psnr_yuv(reference: np.ndarray, frame: np.ndarray, colour: Colour) -> float:
-    """6:1:1 PSNR in dB of the planes that two (H, W, 3) uint8 frames convert to."""
-    planes = (Planes.from_rgb(picture, colour) for picture in (reference, frame))
-    return psnr_yuv(*psnr_planes(*planes, *frame.shape[:2]))
-
-
-def over_limits(path: Path) -> list[str]:
-    """A note where a file declares more than decoders do by default."""
-    try:
-        NervVideo(path).close()
-    except LimitError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        return [f"who decodes this file must raise a limit: {reason}"]
-    return []
-
-
-def _check_storable(clip: Clip) -> None:
-    """Refuse before the fit what the file could not hold. Raises SourceError."""
-    try:
-        timing = Timing.unpack(clip.timing.pack(), len(clip.timing))
-        tracks = [Track.unpack(track.pack()) for track in clip.tracks]
-        if (timing, tracks) != (clip.timing, list(clip.tracks)):
-            raise FormatError("times do not come back as they are")
-        _header(clip, "", Segment(len(clip.frames), "any", {}, 1)).pack()
-    except FormatError as error:
-        raise SourceError(f"the source cannot be stored: {error}") from error
-
-
-def _header(clip: Clip, settings: str, segment: Segment) -> Header:
-    """The header of a file of one segment."""
-    _, height, width, _ = clip.shape
-    return Header(
-        width=width,
-        height=height,
-        sample_aspect_ratio=clip.sample_aspect_ratio,
-        colour=clip.colour.to_dict(),
-        source=clip.source,
-        edit=clip.edit,
-        encoder={"version": f"nervkit {__version__}", "settings": settings},
-        segments=(segment,),
-    )
-
-
-def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedBytes:
-    """The bytes of a file besides its tensors, by a file that has all but them."""
-    shape = VideoShape(*clip.shape[:3])
-    segment = Segment(shape.frames, options.model, config.to_dict(), 1)
-    header = _header(clip, str(options.settings()), segment)
-    zeros = np.zeros((shape.frames, SAMPLES), np.uint8)
-    checks = Checks(0.0, None, np.zeros(shape.frames, np.uint32), zeros)
-    empty = [SegmentData.of((CONTEXTS, 1, b""))]
-    data = pack_file(header, clip.timing, empty, clip.tracks, checks, clip.extras)
-    video = pack_file(header, clip.timing, empty, (), checks)
-    return FixedBytes(len(data), len(video))
-
-
-def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {k: v.detach().float().cpu().contiguous().numpy() for k, v in tensors.items()}
 
 
 def _device_memory(device: torch.device) -> int | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nervkit.fitting.job import FitOptions
+from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Outlook
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import ModelConfig, VideoShape

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from nervkit.container.file import SAMPLES, Checks, SegmentData, pack_file, sample_places
+from nervkit.assembly import DecodedFrames, bytes_besides_tensors, over_limits
+from nervkit.container.file import Checks, SegmentData, pack_file
 from nervkit.container.limits import UNLIMITED, Limits
 from nervkit.container.segment import CONTEXTS
 from nervkit.decoder import NervVideo, computed_ahead, drawn, rebuild
-from nervkit.encoder import over_limits
 from nervkit.errors import NervError, ResourceError, UsageError
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.lock import locked
-from nervkit.metrics import Quality, mean_quality, psnr, ssim
+from nervkit.metrics import Quality, psnr, ssim
 from nervkit.models.device import choose_device, memory_errors
 from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.target import Target
@@ -163,14 +161,10 @@ class _Requantized:
     def room(self, target: Target) -> int:
         """The bytes that a target leaves for tensors. Raises UsageError where there is nothing
         to do."""
-        frames = len(self._video)
-        zeros = np.zeros((frames, SAMPLES), np.uint8)
-        checks = Checks(None, None, np.zeros(frames, np.uint32), zeros)
-        empty = [SegmentData.of((CONTEXTS, 1, b""))] * self._count
-        fixed = len(self._pack(empty, checks))
-        video = len(pack_file(self._header, self._video.timing, empty, (), checks))
+        parts = (self._header, self._video.timing, self._tracks, self._extras)
+        fixed = bytes_besides_tensors(*parts, psnr=None)
         start, end = self._video.timing.seconds
-        size = target.tensor_bytes(self._header.pixels, end - start, fixed, video)
+        size = target.tensor_bytes(self._header.pixels, end - start, fixed.whole, fixed.video)
         if size >= self._coded:
             raise UsageError(
                 f"{self._file.name}: is smaller than the target already: its tensors take "
@@ -241,22 +235,19 @@ class _Requantized:
         counts = [len(self._file.segment(index).order) for index in range(self._count)]
         pairs = zip(counts, payloads, strict=True)
         segments = [SegmentData.of((CONTEXTS, count, payload)) for count, payload in pairs]
-        crcs, samples, qualities = [], [], []
+        decoded = DecodedFrames()
         with replacing(output) as partial:
             partial.write_bytes(self._pack(segments, None))
             with NervVideo(partial, limits=UNLIMITED) as made:
                 pairs = zip(iter(self._video), computed_ahead(iter(made)), strict=True)
                 for index, (before, frame) in enumerate(pairs):
-                    qualities.append(Quality(psnr(before, frame), ssim(before, frame)))
-                    crcs.append(zlib.crc32(frame))
-                    samples.append(frame.ravel()[sample_places(index, frame.size)])
+                    decoded.add(frame, Quality(psnr(before, frame), ssim(before, frame)))
                     self._on_progress("check", index + 1, len(made))
-            checks = Checks(None, None, np.array(crcs, np.uint32), np.stack(samples))
-            data = self._pack(segments, checks)
+            data = self._pack(segments, decoded.checks(None, None))
             partial.write_bytes(data)
             if partial.read_bytes() != data:
                 raise NervError(f"{output}: the disk did not give back what was written")
-        return mean_quality(qualities)
+        return decoded.quality
 
     def report(self, output: Path, quality: Quality, seconds: float) -> RequantizeReport:
         """What was made, given its quality against the input."""

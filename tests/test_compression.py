@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import nervkit
-from nervkit import encoder
 from nervkit.compression.pruning import alive, prune
 from nervkit.compression.quantization import (
     LADDER_SIZE,
@@ -39,7 +38,7 @@ from nervkit.compression.tensors import (
     decompress_tensors,
 )
 from nervkit.errors import FormatError, UsageError
-from nervkit.fitting import job
+from nervkit.fitting import compress, job
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
@@ -626,7 +625,7 @@ def test_pruned_weights_are_zeros_in_the_decoder(
         return compress_tensors(arrays, bits)
 
     monkeypatch.setattr(job, "prune_weights", prune_spy)
-    monkeypatch.setattr(encoder, "compress_tensors", compress_spy)
+    monkeypatch.setattr(compress, "compress_tensors", compress_spy)
     frames = rng().integers(0, 256, (4, 16, 24, 3), np.uint8)
     output = tmp_path / "a.nerv"
     nervkit.encode(frames, output, model=model, params=5000, steps=30, prune=0.4, bits=bits)

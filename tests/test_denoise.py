@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter, shift
 import nervkit
 from nervkit.errors import NervError, UsageError
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.job import FitOptions
+from nervkit.fitting.options import FitOptions
 from nervkit.models.flow import optical_flow
 from nervkit.restoration.baselines import DENOISERS, NO_FIT
 from nervkit.restoration.channels import Halved, Opponent, space_of, stored_by_halves
@@ -275,7 +275,7 @@ def test_a_fit_is_made_where_it_is_asked_for(task: str, tmp_path: Path) -> None:
 def test_a_fit_is_made_by_default_where_it_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nervkit.fitting.job.FitOptions.budget", _short_budget())
+    monkeypatch.setattr("nervkit.fitting.options.FitOptions.budget", _short_budget())
     clean = moving(4)
     noisy, hit = add_noise(clean, "gaussian", 20), add_noise(clean, "salt-pepper", 0.02)
     assert report_of("interpolate", tmp_path).model is None
@@ -304,7 +304,7 @@ def test_a_static_camera_is_seen_under_strong_noise(
 def test_strong_noise_before_a_static_camera_gets_a_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nervkit.fitting.job.FitOptions.budget", _short_budget())
+    monkeypatch.setattr("nervkit.fitting.options.FitOptions.budget", _short_budget())
     clean = moving(1)[:, :24, :32].repeat(16, axis=0)
     report = report_of("denoise", tmp_path, add_noise(clean, "gaussian", 25))
     assert report.model == "gridnerv"
@@ -318,7 +318,7 @@ def test_a_fit_without_a_length_is_a_draft(tmp_path: Path, monkeypatch: pytest.M
         lengths.append(str(Budget.choose(self.preset, self.epochs, self.steps)))
         return Budget(steps=2)
 
-    monkeypatch.setattr("nervkit.fitting.job.FitOptions.budget", property(short))
+    monkeypatch.setattr("nervkit.fitting.options.FitOptions.budget", property(short))
     for options, length in (({"fit": True}, "draft"), ({"preset": "slow"}, "slow")):
         report_of("interpolate", tmp_path, **options)
         assert length in lengths[-1]

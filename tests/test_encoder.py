@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 import nervkit
-from nervkit import encoder
+from nervkit import assembly
 from nervkit.container import chunks
 from nervkit.errors import (
     FormatError,
@@ -27,7 +27,7 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
-from nervkit.fitting.job import default_parameters, parse_count, parse_strides
+from nervkit.fitting.options import default_parameters, parse_count, parse_strides
 from nervkit.models import registry
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
@@ -435,7 +435,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(
     output = tmp_path / "a.nerv"
     output.write_bytes(b"precious")
     with monkeypatch.context() as patch:
-        patch.setattr(encoder, "psnr", full)
+        patch.setattr(assembly, "psnr", full)
         with pytest.raises(OutputError, match=r"a\.nerv: cannot be written: No space left"):
             encode(output, overwrite=True)
     assert names(tmp_path) == ["a.nerv", "a.nerv.checkpoint"]
@@ -449,7 +449,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(
 def test_a_file_that_reads_back_otherwise_is_not_put_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack, calls = encoder.pack_file, []
+    pack, calls = assembly.pack_file, []
 
     def forgetful(header: Any, timing: Any, segments: Any, *rest: Any) -> bytes:
         calls.append(segments)
@@ -459,7 +459,7 @@ def test_a_file_that_reads_back_otherwise_is_not_put_in_place(
             segments = [replace(segments[0], sections=(longer, *others))]
         return pack(header, timing, segments, *rest)
 
-    monkeypatch.setattr(encoder, "pack_file", forgetful)
+    monkeypatch.setattr(assembly, "pack_file", forgetful)
     with pytest.raises(NervError, match="did not give back what was written"):
         encode(tmp_path / "a.nerv")
     assert names(tmp_path) == ["a.nerv.checkpoint"]

@@ -17,15 +17,14 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 import nervkit
-from nervkit import encoder
 from nervkit.errors import Interrupted, NervError, SourceError, UsageError
-from nervkit.fitting import job
+from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
-from nervkit.fitting.job import FitOptions
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
+from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
@@ -723,13 +722,13 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
 def coded(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """The float32 tensors that the last encode compressed, filled in by each encode."""
     tensors: dict[str, np.ndarray] = {}
-    compress = encoder.compress_tensors
+    original = compress.compress_tensors
 
     def spy(arrays: dict[str, np.ndarray], bits: int) -> bytes:
         tensors.update({name: array.copy() for name, array in arrays.items()})
-        return compress(arrays, bits)
+        return original(arrays, bits)
 
-    monkeypatch.setattr(encoder, "compress_tensors", spy)
+    monkeypatch.setattr(compress, "compress_tensors", spy)
     return tensors
 
 

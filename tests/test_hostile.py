@@ -27,7 +27,7 @@ from nervkit.container.limits import BUDGETS, Limits
 from nervkit.container.timing import Timing
 from nervkit.container.track import UNKNOWN, Track
 from nervkit.errors import FormatError, LimitError, NervError, ResourceError, UsageError
-from nervkit.fitting.job import FitOptions
+from nervkit.fitting.options import FitOptions
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import VideoShape
 from nervkit.models.device import memory_errors

@@ -241,7 +241,8 @@ def test_bytes_come_within_a_hundredth(model: str, parameters: int) -> None:
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Representation, np.ndarray]:
     """A GridNeRV that was fitted to a small clip for a while, and the clip."""
-    from nervkit.fitting.job import FitOptions, fit_clip
+    from nervkit.fitting.job import fit_clip
+    from nervkit.fitting.options import FitOptions
 
     frames = waves(12, 48, 64)
     network, _ = fit_clip(frames, FitOptions(params=8_000, steps=400, device="cpu"))

@@ -29,8 +29,8 @@ from nervkit.container.file import NO_VIDEO
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS, PRESETS
-from nervkit.fitting.job import FitOptions
 from nervkit.fitting.metric import METRICS, RGB
+from nervkit.fitting.options import FitOptions
 from nervkit.models.complexity import decode_macs
 from nervkit.models.config import VideoShape
 from nervkit.models.recipe import NATIVE

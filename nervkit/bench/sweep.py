@@ -24,7 +24,7 @@ from nervkit.bench.points import measure_point, read_record, write_record
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import planes_path, prepare, save_viewer_frames
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
-from nervkit.fitting.job import parse_count
+from nervkit.fitting.options import parse_count
 from nervkit.target import Target, parse_bpp
 
 LEAST_POINTS = 4  # on a curve, where the codec's range allows

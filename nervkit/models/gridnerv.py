@@ -24,10 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervkit.errors import UsageError
-from nervkit.models.base import MOTION, Representation, count_stored, largest_within
+from nervkit.models.base import MOTION, Representation
 from nervkit.models.blocks import (
     between,
-    choose_strides,
     cropped,
     displaced,
     edge_padded,
@@ -37,83 +36,14 @@ from nervkit.models.blocks import (
 )
 from nervkit.models.config import ModelConfig, VideoShape, added, bounded
 from nervkit.models.flow import LUMA, optical_flow
+from nervkit.models.gridnerv_sizing import MOTION_RATE, STILL, sized, sized_for_coding
 from nervkit.models.recipe import Recipe
-
-# The last stride is the PixelShuffle's. It sets the cost: nothing but the frame itself is ever
-# computed at a higher resolution than 1 / last stride.
-STRIDES = (
-    (1,),
-    (2,),
-    (4,),
-    (2, 2),
-    (2, 3),
-    (2, 4),
-    (2, 5),
-    (3, 4),
-    (2, 2, 4),
-    (4, 5),
-    (2, 3, 4),
-    (2, 2, 8),
-    (2, 3, 6),
-    (2, 2, 10),
-    (2, 3, 8),
-    (2, 4, 8),
-    (3, 3, 8),
-    (2, 4, 12),
-)
-GRID_ROWS = 20
-TRUNK_WIDTH = 24  # of the last stage, times sqrt(last stride): there is most of the work
-SLOWER = tuple(2**i for i in range(8))  # factors of the frames between knots, for longer clips
 
 START_FRAMES, START_PATCHES = 12, 2000  # that the head starts from, and from each of those
 START_SIDE = 8  # pixels of a cell, once reduced
 START_DEVIATION = 0.3  # of a grid's channels
 VELOCITY = 32  # a velocity of so much is one cell of the stem in a frame
 FLOW_SIDE = 256  # pixels of the reduced frames that optical flow is estimated from
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Grids to choose a configuration from; rates, scales and channels as in GridNeRVConfig.
-
-    Attributes:
-        width: of a trunk with so many channels in the grids; they grow with it.
-        share: of all values that is in grids, at most; longer clips get fewer knots.
-        moved_rate, motion_scale: of the configuration; 0: nothing is moved.
-    """
-
-    rates: tuple[int, ...]
-    scales: tuple[int, ...]
-    channels: tuple[int, ...]
-    width: int
-    share: float
-    moved_rate: int = 0
-    motion_scale: int = 2
-
-    def fields(self, width: int, slower: int, more: int = 0) -> dict[str, Any]:
-        """Those of a configuration with grids for a trunk of `width` channels, knots `slower` times
-        as far apart, and `more` channels in the last grid."""
-        channels = [max(1, round(n * width / self.width)) for n in self.channels]
-        return {
-            "grid_rates": tuple(rate * slower for rate in self.rates),
-            "grid_scales": self.scales,
-            "grid_channels": (*channels[:-1], channels[-1] + more),
-            "moved_rate": self.moved_rate * slower,
-            "motion_rate": MOTION_RATE * slower,
-            "motion_scale": self.motion_scale,
-        }
-
-
-MOTION_RATE = 4
-STILL = Layout((2, 4, 12, 0), (4, 2, 1, 1), (2, 2, 4, 4), width=48, share=0.5)
-#: of fits through a quantizer, where grid values take few bits: the first whose grids have room
-MOVED = (
-    Layout((2, 4, 24, 24, 0), (4, 2, 1, 0, 1), (2, 2, 4, 1, 4), 36, 0.75, moved_rate=24),
-    Layout((2, 4, 24, 0), (4, 2, 1, 1), (2, 2, 4, 4), 36, 0.75, moved_rate=24),
-    Layout((2, 4, 24, 0), (4, 2, 1, 1), (2, 2, 4, 4), 36, 0.75, moved_rate=24, motion_scale=4),
-    STILL,
-)
-CODED_BITS = 2.1  # of a value, about, in a fit through a quantizer
 
 
 @dataclass(frozen=True)
@@ -213,65 +143,15 @@ class GridNeRV(Representation):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> GridNeRVConfig:
-        """See Representation.configure. The last stage has at most 24 sqrt(last stride) channels,
-        which bounds the work per pixel; what else there is goes into the earlier stages and the
-        grids' channels."""
-        return cls._filled(shape, parameters, STILL, options)
+        """See Representation.configure. `gridnerv_sizing` chooses."""
+        return sized(cls, shape, parameters, options)
 
     @classmethod
     def configure_coded(
         cls, shape: VideoShape, tensor_bytes: int, parameters: int | None = None, **options: Any
     ) -> GridNeRVConfig:
         """See Representation.configure_coded. More of the values are in grids, which are moved."""
-        count = parameters or round(8 * tensor_bytes / CODED_BITS)
-        strides = options.get("strides") or cls._strides(shape)
-        for layout in MOVED:
-            if 0 in layout.scales and len(strides) == 1:
-                continue
-            sizes = {"strides": strides} | cls._stages(strides, 1) | layout.fields(1, 1)
-            skeleton = cls.skeleton(GridNeRVConfig(**(sizes | options)), shape)
-            if sum(g.numel() for g in skeleton.embeddings().values()) <= layout.share * count:
-                break
-        return cls._filled(shape, count, layout, options)
-
-    @staticmethod
-    def _strides(shape: VideoShape) -> tuple[int, ...]:
-        return choose_strides(STRIDES, shape.height, shape.width, rows=GRID_ROWS)
-
-    @staticmethod
-    def _stages(strides: tuple[int, ...], width: int) -> dict[str, tuple[int, ...]]:
-        earlier, trunk = len(strides) - 1, round(TRUNK_WIDTH * math.sqrt(strides[-1]))
-        return {"widths": (*(width,) * earlier, min(width, trunk)), "depths": (*(2,) * earlier, 4)}
-
-    @classmethod
-    def _filled(
-        cls, shape: VideoShape, parameters: int | None, layout: Layout, options: dict[str, Any]
-    ) -> GridNeRVConfig:
-        """The configuration of a layout with about `parameters` values."""
-        strides = options.setdefault("strides", cls._strides(shape))
-
-        def sized(width: int, slower: int, more: int = 0) -> GridNeRVConfig:
-            sizes = cls._stages(strides, width) | layout.fields(width, slower, more)
-            return GridNeRVConfig(**(sizes | options))
-
-        def count(config: GridNeRVConfig) -> int:
-            return count_stored(cls.skeleton(config, shape))
-
-        if parameters is None:
-            return sized(round(TRUNK_WIDTH * math.sqrt(strides[-1])), slower=1)
-        for slower in SLOWER:
-            if count(sized(1, slower)) > parameters and slower != SLOWER[-1]:
-                continue
-            width = largest_within(
-                lambda n, s=slower: count(sized(n, s)), parameters, low=1, high=1024
-            )
-            config = sized(width, slower)
-            grids = cls.skeleton(config, shape).embeddings().values()
-            if sum(grid.numel() for grid in grids) <= layout.share * parameters:
-                break
-        # One channel more everywhere is a large step: the constant grid takes up the rest.
-        more = largest_within(lambda n: count(sized(width, slower, n)), parameters, low=0, high=256)
-        return sized(width, slower, more)
+        return sized_for_coding(cls, shape, tensor_bytes, parameters, options)
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, the grids are interpolated linearly."""

@@ -15,7 +15,7 @@ from nervkit.container.limits import Limits
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
-from nervkit.fitting.job import FitOptions
+from nervkit.fitting.options import FitOptions
 from nervkit.restoration.between import Between
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.task import Fitted, Task

@@ -16,7 +16,8 @@ from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
-from nervkit.fitting.job import CheckpointOptions, FitOptions, Watch, fit_clip
+from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.options import FitOptions
 from nervkit.lock import locked
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.recipe import PAPER

@@ -1,0 +1,145 @@
+"""What a user chooses of a fit: the model and its size, how long, for what, and how."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from nervkit.errors import UsageError
+from nervkit.fitting.budget import Budget
+from nervkit.fitting.metric import RGB, loss_of
+from nervkit.models.base import Representation, TooFewParametersError
+from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.device import choose_device, choose_precision
+from nervkit.models.recipe import PAPER
+from nervkit.models.registry import load_model
+from nervkit.video.edit import parse_seconds
+
+BITS_AFTER_FIT = 4.0  # of a value that is quantized to a target after a fit in float
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a user may choose of a fit; see `nervkit.encode`. Checks itself: raises UsageError."""
+
+    model: str = "gridnerv"
+    params: str | float | None = None
+    strides: str | tuple[int, ...] | None = None
+    recipe: str = "native"
+    preset: str | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    time: str | float | None = None
+    metric: str = RGB
+    prune: float = 0.0
+    coded_bytes: int | None = None
+    coded_psnr: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prune < 1:
+            raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {self.prune}")
+        if self.coded_bytes is not None and self.prune:
+            raise UsageError("--prune is for a fit without a target: choose one")
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {self.seed}")
+        if self.recipe not in self.model_type.recipes:
+            known = ", ".join(self.model_type.recipes)
+            raise UsageError(
+                f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
+            )
+        recipe = self.model_type.recipes[self.recipe]
+        loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
+        _ = self.budget, self.asked
+        choose_precision(self.precision, choose_device(self.device))
+
+    @property
+    def model_type(self) -> type[Representation]:
+        """The class that `model` names."""
+        return load_model(self.model)
+
+    @property
+    def budget(self) -> Budget:
+        """How long to fit: as the user says, else as long as the paper with its recipe, else the
+        default preset."""
+        seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
+        given = (self.preset, self.epochs, self.steps, seconds)
+        if self.recipe == PAPER and all(amount is None for amount in given):
+            return Budget(epochs=self.model_type.recipes[PAPER].epochs)
+        return Budget.choose(*given)
+
+    @property
+    def through_quantizer(self) -> bool:
+        """Whether the fit sees its quantizer. What was published is fitted in float, and quantized
+        to its bytes afterwards."""
+        return self.coded_bytes is not None and self.recipe != PAPER
+
+    @property
+    def asked(self) -> tuple[int | None, dict[str, Any]]:
+        """The number of values and the options of a configuration that the user asked for."""
+        options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
+        return None if self.params is None else parse_count(self.params), options
+
+    def configure(self, shape: VideoShape) -> ModelConfig:
+        """The model's configuration for what the user asked, or did not ask."""
+        parameters, options = self.asked
+        model, size = self.model_type, self.coded_bytes
+        configure = partial(model.configure, shape)
+        expected: int | None = default_parameters(shape)
+        if size is not None and self.through_quantizer:
+            configure, expected = partial(model.configure_coded, shape, size), None
+        elif size is not None:
+            expected = round(8 * size / BITS_AFTER_FIT)
+        if parameters is not None:
+            return configure(parameters, **options)
+        try:
+            return configure(expected, **options)
+        except TooFewParametersError as error:
+            return configure(error.least, **options)
+
+    def settings(self) -> dict[str, Any]:
+        """What, besides model and frames, the fit depends on."""
+        return {
+            "recipe": self.recipe,
+            "budget": str(self.budget),
+            "metric": self.metric,
+            "prune": self.prune,
+            "coded_bytes": self.coded_bytes,
+            "coded_psnr": self.coded_psnr,
+            "seed": self.seed,
+            "device": choose_device(self.device).type,
+            "precision": self.precision,
+            "torch": torch.__version__,
+        }
+
+
+def default_parameters(shape: VideoShape) -> int:
+    """Stored values to aim at where the user does not say: 0.75M for the papers' 132 frames of
+    720p, and less than in proportion for less video, which needs more bits a pixel; never more
+    than a quarter of the samples."""
+    reference = 132 * 720 * 1280
+    count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
+    return max(1, min(count, 3 * shape.pixels // 4))
+
+
+def parse_count(text: str | float) -> int:
+    """A number of parameters from 1500000, "1.5M" or "350k"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
+    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
+    if not 1 <= count <= 1e9:
+        raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
+    return round(count)
+
+
+def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Strides from "5,4,4,2,2" or a sequence."""
+    parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
+    if not all(str(part).strip().isdecimal() for part in parts):
+        raise UsageError(f"strides must be whole numbers such as 5,4,4,2,2, not {strides!r}")
+    return tuple(int(part) for part in parts)

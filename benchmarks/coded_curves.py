@@ -24,10 +24,10 @@ import torch
 from common import CLIPS, RESULTS, SHARED, report
 
 import nervkit
+from nervkit.assembly import header_of, write_checked
 from nervkit.compression.coded import decompress_coded
 from nervkit.container.header import Segment
 from nervkit.container.segment import CONTEXTS, SegmentData
-from nervkit.encoder import _header, write_checked
 from nervkit.fitting.metric import YUV
 from nervkit.metrics.bd import NoOverlapError, bd_rate
 from nervkit.models.base import count_stored
@@ -59,7 +59,7 @@ def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict
         path = Path(folder) / "a.nerv"
         quality, _ = write_checked(
             path,
-            _header(clip, f"{steps} steps", segment),
+            header_of(clip, f"{steps} steps", segment),
             clip,
             SegmentData.of((CONTEXTS, len(names), payload)),
             SelfCheck(model, clip.frames, "gridnerv"),

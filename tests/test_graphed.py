@@ -100,6 +100,31 @@ def test_replayed_steps_are_the_same_steps(model: type[Representation], recipe: 
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_steps_through_a_quantizer_are_recorded_for_each_combination_of_flags() -> None:
+    """Noise differs from step to step, and from that of plain steps: what must agree is where the
+    fits come to, and the weight of the rate."""
+    fits = []
+    for graphed in (False, True):
+        made = stepper(GridNeRV, False)
+        model = made.model
+        frames, recipe = made.frames, GridNeRV.recipes["native"]
+        through = Stepper(model, frames, recipe, precision="float32", target_bits=20_000)
+        if graphed:
+            through._graphed = GraphedUpdate(through._update, through.notes.append, record)
+        torch.manual_seed(3)
+        errors = [float(through.step(k, k / 40)) for k in range(40)]
+        fits.append((through, errors))
+    (plain, a), (graphed_fit, b) = fits
+    assert set(graphed_fit._graphed._recorded) == {
+        (rounding, rate) for rounding in (False, True) for rate in (False, True)
+    }
+    assert np.mean(b[-6:]) == pytest.approx(np.mean(a[-6:]), rel=0.1)
+    assert float(graphed_fit.codec.progress) == pytest.approx(39 / 40)
+    ratio = float(graphed_fit.codec.weight / plain.codec.weight)
+    assert ratio == pytest.approx(1, rel=0.2) and float(plain.codec.weight) > 0
+    assert not graphed_fit.notes
+
+
 def test_recording_takes_nothing_and_replays_from_then_on() -> None:
     seen: list[str] = []
 

@@ -7,7 +7,7 @@ saves what fits_at_once.py fits, and
 
     python benchmarks/coded_curves.py --fits fits.npz
 
-makes the files, prints a table and writes results/coded_curves.json.
+makes the files, prints a table, and writes results/coded_curves.json and .svg.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from common import CLIPS, RESULTS, SHARED, report
@@ -105,6 +106,26 @@ def bd_rates(rows: list[dict[str, Any]], column: str, measure: str) -> dict[str,
     return rates
 
 
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """PSNR over bits per pixel of every clip, with the anchors."""
+    clips = list(dict.fromkeys(row["clip"] for row in rows))
+    figure, axes = plt.subplots(1, len(clips), figsize=(4 * len(clips), 3.4), layout="constrained")
+    for axis, clip in zip(axes, clips, strict=True):
+        own = [row for row in rows if row["clip"] == clip]
+        pixels = own[0]["bytes"] * 8 / own[0]["bpp"]
+        for codec in ANCHORS:
+            rates, qualities = zip(*anchor_points(clip, codec, "psnr_rgb"), strict=True)
+            axis.plot([8 * b / pixels for b in rates], qualities, ".-", label=codec, linewidth=1)
+        axis.plot([r["bpp"] for r in own], [r["psnr"] for r in own], "ko-", label="GridNeRV")
+        axis.set_xscale("log")
+        axis.set_title(clip, fontsize=10)
+        axis.set_xlabel("bits per pixel")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("PSNR RGB, dB")
+    axes[0].legend(fontsize=8)
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save-frames", type=Path)
@@ -128,6 +149,7 @@ def main() -> None:
         "psnr_yuv": bd_rates(rows, "psnr_yuv", "psnr_yuv"),
     }
     report(chosen.name, rows, fits=facts, bd_rate=rates)
+    plot(rows, RESULTS / f"{chosen.name}.svg")
     for measure, by_clip in rates.items():
         print(measure)
         for clip, by_codec in by_clip.items():

@@ -34,6 +34,8 @@ from nervkit.target import Target
 from nervkit.video.clip import Clip
 from nervkit.video.reader import clip_of
 
+DEFAULT_BITS = 8  # of quantized values
+
 
 @dataclass(frozen=True)
 class EncodeReport:
@@ -101,8 +103,8 @@ def encode(
     target_bitrate: str | int | None = None,
     target_psnr: float | None = None,
     prune: float = 0.0,
-    bits: int = 8,
-    embedding_bits: int = 8,
+    bits: int | None = None,
+    embedding_bits: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -145,7 +147,8 @@ def encode(
         target_psnr: the same by the quality that the video is to have: dB of the metric, mean over
             frames, 10 to 60. The representation's size follows from what H.264 takes for it.
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
-        bits, embedding_bits: of the quantized weights and embeddings, 2 to 12.
+        bits, embedding_bits: of the quantized weights and embeddings of a file without a target,
+            2 to 12; 8 by default.
         seed: of initial weights and order of frames.
         device: "auto", "cpu", "cuda", "cuda:N".
         precision: "auto" (bfloat16 where the hardware gains), "float32", "bfloat16".
@@ -183,8 +186,12 @@ def encode(
     target = Target.of(target_size, target_bpp, target_bitrate, target_psnr)
     if target_psnr is not None and recipe == PAPER:
         raise UsageError("target-psnr needs a fit through the quantizer: leave out --recipe paper")
-    check_bits(bits)
-    check_bits(embedding_bits, "embedding-bits")
+    if target is not None and (bits, embedding_bits) != (None, None):
+        raise UsageError("--bits and --embedding-bits are for a file without a target: choose one")
+    chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
+    widths = chosen[0], chosen[1]
+    for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
+        check_bits(width, name)
     check_nerv_output(output, overwrite, source)
     keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
 
@@ -199,18 +206,18 @@ def encode(
             options = _aimed(options, target, clip)
         if on_plan is not None:
             fixed = partial(_fixed_bytes, clip, options)
-            told = planner(options, shape, fixed, (bits, embedding_bits), on_plan)
+            told = planner(options, shape, fixed, widths, on_plan)
             watch = replace(watch, on_outlook=told)
-        return _encoded(clip, output, options, (bits, embedding_bits), keep, watch, began)
+        return _encoded(clip, output, options, widths, keep, watch, began)
 
 
 def _aimed(options: FitOptions, target: Target, clip: Clip) -> FitOptions:
     """The options of a fit for a target: with the bytes that it leaves for the tensors of this
     clip's file, or the PSNR and the bytes to expect for it. Raises UsageError."""
-    if target.psnr is not None:
-        expected = target.expected_bytes(clip.frames, options.metric)
-        return replace(options, coded_bytes=expected, coded_psnr=target.psnr)
     shape = VideoShape(*clip.shape[:3])
+    if target.psnr is not None:
+        expected = target.expected_bytes(clip.frames, options.metric, options.steps_for(shape))
+        return replace(options, coded_bytes=expected, coded_psnr=target.psnr)
     fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
     start, end = clip.timing.seconds
     left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
@@ -238,12 +245,14 @@ def _encoded(
     network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
     memory = _device_memory(next(network.parameters()).device)
     segment = compress_network(network, summary.codec, options, clip, bits, watch.stop)
-    check = SelfCheck(network, clip.frames, options.model, options.coded_psnr is not None)
+    check = SelfCheck(network, clip.frames, options.model, options.coded_bytes is not None)
     check.fitted(summary.psnr)
     shape, config = network.shape, network.config.to_dict()
 
     values = count_stored(network)
-    settings = options.settings() | {"bits": bits[0], "embedding_bits": bits[1]}
+    settings = options.settings()
+    if options.coded_bytes is None:
+        settings |= {"bits": bits[0], "embedding_bits": bits[1]}
     settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     header = header_of(clip, settings_text, Segment(shape.frames, options.model, config, values))
     quality, file_notes = write_checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEAST_TENSOR_BYTES = 1_000  # with less, no representation shows anything
+LONG_FIT, SHORTER_TAKES = 10_000, 0.3  # steps; bytes rise by this power of LONG_FIT / steps
 OF_H264 = 1.1  # bytes of tensors over those of an H.264 stream of the same PSNR, about
 PLANES_ABOVE_RGB = 3.0  # dB of 6:1:1 PSNR above that of RGB, about
 LEAST_PSNR, MOST_PSNR = 10, 60
@@ -44,8 +46,7 @@ class Target:
             return None
         if len(given) > 1:
             raise UsageError("give one of target-size, target-bpp, target-bitrate and target-psnr")
-        if psnr is not None and not LEAST_PSNR <= psnr <= MOST_PSNR:
-            raise UsageError(f"target-psnr must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {psnr}")
+        psnr = None if psnr is None else _decibels(psnr)
         if bpp is not None and not 0 < bpp <= 24:
             raise UsageError(f"target-bpp must lie in 0 (exclusive) to 24, not {bpp}")
         return cls(
@@ -55,11 +56,22 @@ class Target:
             psnr,
         )
 
-    def expected_bytes(self, frames: np.ndarray, metric: str) -> int:
-        """What tensors take, about, for the target's PSNR of `frames` (T, H, W, 3) uint8."""
+    def _in_its_unit(self, size: int, pixels: int, seconds: Fraction) -> str:
+        """A number of bytes as the option that this target was given by would have it."""
+        if self.bpp is not None:
+            return f"--target-bpp {8 * size / pixels:.3g}"
+        if self.bitrate is not None:
+            return f"--target-bitrate {math.ceil(8 * size / seconds)}"
+        return f"--target-size {size}"
+
+    def expected_bytes(self, frames: np.ndarray, metric: str, steps: int | None) -> int:
+        """What tensors take, about, for the target's PSNR of `frames` (T, H, W, 3) uint8 after a
+        fit of `steps`, which takes more the shorter it is; None: long."""
         assert self.psnr is not None
         below = PLANES_ABOVE_RGB if metric == "yuv" else 0.0
-        return max(LEAST_TENSOR_BYTES, round(OF_H264 * h264_bytes(frames, self.psnr - below)))
+        short = max(1.0, LONG_FIT / (steps or LONG_FIT)) ** SHORTER_TAKES
+        bytes_of_h264 = h264_bytes(frames, self.psnr - below)
+        return max(LEAST_TENSOR_BYTES, round(OF_H264 * short * bytes_of_h264))
 
     def tensor_bytes(self, pixels: int, seconds: Fraction, fixed: int, video: int) -> int:
         """What is left for the tensors.
@@ -78,9 +90,11 @@ class Target:
             whole = self.size or round(self.bitrate * seconds / 8)
             besides, what = fixed, "tracks, times and frame checks"
         if whole - besides < LEAST_TENSOR_BYTES:
+            least = besides + LEAST_TENSOR_BYTES
             raise UsageError(
-                f"a target of {whole:,} bytes is too small: {besides:,} are taken by {what}, and "
-                f"the representation needs {LEAST_TENSOR_BYTES:,} or more"
+                f"the target is too small: it leaves {max(0, whole):,} bytes, {besides:,} are "
+                f"taken by {what}, and the representation needs {LEAST_TENSOR_BYTES:,} or more; "
+                f"the least is {self._in_its_unit(least, pixels, seconds)}"
             )
         return whole - besides
 
@@ -99,6 +113,17 @@ def parse_bitrate(text: str | int) -> int:
     if rate is None:
         raise UsageError(f"target-bitrate must be bits per second such as 200k, not {text!r}")
     return rate
+
+
+def _decibels(value: float | str) -> float:
+    """A PSNR to aim at. Raises UsageError."""
+    try:
+        psnr = float(value)
+    except (TypeError, ValueError):
+        psnr = math.nan
+    if not LEAST_PSNR <= psnr <= MOST_PSNR:
+        raise UsageError(f"target-psnr must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {value}")
+    return psnr
 
 
 def parse_bpp(text: str) -> float:

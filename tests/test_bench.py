@@ -540,6 +540,7 @@ class TestSweep:
             ({"codecs": ["x266"]}, "unknown codec 'x266'; choose from: .*gridnerv, .*vvenc"),
             ({"codecs": ["x264", "x264"]}, "names one twice"),
             ({"codecs": ["hnerv:paper-draft"], "rates": {}}, "unknown recipe"),
+            ({"codecs": ["hnerv:draft"], "rates": {}}, "says how long to fit: leave out --steps"),
             ({"codecs": ["svt-av1:paper"]}, "no profile 'paper'"),
             ({"codecs": ["x264:best"]}, "no profile 'best'"),
             ({"rates": {"x264": [99]}}, "crf must lie in 0 to 51"),

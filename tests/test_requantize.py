@@ -403,7 +403,7 @@ def test_progress_in_three_stages(files: Path, tmp_path: Path) -> None:
         ({"target_bitrate": "fast"}, "target-bitrate must be"),
         ({"target_loss": 0.0}, "target-loss must lie in 0"),
         ({"target_loss": float("nan")}, "target-loss must lie in 0"),
-        ({"target_size": 4_000}, "a target of 4,000 bytes is too small"),
+        ({"target_size": 4_000}, "too small: it leaves 4,000 bytes"),
         ({"target_size": "90k"}, "tables.nerv: is smaller than the target already"),
         ({"target_loss": 0.000001}, "at that loss; nothing to do"),
         ({"target_bpp": 2.5, "device": "abacus"}, "unknown device 'abacus'"),

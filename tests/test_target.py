@@ -57,6 +57,7 @@ def test_a_target_that_is_missed_is_noted() -> None:
     assert "take 10,300 bytes, and 10,000 were aimed at" in codec.missed(bytes(10_300), 20.0)
     codec.target_psnr = 30.0
     assert codec.missed(bytes(10_300), 30.09) is None
+    assert "has 30.20 dB, and 30 were aimed at: fewer" in codec.missed(bytes(10_000), 30.2)
     assert "has 29.80 dB, and 30 were aimed at" in codec.missed(bytes(10_000), 29.8)
 
 
@@ -116,6 +117,8 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_size": 0}, "target-size must be"),
         ({"target_bpp": 0.0}, "target-bpp must lie in"),
         ({"target_bpp": float("nan")}, "target-bpp must lie in"),
+        ({"target_psnr": "high"}, "target-psnr must lie in 10 to 60 dB, not high"),
+        ({"target_size": 9_000, "bits": 6}, "--bits and --embedding-bits are for a file without"),
         ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
         ({"target_psnr": float("nan")}, "target-psnr must lie in"),
         ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target-size"),
@@ -125,8 +128,8 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bitrate": "fast"}, "target-bitrate must be bits per second such as 200k"),
         ({"target_bitrate": 0}, "target-bitrate must be"),
         ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
-        ({"target_bitrate": "20k"}, "a target of 800 bytes is too small"),
-        ({"target_size": 1_200}, "a target of 1,200 bytes is too small"),
+        ({"target_bitrate": "20k"}, "leaves 800 bytes.*least is --target-bitrate"),
+        ({"target_size": 1_200}, "leaves 1,200 bytes.*least is --target-size"),
         ({"target_size": 9_000, "prune": 0.2}, "--prune is for a fit without a target"),
     ],
 )

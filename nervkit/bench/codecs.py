@@ -210,15 +210,17 @@ class NeuralCodec(Codec):
         runner: Runner,
         preset: str | None = None,
     ) -> None:
-        """`preset`: instead of the budget among the options."""
-        name = model if recipe == NATIVE else f"{model}-{recipe}"
+        """`preset`: how long to fit; the options say nothing of it then. Raises UsageError."""
+        how = [recipe] * (recipe != NATIVE)
         if preset is not None:
-            name = f"{name}-{preset}"
-            others = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
-            fit = replace(fit, options=others | {"preset": preset})
+            if given := [k for k in BUDGET_OPTIONS if k in fit.options]:
+                raise UsageError(f"{model}:{preset} says how long to fit: leave out --{given[0]}")
+            how.append(preset)
+            fit = replace(fit, options={**fit.options, "preset": preset})
+        self.name = "-".join([model, *how, *[fit.metric] * (fit.metric != RGB)])
         bits = {k: v for k, v in fit.options.items() if k in ("bits", "embedding_bits")}
-        for name, value in bits.items():
-            check_bits(value, name.replace("_", "-"))
+        for option, value in bits.items():
+            check_bits(value, option.replace("_", "-"))
         chosen = {k: v for k, v in fit.options.items() if k not in bits}
         options = FitOptions(
             model,
@@ -228,7 +230,6 @@ class NeuralCodec(Codec):
             device=fit.device,
             **chosen,
         )
-        self.name = name
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
         self._fit, self._runner = fit, runner
         other = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}

@@ -46,8 +46,12 @@ def encode(
     target_psnr: Annotated[
         float | None, typer.Option(help="The quality to aim at instead, in dB of the metric.")
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 12.")] = 8,
-    embedding_bits: Annotated[int, typer.Option(help="Bits of an embedding value, 2 to 12.")] = 8,
+    bits: Annotated[
+        int | None, typer.Option(help="Without a target: bits of a weight, 2 to 12; 8 by default.")
+    ] = None,
+    embedding_bits: Annotated[
+        int | None, typer.Option(help="The same of an embedding value.")
+    ] = None,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nervkit.compression.coded import Data, compress_coded
-from nervkit.fitting.coders import CODERS, FIRST_STEPS, SIDE_BITS, GridCoder, rounded
+from nervkit.fitting.coders import CODERS, FIRST_STEPS, GOLDEN, SIDE_BITS, GridCoder, rounded
 from nervkit.models.base import Representation
 from nervkit.models.recipe import Recipe
 
@@ -23,10 +23,11 @@ FIRST_WEIGHT = 0.45  # weight * bits; 0.8 is the optimum of a curve of 2.4 dB fo
 CONTROL = 25.0  # the exponent by which the weight follows the bits, over a whole fit,
 UNDERESTIMATED = 1.04  # real bits over those of the loss, which knows no rounding of contexts
 CONTROL_FROM = 0.3  # from this share of the fit on: values of little noise take few bits
-TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
+TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 14  # of a size that is aimed at
 PSNR_CONTROL, PSNR_CONTROL_FROM = 12.0, 0.6  # the same for a PSNR,
 STILL_GAINED = 4.4  # dB of which a fit gains from there on, times the share that is left
 PSNR_TOLERANCE = 0.03  # dB
+CLOSER = "a longer fit or more --params come"
 
 
 class Codec(nn.Module):
@@ -129,8 +130,11 @@ class Codec(nn.Module):
     def data(self, model: Representation, coarser: float = 0.0) -> list[Data]:
         """What is stored of each tensor, in the order of the file; `coarser` as of TensorCoder."""
         tensors, found = model.stored(), {}
-        for names, coder in zip(self.groups, self.coders, strict=True):
-            found.update(zip(names, coder.data([tensors[n] for n in names], coarser), strict=True))
+        for index, (names, coder) in enumerate(zip(self.groups, self.coders, strict=True)):
+            # Tensors of few rows take their jumps one after the other.
+            phase = (index * GOLDEN % 1 - 0.5) * min(1.0, abs(coarser))
+            data = coder.data([tensors[name] for name in names], coarser + phase)
+            found.update(zip(names, data, strict=True))
         return [found[name] for name in tensors]
 
     def compress(
@@ -172,14 +176,16 @@ class Codec(nn.Module):
         if self.target_psnr is not None:
             if abs(psnr - self.target_psnr) <= 0.1:
                 return None
+            closer = "fewer --params come" if psnr > self.target_psnr else CLOSER
             return (
                 f"the video has {psnr:.2f} dB, and {self.target_psnr:g} were aimed at: "
-                "a longer fit or other --params come closer"
+                f"{closer} closer"
             )
         target = round(self.target_bits / 8)
         if abs(len(payload) - target) <= 0.02 * target:
             return None
+        closer = "a longer fit or fewer --params come" if len(payload) > target else CLOSER
         return (
-            f"the tensors take {len(payload):,} bytes, and {target:,} were aimed at: a longer fit "
-            "or other --params come closer"
+            f"the tensors take {len(payload):,} bytes, and {target:,} were aimed at: "
+            f"{closer} closer"
         )

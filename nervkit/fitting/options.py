@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +86,14 @@ class FitOptions:
         """The number of values and the options of a configuration that the user asked for."""
         options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
         return None if self.params is None else parse_count(self.params), options
+
+    def steps_for(self, shape: VideoShape) -> int | None:
+        """How many steps a fit to a video of this shape has; None where it goes by the clock."""
+        budget, batch = self.budget, min(self.model_type.recipes[self.recipe].batch, shape.frames)
+        if budget.seconds is not None:
+            return None
+        pixels = batch * shape.height * shape.width
+        return budget.total_steps(math.ceil(shape.frames / batch), pixels)
 
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,28 @@ from nervkit.fitting.graphed import EAGER_CALLS
 from nervkit.fitting.loop import RATE_EVERY, Stepper
 from nervkit.fitting.optimizers import schedule, set_rates
 from nervkit.models.config import VideoShape
-from nervkit.models.gridnerv import GridNeRV
+from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 
 BYTES = (12_000, 24_000, 48_000, 96_000, 170_000)
 PACE_FROM, PACE_TO = 200, 400  # steps that are timed, where a time is given
 
 
-def build(frames: torch.Tensor, size: int, seed: int) -> Stepper:
-    """A fit of the model that `encode --target-size` takes for `size` bytes of tensors, to frames
-    (T, 3, H, W) uint8."""
+def build(
+    frames: torch.Tensor,
+    size: int,
+    seed: int,
+    config: GridNeRVConfig | None = None,
+    **recipe: Any,
+) -> Stepper:
+    """A fit to frames (T, 3, H, W) uint8 for `size` bytes of tensors, by default of the model that
+    `encode --target-size` takes for it. `recipe` are changed fields of the model's own."""
     count, _, height, width = frames.shape
     shape = VideoShape(count, height, width)
     torch.manual_seed(seed)
-    model = GridNeRV(GridNeRV.configure_coded(shape, size), shape).to(frames.device)
+    model = GridNeRV(config or GridNeRV.configure_coded(shape, size), shape).to(frames.device)
     model.start_fit(frames)
-    recipe = GridNeRV.recipes["native"]
-    return Stepper(model, frames, recipe, seed=seed, target_bits=8 * size)
+    changed = replace(GridNeRV.recipes["native"], **recipe)
+    return Stepper(model, frames, changed, seed=seed, target_bits=8 * size)
 
 
 class Branches:

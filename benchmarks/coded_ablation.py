@@ -1,0 +1,87 @@
+"""What the parts of GridNeRV are worth in a fit for rate and distortion: variants at one size.
+
+    python benchmarks/coded_curves.py --save-frames frames.npz
+    python benchmarks/coded_ablation.py frames.npz rows.json [--steps 3000]
+
+Like fits_at_once.py, it runs where only torch and scikit-image are, and all variants of a clip at
+once on a GPU. results/coded_ablation.json has what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fits_at_once import build, fit_all
+
+from nervkit.compression.coded import compress_coded
+from nervkit.models.gridnerv import GridNeRVConfig
+
+SIZE = 50_000
+#: of the moved configuration that the others differ from
+MOVED: dict[str, Any] = {
+    "widths": (36, 36),
+    "grid_rates": (2, 4, 24, 24, 0),
+    "grid_scales": (4, 2, 1, 0, 1),
+    "grid_channels": (2, 2, 4, 1, 4),
+    "moved_rate": 24,
+}
+FEWER = {"grid_scales": (4, 2, 1, 1), "grid_channels": (2, 2, 4, 4)}
+KNOTS_12 = {"grid_rates": (2, 4, 12, 12, 0), "moved_rate": 12, "widths": (48, 48)}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no detail grid": {**FEWER, "grid_rates": (2, 4, 24, 0)},
+    "width 28": {"widths": (28, 28)},
+    "8 channels in the moved grid": {"grid_channels": (2, 2, 8, 1, 4)},
+    "width 48, knots in 12 frames": KNOTS_12,
+    "... and no motion, no detail": {
+        **KNOTS_12,
+        **FEWER,
+        "grid_rates": (2, 4, 12, 0),
+        "moved_rate": 0,
+    },
+    "... and no detail": {**KNOTS_12, **FEWER, "grid_rates": (2, 4, 12, 0)},
+    "... and motion of every cell": {**KNOTS_12, "motion_scale": 1},
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "Muon 0.025": {"matrix_lr": 0.025},
+    "noise from 0.3": {"least_noise": 0.3},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("frames", type=Path)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--clips", default="basketballpass,bunny")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parser.parse_args()
+    archive, device = np.load(chosen.frames), torch.device(chosen.device)
+    rows = []
+    for clip in chosen.clips.split(","):
+        frames = torch.from_numpy(archive[clip]).permute(0, 3, 1, 2).contiguous().to(device)
+        wanted = [(name, change, {}) for name, change in VARIANTS.items()]
+        wanted += [(name, {}, change) for name, change in RECIPES.items()]
+        streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in wanted]
+        steppers = []
+        for (_, change, recipe), stream in zip(wanted, streams, strict=True):
+            with torch.cuda.stream(stream) if stream is not None else nullcontext():
+                config = GridNeRVConfig(**{**MOVED, **change})
+                steppers.append(build(frames, SIZE, 0, config, **recipe))
+        fit_all(steppers, streams, chosen.steps, float("inf"))
+        for (name, _, _), stepper in zip(wanted, steppers, strict=True):
+            size = len(compress_coded(stepper.codec.data(stepper.model.eval())))
+            row = {"clip": clip, "variant": name, "tensor_bytes": size, "psnr": stepper.probe()}
+            rows.append(row)
+            print(row, flush=True)
+    chosen.rows.write_text(json.dumps({"steps": chosen.steps, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -18,14 +18,12 @@ from nervkit.container.track import Track
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, SourceError
 from nervkit.fitting.metric import RGB, YUV
-from nervkit.metrics import Quality, mean_quality, psnr, psnr_planes, psnr_yuv, ssim
+from nervkit.metrics import Quality, mean_quality, quality_of
 from nervkit.output import replacing
 from nervkit.plan import FixedBytes
 from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
 from nervkit.video.clip import Clip
-from nervkit.video.colour import Colour
-from nervkit.video.planes import Planes
 
 
 def header_of(clip: Clip, settings: str, segment: Segment) -> Header:
@@ -130,13 +128,13 @@ def write_checked(
 
         write(None)
         decoded = DecodedFrames()
+        colour = clip.colour if metric == YUV else None
         with NervVideo(partial, limits=UNLIMITED) as video:
             notes = check.decoded(video)
             for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
                 if stop():
                     raise Interrupted("stopped while the file was checked", resumable=True)
-                planes = _psnr_yuv(reference, frame, clip.colour) if metric == YUV else None
-                decoded.add(frame, Quality(psnr(reference, frame), ssim(reference, frame), planes))
+                decoded.add(frame, quality_of(reference, frame, colour))
         quality = decoded.quality
         write(decoded.checks(quality.psnr, quality.ssim))
         with NervVideo(partial, limits=UNLIMITED) as video:
@@ -155,9 +153,3 @@ def over_limits(path: Path) -> list[str]:
         reason = str(error).removeprefix(f"{path}: ")
         return [f"who decodes this file must raise a limit: {reason}"]
     return []
-
-
-def _psnr_yuv(reference: np.ndarray, frame: np.ndarray, colour: Colour) -> float:
-    """6:1:1 PSNR in dB of the planes that two (H, W, 3) uint8 frames convert to."""
-    planes = (Planes.from_rgb(picture, colour) for picture in (reference, frame))
-    return psnr_yuv(*psnr_planes(*planes, *frame.shape[:2]))

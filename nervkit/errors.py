@@ -17,6 +17,10 @@ class UsageError(NervError, ValueError):
     exit_code = 2
 
 
+class NothingToDoError(NervError, ValueError):
+    """The input is already what it was to become."""
+
+
 class SourceError(NervError, ValueError):
     """The input video cannot be read: missing, empty, damaged, of mixed sizes."""
 

@@ -15,15 +15,17 @@ from nervkit.assembly import DecodedFrames, bytes_besides_tensors, over_limits
 from nervkit.container.file import Checks, SegmentData, pack_file
 from nervkit.container.limits import UNLIMITED, Limits
 from nervkit.container.segment import CONTEXTS
-from nervkit.decoder import NervVideo, computed_ahead, drawn, rebuild
-from nervkit.errors import NervError, ResourceError, UsageError
+from nervkit.container.settings import is_requantized, requantized
+from nervkit.decoder import NervVideo, check_budget, computed_ahead, drawn, rebuild
+from nervkit.errors import FormatError, NervError, NothingToDoError, ResourceError, UsageError
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.lock import locked
-from nervkit.metrics import Quality, psnr, ssim
+from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import choose_device, memory_errors
 from nervkit.output import check_nerv_output, linked, replacing
-from nervkit.target import Target
+from nervkit.target import Target, parse_bpp
+from nervkit.verifier import checked_against, is_wrong
 from nervkit.version import __version__
 from nervkit.video.memory import available_memory, human_bytes
 
@@ -80,9 +82,9 @@ def requantize(
     output: str | Path,
     *,
     target_size: str | int | None = None,
-    target_bpp: float | None = None,
+    target_bpp: str | float | None = None,
     target_bitrate: str | int | None = None,
-    target_loss: float | None = None,
+    target_loss: str | float | None = None,
     device: str = "cpu",
     limits: Limits | None = None,
     overwrite: bool = False,
@@ -93,7 +95,8 @@ def requantize(
 
     Everything else in the file stays: times, tracks, tags, chapters, attachments, colours. Frame
     checks are those of the new frames. A quality against the source is not stored: it cannot be
-    measured here. The file is decoded before it is renamed into place.
+    measured here. The input's frames are compared with its own checks first, as `verify` does, and
+    the new file is decoded before it is renamed into place.
 
     Args:
         source: a .nerv file, with tensors coded in any way.
@@ -107,23 +110,26 @@ def requantize(
         device: where to measure what the frames depend on; files are decoded on the CPU.
         limits: as of `NervVideo`.
         overwrite: replace an existing output.
-        on_progress: called with ("sensitivity", "search" or "check", what is done, of what).
+        on_progress: called with ("verify", "sensitivity", "search" or "check", what is done, of
+            what).
 
     Raises:
-        UsageError: not one target, or one that the input is below already or cannot get to.
-        FormatError: the source is not a valid .nerv file.
+        UsageError: not one target, or one that the input cannot get to; source or output is no
+            file's name.
+        NothingToDoError: the input meets the target already.
+        FormatError: the source is not a valid .nerv file, or does not show what its encoder saw.
         LimitError, ResourceError: see `NervVideo`.
         OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()
+    _check_file_name(source, "input")
+    _check_file_name(output, "output")
     output, measured_on = Path(output), choose_device(device)
-    target = Target.of(target_size, target_bpp, target_bitrate)
+    bpp = None if target_bpp is None else parse_bpp(target_bpp)
+    target = Target.of(target_size, bpp, target_bitrate)
     if (target is None) == (target_loss is None):
         raise UsageError("give one of target-size, target-bpp, target-bitrate and target-loss")
-    if target_loss is not None and not 0 < target_loss <= MOST_LOSS:
-        raise UsageError(
-            f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {target_loss}"
-        )
+    loss = None if target_loss is None else _parse_loss(target_loss)
     check_nerv_output(output, overwrite, source)
     with (
         locked(linked(output)),
@@ -131,11 +137,11 @@ def requantize(
         video.file.naming(),
     ):
         video.file.check_all()
-        file = _Requantized(video, on_progress or (lambda *_: None))
-        if target is not None:
-            aim = {"size": file.room(target)}
-        else:
-            aim = {"error": file.error_of(target_loss)}
+        check_budget(video.file, video.header.segments)
+        wanted = _in_words(target, loss)
+        file = _Requantized(video, wanted, on_progress or (lambda *_: None))
+        aim = {"error": file.error_of(loss)} if target is None else {"size": file.room(target)}
+        file.check_frames()
         with memory_errors(str(source)):
             quantizers = file.quantizers(measured_on)
             payloads = file.compressed(quantizers, **aim)
@@ -146,27 +152,31 @@ def requantize(
 class _Requantized:
     """A file, and the one that is made from it."""
 
-    def __init__(self, video: NervVideo, on_progress: OnProgress) -> None:
+    def __init__(self, video: NervVideo, wanted: str, on_progress: OnProgress) -> None:
+        """`wanted` is the target in words, which the file records."""
         self._video, self._file, self._on_progress = video, video.file, on_progress
         self._count = len(video.header.segments)
         segments = [self._file.segment(index) for index in range(self._count)]
         self._coded = sum(segment.size for segment in segments)
         self._tracks, self._extras = video.tracks, self._file.extras()
-        checks = self._file.checks()
-        self._psnr = None if checks is None else checks.psnr
-        settings = f"{video.header.encoder['settings']}, requantized"
+        self._checks = self._file.checks()
+        self._psnr = None if self._checks is None else self._checks.psnr
+        self._notes: list[str] = []
+        earlier = video.header.encoder["settings"]
+        self._again = is_requantized(earlier)
+        settings = requantized(earlier, wanted)
         encoder = {"version": f"nervkit {__version__}", "settings": settings}
         self._header = replace(video.header, encoder=encoder)
 
     def room(self, target: Target) -> int:
-        """The bytes that a target leaves for tensors. Raises UsageError where there is nothing
-        to do."""
+        """The bytes that a target leaves for tensors. Raises UsageError where these are too few,
+        NothingToDoError where the file is smaller."""
         parts = (self._header, self._video.timing, self._tracks, self._extras)
         fixed = bytes_besides_tensors(*parts, psnr=None)
         start, end = self._video.timing.seconds
         size = target.tensor_bytes(self._header.pixels, end - start, fixed.whole, fixed.video)
         if size >= self._coded:
-            raise UsageError(
+            raise NothingToDoError(
                 f"{self._file.name}: is smaller than the target already: its tensors take "
                 f"{self._coded:,} bytes, and the target leaves {size:,}; nothing to do"
             )
@@ -181,6 +191,21 @@ class _Requantized:
                 "--target-size, --target-bpp or --target-bitrate"
             )
         return _error(self._psnr) * (10 ** (loss / 10) - 1)
+
+    def check_frames(self) -> None:
+        """Compare all frames with the file's checks. Raises FormatError where some are wrong."""
+        if self._checks is None:
+            self._notes.append("the input holds no frame checks: damage to it would not show")
+            return
+        wrong = 0
+        for index, frame in enumerate(computed_ahead(iter(self._video))):
+            wrong += is_wrong(frame, index, self._checks)
+            self._on_progress("verify", index + 1, len(self._video))
+        if wrong:
+            what = f"{wrong} of {len(self._video)} frames are not {checked_against(self._again)}"
+            if self._checks.samples is None:
+                what += ", and no samples tell rounding from damage"
+            raise FormatError(f"{self._file.name}: {what}; take an undamaged copy, or encode again")
 
     def quantizers(self, device: torch.device) -> list[Quantizer]:
         """Those of all segments, which they measure on `device`. Raises ResourceError."""
@@ -208,7 +233,7 @@ class _Requantized:
         self, quantizers: Sequence[Quantizer], size: int | None = None, error: float | None = None
     ) -> list[bytes]:
         """The tensors of all segments, in `size` bytes, or for an `error` in frames. Raises
-        UsageError where that cannot be, or makes nothing smaller."""
+        UsageError where that cannot be, NothingToDoError where it makes nothing smaller."""
 
         def searched(done: int, total: int) -> None:
             self._on_progress("search", done, total)
@@ -223,7 +248,7 @@ class _Requantized:
         else:
             payloads = compress_to_error(quantizers, error, on_progress=searched)
             if (found := sum(map(len, payloads))) >= self._coded:
-                raise UsageError(
+                raise NothingToDoError(
                     f"{self._file.name}: its tensors take {self._coded:,} bytes already, and "
                     f"{found:,} at that loss; nothing to do"
                 )
@@ -241,7 +266,7 @@ class _Requantized:
             with NervVideo(partial, limits=UNLIMITED) as made:
                 pairs = zip(iter(self._video), computed_ahead(iter(made)), strict=True)
                 for index, (before, frame) in enumerate(pairs):
-                    decoded.add(frame, Quality(psnr(before, frame), ssim(before, frame)))
+                    decoded.add(frame, quality_of(before, frame))
                     self._on_progress("check", index + 1, len(made))
             data = self._pack(segments, decoded.checks(None, None))
             partial.write_bytes(data)
@@ -251,9 +276,12 @@ class _Requantized:
 
     def report(self, output: Path, quality: Quality, seconds: float) -> RequantizeReport:
         """What was made, given its quality against the input."""
-        header, notes = self._header, over_limits(output)
+        header, notes = self._header, [*self._notes, *over_limits(output)]
         if lost := self._file.bytes_by_part.get("other"):
             notes.append(f"{lost:,} bytes of parts that this version does not know are left out")
+        if self._psnr is None:
+            reason = ", as it was requantized before" * self._again
+            notes.append(f"the input states no PSNR{reason}: the new file's is not estimated")
         with NervVideo(output, limits=UNLIMITED) as made:
             coded = sum(made.file.segment(index).size for index in range(self._count))
             estimated = None
@@ -285,6 +313,35 @@ class _Requantized:
     def _pack(self, segments: Sequence[SegmentData], checks: Checks | None) -> bytes:
         timing = self._video.timing
         return pack_file(self._header, timing, segments, self._tracks, checks, self._extras)
+
+
+def _check_file_name(value: Any, what: str) -> None:
+    """Raise UsageError where `value` does not name a file."""
+    if not isinstance(value, (str, Path)):
+        kind = type(value).__name__
+        raise UsageError(f"requantize needs the names of .nerv files: its {what} is of type {kind}")
+    if str(value) == "-":
+        raise UsageError(f"requantize needs the names of .nerv files: its {what} cannot be a pipe")
+
+
+def _parse_loss(loss: str | float) -> float:
+    """dB from 0.5 or "0.5". Raises UsageError."""
+    try:
+        parsed = float(loss)
+    except (TypeError, ValueError):
+        raise UsageError(f"target-loss must be a number of dB such as 0.5, not {loss!r}") from None
+    if not 0 < parsed <= MOST_LOSS:
+        raise UsageError(f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {loss}")
+    return parsed
+
+
+def _in_words(target: Target | None, loss: float | None) -> str:
+    """Such as "to 60000 bytes": what is asked for, without a comma."""
+    if target is None:
+        return f"for a loss of {loss:g} dB"
+    if target.bpp is not None:
+        return f"to {target.bpp:g} bits per pixel"
+    return f"to {target.size} bytes" if target.size else f"to {target.bitrate} bits per second"
 
 
 def _error(decibels: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nervkit.container.file import NervFile
 from nervkit.container.limits import Limits
+from nervkit.container.settings import setting
 
 
 def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
             "segments": len(header.segments),
             "exact": header.exact,
             "parameters": header.values,
+            "metric": setting(header.encoder["settings"], "metric"),
             "psnr": checks.psnr if checks else None,
             "ssim": checks.ssim if checks else None,
             "bytes": file.size,

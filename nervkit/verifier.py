@@ -13,9 +13,11 @@ import numpy as np
 
 from nervkit.container.file import Checks, sample_places
 from nervkit.container.limits import Limits
+from nervkit.container.settings import is_requantized
 from nervkit.decoder import NervVideo, check_budget, computed_ahead
 from nervkit.errors import SourceError
-from nervkit.metrics import Quality, mean_quality, psnr, ssim
+from nervkit.metrics import Quality, mean_quality, quality_of
+from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
@@ -26,6 +28,8 @@ class VerifyReport:
     """What a check found.
 
     Attributes:
+        requantized: whether the file was made from another .nerv file. Its frame checks are then
+            of what the run that requantized it decoded, which stands for the encoder below.
         identical: frames whose pixels are exactly the encoder's; None where the file has no
             frame checks.
         wrong: frames of the reference decode that differ by more than a rounding from what the
@@ -35,7 +39,9 @@ class VerifyReport:
             else between this decode and the reference decode (CPU, float32) where that one is
             identical; None where this machine does not reproduce the encoder's pixels at all.
         psnr, ssim: against the source, means over frames; None without one.
-        frame_psnr, frame_ssim: the same for every frame; empty without a source.
+        psnr_yuv: dB, the same of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB frames
+            convert to with the matrix and range that the file states.
+        frame_psnr, frame_ssim, frame_psnr_yuv: the same for every frame; empty without a source.
     """
 
     input: str
@@ -46,12 +52,15 @@ class VerifyReport:
     parameters: int
     bytes: int
     bpp: float
+    requantized: bool
     identical: int | None
     wrong: int | None
     largest_difference: int | None
     psnr: float | None
+    psnr_yuv: float | None
     ssim: float | None
     frame_psnr: list[float]
+    frame_psnr_yuv: list[float | None]
     frame_ssim: list[float | None]
     seconds: float
     notes: list[str]
@@ -92,6 +101,7 @@ def verify(
         checks, _, _ = video.file.checks(), video.file.extras(), video.timing
         with video.file.naming():
             check_budget(video.file, video.header.segments)
+            colour = Colour.from_dict(video.header.colour)
             for track in video.tracks:
                 track_packets(track)
         clip = None
@@ -108,8 +118,7 @@ def verify(
         for index, frame in enumerate(computed_ahead(iter(video))):
             crcs.append(zlib.crc32(frame))
             if clip is not None:
-                reference = clip.frames[index]
-                qualities.append(Quality(psnr(reference, frame), ssim(reference, frame)))
+                qualities.append(quality_of(clip.frames[index], frame, colour))
             if on_progress is not None:
                 on_progress(index + 1, len(video))
         notes = list(clip.notes) if clip is not None else []
@@ -135,16 +144,38 @@ def verify(
             parameters=header.values,
             bytes=video.file.size,
             bpp=video.file.bpp,
+            requantized=is_requantized(header.encoder["settings"]),
             identical=identical,
             wrong=wrong,
             largest_difference=largest,
             psnr=mean.psnr if qualities else None,
+            psnr_yuv=mean.psnr_yuv,
             ssim=mean.ssim,
             frame_psnr=[q.psnr for q in qualities],
+            frame_psnr_yuv=[q.psnr_yuv for q in qualities],
             frame_ssim=[q.ssim for q in qualities],
             seconds=time.perf_counter() - began,
             notes=notes,
         )
+
+
+def checked_against(requantized: bool) -> str:
+    """What the frame checks of a file are of, in words."""
+    if requantized:
+        return "what the run that requantized the file decoded"
+    return "what the encoder saw"
+
+
+def is_wrong(frame: np.ndarray, index: int, checks: Checks) -> bool:
+    """Whether frame `index` of the reference decode, (H, W, 3) uint8, differs by more than a
+    rounding from the one that was checked, as far as the samples tell: at all where there are
+    none."""
+    if zlib.crc32(frame) == checks.crcs[index]:
+        return False
+    if checks.samples is None:
+        return True
+    found = frame.ravel()[sample_places(index, frame.size)].astype(np.int16)
+    return bool((np.abs(found - checks.samples[index]) > 1).any())
 
 
 def _compare(
@@ -158,15 +189,7 @@ def _compare(
             exact = reference[index]
             if zlib.crc32(exact) != checks.crcs[index]:
                 reproduced = False
-                wrong += not _rounded(exact, index, checks.samples)
+                wrong += is_wrong(exact, index, checks)
             else:
                 largest = max(largest, int(np.abs(exact.astype(np.int16) - video[index]).max()))
     return wrong, largest if reproduced else None
-
-
-def _rounded(frame: np.ndarray, index: int, samples: np.ndarray | None) -> bool:
-    """Whether a frame's samples are within one level of the encoder's."""
-    if samples is None:
-        return False
-    found = frame.ravel()[sample_places(index, frame.size)].astype(np.int16)
-    return bool((np.abs(found - samples[index]) <= 1).all())

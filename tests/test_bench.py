@@ -24,7 +24,7 @@ from nervkit.bench.codecs import PARAMS, NeuralOptions
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import CONVERTED, OWN, OWN_RESIZED, prepare
-from nervkit.bench.sweep import ClipBench, SweepOptions, sweep
+from nervkit.bench.sweep import ClipBench, SweepLog, SweepOptions, sweep
 from nervkit.errors import (
     Interrupted,
     MissingDependencyError,
@@ -269,6 +269,16 @@ class TestRunner:
         with pytest.raises(NervError, match="the reason"):
             Runner().run([sys.executable, "-c", code])
 
+    def test_a_failure_of_nervkit_is_said_once(self, capfd: pytest.CaptureFixture[str]) -> None:
+        code = (
+            "import sys; print('note: a', file=sys.stderr); "
+            "sys.exit('nervkit: c.mp4: no such file')"
+        )
+        with pytest.raises(NervError) as caught:
+            Runner().run([sys.executable, "-c", code], show=True)
+        assert str(caught.value) == "c.mp4: no such file"
+        assert capfd.readouterr().err == "note: a\n"
+
     def test_no_such_program(self) -> None:
         with pytest.raises(SourceError, match="nothing-like-it"):
             Runner().run(["nothing-like-it"])
@@ -400,8 +410,10 @@ class TestSweep:
         options = replace(OPTIONS, codecs=["hnerv"], sizes=["6k"], rates={})
         with monkeypatch.context() as patch:
             patch.setattr(points, "measure", fail)
-            notes = sweep([spec], tmp_path, options)
-        assert notes == ["b: hnerv 6k failed: no measure today"]
+            messages: list[str] = []
+            with pytest.raises(NervError, match="nothing of what was asked for could be measured"):
+                sweep([spec], tmp_path, options, messages.append)
+        assert messages[-1] == "note: b: hnerv 6k failed: no measure today"
         stream = tmp_path / "b" / "hnerv-6k.nerv"
         made = stream.stat().st_mtime_ns
         assert sweep([spec], tmp_path, options) == []
@@ -455,8 +467,8 @@ class TestSweep:
         from nervkit.bench.codecs import AnchorCodec
 
         spec = ClipSpec("b", bunny, None, SMALL)
-        notes: list[str] = []
-        bench = ClipBench(spec, tmp_path, OPTIONS, binary, lambda line: None, notes)
+        log = SweepLog()
+        bench = ClipBench(spec, tmp_path, OPTIONS, binary, log)
         codec = AnchorCodec("x264", "strong", None, binary, Runner())
         asked: list[int] = []
 
@@ -471,11 +483,11 @@ class TestSweep:
             assert 55 - 0.6 * max(asked) <= low
             assert 55 - 0.6 * min(asked) >= high
             assert len(asked) == len(set(asked)) >= 4
-        assert not notes
+        assert not log.notes
         bench._enclose(codec, 12.0, 30.0)
-        assert len(notes) == 1
-        assert "24.40" in notes[0]
-        assert "12.00" in notes[0]
+        assert len(log.notes) == 1
+        assert "24.40" in log.notes[0]
+        assert "12.00" in log.notes[0]
 
     def test_a_run_is_fitted_for_and_judged_by_one_metric(
         self, bunny: Path, tmp_path: Path
@@ -504,7 +516,7 @@ class TestSweep:
 
         options = replace(OPTIONS, fit=replace(OPTIONS.fit, metric="yuv"))
         spec = ClipSpec("b", bunny, None, SMALL)
-        bench = ClipBench(spec, tmp_path, options, binary, lambda line: None, [])
+        bench = ClipBench(spec, tmp_path, options, binary, SweepLog())
         asked: list[int] = []
 
         def linear(codec: AnchorCodec, rate: int) -> dict:
@@ -539,13 +551,16 @@ class TestSweep:
         [
             ({"codecs": ["x266"]}, "unknown codec 'x266'; choose from: .*gridnerv, .*vvenc"),
             ({"codecs": ["x264", "x264"]}, "names one twice"),
-            ({"codecs": ["hnerv:paper-draft"], "rates": {}}, "unknown recipe"),
+            ({"codecs": ["hnerv:paper-draft"], "rates": {}}, "unknown recipe or preset"),
             ({"codecs": ["hnerv:draft"], "rates": {}}, "says how long to fit: leave out --steps"),
             ({"codecs": ["svt-av1:paper"]}, "no profile 'paper'"),
             ({"codecs": ["x264:best"]}, "no profile 'best'"),
             ({"rates": {"x264": [99]}}, "crf must lie in 0 to 51"),
             ({"rates": {"x265": [20]}}, "'x265', which is no anchor of this run"),
-            ({"codecs": ["hnerv:best"]}, "unknown recipe 'best' for hnerv"),
+            (
+                {"codecs": ["hnerv:best"]},
+                "'best' for hnerv; choose from: native, paper, draft, fast, medium, slow, placebo",
+            ),
             ({"sizes": ["many"]}, "params must be a number"),
             ({"sizes": ["many"], "fit": NeuralOptions()}, "target-bpp must be a number"),
             ({"sizes": ["50"], "fit": NeuralOptions()}, "target-bpp must lie in"),
@@ -617,6 +632,24 @@ class TestCommand:
         assert run.returncode == code
         assert message in run.stderr
         assert len(run.stderr.strip().splitlines()) == 1
+
+    def test_nothing_measured_is_a_failure_that_is_said_once(
+        self, swept: tuple[Path, list[str]], bunny: Path
+    ) -> None:
+        """Whatever else the folder holds."""
+        edit = [part for name, value in SMALL.items() for part in (f"--{name}", value)]
+        arguments = [bunny, "--out", swept[0], "--codecs", "gridnerv", *edit]
+        run = subprocess.run(
+            command(*arguments, "--target-bpp", "0.0001", "--steps", "4", "--device", "cpu"),
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 1
+        assert run.stderr.count("is too small") == 1
+        assert "python" not in run.stderr
+        last = run.stderr.splitlines()[-1]
+        assert last.endswith("nothing of what was asked for could be measured")
+        assert last.startswith("nervkit: ")
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_the_fit_with_a_checkpoint(

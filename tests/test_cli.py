@@ -144,6 +144,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decode clip.nerv -o x.mp4 --frames 6:", 2, "there are 6 frames"),
         ("decode clip.nerv -o - --json", 2, "both need stdout"),
         ("info text.txt", 1, "text.txt: not a .nerv file"),
+        ("requantize clip.nerv -o x.nerv --target-loss little", 2, "--target-loss"),
+        ("requantize missing.nerv -o x.nerv --target-size 9k", 1, "missing.nerv: No such file"),
+        ("requantize nothing -o x.nerv --target-size 9k", 1, "nothing: Is a directory"),
+        ("requantize - -o x.nerv --target-size 9k", 2, "its input cannot be a pipe"),
+        ("requantize clip.nerv -o - --target-size 9k", 2, "its output cannot be a pipe"),
         ("verify flipped.nerv", 1, "checksum is wrong"),
         ("verify clip.nerv --against missing.mp4", 1, "missing.mp4: no such file"),
         ("transcode x", 2, "transcode"),
@@ -191,6 +196,10 @@ def test_json_on_every_command(folder: Path) -> None:
     assert values["verify"]["identical"] == 6
     assert len(values["verify"]["frame_psnr"]) == 6
     assert (values["encode"]["metric"], values["encode"]["psnr_yuv"]) == ("rgb", None)
+    assert values["info"]["metric"] == "rgb"
+    assert values["verify"]["requantized"] is False
+    mean = np.mean(values["verify"]["frame_psnr_yuv"])
+    assert values["verify"]["psnr_yuv"] == pytest.approx(mean)
 
 
 def test_planes_are_reported_where_they_were_asked_for(folder: Path) -> None:

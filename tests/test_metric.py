@@ -246,7 +246,11 @@ def test_a_fit_for_planes_is_better_in_planes(bunny: Path, tmp_path: Path, model
     assert yuv.psnr_yuv == pytest.approx(by_planes)
     assert yuv.to_dict()["psnr_yuv"] == yuv.psnr_yuv
     assert "metric yuv" in yuv.settings and "metric rgb" in rgb.settings
-    assert "metric yuv" in nervkit.info(tmp_path / "yuv.nerv")["settings"]
+    assert nervkit.info(tmp_path / "yuv.nerv")["metric"] == "yuv"
+    checked = nervkit.verify(tmp_path / "yuv.nerv", bunny)
+    assert checked.psnr_yuv == pytest.approx(yuv.psnr_yuv)
+    assert np.mean(checked.frame_psnr_yuv) == pytest.approx(yuv.psnr_yuv)
+    assert nervkit.verify(tmp_path / "rgb.nerv", bunny).psnr_yuv == pytest.approx(by_rgb)
 
 
 def test_progress_is_in_the_metric(tmp_path: Path) -> None:

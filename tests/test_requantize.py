@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from nervkit import requantizer
 from nervkit.compression.coded import GridData, MatrixData, compress_coded, decompress_coded
 from nervkit.compression.tensors import compress_tensors, decompress_tensors
 from nervkit.container.extras import Attachment, Chapter, Extras
-from nervkit.container.file import NervFile, pack_file
+from nervkit.container.file import Checks, NervFile, pack_file
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import (
@@ -30,6 +31,7 @@ from nervkit.errors import (
     Interrupted,
     LimitError,
     ModelError,
+    NothingToDoError,
     OutputError,
     UsageError,
 )
@@ -346,7 +348,7 @@ def test_all_but_the_tensors_survives(files: Path, tmp_path: Path, name: str) ->
         kept = np.mean([psnr(a, b) for a, b in zip(old, new, strict=True)])
         assert new.file.checks().samples is not None
         assert (new.file.checks().psnr, new.file.checks().ssim) == (None, None)
-        assert new.header.encoder["settings"].endswith(", requantized")
+        assert new.header.encoder["settings"].endswith(f", requantized to {target} bytes")
         segments = [new.file.segment(index) for index in range(len(new.header.segments))]
         assert len({segment.size for segment in segments}) == 1  # of equal tensors, equally coarse
     assert report.kept_psnr == pytest.approx(kept) and report.kept_psnr > 30
@@ -387,8 +389,9 @@ def test_progress_in_three_stages(files: Path, tmp_path: Path) -> None:
         target_bpp=2.5,
         on_progress=lambda *done: calls.append(done),
     )
-    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == ["sensitivity", "search", "check"]
-    for stage in ("sensitivity", "search", "check"):
+    stages = ["verify", "sensitivity", "search", "check"]
+    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == stages
+    for stage in stages:
         counts = [(done, total) for name, done, total in calls if name == stage]
         assert counts == sorted(counts) and counts[-1][0] == counts[-1][1]
 
@@ -403,9 +406,10 @@ def test_progress_in_three_stages(files: Path, tmp_path: Path) -> None:
         ({"target_bitrate": "fast"}, "target-bitrate must be"),
         ({"target_loss": 0.0}, "target-loss must lie in 0"),
         ({"target_loss": float("nan")}, "target-loss must lie in 0"),
+        ({"target_loss": "little"}, "target-loss must be a number of dB such as 0.5, not 'little'"),
+        ({"target_loss": [1]}, "target-loss must be a number of dB"),
+        ({"target_bpp": "small"}, "target-bpp must be a number"),
         ({"target_size": 4_000}, "too small: it leaves 4,000 bytes"),
-        ({"target_size": "90k"}, "tables.nerv: is smaller than the target already"),
-        ({"target_loss": 0.000001}, "at that loss; nothing to do"),
         ({"target_bpp": 2.5, "device": "abacus"}, "unknown device 'abacus'"),
     ],
 )
@@ -415,6 +419,64 @@ def test_impossible_targets(
     with pytest.raises(UsageError, match=message):
         nervkit.requantize(files / "tables.nerv", tmp_path / "out.nerv", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "begun"),
+    [
+        ({"target_size": "90k"}, "tables.nerv: is smaller than the target already", False),
+        ({"target_loss": "0.000001"}, "at that loss; nothing to do", True),
+    ],
+)
+def test_nothing_to_do(
+    files: Path, tmp_path: Path, options: dict[str, Any], message: str, begun: bool
+) -> None:
+    """Failures and no wrong usage; before any frame is decoded, where that tells enough."""
+    calls: list[Any] = []
+    with pytest.raises(NothingToDoError, match=message) as caught:
+        nervkit.requantize(
+            files / "tables.nerv",
+            tmp_path / "out.nerv",
+            on_progress=lambda *done: calls.append(done),
+            **options,
+        )
+    assert caught.value.exit_code == 1
+    assert bool(calls) == begun
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "message"),
+    [
+        (waves(2), "out.nerv", "its input is of type ndarray"),
+        ("tables.nerv", waves(2), "its output is of type ndarray"),
+        ("-", "out.nerv", "needs the names of .nerv files: its input cannot be a pipe"),
+        ("tables.nerv", "-", "needs the names of .nerv files: its output cannot be a pipe"),
+    ],
+)
+def test_only_files_are_requantized(source: Any, output: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        nervkit.requantize(source, output, target_size=9_000)
+
+
+def test_again(files: Path, tmp_path: Path) -> None:
+    """The last target is recorded, and nothing of earlier tensors; why there is no estimate is
+    said."""
+    first, second = tmp_path / "a.nerv", tmp_path / "b.nerv"
+    report = nervkit.requantize(files / "coded.nerv", first, target_loss="0.5")
+    assert report.estimated_psnr is not None and report.notes == []
+    assert report.settings.endswith(", requantized for a loss of 0.5 dB")
+    report = nervkit.requantize(first, second, target_bpp="1.8")
+    assert report.estimated_psnr is None
+    assert report.notes == [
+        "the input states no PSNR, as it was requantized before: the new file's is not estimated"
+    ]
+    settings = nervkit.info(second)["settings"]
+    assert settings == report.settings
+    assert settings.endswith(", requantized to 1.8 bits per pixel")
+    assert settings.count("requantized") == 1
+    assert "recipe native" in settings and "metric rgb" in settings
+    assert "bits 8" not in settings and "coded_bytes" not in settings
 
 
 def test_a_size_that_cannot_be(
@@ -462,6 +524,67 @@ def test_damaged_files_make_none(files: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [cut, flipped]
 
 
+def rewritten(path: Path, output: Path, changed: Callable[[Checks], Checks | None]) -> None:
+    """The file at `path` with other checks."""
+    with NervFile(path) as file:
+        checks = changed(file.checks())
+        tensors = [file.segment(0)]
+        output.write_bytes(
+            pack_file(file.header, file.timing, tensors, file.tracks(), checks, file.extras())
+        )
+
+
+def test_what_its_encoder_did_not_see_is_not_requantized(files: Path, tmp_path: Path) -> None:
+    """Else the new file's checks would say that it is right."""
+    source, output = tmp_path / "in.nerv", tmp_path / "out.nerv"
+    third = np.arange(8, dtype=np.uint32) == 3
+
+    def wrong(checks: Checks) -> Checks:
+        samples = np.where(third[:, None], checks.samples ^ 64, checks.samples)
+        return replace(checks, crcs=checks.crcs ^ third, samples=samples)
+
+    def without_samples(checks: Checks) -> Checks:
+        return replace(checks, crcs=checks.crcs ^ third, samples=None)
+
+    for change, message in (
+        (wrong, "in.nerv: 1 of 8 frames are not what the encoder saw; take"),
+        (without_samples, "1 of 8 frames .* saw, and no samples tell rounding from damage"),
+    ):
+        rewritten(files / "tables.nerv", source, change)
+        with pytest.raises(FormatError, match=message):
+            nervkit.requantize(source, output, target_bpp=2.5)
+        assert list(tmp_path.iterdir()) == [source]
+
+    def rounded(checks: Checks) -> Checks:
+        return replace(checks, crcs=checks.crcs ^ third, samples=checks.samples ^ 1)
+
+    rewritten(files / "tables.nerv", source, rounded)
+    assert nervkit.requantize(source, output, target_bpp=2.5).notes == []
+    rewritten(files / "tables.nerv", source, lambda checks: None)
+    notes = nervkit.requantize(source, output, target_bpp=2.5, overwrite=True).notes
+    assert notes == [
+        "the input holds no frame checks: damage to it would not show",
+        "the input states no PSNR: the new file's is not estimated",
+    ]
+
+
+def test_a_killed_run_is_no_hindrance(files: Path, tmp_path: Path) -> None:
+    """What it leaves goes with the next one, as of encode."""
+    program = (
+        "import os, signal, sys, nervkit\n"
+        "def die(stage, done, total):\n"
+        "    if stage == 'check':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "nervkit.requantize(sys.argv[1], 'out.nerv', target_bpp=2.5, on_progress=die)\n"
+    )
+    command = [sys.executable, "-c", program, str(files / "tables.nerv")]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out.nerv").exists()
+    assert (tmp_path / ".out.nerv.lock").exists()
+    nervkit.requantize(files / "tables.nerv", tmp_path / "out.nerv", target_bpp=2.5)
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.nerv"]
+
+
 def test_stopped_in_the_middle_leaves_nothing(files: Path, tmp_path: Path) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "check" and done == 3:
@@ -488,8 +611,11 @@ def test_the_command(files: Path, tmp_path: Path) -> None:
     assert set(values) == set(nervkit.RequantizeReport.__dataclass_fields__)
     assert values["bytes"] == (tmp_path / "o.nerv").stat().st_size
     assert "against the frames of" in made.stderr and "% of" in made.stderr
+    command = [*RUN, "verify", "o.nerv"]
+    checked = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "every frame is identical to what the run that requantized the file" in checked.stderr
     refused = run("--target-size", "1M", "-y")
-    assert refused.returncode == 2
+    assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1 and refused.stderr.endswith("nothing to do\n")
 
 

@@ -356,6 +356,11 @@ def choose_codecs(
             codecs.append(AnchorCodec(base, how or profile, interval, ffmpeg, runner))
         elif base in model_names():
             recipe, preset = (NATIVE, how) if how in PRESETS else (how or NATIVE, None)
+            if recipe not in (recipes := load_model(base).recipes):
+                known = ", ".join([*recipes, *PRESETS])
+                raise UsageError(
+                    f"unknown recipe or preset {how!r} for {base}; choose from: {known}"
+                )
             codecs.append(NeuralCodec(base, recipe, fit, runner, preset))
         else:
             known = ", ".join([*model_names(), *ANCHORS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import psutil
 from nervkit.errors import Interrupted, NervError, SourceError
 
 SAMPLE_SECONDS = 0.02
+#: how the line begins by which nervkit says why it failed (cli/app.py)
+FAILURE = re.compile(r"nervkit( [a-z]+)*: ")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Runner:
         Args:
             command: the program and its arguments.
             read: consumes standard output to its end, as it comes; otherwise it is kept whole.
-            show: copies standard error to ours, line by line.
+            show: copies standard error to ours, line by line, but for the failure of a nervkit:
+                that is in the error.
 
         Raises:
             NervError: the command failed; the last line of its standard error says why.
@@ -81,6 +85,8 @@ class Runner:
                 errors.seek(0)
                 lines = errors.read().decode(errors="replace").strip().splitlines()
                 reason = lines[-1] if lines else f"exit code {code}"
+                if failure := FAILURE.match(reason):
+                    raise NervError(reason[failure.end() :])
                 raise NervError(f"{Path(command[0]).name} failed: {reason}")
             return Finished(output, seconds, memory.peak)
 
@@ -120,7 +126,8 @@ class Runner:
 
 
 class _Echo:
-    """Copies lines from `source`, where there is one, to our standard error and to a file."""
+    """Copies lines from `source`, where there is one, to a file and to our standard error, but
+    for a FAILURE, which goes to the file only."""
 
     def __init__(self, source: IO[bytes] | None, copy: IO[bytes]) -> None:
         self._source, self._copy = source, copy
@@ -136,8 +143,10 @@ class _Echo:
     def _run(self) -> None:
         for line in self._source or ():
             self._copy.write(line)
-            sys.stderr.write(line.decode(errors="replace"))
-            sys.stderr.flush()
+            text = line.decode(errors="replace")
+            if not FAILURE.match(text):
+                sys.stderr.write(text)
+                sys.stderr.flush()
 
 
 class _MemoryMeter:

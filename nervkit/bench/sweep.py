@@ -30,6 +30,24 @@ from nervkit.target import Target, parse_bpp
 LEAST_POINTS = 4  # on a curve, where the codec's range allows
 
 
+class SweepLog:
+    """What a sweep says as it goes, and what is kept of that.
+
+    Attributes:
+        notes: what could not be measured, or does not overlap, a line each.
+        measured: whether any point was, or was there already.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
+        """`tell` is given each line."""
+        self.tell, self.notes, self.measured = tell, [], False
+
+    def note(self, line: str) -> None:
+        """Tell a note, and keep it."""
+        self.notes.append(line)
+        self.tell(f"note: {line}")
+
+
 @dataclass(frozen=True)
 class SweepOptions:
     """What a sweep measures.
@@ -81,6 +99,7 @@ def sweep(
     Raises:
         UsageError, SourceError, OutputError, Interrupted: see nervkit.errors. Codecs that fail
         on a clip are notes instead, and the rest goes on.
+        NervError: nothing could be measured.
     """
     runner = runner or Runner()
     ffmpeg = FFmpeg(options.ffmpeg)
@@ -100,7 +119,7 @@ def sweep(
         else:
             Target.of(None, parse_bpp(size))
     _check_rates(options, anchors)
-    notes: list[str] = []
+    log = SweepLog(tell)
     beside: list[Future[None]] = []
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         try:
@@ -109,10 +128,9 @@ def sweep(
                 for earlier in beside[: max(0, len(beside) - options.jobs + 1)]:
                     earlier.result()
                 try:
-                    bench = ClipBench(spec, output, options, ffmpeg, tell, notes)
+                    bench = ClipBench(spec, output, options, ffmpeg, log)
                 except SourceError as error:
-                    notes.append(f"{spec.name}: left out: {error}")
-                    tell(f"note: {notes[-1]}")
+                    log.note(f"{spec.name}: left out: {error}")
                     continue
                 bench.measure_neural(neural)
                 if options.jobs:
@@ -129,7 +147,9 @@ def sweep(
         finally:
             for spec in clips:
                 planes_path(output / spec.name).unlink(missing_ok=True)
-    return notes
+    if not log.measured:
+        raise NervError(f"{output}: nothing of what was asked for could be measured")
+    return log.notes
 
 
 class ClipBench:
@@ -141,10 +161,9 @@ class ClipBench:
         output: Path,
         options: SweepOptions,
         ffmpeg: FFmpeg,
-        tell: Callable[[str], None],
-        notes: list[str],
+        log: SweepLog,
     ) -> None:
-        self.options, self.ffmpeg, self.tell, self.notes = options, ffmpeg, tell, notes
+        self.options, self.ffmpeg, self.log = options, ffmpeg, log
         self.folder = output / spec.name
         with _disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +177,7 @@ class ClipBench:
                 f"{before.get('edit')}); give another --out, or delete that folder"
             )
         for note in record["notes"]:
-            tell(f"{spec.name}: note: {note}")
+            log.tell(f"{spec.name}: note: {note}")
         save_viewer_frames(self.folder / "source", self.reference.clip.frames, record)
         write_record(self.folder / "source.json", record)
 
@@ -223,17 +242,16 @@ class ClipBench:
         except NervError as error:
             self._note(codec, f"{codec.point(rate)} failed: {error}")
             return None
+        self.log.measured = True
         how = "kept" if kept else f"{record['encode_seconds']:.1f} s"
-        self.tell(
+        self.log.tell(
             f"{record['clip']}  {record['codec']} {record['point']}  {record['bytes']:,} bytes  "
             f"{record['bpp']:.4f} bpp  {record['measures'][self._psnr]:.2f} dB  ({how})"
         )
         return record
 
     def _note(self, codec: Codec, text: str) -> None:
-        line = f"{self.reference.spec.name}: {codec.name} {text}"
-        self.notes.append(line)
-        self.tell(f"note: {line}")
+        self.log.note(f"{self.reference.spec.name}: {codec.name} {text}")
 
 
 def _check_rates(options: SweepOptions, anchors: Sequence[AnchorCodec]) -> None:

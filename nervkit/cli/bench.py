@@ -232,8 +232,9 @@ def _report(
     page: Path | None,
     plot: tuple[Path, str | None] | None,
     json: bool,
-    notes: list[str],
+    told: list[str],
 ) -> None:
+    """Show a run, and write its page and its plot. `told` are notes that were shown already."""
     from rich.console import Console
 
     from nervkit.bench.curves import load_run, mixed_versions, summary
@@ -242,7 +243,7 @@ def _report(
     from nervkit.bench.tables import print_tables
 
     run_data = load_run(folder)
-    notes = [*notes, *mixed_versions(run_data)]
+    notes = mixed_versions(run_data)
     if page is not None:
         notes = [*notes, *write_report(run_data, page)]
     if plot is not None:
@@ -257,7 +258,7 @@ def _report(
         if path is not None:
             say(f"written: {path}")
     if json:
-        emit(summary(run_data) | {"notes": notes})
+        emit(summary(run_data) | {"notes": [*told, *notes]})
 
 
 def _clips(

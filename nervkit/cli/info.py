@@ -53,6 +53,10 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     if values["psnr"] is not None:
         similarity = "" if values["ssim"] is None else f", SSIM {values['ssim']:.4f}"
         lines.append(("quality", f"PSNR {values['psnr']:.2f} dB{similarity} (when encoded)"))
+    if values["metric"] not in (None, "rgb"):
+        known = {"yuv": "6:1:1 PSNR of 4:2:0 planes (--metric yuv)"}
+        metric = values["metric"]
+        lines.append(("fitted for", known.get(metric) or f"the metric {printable(metric)}"))
     lines.append(("bytes", f"{values['bytes']:,}; {values['bpp']:.4f} bpp of the video"))
     for part, size in values["bytes_by_part"].items():
         lines.append((f"  {part}", f"{size:,} ({size / values['bytes']:.1%})"))

@@ -36,7 +36,7 @@ def requantize(
     """Make a smaller .nerv file from one, without the video: quantized by sensitivity."""
     from nervkit.requantizer import requantize as run
 
-    with stages(sensitivity="frame", search="step", check="frame") as on_progress:
+    with stages(verify="frame", sensitivity="frame", search="step", check="frame") as on_progress:
         report = run(
             source,
             output,

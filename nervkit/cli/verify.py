@@ -27,6 +27,7 @@ def verify(
     json: options.Json = False,
 ) -> None:
     """Check every checksum of a .nerv file, decode every frame, and compare."""
+    from nervkit.verifier import checked_against
     from nervkit.verifier import verify as run
 
     with counting("verify") as on_progress:
@@ -44,23 +45,23 @@ def verify(
         say(f"note: {note}")
     if json:
         emit(report.to_dict())
-    _tell(report)
+    seen = checked_against(report.requantized)
+    _tell(report, seen)
     if report.wrong:
-        raise NervError(
-            f"{source}: {report.wrong} of {report.frames} frames are not what the encoder saw"
-        )
+        raise NervError(f"{source}: {report.wrong} of {report.frames} frames are not {seen}")
 
 
-def _tell(report: VerifyReport) -> None:
+def _tell(report: VerifyReport, seen: str) -> None:
     for index, quality in enumerate(report.frame_psnr):
         similarity = report.frame_ssim[index]
         ssim = "" if similarity is None else f"  SSIM {similarity:.4f}"
-        say(f"frame {index:5d}  PSNR {quality:6.2f} dB{ssim}")
+        planes = f"  PSNR of planes {report.frame_psnr_yuv[index]:6.2f} dB"
+        say(f"frame {index:5d}  PSNR {quality:6.2f} dB{ssim}{planes}")
     say(
         f"{report.input}: the file's checksums are right, {counted(report.frames, 'frame')} decoded"
     )
     if report.identical == report.frames:
-        say("every frame is identical to what the encoder saw")
+        say(f"every frame is identical to {seen}")
     elif report.identical is not None:
         wrong = report.wrong or 0
         rounded = report.frames - report.identical - wrong
@@ -73,3 +74,4 @@ def _tell(report: VerifyReport) -> None:
     if report.psnr is not None:
         similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
         say(f"PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
+        say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")

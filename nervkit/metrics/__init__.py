@@ -10,6 +10,7 @@ from nervkit.metrics.quality import (
     psnr_of,
     psnr_planes,
     psnr_yuv,
+    quality_of,
     ssim,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "psnr_of",
     "psnr_planes",
     "psnr_yuv",
+    "quality_of",
     "ssim",
 ]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nervkit.video.planes import Planes
+from nervkit.video.colour import Colour
+from nervkit.video.planes import Planes
 
 SSIM_WINDOW = 11
 #: identical frames have no finite PSNR; they count as this much, in dB
@@ -84,6 +83,16 @@ def ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
         use_sample_covariance=False,
     )
     return float(value)
+
+
+def quality_of(reference: np.ndarray, frame: np.ndarray, colour: Colour | None = None) -> Quality:
+    """The quality of an (H, W, 3) uint8 frame against another of the shape; with a colour also that
+    of the 8-bit 4:2:0 planes that both convert to with its matrix and range."""
+    planes = None
+    if colour is not None:
+        both = (Planes.from_rgb(picture, colour) for picture in (reference, frame))
+        planes = psnr_yuv(*psnr_planes(*both, *frame.shape[:2]))
+    return Quality(psnr(reference, frame), ssim(reference, frame), planes)
 
 
 def mean_quality(frames: Sequence[Quality]) -> Quality:

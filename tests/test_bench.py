@@ -558,7 +558,7 @@ class TestSweep:
             ({"rates": {"x265": [20]}}, "'x265', which is no anchor of this run"),
             (
                 {"codecs": ["hnerv:best"]},
-                "'best' for hnerv; choose from: native, paper, draft, fast, medium, slow, placebo",
+                "'best' for hnerv; choose from: paper, native, draft, fast, medium, slow, placebo",
             ),
             ({"sizes": ["many"]}, "params must be a number"),
             ({"sizes": ["many"], "fit": NeuralOptions()}, "target-bpp must be a number"),

@@ -130,7 +130,7 @@ def parse_bpp(text: str) -> float:
     """Bits per pixel from "0.05". Raises UsageError."""
     try:
         return float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         raise UsageError(f"target-bpp must be a number such as 0.05, not {text!r}") from None
 
 

@@ -8,6 +8,7 @@ rounded, and gradients pass as if they were not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ FIRST_WEIGHT = 0.45  # weight * bits; 0.8 is the optimum of a curve of 2.4 dB fo
 CONTROL = 25.0  # the exponent by which the weight follows the bits, over a whole fit,
 UNDERESTIMATED = 1.04  # real bits over those of the loss, which knows no rounding of contexts
 CONTROL_FROM = 0.3  # from this share of the fit on: values of little noise take few bits
-TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 14  # of a size that is aimed at
+TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
+NEARBY, AROUND = 12, 0.6  # more searches, up to so many quarters of an octave from where they end
 PSNR_CONTROL, PSNR_CONTROL_FROM = 12.0, 0.6  # the same for a PSNR,
 STILL_GAINED = 4.4  # dB of which a fit gains from there on, times the share that is left
 PSNR_TOLERANCE = 0.03  # dB
@@ -157,17 +159,26 @@ class Codec(nn.Module):
             shown = psnr_of({name: torch.from_numpy(d.dequantize()) for name, d in arrays})
             return (shown - self.target_psnr) / PSNR_TOLERANCE, payload
 
-        excess, best = tried(0.0)
-        low, high = (0.0, MOST_CHANGE) if excess > 0 else (-MOST_CHANGE, 0.0)
-        least = abs(excess)
-        for _ in range(SEARCHES):
-            if least <= 1:
-                break
-            middle = (low + high) / 2
-            excess, payload = tried(middle)
-            low, high = (middle, high) if excess > 0 else (low, middle)
+        def looked_at(coarser: float) -> bool:
+            """Try it; whether steps were too fine."""
+            nonlocal best, least
+            excess, payload = tried(coarser)
             if abs(excess) < least:
                 least, best = abs(excess), payload
+            return excess > 0
+
+        best, least, middle = b"", math.inf, 0.0
+        low, high = (0.0, MOST_CHANGE) if looked_at(0.0) else (-MOST_CHANGE, 0.0)
+        for _ in range(SEARCHES):
+            if least <= 1:
+                return best
+            middle = (low + high) / 2
+            low, high = (middle, high) if looked_at(middle) else (low, middle)
+        # A row that goes to the next quarter of an octave may make a jump; others make others.
+        for k in range(NEARBY):
+            if least <= 1:
+                break
+            looked_at(middle + AROUND * (2 * (k + 1) / (NEARBY + 1) - 1))
         return best
 
     def missed(self, payload: bytes, psnr: float) -> str | None:

@@ -496,14 +496,14 @@ class TestSweep:
         options = replace(OPTIONS, codecs=["gridnerv", "x264"], sizes=["12k"], fit=yuv)
         messages: list[str] = []
         sweep([ClipSpec("b", bunny, None, SMALL)], tmp_path, options, messages.append)
-        names = ("source", "gridnerv-12k", "x264-crf30")
+        names = ("source", "gridnerv-yuv-12k", "x264-crf30")
         source, neural, anchor = (
             json.loads((tmp_path / "b" / f"{name}.json").read_text()) for name in names
         )
         assert (source["metric"], neural["metric"], anchor["metric"]) == ("yuv", "yuv", None)
         assert "--metric yuv" in neural["commands"]["encode"]
         assert "metric yuv" in neural["profile"]
-        settings = nervkit.info(tmp_path / "b" / "gridnerv-12k.nerv")["settings"]
+        settings = nervkit.info(tmp_path / "b" / "gridnerv-yuv-12k.nerv")["settings"]
         assert "metric yuv" in settings
         points = [line for line in messages if " bpp " in line]
         for record, line in zip((neural, anchor), points[:2], strict=True):

@@ -435,7 +435,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(
     output = tmp_path / "a.nerv"
     output.write_bytes(b"precious")
     with monkeypatch.context() as patch:
-        patch.setattr(assembly, "psnr", full)
+        patch.setattr(assembly, "quality_of", full)
         with pytest.raises(OutputError, match=r"a\.nerv: cannot be written: No space left"):
             encode(output, overwrite=True)
     assert names(tmp_path) == ["a.nerv", "a.nerv.checkpoint"]

@@ -146,7 +146,8 @@ def requantize(
             quantizers = file.quantizers(measured_on)
             payloads = file.compressed(quantizers, **aim)
         quality = file.write(output, payloads)
-        return file.report(output, quality, time.perf_counter() - began)
+        coded = sum(map(len, payloads))
+        return file.report(output, quality, coded, time.perf_counter() - began)
 
 
 class _Requantized:
@@ -158,6 +159,7 @@ class _Requantized:
         self._count = len(video.header.segments)
         segments = [self._file.segment(index) for index in range(self._count)]
         self._coded = sum(segment.size for segment in segments)
+        self._counts = [len(segment.order) for segment in segments]  # of tensors
         self._tracks, self._extras = video.tracks, self._file.extras()
         self._checks = self._file.checks()
         self._psnr = None if self._checks is None else self._checks.psnr
@@ -257,8 +259,7 @@ class _Requantized:
     def write(self, output: Path, payloads: Sequence[bytes]) -> Quality:
         """Write the file, decode it, add the checks of its frames, and only then put it in place.
         Gives the quality of its frames against the input's."""
-        counts = [len(self._file.segment(index).order) for index in range(self._count)]
-        pairs = zip(counts, payloads, strict=True)
+        pairs = zip(self._counts, payloads, strict=True)
         segments = [SegmentData.of((CONTEXTS, count, payload)) for count, payload in pairs]
         decoded = DecodedFrames()
         with replacing(output) as partial:
@@ -274,8 +275,10 @@ class _Requantized:
                 raise NervError(f"{output}: the disk did not give back what was written")
         return decoded.quality
 
-    def report(self, output: Path, quality: Quality, seconds: float) -> RequantizeReport:
-        """What was made, given its quality against the input."""
+    def report(
+        self, output: Path, quality: Quality, coded: int, seconds: float
+    ) -> RequantizeReport:
+        """What was made, given its quality against the input and the bytes of its tensors."""
         header, notes = self._header, [*self._notes, *over_limits(output)]
         if lost := self._file.bytes_by_part.get("other"):
             notes.append(f"{lost:,} bytes of parts that this version does not know are left out")
@@ -283,7 +286,6 @@ class _Requantized:
             reason = ", as it was requantized before" * self._again
             notes.append(f"the input states no PSNR{reason}: the new file's is not estimated")
         with NervVideo(output, limits=UNLIMITED) as made:
-            coded = sum(made.file.segment(index).size for index in range(self._count))
             estimated = None
             if self._psnr is not None:
                 estimated = -10 * math.log10(_error(self._psnr) + _error(quality.psnr))

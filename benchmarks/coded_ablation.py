@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fits_at_once import build, fit_all
+from fits_at_once import build, built, fit_all, frames_of
 
 from nervkit.compression.coded import compress_coded
 from nervkit.models.gridnerv import GridNeRVConfig
@@ -65,15 +65,14 @@ def main() -> None:
     archive, device = np.load(chosen.frames), torch.device(chosen.device)
     rows = []
     for clip in chosen.clips.split(","):
-        frames = torch.from_numpy(archive[clip]).permute(0, 3, 1, 2).contiguous().to(device)
+        frames = frames_of(archive, clip, device)
         wanted = [(name, change, {}) for name, change in VARIANTS.items()]
         wanted += [(name, {}, change) for name, change in RECIPES.items()]
-        streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in wanted]
-        steppers = []
-        for (_, change, recipe), stream in zip(wanted, streams, strict=True):
-            with torch.cuda.stream(stream) if stream is not None else nullcontext():
-                config = GridNeRVConfig(**{**MOVED, **change})
-                steppers.append(build(frames, SIZE, 0, config, **recipe))
+        makers = [
+            partial(build, frames, SIZE, 0, GridNeRVConfig(**{**MOVED, **change}), **recipe)
+            for _, change, recipe in wanted
+        ]
+        steppers, streams = built(makers, device)
         fit_all(steppers, streams, chosen.steps, float("inf"))
         for (name, _, _), stepper in zip(wanted, steppers, strict=True):
             size = len(compress_coded(stepper.codec.data(stepper.model.eval())))

@@ -15,9 +15,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,23 @@ def build(
     model.start_fit(frames)
     changed = replace(GridNeRV.recipes["native"], **recipe)
     return Stepper(model, frames, changed, seed=seed, target_bits=8 * size)
+
+
+def built(
+    makers: Sequence[Callable[[], Stepper]], device: torch.device
+) -> tuple[list[Stepper], list[Any]]:
+    """The fits that `makers` make, each on a stream of its own, and the streams: None on a CPU."""
+    streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in makers]
+    steppers = []
+    for make, stream in zip(makers, streams, strict=True):
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+            steppers.append(make())
+    return steppers, streams
+
+
+def frames_of(archive: Any, clip: str, device: torch.device) -> torch.Tensor:
+    """(T, 3, H, W) uint8 of a clip that coded_curves.py saved."""
+    return torch.from_numpy(archive[clip]).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 class Branches:
@@ -134,15 +152,11 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     archive = np.load(chosen.frames)
-    clips = {name: torch.from_numpy(archive[name]).permute(0, 3, 1, 2) for name in archive}
-    clips = {name: frames.contiguous().to(device) for name, frames in clips.items()}
+    clips = {name: frames_of(archive, name, device) for name in archive}
     wanted = [(name, int(size)) for size in chosen.bytes.split(",") for name in clips]
-    streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in wanted]
-    steppers = []
     began = time.perf_counter()
-    for (name, size), stream in zip(wanted, streams, strict=True):
-        with torch.cuda.stream(stream) if stream is not None else nullcontext():
-            steppers.append(build(clips[name], size, chosen.seed))
+    makers = [partial(build, clips[name], size, chosen.seed) for name, size in wanted]
+    steppers, streams = built(makers, device)
     if device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()

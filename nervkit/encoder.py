@@ -23,6 +23,7 @@ from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.progress import Progress
+from nervkit.fitting.start import Start
 from nervkit.lock import locked
 from nervkit.models.base import count_stored
 from nervkit.models.config import ModelConfig, VideoShape
@@ -30,7 +31,8 @@ from nervkit.models.recipe import PAPER
 from nervkit.output import check_nerv_output, linked
 from nervkit.plan import FitPlan, FixedBytes, planner
 from nervkit.selfcheck import SelfCheck
-from nervkit.target import Target
+from nervkit.start import read_start
+from nervkit.target import Target, default_bytes
 from nervkit.video.clip import Clip
 from nervkit.video.reader import clip_of
 
@@ -105,6 +107,7 @@ def encode(
     prune: float = 0.0,
     bits: int | None = None,
     embedding_bits: int | None = None,
+    start_from: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -127,7 +130,10 @@ def encode(
         source: whatever `read_clip` takes, or a Clip.
         output: the .nerv file.
         model: a name from `model_names()`.
-        params: stored values to aim at, such as 1.5e6 or "1.5M"; by default, by the video's size.
+        params: stored values to aim at, such as 1.5e6 or "1.5M". Without a target they are fitted
+            in float and quantized to `bits` afterwards, and so is a fit with `bits`,
+            `embedding_bits`, `prune` or the paper's recipe. Any other fit sees its quantizer, and
+            aims without a target at bytes that follow from the size of the video (`default_bytes`).
         strides: of the model's stages, such as (5, 4, 4, 2, 2); by default, by the frame's size.
         recipe: "native" (nervkit's), or "paper" (as published).
         preset: "draft", "fast" (default), "medium", "slow" or "placebo"; or one of:
@@ -147,8 +153,10 @@ def encode(
         target_psnr: the same by the quality that the video is to have: dB of the metric, mean over
             frames, 10 to 60. The representation's size follows from what H.264 takes for it.
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
-        bits, embedding_bits: of the quantized weights and embeddings of a file without a target,
-            2 to 12; 8 by default.
+        bits, embedding_bits: of weights and embeddings that are quantized after a fit in float, 2
+            to 12; 8 by default. Not with a target.
+        start_from: a .nerv file of the same frames, from whose network the fit begins, in its
+            size. So a file that was made serves other rates, or is improved, in few steps.
         seed: of initial weights and order of frames.
         device: "auto", "cpu", "cuda", "cuda:N".
         precision: "auto" (bfloat16 where the hardware gains), "float32", "bfloat16".
@@ -188,6 +196,10 @@ def encode(
         raise UsageError("target-psnr needs a fit through the quantizer: leave out --recipe paper")
     if target is not None and (bits, embedding_bits) != (None, None):
         raise UsageError("--bits and --embedding-bits are for a file without a target: choose one")
+    if start_from is not None and (params, strides) != (None, None):
+        raise UsageError("--start-from has the network's size: leave out --params and --strides")
+    values_or_bits = any(option is not None for option in (params, bits, embedding_bits))
+    fitted_in_float = values_or_bits or prune > 0 or recipe == PAPER
     chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
     widths = chosen[0], chosen[1]
     for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
@@ -202,13 +214,18 @@ def encode(
         if on_clip is not None:
             on_clip(clip)
         shape = VideoShape(*clip.shape[:3])
+        start = None if start_from is None else read_start(start_from, model, shape)
         if target is not None:
             options = _aimed(options, target, clip)
+        elif not fitted_in_float:
+            options = replace(options, coded_bytes=default_bytes(shape))
         if on_plan is not None:
             fixed = partial(_fixed_bytes, clip, options)
             told = planner(options, shape, fixed, widths, on_plan)
             watch = replace(watch, on_outlook=told)
-        return _encoded(clip, output, options, widths, keep, watch, began)
+        return _encoded(
+            clip, output, options, widths, target is not None, start, keep, watch, began
+        )
 
 
 def _aimed(options: FitOptions, target: Target, clip: Clip) -> FitOptions:
@@ -236,13 +253,17 @@ def _encoded(
     output: Path,
     options: FitOptions,
     bits: tuple[int, int],
+    aimed: bool,
+    start: Start | None,
     keep: CheckpointOptions,
     watch: Watch,
     began: float,
 ) -> EncodeReport:
-    """Fit, compress and check. `bits` are those of weights and of embeddings; `began` is when the
-    encode did."""
-    network, summary = fit_clip(clip.frames, options, colour=clip.colour, keep=keep, watch=watch)
+    """Fit, compress and check. `bits` are those of weights and of embeddings; `aimed` says that the
+    user asked for a size or a quality; `began` is when the encode did."""
+    network, summary = fit_clip(
+        clip.frames, options, colour=clip.colour, start=start, keep=keep, watch=watch
+    )
     memory = _device_memory(next(network.parameters()).device)
     segment = compress_network(network, summary.codec, options, clip, bits, watch.stop)
     check = SelfCheck(network, clip.frames, options.model, options.coded_bytes is not None)
@@ -260,7 +281,7 @@ def _encoded(
     )
     reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
     coded = segment.sections[0].data
-    if summary.codec is not None and (missed := summary.codec.missed(coded, reached)):
+    if summary.codec is not None and aimed and (missed := summary.codec.missed(coded, reached)):
         file_notes.append(missed)
     if summary.codec is None and options.coded_bytes is not None:
         file_notes += missed_size(segment.size, options.coded_bytes)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import laplace
+from torch import Tensor
 
+import nervkit
 from nervkit.compression.coded import (
     PASSES,
     TAPS,
@@ -21,10 +28,12 @@ from nervkit.compression.coded import (
 )
 from nervkit.compression.laplace import LOWEST_SCALE, SCALES, THRESHOLDS, laplace_table, scale_of
 from nervkit.errors import FormatError
-from nervkit.fitting.coders import GridCoder, laplace_bits, rounded
+from nervkit.fitting.coders import GridCoder, MatrixCoder, laplace_bits, rounded
 from nervkit.fitting.coding import Codec
+from nervkit.models import registry
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
+from nervkit.start import read_start
 from tests.reference_decoder import read_coded
 
 
@@ -233,3 +242,59 @@ def test_noise_has_its_amplitude() -> None:
     loss = codec.bits(integers)
     loss.backward()
     assert all(parameter.grad is not None for parameter in codec.parameters())
+
+
+def test_a_codec_starts_from_what_is_stored() -> None:
+    """Of the same tensors it stores the same again."""
+    model = GridNeRV(
+        GridNeRV.configure_coded(VideoShape(30, 96, 128), 9_000), VideoShape(30, 96, 128)
+    )
+    first, second = Codec(model, 72_000), Codec(model, 72_000)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.4 * torch.randn_like(parameter))
+    stored = dict(zip(model.stored(), first.data(model), strict=True))
+    second.start_from(stored)
+    for name, data in zip(stored, second.data(model), strict=True):
+        assert (stored[name].values == data.values).all(), name
+        assert (stored[name].dequantize() == data.dequantize()).all(), name
+    assert torch.equal(
+        *(codec(model.stored(), True)[0]["head.weight"] for codec in (first, second))
+    )
+
+
+def test_a_codec_starts_from_some_of_its_tensors() -> None:
+    model = GridNeRV(GridNeRV.configure(VideoShape(8, 48, 64)), VideoShape(8, 48, 64))
+    codec, untouched = Codec(model, 72_000), Codec(model, 72_000)
+    names = list(model.stored())
+    data = dict(zip(names, codec.data(model, 3.0), strict=True))
+    codec.start_from({name: data[name] for name in names if name.startswith("grids.")})
+    for group, started, before in zip(codec.groups, codec.coders, untouched.coders, strict=True):
+        same = torch.equal(started.log_step, before.log_step)
+        assert same != group[0].startswith("grids."), group
+
+
+class SignCoder(MatrixCoder):
+    """A third party's: values are -1, 0 or 1 steps."""
+
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+        of_all = super().data(values, coarser)
+        return [replace(data, values=data.values.clip(-1, 1)) for data in of_all]
+
+
+class Signed(GridNeRV):
+    codings: ClassVar = {"signs": (SignCoder, 0.7)}
+
+    def kinds(self) -> dict[str, str]:
+        return super().kinds() | {"head.weight": "signs"}
+
+
+def test_a_model_brings_a_coder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    nervkit.register_model(Signed)
+    frames = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), dtype=np.uint8)
+    nervkit.encode(frames, tmp_path / "a.nerv", model="signed", steps=20, target_size=4_000)
+    coded = read_start(tmp_path / "a.nerv", "signed", VideoShape(6, 32, 48)).coded
+    assert set(np.unique(coded["head.weight"].values)) == {-1, 0, 1}
+    assert np.abs(coded["stem.weight"].values).max() > 1
+    assert nervkit.verify(tmp_path / "a.nerv").identical == 6

@@ -17,12 +17,12 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 import nervkit
-from nervkit.errors import Interrupted, NervError, SourceError, UsageError
+from nervkit.errors import Interrupted, ModelError, NervError, SourceError, UsageError
 from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit
-from nervkit.fitting.losses import BY_VALUE, LOSSES, error, fusion6, log_mse, ssim
+from nervkit.fitting.losses import LOSSES, fusion6, log_mse, ssim
 from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
@@ -32,7 +32,7 @@ from nervkit.models.device import cpu_has_bfloat16
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
-from nervkit.models.recipe import Recipe
+from nervkit.models.recipe import Loss, Recipe
 from nervkit.models.registry import load_model
 
 NATIVE = HNeRV.recipes["native"]
@@ -221,10 +221,10 @@ def test_ssim_of_small_frames_has_a_smaller_window(height: int, width: int) -> N
 
 
 @pytest.mark.parametrize("loss", LOSSES.values())
-def test_gradients_of_losses(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_gradients_of_losses(loss: Loss) -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 1, 2, 12, 13, generator=generator, dtype=torch.float64)
-    assert torch.autograd.gradcheck(loss, (x.requires_grad_(), y))
+    assert torch.autograd.gradcheck(loss.function, (x.requires_grad_(), y))
 
 
 def test_log_mse_is_the_mean_psnr_below_40_db() -> None:
@@ -238,21 +238,40 @@ def test_log_mse_is_the_mean_psnr_below_40_db() -> None:
     assert float(log_mse(y, y)) == pytest.approx(math.log(1e-4))  # finite, however good
 
 
-@pytest.mark.parametrize("name", BY_VALUE)
-def test_losses_by_value_do_not_care_how_a_frame_lies(name: str) -> None:
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES.values() if loss.by_value])
+def test_losses_by_value_do_not_care_how_a_frame_lies(loss: Loss) -> None:
     x, y = torch.rand(2, 2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
     patches = (F.pixel_unshuffle(frames, 4).permute(0, 2, 3, 1) for frames in (x, y))
-    torch.testing.assert_close(LOSSES[name](*patches), LOSSES[name](x, y))
+    torch.testing.assert_close(loss.function(*patches), loss.function(x, y))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_error_of_a_loss_falls_towards_0(name: str) -> None:
+@pytest.mark.parametrize("loss", LOSSES.values())
+def test_the_error_of_a_loss_falls_towards_0(loss: Loss) -> None:
     """A Guard compares errors by their ratio."""
     y = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    near, far = (error(name, LOSSES[name](y + 0.3 * k * noise, y)) for k in (1, 2))
-    assert 0 < float(error(name, LOSSES[name](y, y))) + 1e-9 < float(near) / 100
+    near, far = (loss.error(loss.function(y + 0.3 * k * noise, y)) for k in (1, 2))
+    assert 0 < float(loss.error(loss.function(y, y))) + 1e-9 < float(near) / 100
     assert 1.3 * near < far < 4.1 * near
+
+
+def test_a_recipe_with_a_loss_of_ones_own() -> None:
+    calls = 0
+
+    def halved(x: Tensor, y: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return 0.5 * F.l1_loss(x, y)
+
+    shape = VideoShape(4, 16, 16)
+    model = GridNeRV(GridNeRV.configure(shape), shape)
+    recipe = replace(GridNeRV.recipes["native"], loss=Loss("halved", halved, by_value=True))
+    frames = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)
+    errors = [float(Stepper(model, frames, recipe).step(k, 0.5)) for k in range(30)]
+    assert calls == 30
+    assert errors[-1] < errors[0] / 2
+    with pytest.raises(ModelError, match="a Loss or one of mse, log_mse, fusion6"):
+        replace(recipe, loss="l1")
 
 
 def test_gradient_of_ssim() -> None:

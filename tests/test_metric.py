@@ -115,7 +115,7 @@ def test_loss_and_gradient_are_those_of_all_planes(colour: Colour, height: int, 
     exact = x.detach().double().requires_grad_()
     expected = slow_loss(exact, y.double(), colour)
     expected.backward()
-    loss = PlanesMetric(colour, None, CPU).loss("log_mse", x, y)
+    loss = PlanesMetric(colour, None, CPU).loss(LOSSES["log_mse"], x, y)
     loss.backward()
     torch.testing.assert_close(loss, expected.float(), rtol=0, atol=1e-5)
     torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-3, atol=1e-6)
@@ -125,11 +125,11 @@ def test_loss_and_gradient_are_those_of_all_planes(colour: Colour, height: int, 
 def test_patches_have_the_loss_and_gradient_of_frames(patch: int) -> None:
     x, y = pair(8, 12)
     metric = PlanesMetric(Colour(), patch, CPU)
-    assert metric.by_value("log_mse")
-    loss = metric.loss("log_mse", in_patches(x, patch), in_patches(y, patch))
+    assert metric.by_value(LOSSES["log_mse"])
+    loss = metric.loss(LOSSES["log_mse"], in_patches(x, patch), in_patches(y, patch))
     loss.backward()
     gradient, x.grad = x.grad, None
-    expected = PlanesMetric(Colour(), None, CPU).loss("log_mse", x, y)
+    expected = PlanesMetric(Colour(), None, CPU).loss(LOSSES["log_mse"], x, y)
     expected.backward()
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(gradient, x.grad, rtol=1e-3, atol=1e-6)
@@ -149,7 +149,7 @@ def test_a_step_does_not_depend_on_how_values_lie(strides: tuple[int, ...]) -> N
         stepper = Stepper(
             model, frames, GridNeRV.recipes["native"], metric=PlanesMetric(Colour(), patch, CPU)
         )
-        assert stepper.metric.by_value("log_mse") == (patch is not None and patch % 2 == 0)
+        assert stepper.metric.by_value(LOSSES["log_mse"]) == (patch is not None and patch % 2 == 0)
         errors = [float(stepper.step(k, 0.1)) for k in range(3)]
         fitted.append((errors, model.head.weight.detach().clone()))
     assert fitted[0][0] == pytest.approx(fitted[1][0], rel=1e-3)
@@ -183,8 +183,9 @@ def test_planes_of_odd_pictures_count_without_their_padding() -> None:
 
 def test_losses_of_recipes() -> None:
     recipe = Recipe(loss="mse", lr=1e-3, batch=1, epochs=1)
-    assert (loss_of("rgb", recipe), loss_of(YUV, recipe)) == ("mse", "log_mse")
-    assert loss_of("rgb", replace(recipe, loss="fusion6")) == "fusion6"
+    assert loss_of("rgb", recipe) is LOSSES["mse"]
+    assert loss_of(YUV, recipe) is LOSSES["log_mse"]
+    assert loss_of("rgb", replace(recipe, loss="fusion6")) is LOSSES["fusion6"]
     with pytest.raises(UsageError, match="fusion6, which is of RGB frames"):
         loss_of(YUV, replace(recipe, loss="fusion6"))
     with pytest.raises(UsageError, match="unknown metric 'ssim'; choose from: rgb, yuv"):
@@ -194,10 +195,10 @@ def test_losses_of_recipes() -> None:
 def test_a_models_metric() -> None:
     shape = VideoShape(2, 24, 32)
     grid, hnerv = GridNeRV(GridNeRVConfig(), shape), HNeRV(HNeRV.configure(shape, 9_000), shape)
-    assert metric_of("rgb", Colour(), grid, CPU).by_value("mse")
-    assert not metric_of("rgb", Colour(), grid, CPU).by_value("fusion6")
-    assert metric_of(YUV, Colour(), grid, CPU).by_value("log_mse")
-    assert not metric_of(YUV, Colour(), hnerv, CPU).by_value("log_mse")
+    assert metric_of("rgb", Colour(), grid, CPU).by_value(LOSSES["mse"])
+    assert not metric_of("rgb", Colour(), grid, CPU).by_value(LOSSES["fusion6"])
+    assert metric_of(YUV, Colour(), grid, CPU).by_value(LOSSES["log_mse"])
+    assert not metric_of(YUV, Colour(), hnerv, CPU).by_value(LOSSES["log_mse"])
 
 
 def test_known_values_are_of_rgb() -> None:
@@ -308,5 +309,5 @@ def test_impossible_metrics(tmp_path: Path, options: dict[str, Any], message: st
 
 def test_rgb_stays_the_recipes_own_loss() -> None:
     x, y = pair(4, 4)
-    for name, loss in LOSSES.items():
-        torch.testing.assert_close(Metric().loss(name, x, y), loss(x, y))
+    for loss in LOSSES.values():
+        torch.testing.assert_close(Metric().loss(loss, x, y), loss.function(x, y))

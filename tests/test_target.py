@@ -13,11 +13,11 @@ import nervkit
 from nervkit.container.file import NervFile
 from nervkit.container.segment import CONTEXTS
 from nervkit.container.timing import Timing
-from nervkit.errors import Interrupted, UsageError
+from nervkit.errors import Interrupted, NervError, UsageError
 from nervkit.fitting.coding import Codec
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
-from nervkit.target import Target, parse_bitrate, parse_size_in_bytes
+from nervkit.target import Target, default_bytes, parse_bitrate, parse_size_in_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -166,3 +166,79 @@ def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:
     encode(tmp_path / "a.nerv", target_size=5_000, steps=2)
     with NervFile(tmp_path / "a.nerv") as file:
         assert [section.method for section in file.segment(0).sections] == [CONTEXTS]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of `waves` that was fitted through its quantizer."""
+    path = tmp_path_factory.mktemp("fitted") / "fitted.nerv"
+    encode(path, steps=300, target_size=9_000)
+    return path
+
+
+def test_a_fit_starts_from_a_file_and_serves_another_rate(fitted: Path, tmp_path: Path) -> None:
+    before = nervkit.verify(fitted, against=waves()).psnr
+    same = encode(tmp_path / "a.nerv", steps=1, target_size=9_000, start_from=fitted)
+    assert abs(same.psnr - before) < 1
+    lower = encode(tmp_path / "b.nerv", steps=60, target_size=6_000, start_from=fitted)
+    anew = encode(tmp_path / "c.nerv", steps=60, target_size=6_000)
+    assert abs(lower.bytes - 6_000) <= 120
+    assert lower.parameters == same.parameters
+    assert lower.psnr > anew.psnr + 3
+
+
+def test_a_fit_in_float_starts_from_a_file(fitted: Path, tmp_path: Path) -> None:
+    before = nervkit.verify(fitted, against=waves()).psnr
+    report = encode(tmp_path / "a.nerv", steps=20, bits=10, start_from=fitted)
+    assert report.psnr > before - 1
+
+
+def test_a_fit_from_a_file_resumes(fitted: Path, tmp_path: Path) -> None:
+    options = {"steps": 40, "target_size": 7_000, "start_from": fitted}
+    encode(tmp_path / "whole.nerv", **options)
+    asked = iter(range(10_000))
+    with pytest.raises(Interrupted):
+        encode(tmp_path / "parts.nerv", stop=lambda: next(asked) > 20, **options)
+    encode(tmp_path / "parts.nerv", **options)
+    assert (tmp_path / "parts.nerv").read_bytes() == (tmp_path / "whole.nerv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "hnerv"}, "a fit of hnerv for 8 frames of 64x48 cannot start from gridnerv"),
+        ({"frames": "0:6"}, "for 6 frames of 64x48 cannot start from gridnerv for 8 frames"),
+        ({"params": 9_000}, "leave out --params"),
+        ({"start_from": "no.nerv"}, "no.nerv: No such file"),
+    ],
+)
+def test_what_a_fit_cannot_start_from(
+    fitted: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(NervError, match=message):
+        encode(tmp_path / "a.nerv", **({"start_from": fitted} | options))
+    assert not (tmp_path / "a.nerv").exists()
+
+
+def test_a_fit_cannot_start_from_a_file_without_what_only_helps_fitting(tmp_path: Path) -> None:
+    encode(tmp_path / "a.nerv", model="hnerv", steps=2)
+    with pytest.raises(UsageError, match="has no encoder"):
+        encode(tmp_path / "b.nerv", model="hnerv", steps=2, start_from=tmp_path / "a.nerv")
+
+
+def test_without_a_target_a_fit_sees_its_quantizer(tmp_path: Path) -> None:
+    report = encode(tmp_path / "a.nerv")
+    with NervFile(tmp_path / "a.nerv") as file:
+        assert [section.method for section in file.segment(0).sections] == [CONTEXTS]
+    coded = report.bits_per_parameter * report.parameters / 8
+    assert coded == pytest.approx(default_bytes(VideoShape(8, 48, 64)), rel=0.02)
+    assert "aimed" not in str(report.notes)
+
+
+@pytest.mark.parametrize("options", [{"params": 9_000}, {"bits": 8}, {"prune": 0.1}])
+def test_a_fit_of_given_values_or_bits_is_quantized_afterwards(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    encode(tmp_path / "a.nerv", steps=3, **options)
+    with NervFile(tmp_path / "a.nerv") as file:
+        assert CONTEXTS not in [section.method for section in file.segment(0).sections]

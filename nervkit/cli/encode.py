@@ -52,6 +52,13 @@ def encode(
     embedding_bits: Annotated[
         int | None, typer.Option(help="The same of an embedding value.")
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with the network of this .nerv file of the same frames.",
+            rich_help_panel=options.FIT,
+        ),
+    ] = None,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,
@@ -84,6 +91,7 @@ def encode(
                 target_psnr=target_psnr,
                 bits=bits,
                 embedding_bits=embedding_bits,
+                start_from=start_from,
                 prune=prune,
                 overwrite=overwrite,
                 restart=restart,

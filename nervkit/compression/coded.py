@@ -180,7 +180,13 @@ def compress_coded(tensors: Sequence[Data]) -> bytes:
 def decompress_coded(
     payload: bytes, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """The float32 tensors of a payload, given their names and shapes in order.
+    """The float32 tensors of a payload. As `read_coded`."""
+    return {name: data.dequantize() for name, data in read_coded(payload, shapes).items()}
+
+
+def read_coded(payload: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Data]:
+    """The tensors of a payload as integers with their side information, given their names and
+    shapes in order.
 
     Raises FormatError where the bytes and the shapes do not fit together.
     """
@@ -199,7 +205,7 @@ def decompress_coded(
                 raise FormatError(f"tensor {name} has values beyond {PEAK}")
             part.array[part.cells] = values
     coder.finish()
-    return {name: data.dequantize() for name, (data, _) in zip(shapes, tensors, strict=True)}
+    return {name: data for name, (data, _) in zip(shapes, tensors, strict=True)}
 
 
 class Part(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from nervkit.compression.coded import decompress_coded
+from nervkit.compression.coded import Data, decompress_coded, read_coded
 from nervkit.compression.tensors import decompress_tensors
-from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
+from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.errors import FormatError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -24,15 +24,8 @@ def decompress_segment(data: SegmentData, shapes: Shapes) -> dict[str, np.ndarra
 
     Raises FormatError where the bytes and the shapes do not fit together, or a method is not known.
     """
-    if len(data.order) != len(shapes):
-        raise FormatError(
-            f"the segment's tensors do not fit its model: there are {len(data.order)}, and "
-            f"{len(shapes)} are needed"
-        )
     found: dict[str, np.ndarray] = {}
-    for index, section in enumerate(data.sections):
-        pairs = zip(shapes.items(), data.order, strict=True)
-        own = {name: shape for (name, shape), of in pairs if of == index}
+    for section, own in _with_shapes(data, shapes):
         if section.method not in METHODS:
             raise FormatError(
                 f"tensors are coded by method {section.method}, which is not known here: "
@@ -40,3 +33,25 @@ def decompress_segment(data: SegmentData, shapes: Shapes) -> dict[str, np.ndarra
             )
         found |= METHODS[section.method](section.data, own)
     return {name: found[name] for name in shapes}
+
+
+def coded_tensors(data: SegmentData, shapes: Shapes) -> dict[str, Data]:
+    """Those tensors of a segment that were coded with steps, scales and contexts of their own, by
+    name. Raises FormatError as `decompress_segment`."""
+    found: dict[str, Data] = {}
+    for section, own in _with_shapes(data, shapes):
+        if section.method == CONTEXTS:
+            found |= read_coded(section.data, own)
+    return found
+
+
+def _with_shapes(data: SegmentData, shapes: Shapes) -> Iterator[tuple[Section, Shapes]]:
+    """Each section with the shapes of its tensors. Raises FormatError."""
+    if len(data.order) != len(shapes):
+        raise FormatError(
+            f"the segment's tensors do not fit its model: there are {len(data.order)}, and "
+            f"{len(shapes)} are needed"
+        )
+    for index, section in enumerate(data.sections):
+        pairs = zip(shapes.items(), data.order, strict=True)
+        yield section, {name: shape for (name, shape), of in pairs if of == index}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,15 +31,14 @@ from nervkit.compression.coded import (
 )
 from nervkit.compression.laplace import LOWEST_SCALE, THRESHOLDS, UNIT_BITS
 from nervkit.compression.quantization import LOWEST_EXPONENT
-from nervkit.models.base import GRID, MATRIX, MOTION, SENSITIVE, VECTOR
+from nervkit.models.base import GRID, MATRIX, MOTION, SENSITIVE, VECTOR, Representation
 
 GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
 MOST = PEAK // 2  # of a value in steps: its mean is taken off, and a residual may be twice as large
 LEAST_LIKELIHOOD = 2.0**-20
-LEAST_SCALE = 2.0 ** (LOWEST_SCALE / UNITS_PER_OCTAVE)
+LOWEST = LOWEST_SCALE / UNITS_PER_OCTAVE  # octaves
+LEAST_SCALE = 2.0**LOWEST
 SIDE_BITS = 3.0  # of a stored step or scale, about
-#: steps at the start, of a matrix in its standard deviations
-FIRST_STEPS = {MATRIX: 0.15, SENSITIVE: 0.04, GRID: 0.05, MOTION: 0.3, VECTOR: 0.01}
 
 
 class LaplaceBits(torch.autograd.Function):
@@ -83,7 +82,16 @@ def rounded(x: Tensor) -> Tensor:
 
 
 class TensorCoder(nn.Module):
-    """The quantizer and the rate of one tensor, or of several of one shape and kind."""
+    """The quantizer and the rate of one tensor, or of several of one shape and kind.
+
+    A model brings one of its own by its class attribute `codings`. It may quantize and estimate as
+    it likes; what it stores is a MatrixData or a GridData, which every decoder knows. Its
+    parameters are fitted with the model's.
+
+    Args:
+        values: the tensors as they are at the start of a fit.
+        first_step: the step to start with.
+    """
 
     @abstractmethod
     def stacked(self, values: Sequence[Tensor]) -> Tensor:
@@ -110,6 +118,10 @@ class TensorCoder(nn.Module):
     def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
         """What is stored of the tensors, with steps that are `coarser` quarters of an octave
         larger, on average over rows or channels."""
+
+    @abstractmethod
+    def start_from(self, data: Sequence[Data]) -> None:
+        """Take steps, scales and contexts from what is stored of the tensors."""
 
     @torch.no_grad()
     def best_width(self, q: Tensor) -> list[int]:
@@ -196,6 +208,24 @@ class MatrixCoder(TensorCoder):
             for i in range(count)
         ]
 
+    @torch.no_grad()
+    def start_from(self, data: Sequence[Data]) -> None:
+        def octaves(name: str, like: Tensor, lowest: float = 0.0) -> Tensor:
+            stored = torch.from_numpy(np.stack([getattr(d, name) for d in data])).to(like)
+            stored = stored / UNITS_PER_OCTAVE + lowest
+            if stored.shape[1] != like[0].numel():  # a vector's is one for all rows
+                stored = stored.mean(1, keepdim=True)
+            return stored.view_as(like)
+
+        row_steps = octaves("row_steps", self.row_steps, LOWEST_EXPONENT)
+        row_scales = octaves("row_scales", self.row_scales, LOWEST)
+        self.log_step.copy_(row_steps.mean(1, keepdim=True))
+        self.log_scale.copy_(row_scales.mean(1, keepdim=True))
+        self.row_steps.copy_(row_steps - self.log_step)
+        self.row_scales.copy_(row_scales - self.log_scale)
+        self.column_steps.copy_(octaves("column_steps", self.column_steps))
+        self.column_scales.copy_(octaves("column_scales", self.column_scales))
+
 
 class GridCoder(TensorCoder):
     """A step for each channel of a grid; means and scales from neighbours that are decoded before
@@ -269,12 +299,41 @@ class GridCoder(TensorCoder):
             )
         ]
 
+    @torch.no_grad()
+    def start_from(self, data: Sequence[Data]) -> None:
+        (grid,) = data
+        steps, means, gains, floors = (
+            torch.from_numpy(getattr(grid, name)).to(self.log_step)
+            for name in ("steps", "means", "gains", "floors")
+        )
+        self.log_step.copy_((steps / UNITS_PER_OCTAVE + LOWEST_EXPONENT)[:, None, None])
+        self.means.copy_(means / (1 << UNIT_BITS))
+        self.gains.copy_(gains / (1 << UNIT_BITS))
+        self.log_floors.copy_(floors / UNITS_PER_OCTAVE + LOWEST)
 
-#: of each kind of tensor
-CODERS: dict[str, type[TensorCoder]] = {
-    **dict.fromkeys((MATRIX, SENSITIVE, VECTOR), MatrixCoder),
-    **dict.fromkeys((GRID, MOTION), GridCoder),
+
+class Coding(NamedTuple):
+    """How a kind of tensor is coded: `first_step` is its step at the start of a fit, of a matrix in
+    its standard deviations."""
+
+    coder: type[TensorCoder]
+    first_step: float
+
+
+#: of each kind of tensor that nervkit knows
+CODINGS = {
+    MATRIX: Coding(MatrixCoder, 0.15),
+    SENSITIVE: Coding(MatrixCoder, 0.04),
+    VECTOR: Coding(MatrixCoder, 0.01),
+    GRID: Coding(GridCoder, 0.05),
+    MOTION: Coding(GridCoder, 0.3),
 }
+
+
+def codings_of(model: Representation) -> dict[str, Coding]:
+    """How each tensor of a model that travels is coded, by name."""
+    known = CODINGS | model.codings
+    return {name: Coding(*known[kind]) for name, kind in model.kinds().items()}
 
 
 def _excess(values: Tensor) -> Tensor:

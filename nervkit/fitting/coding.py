@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nervkit.compression.coded import Data, compress_coded
-from nervkit.fitting.coders import CODERS, FIRST_STEPS, GOLDEN, SIDE_BITS, GridCoder, rounded
+from nervkit.fitting.coders import GOLDEN, SIDE_BITS, GridCoder, codings_of, rounded
 from nervkit.models.base import Representation
 from nervkit.models.recipe import Recipe
 
@@ -56,17 +56,24 @@ class Codec(nn.Module):
         # What changes from step to step is in tensors, so that a CUDA graph can record a step.
         self.register_buffer("progress", torch.tensor(0.0), persistent=False)
         self.register_buffer("noise", torch.tensor(0.0), persistent=False)
-        kinds = model.kinds()
+        codings, stored = codings_of(model), model.stored()
         groups: dict[tuple[Any, ...], list[str]] = {}
-        for name, value in model.stored().items():
-            alone = name if CODERS[kinds[name]] is GridCoder else None
-            groups.setdefault((kinds[name], value.shape, alone), []).append(name)
+        for name, value in stored.items():
+            alone = name if issubclass(codings[name].coder, GridCoder) else None
+            groups.setdefault((codings[name], value.shape, alone), []).append(name)
         #: tensors of one shape and kind are computed as one
         self.groups = list(groups.values())
         self.coders = nn.ModuleList(
-            CODERS[kind]([model.stored()[name] for name in names], FIRST_STEPS[kind])
-            for (kind, _, _), names in groups.items()
+            coding.coder([stored[name] for name in names], coding.first_step)
+            for (coding, _, _), names in groups.items()
         )
+
+    def start_from(self, coded: Mapping[str, Data]) -> None:
+        """Begin with the steps, scales and contexts of tensors that were coded before, by name;
+        those of groups that are not all among them stay."""
+        for names, coder in zip(self.groups, self.coders, strict=True):
+            if all(name in coded for name in names):
+                coder.start_from([coded[name] for name in names])
 
     def advance(self, progress: float, recipe: Recipe) -> bool:
         """Set what depends on the fit's progress, in [0, 1): the noise, in steps. Gives whether

@@ -21,6 +21,7 @@ from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.metric import RGB, Metric, metric_of
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Outlook, Progress
+from nervkit.fitting.start import Start
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
 from nervkit.models.device import choose_device
@@ -62,6 +63,7 @@ def fit_clip(
     *,
     known: np.ndarray | None = None,
     colour: Colour | None = None,
+    start: Start | None = None,
     keep: CheckpointOptions | None = None,
     watch: Watch | None = None,
 ) -> tuple[Representation, FitSummary]:
@@ -73,6 +75,7 @@ def fit_clip(
         known: (T, H, W, 1 or 3) uint8, how much each value counts, from 0 (not at all) to 255;
             None: all count.
         colour: the frames', by which the metric "yuv" makes planes of them; None: of RGB.
+        start: the network that the fit begins from; None: the model's own start.
         keep: where to keep checkpoints, if anywhere; the last one is left to the caller.
         watch: callbacks that follow the fit and may stop it.
 
@@ -84,7 +87,8 @@ def fit_clip(
         Interrupted: stopped. SourceError: the checkpoint is of another fit.
     """
     shape = VideoShape(*frames.shape[:3])
-    config, device = options.configure(shape), choose_device(options.device)
+    config = options.configure(shape) if start is None else start.config
+    device = choose_device(options.device)
     torch.manual_seed(options.seed)
     try:
         network = options.model_type(config, shape).to(device)
@@ -106,6 +110,8 @@ def fit_clip(
         }
         if known is not None:
             what["known"] = fingerprint(known)
+        if start is not None:
+            what["start"] = start.fingerprint
         if options.metric != RGB:
             planes = yuv_colour(colour)
             what["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
@@ -113,7 +119,7 @@ def fit_clip(
         if keep.restart:
             checkpoint.delete()
     metric = metric_of(options.metric, colour, network, device)
-    job = FitJob(network, target, options, counting, metric)
+    job = FitJob(network, target, options, counting, metric, start)
     return network, job.run(checkpoint, watch or Watch())
 
 
@@ -135,13 +141,16 @@ class FitJob:
     options: FitOptions
     known: Tensor | None = None
     metric: Metric = field(default_factory=Metric)
+    start: Start | None = None
 
     def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
         began = clock.perf_counter()
         recipe = self.options.model_type.recipes[self.options.recipe]
         saved = checkpoint.load() if checkpoint is not None else None
-        if saved is None:
+        if saved is None and self.start is not None:
+            self.start.apply(self.model)
+        elif saved is None:
             self.model.start_fit(self.frames)
         earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
         stepper = self._stepper(recipe)
@@ -235,7 +244,7 @@ class FitJob:
         return on_pace
 
     def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
-        return Stepper(
+        stepper = Stepper(
             self.model,
             self.frames,
             recipe,
@@ -247,3 +256,6 @@ class FitJob:
             target_psnr=self.options.coded_psnr,
             metric=self.metric,
         )
+        if stepper.codec is not None and self.start is not None:
+            stepper.codec.start_from(self.start.coded)
+        return stepper

@@ -19,7 +19,6 @@ from nervkit.fitting.checkpoint import Checkpoint, Saved
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
-from nervkit.fitting.losses import BY_VALUE, error
 from nervkit.fitting.metric import RGB, Metric, loss_of
 from nervkit.fitting.optimizers import (
     build_codec_optimizer,
@@ -187,14 +186,14 @@ class Stepper:
             if self.codec is not None and rate:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                measured = error(self._loss, distortion.detach())
-                self.codec.control(bits, measured if self._loss in BY_VALUE else None)
+                measured = self._loss.error(distortion.detach())
+                self.codec.control(bits, measured if self._loss.by_value else None)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
-        return error(self._loss, distortion.detach())
+        return self._loss.error(distortion.detach())
 
     def _compared(
         self, index: Tensor, values: dict[str, Tensor]

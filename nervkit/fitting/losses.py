@@ -1,13 +1,12 @@
-"""Losses between frames in [0, 1], each a scalar to minimise. Inputs are float32, (B, 3, H, W);
-or (B, ...), for those that compare value by value."""
+"""Losses between frames in [0, 1]: those that recipes call by name."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nervkit.models.recipe import Loss
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -48,16 +47,16 @@ def log_mse(x: Tensor, y: Tensor, floor: float = 1e-4) -> Tensor:
     return (x - y).square().flatten(1).mean(dim=1).add(floor).log().mean()
 
 
-#: losses that compare value by value: the arrangement of the values does not matter to them
-BY_VALUE = ("mse", "log_mse")
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": F.mse_loss,
-    "log_mse": log_mse,
-    "fusion6": fusion6,
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss("mse", F.mse_loss, by_value=True),
+        Loss("log_mse", log_mse, by_value=True, error=torch.exp),
+        Loss("fusion6", fusion6),
+    )
 }
 
 
-def error(name: str, loss: Tensor) -> Tensor:
-    """What a loss says of how far a fit is: positive, towards 0. That of log_mse is a mean squared
-    error again."""
-    return loss.exp() if name == "log_mse" else loss
+def loss_named(loss: str | Loss) -> Loss:
+    """The loss of a recipe, which may call it by name."""
+    return LOSSES[loss] if isinstance(loss, str) else loss

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nervkit.errors import UsageError
-from nervkit.fitting.losses import BY_VALUE, LOSSES, log_mse
+from nervkit.fitting.losses import LOSSES, log_mse, loss_named
 from nervkit.metrics import PLANE_WEIGHTS
 from nervkit.models.base import Representation
-from nervkit.models.recipe import Recipe
+from nervkit.models.recipe import Loss, Recipe
 from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_transform
 
@@ -30,15 +30,14 @@ class Metric:
 
     name = RGB
 
-    def by_value(self, loss: str) -> bool:
-        """Whether the loss of this name takes values as `Representation.fit_values` arranges them;
-        otherwise it takes frames."""
-        return loss in BY_VALUE
+    def by_value(self, loss: Loss) -> bool:
+        """Whether a loss takes values as `Representation.fit_values` arranges them; otherwise it
+        takes frames."""
+        return loss.by_value
 
-    def loss(self, name: str, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of this name, a scalar, between values in [0, 1] in the arrangement that
-        `by_value` says."""
-        return LOSSES[name](output, target)
+    def loss(self, loss: Loss, output: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, between values in [0, 1] in the arrangement that `by_value` says."""
+        return loss.function(output, target)
 
     def psnr(self, output: Tensor, target: Tensor) -> Tensor:
         """(B,) dB between (B, 3, H, W) frames in [0, 1]; 100 at the most."""
@@ -67,10 +66,10 @@ class PlanesMetric(Metric):
         if patch is not None and patch % 2 == 0:  # else 2x2 pixels lie in several patches
             self._patch_map = self._map_of_patches(patch)
 
-    def by_value(self, loss: str) -> bool:
+    def by_value(self, loss: Loss) -> bool:
         return self._patch_map is not None
 
-    def loss(self, name: str, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, loss: Loss, output: Tensor, target: Tensor) -> Tensor:
         planes = self._compared if self._patch_map is None else self._compared_of_patches
         pairs = zip(planes(output), planes(target), strict=True)
         return _weighted([log_mse(x, y, PLANE_FLOOR) for x, y in pairs])
@@ -112,20 +111,22 @@ class PlanesMetric(Metric):
         return [torch.einsum("bchw,c->bhw", x, row) + offset for x, row, offset in rows]
 
 
-def loss_of(metric: str, recipe: Recipe, what: str = "the recipe") -> str:
-    """The name of the loss (see `losses`) by which a recipe fits for a metric: of planes log_mse,
-    in place of mse too, of which luma has nearly all. Raises UsageError where there is none; `what`
-    is how to call the recipe."""
+def loss_of(metric: str, recipe: Recipe, what: str = "the recipe") -> Loss:
+    """The loss by which a recipe fits for a metric: of planes log_mse, in place of mse too, of
+    which luma has nearly all. Raises UsageError where there is none; `what` is how to call the
+    recipe."""
     if metric not in METRICS:
         raise UsageError(f"unknown metric {metric!r}; choose from: {', '.join(METRICS)}")
+    loss = loss_named(recipe.loss)
     if metric == RGB:
-        return recipe.loss
-    if recipe.loss not in BY_VALUE:
+        return loss
+    if not loss.by_value:
+        known = " or ".join(name for name, known in LOSSES.items() if known.by_value)
         raise UsageError(
-            f"the metric {metric} needs the loss {' or '.join(BY_VALUE)}; {what} has "
-            f"{recipe.loss}, which is of RGB frames"
+            f"the metric {metric} needs the loss {known}; {what} has {loss.name}, which is of RGB "
+            "frames"
         )
-    return "log_mse"
+    return LOSSES["log_mse"]
 
 
 def metric_of(name: str, colour: Colour, model: Representation, device: torch.device) -> Metric:

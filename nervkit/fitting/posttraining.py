@@ -27,7 +27,7 @@ from nervkit.fitting.calibration import (
     place_steps,
     start_contexts,
 )
-from nervkit.fitting.coders import CODERS, SIDE_BITS, GridCoder, MatrixCoder, TensorCoder
+from nervkit.fitting.coders import SIDE_BITS, GridCoder, MatrixCoder, TensorCoder, codings_of
 from nervkit.fitting.loop import Called
 from nervkit.fitting.sensitivity import spread
 from nervkit.models.base import Representation
@@ -58,11 +58,12 @@ class Quantizer:
         """
         self.model, self.share = model, share
         self._values = {name: value.float().cpu() for name, value in model.stored().items()}
-        kinds, embeddings = model.kinds(), model.embeddings()
+        codings, embeddings = codings_of(model), model.embeddings()
         self._coders: dict[str, TensorCoder] = {}
         self._first: dict[str, tuple[Tensor, float]] = {}  # log2 of a step, and what c adds to it
         for name, value in self._values.items():
-            coder = CODERS[kinds[name]]([value], 1.0)
+            by_context = issubclass(codings[name].coder, GridCoder)
+            coder = (GridCoder if by_context else MatrixCoder)([value], 1.0)
             found = derivatives.get(name)
             moving = found is not None and bool(found.any())
             if moving:

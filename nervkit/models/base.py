@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -39,6 +40,9 @@ class Representation(nn.Module):
     embedding_names: ClassVar[tuple[str, ...]] = ()
     #: names of child modules that help fitting and never travel
     fit_only: ClassVar[tuple[str, ...]] = ()
+    #: coders of further kinds of tensors, or in place of nervkit's: for each kind a class like
+    #: fitting.coders.TensorCoder, and the step that it starts with
+    codings: ClassVar[Mapping[str, tuple[type, float]]] = MappingProxyType({})
 
     def __init__(self, config: ModelConfig, shape: VideoShape) -> None:
         super().__init__()

@@ -109,9 +109,12 @@ def _not_sized(model: type[Representation], config: ModelConfig) -> str | None:
     except Exception as error:  # noqa: BLE001 - as in check_model
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return f"it must be built, and called, without memory, on torch's meta device ({reason})"
-    for name in (*model.embedding_names, *model.fit_only):
-        if not hasattr(skeleton, name):
-            return f"it has no part called {name!r}"
+    missing = [name for name in model.fit_only if not hasattr(skeleton, name)]
+    # A configuration may be without some of the embeddings.
+    if not any(hasattr(skeleton, name) for name in model.embedding_names):
+        missing += model.embedding_names
+    if missing:
+        return f"it has no part called {missing[0]!r}"
     if not any(p.requires_grad for p in skeleton.parameters()):
         return "it has no parameters to fit"
     return None

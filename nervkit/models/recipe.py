@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from nervkit.errors import ModelError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NATIVE = "native"  # every model has a recipe of this name, which is taken unless another is asked
 PAPER = "paper"  # the name of a recipe as published, which is fitted as long as published
+
+
+def _itself(loss: Tensor) -> Tensor:
+    return loss
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a fit minimises, one's own too: Recipe(loss=Loss("l1", torch.nn.functional.l1_loss)).
+
+    Attributes:
+        name: for messages.
+        function: of two float32 tensors with values in [0, 1], frames (B, 3, H, W) and their
+            targets, gives a scalar that gradients pass through.
+        by_value: whether it compares value by value, so that their arrangement, (B, ...), does not
+            matter to it. Then models may give values as it suits them, which takes less time, and
+            a fit for a PSNR can aim by it.
+        error: of the loss, gives how far a fit is: positive, towards 0. A mean squared error where
+            `by_value`.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor], Tensor]
+    by_value: bool = False
+    error: Callable[[Tensor], Tensor] = _itself
+
+
+LossName = Literal["mse", "log_mse", "fusion6"]  # of nervkit's own, in fitting/losses.py
 
 
 @dataclass(frozen=True)
@@ -20,7 +52,7 @@ class Recipe:
     steps, then falls to 0, along a cosine or a line.
     """
 
-    loss: Literal["mse", "log_mse", "fusion6"]
+    loss: LossName | Loss
     lr: float  # Adam's peak rate
     batch: int  # frames per step
     epochs: int  # as published: how long a fit is where the user does not say
@@ -39,6 +71,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises ModelError on values that no fit can have."""
+        if not isinstance(self.loss, Loss) and self.loss not in (names := get_args(LossName)):
+            raise ModelError(f"a recipe's loss must be a Loss or one of {', '.join(names)}")
         for name, hint in get_type_hints(type(self)).items():
             known = get_args(hint) if get_origin(hint) is Literal else ()
             if known and getattr(self, name) not in known:

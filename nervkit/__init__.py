@@ -1,7 +1,7 @@
 """Neural video representations: fit a small network to one video, compress it into a .nerv file,
 decode it back.
 
-    report = nervkit.encode("in.mp4", "out.nerv", params="0.35M", preset="fast")
+    report = nervkit.encode("in.mp4", "out.nerv", target_size="500k")
     video = nervkit.open("out.nerv")
     video[10:20]  # uint8 (10, H, W, 3)
 

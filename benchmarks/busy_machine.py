@@ -1,5 +1,6 @@
-"""What another process that keeps one core busy does to a fit in float: of the clip of the README's
-first command, beside it and alone, and the time of a step by threads, which wait asleep (nervkit's way) or spinning.
+"""What another process that keeps one core busy does to a fit: two minutes of one in float of the
+clip of the README's first command, beside it and alone, and the time of a step by threads, which
+wait asleep (nervkit's way) or spinning.
 
     python benchmarks/busy_machine.py
 
@@ -76,10 +77,10 @@ def step_row(threads: int, spinning: bool, busy: bool) -> dict[str, Any]:
 def encode_row(busy: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, neighbour(busy):
         output = Path(folder) / "bunny.nerv"
-        options = "--resize 320x180 --params 142k --time 2m --device cpu --json".split()
+        options = ["--resize", "320x180", "--params", "142k", "--time", "2m", "--device", "cpu"]
         command = [sys.executable, "-m", "nervkit", "encode", "examples/bunny.mp4", "-o", output]
         began = time.perf_counter()
-        printed = subprocess.check_output([*command, *options], cwd=ROOT)
+        printed = subprocess.check_output([*command, *options, "--json"], cwd=ROOT)
         made = json.loads(printed)
     return {
         "busy": busy,

@@ -20,7 +20,7 @@ import pytest
 
 import nervkit
 from nervkit.bench.anchors import ANCHORS, FFmpeg, Frames, decode_arguments, decoded_planes
-from nervkit.bench.codecs import PARAMS, NeuralOptions
+from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import CONVERTED, OWN, OWN_RESIZED, prepare
@@ -508,6 +508,27 @@ class TestSweep:
         points = [line for line in messages if " bpp " in line]
         for record, line in zip((neural, anchor), points[:2], strict=True):
             assert f"{record['measures']['psnr_yuv']:.2f} dB" in line
+
+    def test_one_fit_serves_several_rates(self, bunny: Path, tmp_path: Path) -> None:
+        spec = ClipSpec("b", bunny, None, SMALL)
+        by_bpp = replace(OPTIONS.fit, rate=TARGET_BPP)
+        options = replace(OPTIONS, codecs=["gridnerv"], sizes=["0.6", "1.2"], fit=by_bpp)
+        sweep([spec], tmp_path, options)
+        high, low = (
+            json.loads((tmp_path / "b" / f"gridnerv-{bpp}bpp.json").read_text())
+            for bpp in ("1.2", "0.6")
+        )
+        assert low["steps"] == round(0.25 * high["steps"])
+        assert low["parameters"] == high["parameters"]
+        assert "--start-from gridnerv-1.2bpp.nerv" in low["commands"]["encode"]
+        assert low["profile"] == high["profile"]
+        messages: list[str] = []
+        sweep([spec], tmp_path, options, messages.append)
+        assert sum("(kept)" in line for line in messages) == 2
+        sweep([spec], tmp_path, replace(options, fit=replace(options.fit, separate=True)))
+        low = json.loads((tmp_path / "b" / "gridnerv-0.6bpp.json").read_text())
+        assert low["steps"] == high["steps"]
+        assert "--start-from" not in low["commands"]["encode"]
 
     def test_anchors_enclose_the_quality_by_the_runs_metric(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch

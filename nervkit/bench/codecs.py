@@ -8,6 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from nervkit.fitting.metric import METRICS, RGB
 from nervkit.fitting.options import FitOptions
 from nervkit.models.complexity import decode_macs
 from nervkit.models.config import VideoShape
-from nervkit.models.recipe import NATIVE
+from nervkit.models.recipe import NATIVE, PAPER
 from nervkit.models.registry import load_model, model_names
 from nervkit.output import replacing
 from nervkit.video.planes import Planes
@@ -45,19 +46,22 @@ DEFAULT_BPP = (0.015, 0.03, 0.06, 0.12, 0.24)
 #: that a file has at least besides its tensors, and with room for them
 LEAST_BYTES, LEAST_FRAME_BYTES = 6_000, 30
 PARAMS, TARGET_BPP = "params", "target_bpp"  # what the rates of neural codecs can be
+SHORTER = 0.25  # of a fit's length, for one that starts from the file of the next higher rate
 
 
 @dataclass(frozen=True)
 class NeuralOptions:
     """How the neural codecs are fitted: options of `nervkit encode`, by their names. `metric` is
     also what a run is judged by; `rate` says what their rates are: TARGET_BPP, or PARAMS
-    (stored values, quantized after the fit). Raises UsageError where that is none."""
+    (stored values, quantized after the fit); `separate` asks for a whole fit at every rate.
+    Raises UsageError where the metric is none."""
 
     device: str = "cpu"
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     metric: str = RGB
     rate: str = TARGET_BPP
+    separate: bool = False
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -231,7 +235,12 @@ class NeuralCodec(Codec):
             **chosen,
         )
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
-        self._fit, self._runner = fit, runner
+        self._fit, self._runner, self._budget = fit, runner, options
+        self._earlier: tuple[Path, str] | None = None
+        #: whether the fits of lower rates start from the file of the next higher one
+        self.one_fit = not (
+            fit.separate or fit.rate != TARGET_BPP or recipe == PAPER or self.model_type.fit_only
+        )
         other = {k: v for k, v in fit.options.items() if k not in BUDGET_OPTIONS}
         parts = [
             recipe,
@@ -239,9 +248,24 @@ class NeuralCodec(Codec):
             *([f"metric {fit.metric}"] if fit.metric != RGB else []),
             f"seed {fit.seed}",
             *(f"{k} {v}" for k, v in other.items()),
+            *([f"lower rates from the next higher in {SHORTER:.0%} of that"] * self.one_fit),
         ]
         self.profile = ", ".join(parts)
         self.device, self.seed, self.metric = fit.device, fit.seed, fit.metric
+
+    def starting_from(self, stream: Path, inputs: str, reference: Reference) -> NeuralCodec:
+        """The same codec for a lower rate: its fits start from a bitstream, which `inputs`
+        determine (of its record), and take SHORTER of the time."""
+        steps = self._budget.steps_for(VideoShape(*reference.clip.shape[:3]))
+        if steps is None:
+            length = {"time": f"{SHORTER * self._budget.budget.seconds:g}"}
+        else:
+            length = {"steps": str(max(1, round(SHORTER * steps)))}
+        kept = {k: v for k, v in self._fit.options.items() if k not in BUDGET_OPTIONS}
+        codec = copy(self)
+        codec._fit = replace(self._fit, options=kept | length)
+        codec._earlier = stream, inputs
+        return codec
 
     def default_sizes(self, reference: Reference) -> list[str]:
         """DEFAULT_BPP, but none so small that little would be left besides the frame checks."""
@@ -256,7 +280,8 @@ class NeuralCodec(Codec):
         return versions()
 
     def inputs(self, reference: Reference, rate: str) -> dict[str, Any]:
-        return {"encode": self._options(reference, rate), "device": self.device}
+        started = {"start_from": self._earlier[1]} if self._earlier else {}
+        return {"encode": self._options(reference, rate), "device": self.device} | started
 
     def _options(self, reference: Reference, rate: str) -> list[str]:
         chosen = {
@@ -275,6 +300,9 @@ class NeuralCodec(Codec):
         options = self._options(reference, rate)
         source = str(reference.spec.path)
         command = ["encode", source, "-o", str(output), *options, "--json", "-y"]
+        if self._earlier is not None:
+            command += ["--start-from", str(self._earlier[0])]
+            options += ["--start-from", self._earlier[0].name]
         done = self._runner.run(_nervkit(command + ["--restart"] * (not resume)), show=True)
         report = json.loads(done.output)
         resumed = report["earlier_seconds"] > 0

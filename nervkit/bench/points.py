@@ -39,7 +39,7 @@ def measure_point(
     """
     name = f"{codec.name}-{codec.point(rate)}"
     path, state = folder / f"{name}.json", folder / f"{name}.state"
-    stream = folder / f"{name}{codec.suffix}"
+    stream = stream_path(folder, codec, rate)
     inputs = _hash(
         {
             "format": RECORD_FORMAT,
@@ -74,6 +74,11 @@ def measure_point(
     write_record(path, record)
     state.unlink(missing_ok=True)
     return record, False
+
+
+def stream_path(folder: Path, codec: Codec, rate: Any) -> Path:
+    """Where the bitstream of a point lies."""
+    return folder / f"{codec.name}-{codec.point(rate)}{codec.suffix}"
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from nervkit.bench.codecs import (
 )
 from nervkit.bench.curves import PSNR_OF
 from nervkit.bench.datasets import ClipSpec
-from nervkit.bench.points import measure_point, read_record, write_record
+from nervkit.bench.points import measure_point, read_record, stream_path, write_record
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import planes_path, prepare, save_viewer_frames
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
@@ -182,10 +182,18 @@ class ClipBench:
         write_record(self.folder / "source.json", record)
 
     def measure_neural(self, codecs: Sequence[NeuralCodec]) -> None:
-        """Every size of every neural codec."""
+        """Every size of every neural codec. Where one fit serves several, the largest comes first,
+        and each other one starts from the file above it."""
         for codec in codecs:
-            for size in self.options.sizes or codec.default_sizes(self.reference):
-                self._attempt(codec, size)
+            sizes = self.options.sizes or codec.default_sizes(self.reference)
+            if codec.one_fit:
+                sizes = sorted(sizes, key=float, reverse=True)
+            current = codec
+            for size in sizes:
+                record = self._attempt(current, size)
+                if codec.one_fit and record is not None:
+                    stream = stream_path(self.folder, codec, size)
+                    current = codec.starting_from(stream, record["inputs"], self.reference)
 
     def measure_anchors(self, codecs: Sequence[AnchorCodec]) -> None:
         """Every anchor, at the rates given, else at those whose quality encloses that of the

@@ -75,6 +75,13 @@ def run(
         str | None,
         typer.Option(help="Instead: their stored values, such as 50k,100k, quantized after fits."),
     ] = None,
+    separate_fits: Annotated[
+        bool,
+        typer.Option(
+            help="A whole fit for every rate. Otherwise the highest has one, and each other starts "
+            "from the file above it, in a quarter of the steps."
+        ),
+    ] = False,
     preset: options.Preset = None,
     epochs: options.Epochs = None,
     steps: options.Steps = None,
@@ -136,7 +143,9 @@ def run(
         interval=keyframes,
         sizes=[part.strip() for part in sizes.split(",")] if sizes else [],
         rates=_rates(rate or []),
-        fit=NeuralOptions(str(choose_device(device)), seed, _given(fitting), metric, rates_are),
+        fit=NeuralOptions(
+            str(choose_device(device)), seed, _given(fitting), metric, rates_are, separate_fits
+        ),
         ffmpeg=ffmpeg,
         jobs=jobs,
         viewer_frames=viewer_frames,

@@ -36,7 +36,8 @@ from nervkit.target import Target, default_bytes
 from nervkit.video.clip import Clip
 from nervkit.video.reader import clip_of
 
-DEFAULT_BITS = 8  # of quantized values
+DEFAULT_BITS = 8  # of values that are quantized after a fit in float
+LEAST_BITS = 2.0  # of a value in a fit through the quantizer to no target
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def encode(
         if target is not None:
             options = _aimed(options, target, clip)
         elif not fitted_in_float:
-            options = replace(options, coded_bytes=default_bytes(shape))
+            options = _aimed_by_default(options, shape)
         if on_plan is not None:
             fixed = partial(_fixed_bytes, clip, options)
             told = planner(options, shape, fixed, widths, on_plan)
@@ -239,6 +240,15 @@ def _aimed(options: FitOptions, target: Target, clip: Clip) -> FitOptions:
     start, end = clip.timing.seconds
     left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
     return replace(options, coded_bytes=left)
+
+
+def _aimed_by_default(options: FitOptions, shape: VideoShape) -> FitOptions:
+    """The options of a fit without a target: with the bytes that suit the video's size, and more
+    where the model cannot be so small."""
+    options = replace(options, coded_bytes=default_bytes(shape))
+    network = options.model_type.skeleton(options.configure(shape), shape)
+    least = round(LEAST_BITS * count_stored(network) / 8)
+    return replace(options, coded_bytes=max(options.coded_bytes or 0, least))
 
 
 def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedBytes:

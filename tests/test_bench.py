@@ -36,6 +36,7 @@ from nervkit.errors import (
 from nervkit.metrics import psnr
 from nervkit.models.config import VideoShape
 from nervkit.video.planes import Planes
+from tests.command import run_nervkit
 
 SMALL = {"crop": "1280x640", "resize": "96x48", "frames": "0:8"}
 
@@ -603,15 +604,11 @@ def command(*arguments: str | Path) -> list[str]:
 class TestCommand:
     def test_one_line_to_a_report(self, bunny: Path, tmp_path: Path) -> None:
         edit = [part for name, value in SMALL.items() for part in (f"--{name}", value)]
-        run = subprocess.run(
-            command(
-                *(bunny, "--out", tmp_path / "run", "--codecs", "nerv,x264", "--steps", "20"),
-                *("--params", "8k,16k", "--rate", "x264=30,40", "--device", "cpu", "--json"),
-                *edit,
-            ),
-            capture_output=True,
-            text=True,
-            check=True,
+        run = run_nervkit(
+            *("bench", bunny, "--out", tmp_path / "run", "--codecs", "nerv,x264", "--steps", "20"),
+            *("--params", "8k,16k", "--rate", "x264=30,40", "--device", "cpu", "--json"),
+            *edit,
+            code=0,
         )
         values = json.loads(run.stdout)
         assert {point["point"] for point in values["points"]} == {"8k", "16k", "crf30", "crf40"}
@@ -619,17 +616,10 @@ class TestCommand:
         assert page.lower().startswith("<!doctype html>")
         assert "PSNR RGB" in run.stderr
         plot = tmp_path / "plot.svg"
-        subprocess.run(
-            command("report", tmp_path / "run", "-o", tmp_path / "r.html", "--plot", plot),
-            check=True,
-            capture_output=True,
-        )
+        report = ("bench", "report", tmp_path / "run", "-o", tmp_path / "r.html")
+        run_nervkit(*report, "--plot", plot, code=0)
         assert plot.read_text().startswith("<?xml")
-        again = subprocess.run(
-            command("report", tmp_path / "run", "-o", tmp_path / "r.html"), capture_output=True
-        )
-        assert again.returncode == 1
-        assert b"use -y" in again.stderr
+        assert "use -y" in run_nervkit(*report, code=1).stderr
 
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
@@ -649,8 +639,7 @@ class TestCommand:
     )
     def test_bad_input(self, arguments: list[str], code: int, message: str, tmp_path: Path) -> None:
         (tmp_path / "x.mp4").touch()
-        run = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
-        assert run.returncode == code
+        run = run_nervkit("bench", *arguments, cwd=tmp_path, code=code)
         assert message in run.stderr
         assert len(run.stderr.strip().splitlines()) == 1
 
@@ -660,12 +649,8 @@ class TestCommand:
         """Whatever else the folder holds."""
         edit = [part for name, value in SMALL.items() for part in (f"--{name}", value)]
         arguments = [bunny, "--out", swept[0], "--codecs", "gridnerv", *edit]
-        run = subprocess.run(
-            command(*arguments, "--target-bpp", "0.0001", "--steps", "4", "--device", "cpu"),
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 1
+        arguments += ["--target-bpp", "0.0001", "--steps", "4", "--device", "cpu"]
+        run = run_nervkit("bench", *arguments, code=1)
         assert run.stderr.count("is too small") == 1
         assert "python" not in run.stderr
         last = run.stderr.splitlines()[-1]

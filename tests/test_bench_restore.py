@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from nervkit.errors import UsageError
 from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, NO_FIT, average
 from nervkit.restoration.damage import add_noise, five_boxes
 from nervkit.restoration.evaluate import evaluate, score
+from tests.command import run_nervkit
 
 FIT: dict[str, Any] = {"steps": 3, "params": 4000}
 
@@ -152,12 +152,21 @@ def test_unknown_damages_are_refused(damage: str) -> None:
 
 def test_the_command_keeps_what_it_has_and_shows_the_papers(tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", drifting(5))
-    command = [sys.executable, "-c", "from nervkit.cli import main; main()", "bench", "restore"]
-    command += ["clip.npy", "--out", "run", "--damage", "boxes:8", "--damage", "odd-even"]
+    command = [
+        "bench",
+        "restore",
+        "clip.npy",
+        "--out",
+        "run",
+        "--damage",
+        "boxes:8",
+        "--damage",
+        "odd-even",
+    ]
     command += ["--steps", "3", "--params", "4000", "--fps", "25", "--picture", "1"]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path)
+        return run_nervkit(*command, *more, cwd=tmp_path)
 
     first = run()
     assert first.returncode == 0, first.stderr

@@ -16,6 +16,7 @@ import pytest
 
 from nervkit.cli import main
 from nervkit.models.registry import model_names
+from tests.command import run_nervkit
 
 RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
 SHARED_KEYS = {
@@ -24,20 +25,15 @@ SHARED_KEYS = {
 }
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run nervkit with nothing on its standard input."""
-    return subprocess.run(
-        [*RUN, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=cwd
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a clip (clip.npy), its code (clip.nerv) and odd files."""
     folder = tmp_path_factory.mktemp("cli")
     frames = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), np.uint8)
     np.save(folder / "clip.npy", frames)
-    made = run("encode", "clip.npy", "-o", "clip.nerv", "--steps", "3", "--fps", "10", cwd=folder)
+    made = run_nervkit(
+        "encode", "clip.npy", "-o", "clip.nerv", "--steps", "3", "--fps", "10", cwd=folder
+    )
     assert made.returncode == 0, made.stderr
     np.save(folder / "mask.npy", np.eye(24, 32, dtype=np.uint8))
     (folder / "text.txt").write_text("not a video")
@@ -180,10 +176,10 @@ def test_json_on_every_command(folder: Path) -> None:
     """stdout holds one JSON object, with the keys that all commands share."""
     options = ["--steps", "2", "--json", "-y"]
     completed = {
-        "encode": run("encode", "clip.npy", "-o", "json.nerv", *options, cwd=folder),
-        "info": run("info", "json.nerv", "--json", cwd=folder),
-        "decode": run("decode", "json.nerv", "-o", "json.mkv", "--json", "-y", cwd=folder),
-        "verify": run("verify", "json.nerv", "--against", "clip.npy", "--json", cwd=folder),
+        "encode": run_nervkit("encode", "clip.npy", "-o", "json.nerv", *options, cwd=folder),
+        "info": run_nervkit("info", "json.nerv", "--json", cwd=folder),
+        "decode": run_nervkit("decode", "json.nerv", "-o", "json.mkv", "--json", "-y", cwd=folder),
+        "verify": run_nervkit("verify", "json.nerv", "--against", "clip.npy", "--json", cwd=folder),
     }
     values = {name: json.loads(done.stdout) for name, done in completed.items()}
     for name, value in values.items():
@@ -204,16 +200,16 @@ def test_json_on_every_command(folder: Path) -> None:
 
 def test_planes_are_reported_where_they_were_asked_for(folder: Path) -> None:
     options = ["--steps", "2", "--metric", "yuv", "--json", "-y"]
-    done = run("encode", "clip.npy", "-o", "yuv.nerv", *options, cwd=folder)
+    done = run_nervkit("encode", "clip.npy", "-o", "yuv.nerv", *options, cwd=folder)
     values = json.loads(done.stdout)
     assert values["metric"] == "yuv"
     assert f"PSNR {values['psnr_yuv']:.2f} dB of 8-bit 4:2:0 planes" in done.stderr
     assert f"PSNR {values['psnr']:.2f} dB" in done.stderr
-    assert "metric yuv" in run("info", "yuv.nerv", cwd=folder).stdout
+    assert "metric yuv" in run_nervkit("info", "yuv.nerv", cwd=folder).stdout
 
 
 def test_info_for_people(folder: Path) -> None:
-    shown = run("info", "clip.nerv", cwd=folder).stdout
+    shown = run_nervkit("info", "clip.nerv", cwd=folder).stdout
     for part in ("6 of 32x24", "10.000 fps", "gridnerv", "tensors", "bpp", "PSNR"):
         assert part in shown
 
@@ -257,10 +253,12 @@ def test_an_interrupted_fit_is_gone_on_with_or_restarted(folder: Path) -> None:
     assert checkpoint.exists()
     assert not (folder / "long.nerv").exists()
 
-    other = run("encode", "clip.npy", "-o", "long.nerv", "--steps", "5", cwd=folder)
+    other = run_nervkit("encode", "clip.npy", "-o", "long.nerv", "--steps", "5", cwd=folder)
     assert other.returncode == 1
     assert "a checkpoint of another encode (budget: 100000 steps -> 5 steps)" in other.stderr
-    anew = run("encode", "clip.npy", "-o", "long.nerv", "--steps", "5", "--restart", cwd=folder)
+    anew = run_nervkit(
+        "encode", "clip.npy", "-o", "long.nerv", "--steps", "5", "--restart", cwd=folder
+    )
     assert anew.returncode == 0
     assert not checkpoint.exists()
     (folder / "long.nerv").unlink()
@@ -284,7 +282,7 @@ def test_a_video_is_repaired(
     output = tmp_path / "out.mkv"
     common = ["clip.npy", "-o", str(output), "--steps", "3", "--codec", "ffv1", "--json"]
     rate = ["--source-fps" if command[0] == "interpolate" else "--fps", "10"]
-    made = run(*command, *common, *rate, cwd=folder)
+    made = run_nervkit(*command, *common, *rate, cwd=folder)
     assert made.returncode == 0, made.stderr
     report = json.loads(made.stdout)
     assert (report["task"], report["frames"]) == (command[0], frames)
@@ -292,7 +290,7 @@ def test_a_video_is_repaired(
     assert report["fps"] == 10 * frames / 6
     assert "3 steps" in made.stderr.splitlines()[-1]
     assert iio.imread(output).shape == (frames, 24, 32, 3)
-    again = run(*command, *common, *rate, cwd=folder)
+    again = run_nervkit(*command, *common, *rate, cwd=folder)
     assert again.returncode == 1
     assert "exists already; use -y" in again.stderr
 
@@ -300,7 +298,7 @@ def test_a_video_is_repaired(
 def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:
     """Killed by the system in the middle, the same command ends with the same file."""
     options = ["encode", "clip.npy", "--steps", "400", "--seed", "3"]
-    assert run(*options, "-o", "once.nerv", cwd=folder).returncode == 0
+    assert run_nervkit(*options, "-o", "once.nerv", cwd=folder).returncode == 0
     program = (
         "import nervkit.fitting.loop as loop, os, sys\n"
         "step = loop.Stepper.step\n"
@@ -313,7 +311,7 @@ def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:
     )
     killed = subprocess.run([sys.executable, "-c", program], cwd=folder)
     assert killed.returncode == -signal.SIGKILL
-    resumed = run(*options, "-o", "twice.nerv", "--json", cwd=folder)
+    resumed = run_nervkit(*options, "-o", "twice.nerv", "--json", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert (folder / "once.nerv").read_bytes() == (folder / "twice.nerv").read_bytes()
 

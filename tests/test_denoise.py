@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from nervkit.restoration.noise import (
 from nervkit.restoration.shrinkage import SIDE, spectrum_of
 from nervkit.video.colour import Colour
 from nervkit.video.planes import Planes
+from tests.command import run_nervkit
 
 FLAT = np.zeros((2, 96, 128), np.float32)
 FIT: dict[str, Any] = {"steps": 10, "params": 4000}
@@ -366,8 +366,7 @@ def test_the_command_says_that_no_fit_was_made(
     ffmpeg(*raw, "-vf", "noise=alls=20:allf=t", source, stdin=moving(4)[:, :48, :64].tobytes())
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "nervkit", "denoise", source, "-o", tmp_path / "out.mkv"]
-        return subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        return run_nervkit("denoise", source, "-o", tmp_path / "out.mkv", *more)
 
     plain = run("--json")
     assert plain.returncode == 0, plain.stderr

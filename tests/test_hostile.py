@@ -33,6 +33,7 @@ from nervkit.models.config import VideoShape
 from nervkit.models.device import memory_errors
 from nervkit.video.tracks import open_carrier, track_packets
 from tests import fuzzing, reference_decoder
+from tests.command import run_nervkit
 from tests.conftest import ROOT, beside
 
 #: what is wrong in each of the files beside the checkout; those that are not here are harmless
@@ -538,11 +539,7 @@ def test_verify_tells_rounding_from_damage(
     report = nervkit.verify(path)
     assert (report.identical, report.wrong) == (3, 1)
     assert any("no samples" in note for note in report.notes)
-    done = subprocess.run(
-        [sys.executable, "-m", "nervkit", "verify", str(path)],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 1
+    done = run_nervkit("verify", path, code=1)
     assert "1 of 4 frames are not what the encoder saw" in done.stderr.splitlines()[-1]
 
 
@@ -572,8 +569,7 @@ def test_info_escapes_what_a_file_says(seeds: list[bytes], tmp_path: Path) -> No
     path = tmp_path / "loud.nerv"
     loud = {"version": "nervkit \x1b]0;title\x07", "settings": "a\r\nb" * 900}
     path.write_bytes(with_header(seeds[0], encoder=loud, source={"codec": "\x9b2J"}))
-    command = [sys.executable, "-m", "nervkit", "info", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = run_nervkit("info", path, code=0)
     assert all(line.isprintable() for line in done.stdout.splitlines())
     assert max(map(len, done.stdout.splitlines())) < 1100
 
@@ -619,11 +615,8 @@ def test_what_a_limit_refuses_an_option_lifts(seeds: list[bytes], tmp_path: Path
     outputs = (f"-o {tmp_path}/a.mkv", f"--factor 2 -o {tmp_path}/b.mkv")
     for command in ("info", "verify", f"decode {outputs[0]}", f"interpolate {outputs[1]}"):
         name, *rest = command.split()
-        words = [sys.executable, "-m", "nervkit", name, str(path), *rest]
         for limit, code in (("values=10", 1), ("values=1e6", 0), ("values=x", 2)):
-            run = [*words, "--limit", limit]
-            done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, check=False)
-            assert done.returncode == code, (command, limit, done.stderr)
+            done = run_nervkit(name, path, *rest, "--limit", limit, code=code)
             if code == 1:
                 assert "--limit values=" in done.stderr.splitlines()[-1]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from nervkit.cli.encode import plan_line
 from nervkit.errors import Interrupted
 from nervkit.fitting.progress import PACE_STEPS, WARM_UP_STEPS, Pace
 from nervkit.plan import FitPlan
+from tests.command import run_nervkit
 from tests.test_target import waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -151,13 +150,7 @@ def test_the_command_says_it_once_before_the_fit(tmp_path: Path, json: list[str]
     """On stderr, with all that is for people."""
     np.save(tmp_path / "clip.npy", waves())
     arguments = ["encode", "clip.npy", "-o", "a.nerv", "--steps", "9", "--device", "cpu", *json]
-    done = subprocess.run(
-        [sys.executable, "-m", "nervkit", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_nervkit(*arguments, cwd=tmp_path, code=0)
     lines = done.stderr.splitlines()
     pattern = (
         r"gridnerv, [\d,]+ values, for about [\d.]+ kB \([\d.]+ bpp\), 9 steps, about \d+ s on"

@@ -44,6 +44,7 @@ from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model
+from tests.command import run_nervkit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
@@ -602,8 +603,8 @@ def test_stopped_in_the_middle_leaves_nothing(files: Path, tmp_path: Path) -> No
 
 def test_the_command(files: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*RUN, "requantize", str(files / "tables.nerv"), "-o", "o.nerv", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        source = files / "tables.nerv"
+        return run_nervkit("requantize", source, "-o", "o.nerv", *arguments, cwd=tmp_path)
 
     made = run("--target-bpp", "2.5", "--json")
     assert made.returncode == 0, made.stderr

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nervkit.decoder import NervVideo
+from tests.command import run_nervkit
 
 CLIPS = {
     "robust/androidx_bear-vp9-odd-dimensions.webm": [],
@@ -32,10 +33,7 @@ CLIPS = {
 
 def nervkit(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
-    command = [sys.executable, "-c", "from nervkit.cli import main; main()", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == expect, done.stderr
-    return done
+    return run_nervkit(*arguments, code=expect)
 
 
 def video_times(path: Path) -> tuple[list[Fraction], Fraction]:

@@ -38,6 +38,7 @@ MOST = PEAK // 2  # of a value in steps: its mean is taken off, and a residual m
 LEAST_LIKELIHOOD = 2.0**-20
 LOWEST = LOWEST_SCALE / UNITS_PER_OCTAVE  # octaves
 LEAST_SCALE = 2.0**LOWEST
+LEAST_VALUES = 8  # of a row or column with a step and a scale of its own, which take bits too
 SIDE_BITS = 3.0  # of a stored step or scale, about
 
 
@@ -141,12 +142,16 @@ class TensorCoder(nn.Module):
 
 
 class MatrixCoder(TensorCoder):
-    """A step and a scale for each row and each column of a matrix; one of each for a vector."""
+    """A step and a scale for each row and each column of a matrix that has LEAST_VALUES or more."""
 
     def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
         super().__init__()
         self.shape, count, many = values[0].shape, len(values), values[0].ndim > 1
-        rows, columns = matrix_shape(self.shape) if many else (1, 1)
+        height, width = matrix_shape(self.shape)
+        rows, columns = (
+            height if width >= LEAST_VALUES else 1,
+            width if height >= LEAST_VALUES else 1,
+        )
         deviations = [
             v.detach().float().std(correction=0) if many else torch.ones(()) for v in values
         ]

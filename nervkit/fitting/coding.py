@@ -21,6 +21,7 @@ from nervkit.models.base import Representation
 from nervkit.models.recipe import Recipe
 
 FIRST_WEIGHT = 0.45  # weight * bits; 0.8 is the optimum of a curve of 2.4 dB for each doubling
+MOST_WEIGHT = 4.0  # the same where the target cannot be had: more would undo the fit
 CONTROL = 25.0  # the exponent by which the weight follows the bits, over a whole fit,
 UNDERESTIMATED = 1.04  # real bits over those of the loss, which knows no rounding of contexts
 CONTROL_FROM = 0.3  # from this share of the fit on: values of little noise take few bits
@@ -134,6 +135,7 @@ class Codec(nn.Module):
             ratio = 10 ** ((still_gained - self.target_psnr) / 10) / error
         passed = (self.progress - self.controlled.clamp(min=begins)).clamp(min=0)
         self.weight.mul_(ratio.clamp(0.5, 2) ** (exponent * passed))
+        self.weight.clamp_(max=MOST_WEIGHT / self.target_bits)
         self.controlled.copy_(self.progress)
 
     def data(self, model: Representation, coarser: float = 0.0) -> list[Data]:

@@ -23,7 +23,8 @@ class Guard:
     """Watches the errors of a Stepper in windows of `WINDOW` steps.
 
     What a good window ended with is kept on the device. After a bad one (a mean error that is not
-    finite, or `RISE` times the best window's) it is put back, `stepper.rate` is cut, and
+    finite, or `RISE` times the best window's, of a fit through a quantizer the last one's) it is
+    put back, `stepper.rate` is cut, and
     `stepper.notes` say so.
     """
 
@@ -60,7 +61,9 @@ class Guard:
         self._count = 0
         limit = float("inf") if self._best is None else max(RISE * self._best, FLOOR)
         if mean < limit and self._finite():
-            self._best = mean if self._best is None else min(self._best, mean)
+            # Through a quantizer the error may rise for long, as noise and the rate's weight do.
+            falls = self._best is not None and self._stepper.codec is None
+            self._best = min(self._best, mean) if falls else mean
             self._good = step, self._stepper.state()
             return step
         if self._cuts == MOST_CUTS:

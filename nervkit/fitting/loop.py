@@ -35,6 +35,7 @@ from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
+LEAST_ERROR = 1e-10  # whose logarithm is taken
 RATE_EVERY = 2  # steps: the rate's gradient changes slowly
 
 
@@ -182,18 +183,21 @@ class Stepper:
             if known is not None:
                 # What does not count is compared with itself, whatever the loss.
                 target = torch.lerp(output.detach(), target, known)
-            loss = distortion = self.metric.loss(self._loss, output, target)
+            loss = self.metric.loss(self._loss, output, target)
+            measured = self._loss.error(loss.detach())
+            if self.codec is not None:
+                # The rate is weighed against a logarithm, whatever the recipe's loss.
+                loss = self._loss.error(loss).clamp(min=LEAST_ERROR).log()
             if self.codec is not None and rate:
                 bits = self.codec.bits(integers)
                 loss = loss + RATE_EVERY * self.codec.weight * bits
-                measured = self._loss.error(distortion.detach())
                 self.codec.control(bits, measured if self._loss.by_value else None)
             loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
-        return self._loss.error(distortion.detach())
+        return measured
 
     def _compared(
         self, index: Tensor, values: dict[str, Tensor]

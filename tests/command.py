@@ -1,0 +1,47 @@
+"""Runs the command line in processes of their own, without the two seconds in which Python loads
+torch: they are forks of a server that has loaded all of it, and computed nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tests.preloaded"])
+
+
+def run_nervkit(
+    *arguments: str | Path, cwd: Path | None = None, code: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`nervkit` with these arguments, with nothing on its standard input. With `code`, asserts that
+    it exits so."""
+    texts = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = _forks.Process(target=_main, args=(texts, cwd, *outputs))
+        process.start()
+        process.join()
+        stdout, stderr = (output.read_text() for output in outputs)
+    assert process.exitcode is not None
+    assert code is None or process.exitcode == code, stderr
+    return subprocess.CompletedProcess(texts, process.exitcode, stdout, stderr)
+
+
+def _main(arguments: list[str], cwd: Path | None, stdout: Path, stderr: Path) -> None:
+    """What the child does, whose streams become files."""
+    os.chdir(cwd or Path.cwd())
+    for number, path in enumerate((Path(os.devnull), stdout, stderr)):
+        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT
+        opened = os.open(path, flags, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = os.fdopen(0)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8") for number in (1, 2))
+    sys.argv = ["nervkit", *arguments]
+    from nervkit.cli import main
+
+    main()

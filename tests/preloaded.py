@@ -1,0 +1,14 @@
+"""All that commands load in the end."""
+
+import nervkit.bench.sweep
+import nervkit.cli
+import nervkit.encoder
+import nervkit.models.gridnerv
+import nervkit.models.hnerv
+import nervkit.models.nerv
+import nervkit.requantizer
+import nervkit.restoration.denoise
+import nervkit.restoration.inpaint
+import nervkit.restoration.interpolate
+import nervkit.summary
+import nervkit.verifier  # noqa: F401

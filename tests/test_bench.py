@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -511,25 +512,29 @@ class TestSweep:
             assert f"{record['measures']['psnr_yuv']:.2f} dB" in line
 
     def test_one_fit_serves_several_rates(self, bunny: Path, tmp_path: Path) -> None:
+        """Down to a quarter of its own."""
         spec = ClipSpec("b", bunny, None, SMALL)
-        by_bpp = replace(OPTIONS.fit, rate=TARGET_BPP)
-        options = replace(OPTIONS, codecs=["gridnerv"], sizes=["0.6", "1.2"], fit=by_bpp)
+        by_bpp, sizes = replace(OPTIONS.fit, rate=TARGET_BPP), ["0.6", "2.5", "1.2"]
+        options = replace(OPTIONS, codecs=["gridnerv"], sizes=sizes, rates={}, fit=by_bpp)
+
+        def records() -> list[dict[str, Any]]:
+            folder = tmp_path / "b"
+            names = (f"gridnerv-{bpp}bpp.json" for bpp in ("2.5", "1.2", "0.6"))
+            return [json.loads((folder / name).read_text()) for name in names]
+
         sweep([spec], tmp_path, options)
-        high, low = (
-            json.loads((tmp_path / "b" / f"gridnerv-{bpp}bpp.json").read_text())
-            for bpp in ("1.2", "0.6")
-        )
-        assert low["steps"] == round(0.25 * high["steps"])
-        assert low["parameters"] == high["parameters"]
-        assert "--start-from gridnerv-1.2bpp.nerv" in low["commands"]["encode"]
-        assert low["profile"] == high["profile"]
+        high, middle, low = records()
+        assert [point["steps"] for point in (high, middle, low)] == [20, 5, 20]
+        assert middle["parameters"] == high["parameters"] > low["parameters"]
+        assert "--start-from gridnerv-2.5bpp.nerv" in middle["commands"]["encode"]
+        assert "--start-from" not in low["commands"]["encode"]
+        assert len({point["profile"] for point in (high, middle, low)}) == 1
         messages: list[str] = []
         sweep([spec], tmp_path, options, messages.append)
-        assert sum("(kept)" in line for line in messages) == 2
-        sweep([spec], tmp_path, replace(options, fit=replace(options.fit, separate=True)))
-        low = json.loads((tmp_path / "b" / "gridnerv-0.6bpp.json").read_text())
-        assert low["steps"] == high["steps"]
-        assert "--start-from" not in low["commands"]["encode"]
+        assert sum("(kept)" in line for line in messages) == 3
+        sweep([spec], tmp_path, replace(options, fit=replace(by_bpp, separate=True)))
+        high, middle, low = records()
+        assert [point["steps"] for point in (high, middle, low)] == [20, 20, 20]
 
     def test_anchors_enclose_the_quality_by_the_runs_metric(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch

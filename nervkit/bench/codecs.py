@@ -237,7 +237,7 @@ class NeuralCodec(Codec):
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
         self._fit, self._runner, self._budget = fit, runner, options
         self._earlier: tuple[Path, str] | None = None
-        #: whether the fits of lower rates start from the file of the next higher one
+        #: whether fits of lower rates may start from the file of a higher one
         self.one_fit = not (
             fit.separate or fit.rate != TARGET_BPP or recipe == PAPER or self.model_type.fit_only
         )
@@ -248,7 +248,7 @@ class NeuralCodec(Codec):
             *([f"metric {fit.metric}"] if fit.metric != RGB else []),
             f"seed {fit.seed}",
             *(f"{k} {v}" for k, v in other.items()),
-            *([f"lower rates from the next higher in {SHORTER:.0%} of that"] * self.one_fit),
+            *([f"lower rates start from higher ones, in {SHORTER:.0%} of that"] * self.one_fit),
         ]
         self.profile = ", ".join(parts)
         self.device, self.seed, self.metric = fit.device, fit.seed, fit.metric

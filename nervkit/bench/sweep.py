@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from nervkit.errors import Interrupted, NervError, OutputError, SourceError, Usa
 from nervkit.fitting.options import parse_count
 from nervkit.target import Target, parse_bpp
 
+SERVED = 0.25  # of a rate, at least, is one whose fit starts from its file
 LEAST_POINTS = 4  # on a curve, where the codec's range allows
 
 
@@ -182,16 +184,22 @@ class ClipBench:
         write_record(self.folder / "source.json", record)
 
     def measure_neural(self, codecs: Sequence[NeuralCodec]) -> None:
-        """Every size of every neural codec. Where one fit serves several, the largest comes first,
-        and each other one starts from the file above it."""
+        """Every size of every neural codec. Where one fit serves several, larger sizes come first:
+        a whole fit, then short ones that each start from the file before, down to SERVED of its
+        size, below which another network is better."""
         for codec in codecs:
             sizes = self.options.sizes or codec.default_sizes(self.reference)
-            if codec.one_fit:
-                sizes = sorted(sizes, key=float, reverse=True)
-            current = codec
-            for size in sizes:
+            if not codec.one_fit:
+                for size in sizes:
+                    self._attempt(codec, size)
+                continue
+            current, whole = codec, math.inf
+            for size in sorted(sizes, key=float, reverse=True):
+                if float(size) < SERVED * whole or current is codec:
+                    current, whole = codec, float(size)
                 record = self._attempt(current, size)
-                if codec.one_fit and record is not None:
+                current = codec
+                if record is not None:
                     stream = stream_path(self.folder, codec, size)
                     current = codec.starting_from(stream, record["inputs"], self.reference)
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from nervkit.errors import ResourceError
 from nervkit.video.clip import Clip
-from nervkit.video.edit import Edit
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.selection import Selection
-from nervkit.video.source import Picture, Source
+from nervkit.video.source import Picture
 
 MEMORY_SHARE = 0.8  # of the free memory may hold frames; the rest is the fit's
 
@@ -20,18 +19,24 @@ class Collector:
     """Gathers the wanted pictures of a source into one array.
 
     Args:
+        selection: the pictures, none of them taken yet.
         on_picture: called with every picture that is kept, before `edit` shapes it.
     """
 
     def __init__(
-        self, source: Source, edit: Edit, on_picture: Callable[[Picture], None] | None = None
+        self, selection: Selection, on_picture: Callable[[Picture], None] | None = None
     ) -> None:
-        self.selection, self.on_picture = Selection(source, edit), on_picture
+        self.selection, self.on_picture = selection, on_picture
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
 
     def collect(self, strict: bool) -> Clip:
         """The Clip. Raises SourceError where nothing is left, or with `strict` where it is
         damaged; ResourceError where it does not fit into memory."""
+        frames = self.gather()
+        return Clip(frames=frames, **vars(self.selection.details(strict)))
+
+    def gather(self) -> np.ndarray:
+        """(T, H, W, 3) uint8: all frames, which may be none. Raises ResourceError."""
         for index, picture in enumerate(self.selection.pictures()):
             frame = self.selection.frame(picture)
             if index == 0:
@@ -41,8 +46,7 @@ class Collector:
             self.frames[index] = frame
             if self.on_picture is not None:
                 self.on_picture(picture)
-        details = self.selection.details(strict)
-        return Clip(frames=self.frames[: self.selection.kept], **vars(details))
+        return self.frames[: self.selection.kept]
 
     def _expected(self) -> int:
         """How many frames to make room for when the first is there."""

@@ -43,20 +43,39 @@ class Cuts(ABC):
         """There are no more frames: all are settled. Gives notes for the user."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Look:
+    """What is seen of a frame: a sample of its pixels, grey (H, W) uint8; how far they are from
+    those of the frame before (scdet's MAFD, from 0 to 100); and whether scdet finds a cut."""
+
+    pixels: np.ndarray
+    change: float
+    cut: bool
+
+
+@dataclass(frozen=True)
 class _Candidate:
-    """A frame that scdet takes for a cut, and the pixels just before it."""
+    """A frame, number `index`, that scdet takes for the first of a shot, and the one before."""
 
     index: int
-    before: np.ndarray
+    look: _Look
+    before: _Look
+
+    def was_flash(self, now: _Look) -> bool:
+        """Whether a later frame shows what was there before: it is nearer to that than to the
+        first of the new shot, and scdet, had it not been shown what lies between, would find no
+        cut."""
+        back = _difference(self.before.pixels, now.pixels)
+        score = min(back, abs(back - self.before.change))
+        return score < THRESHOLD and back < _difference(self.look.pixels, now.pixels)
 
 
 class DetectedCuts(Cuts):
     """Cuts that scdet finds, in every so many rows and columns of each frame: its measure is a
     mean over pixels, which a sample of them estimates.
 
-    Where the pixels of before the cut come back within `least` frames, it was a flash, and no
-    cut. A cut that would leave less than `least` frames, before it or at the end, is none.
+    Where the shot of before comes back within `least` frames, it was a flash, and no cut. A cut
+    that would leave less than `least` frames, before it or at the end, is none.
     """
 
     def __init__(self, least: int) -> None:
@@ -65,15 +84,16 @@ class DetectedCuts(Cuts):
         self._graph: av.filter.Graph | None = None
         self._count = self._begin = 0
         self._candidates: deque[_Candidate] = deque()
-        self._before = np.empty((0, 0), np.uint8)
+        self._before: _Look | None = None
 
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
         step = -(-max(frame.shape) // SAMPLED)
-        pixels, cut = self._measure(np.ascontiguousarray(frame[::step, ::step]))
-        if cut:
-            self._candidates.append(_Candidate(self._count, self._before))
-        self._drop_flash(pixels)
-        self._before = pixels
+        look = self._look(np.ascontiguousarray(frame[::step, ::step]))
+        # scdet also reports where a change ends: the frame after a flash.
+        if look.cut and self._before is not None and look.change > self._before.change:
+            self._candidates.append(_Candidate(self._count, look, self._before))
+        self._drop_flash(look)
+        self._before = look
         self._count += 1
         self._settle()
 
@@ -82,19 +102,20 @@ class DetectedCuts(Cuts):
         self.settled = self._count
         return []
 
-    def _measure(self, sample: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The sample in grey, and whether scdet takes it for the first of a shot."""
+    def _look(self, sample: np.ndarray) -> _Look:
         if self._graph is None:
             self._graph = _scdet(*sample.shape[1::-1])
         picture = av.VideoFrame.from_ndarray(sample, format="rgb24")
         picture.pts = self._count
         self._graph.push(picture)
         measured = self._graph.pull()
-        return measured.to_ndarray(), "lavfi.scd.time" in measured.metadata
+        said = measured.metadata
+        return _Look(measured.to_ndarray(), float(said["lavfi.scd.mafd"]), "lavfi.scd.time" in said)
 
-    def _drop_flash(self, pixels: np.ndarray) -> None:
+    def _drop_flash(self, now: _Look) -> None:
+        """Drop the cuts that what is seen now takes back."""
         for place, candidate in enumerate(self._candidates):
-            if _difference(candidate.before, pixels) < THRESHOLD:
+            if candidate.was_flash(now):
                 while len(self._candidates) > place:
                     self._candidates.pop()
                 return
@@ -201,7 +222,7 @@ class GivenCuts(Cuts):
         super().__init__()
         self._frames, self._times = deque(cuts.frames), deque(cuts.times)
         self._count = 0
-        self._shown = Fraction(0)  # when the latest frame is
+        self._shown = self._step = Fraction(0)  # when the latest frame is, and after how long
 
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
         index = self._count
@@ -210,12 +231,15 @@ class GivenCuts(Cuts):
             self._found(index - (index > 0 and time - self._shown < seconds - time))
         if self._frames and self._frames[0] == index:
             self._found(self._frames.popleft())
-        self._shown = seconds
+        self._shown, self._step = seconds, seconds - self._shown
         self._count += 1
         self.settled = self._count - bool(self._times)  # a time may be nearest to the latest frame
 
     def finish(self) -> list[str]:
         self.settled = self._count
+        while self._times and self._times[0] - self._shown < self._step / 2:
+            self._times.popleft()
+            self._found(self._count - 1)
         beyond = len(self._frames) + len(self._times)
         return [f"{beyond} of the cuts lie beyond the last frame"] if beyond else []
 

@@ -54,15 +54,21 @@ def read_range(
     Raises SourceError where there are not so many frames, or where they differ from the
     `fingerprint`: the source has changed.
     """
+    name = f"frames {first} to {first + count - 1}"
+    complete = False
     for pictures_of in (_sought, _from_beginning):
         source = locator.reading.open(locator.source)
         selection = Selection(source, locator.reading.edit)
         frames = _gathered(selection, pictures_of(selection, locator, first), count)
-        if frames is not None and fingerprint in (None, fingerprint_of(frames)):
+        if frames is None:
+            continue
+        if fingerprint in (None, fingerprint_of(frames)):
             return frames
-    last = first + count - 1
+        complete = True
+    if not complete:
+        raise SourceError(f"{locator.source}: there are no {name} in it; has the source changed?")
     raise SourceError(
-        f"{locator.source}: frames {first} to {last} are not what they were: "
+        f"{locator.source}: {name} are not what they were: "
         "the source has changed since it was read first; encode it anew"
     )
 

@@ -15,11 +15,10 @@ from nervkit.video.colour import Colour
 
 
 @dataclass
-class Clip:
-    """Frames in memory with their timing, colour and tracks.
+class Details:
+    """All that a Clip has besides its frames.
 
     Attributes:
-        frames: (T, H, W, 3) uint8 RGB, upright.
         timing: when each frame is shown.
         sample_aspect_ratio: width : height of one pixel.
         colour: the source's description, and what its planes were taken to be.
@@ -32,7 +31,6 @@ class Clip:
         notes: one line for everything that was assumed, changed or lost.
     """
 
-    frames: np.ndarray
     timing: Timing
     sample_aspect_ratio: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
@@ -59,11 +57,6 @@ class Clip:
         return self.timing.fps
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(T, H, W, 3)."""
-        return self.frames.shape
-
-    @property
     def audio(self) -> list[Track]:
         """The audio tracks."""
         return [track for track in self.tracks if track.kind == "audio"]
@@ -72,3 +65,20 @@ class Clip:
     def subtitles(self) -> list[Track]:
         """The subtitle tracks."""
         return [track for track in self.tracks if track.kind == "subtitle"]
+
+
+@dataclass
+class Frames:
+    """Frames in memory: (T, H, W, 3) uint8 RGB, upright."""
+
+    frames: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, H, W, 3)."""
+        return self.frames.shape
+
+
+@dataclass
+class Clip(Details, Frames):  # in this order, `frames` is the first field
+    """Frames in memory with their timing, colour and tracks: what Frames and Details have."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,10 +27,57 @@ from nervkit.video.images import (
     is_pattern,
 )
 from nervkit.video.opening import URL, Target
+from nervkit.video.selection import Selection
 from nervkit.video.source import Picture, Source
 from nervkit.video.streams import DEFAULT_FPS, FPS_UNUSED, StreamSource
 
 RAW_NAME = re.compile(r"_(\d+)x(\d+)(?:_(\d+(?:\.\d+)?)(?:fps|hz)?)?(?=[_.]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read: the options of `read_clip`, checked. Another process may be told of
+    it."""
+
+    edit: Edit = field(default_factory=Edit)
+    fps: Fraction | None = None
+    size: tuple[int, int] | None = None
+    pixel_format: str | None = None
+    strict: bool = False
+    allow_network: bool = False
+
+    @classmethod
+    def from_options(
+        cls,
+        *,
+        fps: str | float | Fraction | None = None,
+        size: str | tuple[int, int] | None = None,
+        pixel_format: str | None = None,
+        strict: bool = False,
+        allow_network: bool = False,
+        **edit: Any,
+    ) -> Self:
+        """From the options of `read_clip`. Raises UsageError."""
+        check_colour_options(edit.get("matrix"), edit.get("range"))
+        return cls(
+            edit=Edit.from_options(**edit),
+            fps=None if fps is None else parse_rate(fps),
+            size=None if size is None else parse_size(size, "size"),
+            pixel_format=pixel_format,
+            strict=strict,
+            allow_network=allow_network,
+        )
+
+    def open(self, source: Any) -> Source:
+        """The Source; see `read_clip`."""
+        return open_source(
+            source,
+            self.edit,
+            fps=self.fps,
+            size=self.size,
+            pixel_format=self.pixel_format,
+            allow_network=self.allow_network,
+        )
 
 
 def read_clip(
@@ -75,17 +122,22 @@ def read_clip(
         UsageError: an option is not understood, or does not fit the source.
         ResourceError: the frames would not fit into memory.
     """
-    check_colour_options(matrix, range)
-    edit = Edit.from_options(start, frames, crop, resize, matrix, range, stream)
-    opened = open_source(
-        source,
-        edit,
+    reading = Reading.from_options(
+        start=start,
+        frames=frames,
+        crop=crop,
+        resize=resize,
+        matrix=matrix,
+        range=range,
+        stream=stream,
         fps=fps,
         size=size,
         pixel_format=pixel_format,
+        strict=strict,
         allow_network=allow_network,
     )
-    return Collector(opened, edit, on_picture).collect(strict)
+    selection = Selection(reading.open(source), reading.edit)
+    return Collector(selection, on_picture).collect(reading.strict)
 
 
 def clip_of(source: Any, **reading: Any) -> Clip:

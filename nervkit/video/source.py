@@ -31,7 +31,14 @@ class Picture:
 
 class Source(ABC):
     """An input. `colour`, `description` and `sample_aspect_ratio` are final once the first
-    picture was taken, `damage`, `side_packets` and `extras` once the last was."""
+    picture was taken, `damage`, `side_packets` and `extras` once the last was.
+
+    `rereadable` says whether the same may be opened and read again, which a pipe may not;
+    `seekable`, once the first picture was taken, whether `seek` may find a picture by its `pts`.
+    """
+
+    rereadable = True
+    seekable = False
 
     def __init__(self, name: str, time_base: Fraction = Fraction(1, 25)) -> None:
         self.name = name
@@ -55,6 +62,11 @@ class Source(ABC):
     @abstractmethod
     def pictures(self) -> Iterator[Picture]:
         """All pictures in the order in which they are shown."""
+
+    def seek(self, pts: int) -> bool:
+        """Before any picture is taken: begin with one that is shown at `pts`, or before. False
+        where that cannot be; the source is of no use then."""
+        return False
 
     def skip_rest(self) -> None:
         """Called instead of taking all pictures, once those that are wanted were taken."""

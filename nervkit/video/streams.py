@@ -22,6 +22,7 @@ from nervkit.video.extras import is_cover, read_attachments, read_chapters, read
 from nervkit.video.opening import UNPIPED, Target, described
 from nervkit.video.orientation import Cropping, Orientation
 from nervkit.video.planes import convert_to_rgb
+from nervkit.video.seeking import seek_key_frame
 from nervkit.video.source import Picture, Source
 from nervkit.video.timeline import DecodingOrder, TimeLine
 
@@ -193,6 +194,23 @@ class StreamSource(Source):
                 rgb=partial(self._rgb, frame),
                 planes=partial(self._planes, frame) if own else None,
             )
+
+    @property
+    def rereadable(self) -> bool:  # type: ignore[override]
+        return self._target.path is not None
+
+    @property
+    def seekable(self) -> bool:  # type: ignore[override]
+        """Whether the pictures' times are those that the file gives."""
+        own = not (self._untimed or self._by_order or self._time_line.jumps)
+        return self.rereadable and own
+
+    def seek(self, pts: int) -> bool:
+        packets = seek_key_frame(self._container, self._stream, self._demux, pts)
+        if packets is None:
+            return False
+        self._packets = packets
+        return True
 
     def skip_rest(self) -> None:
         """Read on for the packets of the other tracks, without decoding pictures."""

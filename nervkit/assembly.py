@@ -1,54 +1,59 @@
-"""A .nerv file put together from a clip and coded tensors, and decoded before it appears."""
+"""A .nerv file put together from segments that are fitted, coded and checked."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nervkit.container.extras import Extras
-from nervkit.container.file import SAMPLES, Checks, pack_file, sample_places
+from nervkit.container.file import (
+    SAMPLES,
+    Checks,
+    NervFile,
+    pack_file,
+    sample_places,
+    write_file,
+)
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.segment import CONTEXTS, SegmentData
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
-from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.decoder import NervVideo
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, SourceError
-from nervkit.fitting.metric import RGB, YUV
-from nervkit.metrics import Quality, mean_quality, quality_of
+from nervkit.metrics import Quality, mean_quality
 from nervkit.output import replacing
 from nervkit.plan import FixedBytes
-from nervkit.selfcheck import SelfCheck
 from nervkit.version import __version__
-from nervkit.video.clip import Clip
+from nervkit.video.clip import Details
 
 
-def header_of(clip: Clip, settings: str, segment: Segment) -> Header:
-    """The header of a clip's file, of one segment; `settings` says how it was encoded."""
-    _, height, width, _ = clip.shape
+def header_of(width: int, height: int, details: Details, settings: str) -> Header:
+    """The header of a video's file, without its segments; `settings` says how it was encoded."""
     return Header(
         width=width,
         height=height,
-        sample_aspect_ratio=clip.sample_aspect_ratio,
-        colour=clip.colour.to_dict(),
-        source=clip.source,
-        edit=clip.edit,
+        sample_aspect_ratio=details.sample_aspect_ratio,
+        colour=details.colour.to_dict(),
+        source=details.source,
+        edit=details.edit,
         encoder={"version": f"nervkit {__version__}", "settings": settings},
-        segments=(segment,),
     )
 
 
-def check_storable(clip: Clip) -> None:
+def check_storable(width: int, height: int, details: Details) -> None:
     """Refuse before the fit what the file could not hold. Raises SourceError."""
     try:
-        timing = Timing.unpack(clip.timing.pack(), len(clip.timing))
-        tracks = [Track.unpack(track.pack()) for track in clip.tracks]
-        if (timing, tracks) != (clip.timing, list(clip.tracks)):
+        timing = Timing.unpack(details.timing.pack(), len(details.timing))
+        tracks = [Track.unpack(track.pack()) for track in details.tracks]
+        if (timing, tracks) != (details.timing, list(details.tracks)):
             raise FormatError("times do not come back as they are")
-        header_of(clip, "", Segment(len(clip.frames), "any", {}, 1)).pack()
+        segment = Segment(len(details.timing), "any", {}, 1)
+        header_of(width, height, details, "").of_segments([segment]).pack()
     except FormatError as error:
         raise SourceError(f"the source cannot be stored: {error}") from error
 
@@ -71,16 +76,18 @@ def bytes_besides_tensors(
 
 
 class DecodedFrames:
-    """What is kept of the frames that a file decodes to: their checks and their quality."""
+    """What is kept of the frames that a file or a segment decodes to: their checks and their
+    quality. The first one is frame `first` of its video."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        self._first = first
         self._crcs: list[int] = []
         self._samples: list[np.ndarray] = []
         self._qualities: list[Quality] = []
 
     def add(self, frame: np.ndarray, quality: Quality) -> None:
         """The next frame, (H, W, 3) uint8, and its quality against a reference."""
-        places = sample_places(len(self._crcs), frame.size)
+        places = sample_places(self._first + len(self._crcs), frame.size)
         self._samples.append(frame.ravel()[places])
         self._crcs.append(zlib.crc32(frame))
         self._qualities.append(quality)
@@ -90,59 +97,104 @@ class DecodedFrames:
         """The mean over frames."""
         return mean_quality(self._qualities)
 
+    @property
+    def samples(self) -> np.ndarray:
+        """(frames, SAMPLES) uint8."""
+        return np.stack(self._samples)
+
     def checks(self, psnr: float | None, ssim: float | None) -> Checks:
         """The checks that the file stores, with the quality that it states."""
-        return Checks(psnr, ssim, np.array(self._crcs, np.uint32), np.stack(self._samples))
+        return Checks(psnr, ssim, np.array(self._crcs, np.uint32), self.samples)
 
 
-def write_checked(
+@dataclass(frozen=True)
+class FinishedSegment:
+    """A segment that is to become part of a file.
+
+    Attributes:
+        file: a .nerv file, or its bytes, that holds the segment alone, with its checks.
+        samples: (frames, SAMPLES) uint8: the samples of its frames at their places in the video.
+    """
+
+    file: Path | bytes
+    samples: np.ndarray
+
+
+def assemble(
     output: Path,
     header: Header,
-    clip: Clip,
-    segment: SegmentData,
-    check: SelfCheck,
+    details: Details,
+    segments: Sequence[FinishedSegment],
     stop: Callable[[], bool],
-    metric: str = RGB,
-) -> tuple[Quality, list[str]]:
-    """Write a clip's file, decode it, add what the decode showed, and only then put it in place.
+) -> list[str]:
+    """Write a video's file from its segments, read it back, and only then put it in place. In
+    memory is one segment at a time.
 
     Args:
-        header, segment: of the file, besides what the clip has.
-        check: of the fitted network, which this changes.
-        stop: asked before each frame; once True, Interrupted is raised.
-        metric: "yuv" for the quality of planes too.
+        header: without segments.
+        details: what the video has besides frames.
+        stop: asked before each segment; once True, Interrupted is raised.
 
     Returns:
-        The decode's quality against the clip, and notes on it and on what others need to decode
-        the file.
+        Notes on what others need to decode the file.
 
     Raises:
-        Interrupted: stopped. ModelError: the file shows other frames than the fit. OutputError,
-        NervError: the disk did not take the file.
+        Interrupted: stopped. OutputError, NervError: the disk did not take the file.
     """
+    checks = _Joined()
     with replacing(output) as partial:
-
-        def write(checks: Checks | None) -> None:
-            parts = (header, clip.timing, [segment], clip.tracks, checks, clip.extras)
-            partial.write_bytes(pack_file(*parts))
-
-        write(None)
-        decoded = DecodedFrames()
-        colour = clip.colour if metric == YUV else None
-        with NervVideo(partial, limits=UNLIMITED) as video:
-            notes = check.decoded(video)
-            for reference, frame in zip(clip.frames, computed_ahead(iter(video)), strict=True):
-                if stop():
-                    raise Interrupted("stopped while the file was checked", resumable=True)
-                decoded.add(frame, quality_of(reference, frame, colour))
-        quality = decoded.quality
-        write(decoded.checks(quality.psnr, quality.ssim))
-        with NervVideo(partial, limits=UNLIMITED) as video:
-            video.file.check_all()
-            kept = (video.file.segment(0), video.timing, video.tracks, video.file.extras())
-            if kept != (segment, clip.timing, list(clip.tracks), clip.extras):
+        with partial.open("wb") as file:
+            parts = checks.passed(_opened(segments, stop))
+            write_file(
+                *(file, header, details.timing, parts, details.tracks),
+                *(checks.result, details.extras),
+            )
+        with NervFile(partial, UNLIMITED) as written:
+            written.check_all()
+            kept = (written.timing, written.tracks(), written.extras())
+            same = kept == (details.timing, list(details.tracks), details.extras)
+            for index, (_, data, _, _) in enumerate(_opened(segments, stop)):
+                same = same and written.segment(index) == data
+            if not same:
                 raise NervError(f"{output}: the disk did not give back what was written")
-        return quality, notes + over_limits(partial)
+        return over_limits(partial)
+
+
+Opened = tuple[Segment, SegmentData, Checks, np.ndarray]
+
+
+def _opened(segments: Iterable[FinishedSegment], stop: Callable[[], bool]) -> Iterator[Opened]:
+    for finished in segments:
+        if stop():
+            raise Interrupted("stopped while the file was written", resumable=True)
+        with NervFile(finished.file, UNLIMITED) as file:
+            checks = file.checks()
+            assert checks is not None, "a finished segment has its checks"
+            yield file.header.segments[0], file.segment(0), checks, finished.samples
+
+
+class _Joined:
+    """The checks of segments that follow one another."""
+
+    def __init__(self) -> None:
+        self._crcs: list[np.ndarray] = []
+        self._samples: list[np.ndarray] = []
+        self._psnr = self._ssim = 0.0  # sums over frames
+        self._known = True  # whether all have an SSIM
+
+    def passed(self, opened: Iterable[Opened]) -> Iterator[tuple[Segment, SegmentData]]:
+        for segment, data, checks, samples in opened:
+            self._crcs.append(checks.crcs)
+            self._samples.append(samples)
+            self._psnr += segment.frames * (checks.psnr or 0.0)
+            self._known &= checks.ssim is not None
+            self._ssim += segment.frames * (checks.ssim or 0.0)
+            yield segment, data
+
+    def result(self) -> Checks:
+        crcs = np.concatenate(self._crcs)
+        ssim = self._ssim / len(crcs) if self._known else None
+        return Checks(self._psnr / len(crcs), ssim, crcs, np.concatenate(self._samples))
 
 
 def over_limits(path: Path) -> list[str]:

@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from nervkit.assembly import bytes_besides_tensors, check_storable, header_of, write_checked
+from nervkit.assembly import (
+    FinishedSegment,
+    assemble,
+    bytes_besides_tensors,
+    check_storable,
+    header_of,
+)
 from nervkit.compression.quantization import check_bits
 from nervkit.container.file import NervFile
-from nervkit.container.header import Segment
+from nervkit.container.header import Segment as SegmentEntry
+from nervkit.container.header import pack_json
 from nervkit.container.limits import UNLIMITED
+from nervkit.encoding.choice import executor_of
+from nervkit.encoding.executors import Executor
+from nervkit.encoding.planning import Aim, Planner, longest_segment
+from nervkit.encoding.run import SegmentRun, SegmentsProgress
+from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, settings_text
+from nervkit.encoding.work import WorkFolder
 from nervkit.errors import UsageError
 from nervkit.fitting.checkpoint import checkpoint_path
-from nervkit.fitting.compress import compress_network
-from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.job import CheckpointOptions, Watch
 from nervkit.fitting.options import FitOptions
-from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.progress import Progress
-from nervkit.fitting.start import Start
 from nervkit.lock import locked
-from nervkit.models.base import count_stored
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.recipe import PAPER
 from nervkit.output import check_nerv_output, linked
 from nervkit.plan import FitPlan, FixedBytes, planner
-from nervkit.selfcheck import SelfCheck
 from nervkit.start import read_start
-from nervkit.target import Target, default_bytes
-from nervkit.video.clip import Clip
-from nervkit.video.reader import clip_of
+from nervkit.target import Target
+from nervkit.video.clip import Clip, Details
+from nervkit.video.ranges import fingerprint_of
+from nervkit.video.reader import Reading, clip_of
+from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 
 DEFAULT_BITS = 8  # of values that are quantized after a fit in float
-LEAST_BITS = 2.0  # of a value in a fit through the quantizer to no target
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,9 @@ class EncodeReport:
         bits_per_parameter: of the coded weights and embeddings.
         fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's, and
             `earlier_seconds` what was fitted in earlier ones.
+        model, config: of the first segment.
+        segments: for each segment its `first` frame, `frames`, `model`, `config`, `parameters`,
+            `steps`, `bytes` of the coded tensors, `psnr` and `fit_seconds`.
         device_memory: the most bytes that torch held on the device; None on the CPU.
     """
 
@@ -81,6 +94,7 @@ class EncodeReport:
     earlier_seconds: float
     device_memory: int | None
     settings: str
+    segments: list[dict[str, Any]]
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +123,11 @@ def encode(
     bits: int | None = None,
     embedding_bits: int | None = None,
     start_from: str | Path | None = None,
+    segments: str | int | None = None,
+    segment_frames: str | int | None = None,
+    cuts: str | Path | Iterable[Any] | None = None,
+    workers: int | str = 1,
+    ray: str | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -118,14 +137,17 @@ def encode(
     on_clip: Callable[[Clip], None] | None = None,
     on_plan: Callable[[FitPlan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_segments: Callable[[SegmentsProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     **reading: Any,
 ) -> EncodeReport:
-    """Overfit a representation to a video, and write it as a .nerv file.
+    """Overfit representations to a video, and write them as a .nerv file.
 
-    The file is decoded before it is renamed into place; the report says what that decode showed.
-    A checkpoint lies beside the output while the fit runs; the same call goes on from it.
+    A video of few frames is one segment, fitted in this process. A longer one is read as a stream
+    and fitted segment by segment, with bounded memory. What was fitted is decoded before the file
+    is renamed into place; the report says what that decode showed. While fits run, a checkpoint
+    (of several segments, a folder) lies beside the output; the same call goes on from it.
 
     Args:
         source: whatever `read_clip` takes, or a Clip.
@@ -138,36 +160,47 @@ def encode(
         strides: of the model's stages, such as (5, 4, 4, 2, 2); by default, by the frame's size.
         recipe: "native" (nervkit's), or "paper" (as published).
         preset: "draft", "fast" (default), "medium", "slow" or "placebo"; or one of:
-        epochs, steps: how long to fit; by default with the paper's recipe, as long as the paper.
-        time: how long to fit, in seconds, or "90s", "10m". The schedule follows the clock, so a
-            machine that is busy for a while makes fewer steps and no other schedule; the same call
-            does not give the same bits again.
+        epochs, steps: how long to fit each segment; by default with the paper's recipe, as long as
+            the paper.
+        time: how long to fit all segments, in seconds, or "90s", "10m". The schedule follows the
+            clock, so a machine that is busy for a while makes fewer steps and no other schedule;
+            the same call does not give the same bits again.
         metric: what the fit is optimised for: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes
             (see `nervkit.fitting.metric`), made with the source's matrix and range.
         target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
-            "500k". The representation is fitted for rate and distortion then: through its
-            quantizer, with its bits in the loss (NVRC, 2409.07414, section 3.3). With the paper's
-            recipe it is fitted as published, and quantized by sensitivity (docs/codec.md).
+            "500k". Representations are fitted for rate and distortion then: through their
+            quantizer, with their bits in the loss (NVRC, 2409.07414, section 3.3). With the paper's
+            recipe they are fitted as published, and quantized by sensitivity (docs/codec.md).
+            Segments share the bytes by what there is to see in them.
         target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
         target_bitrate: the same by bits per second of the whole file, tracks included, such as
             200_000 or "200k".
-        target_psnr: the same by the quality that the video is to have: dB of the metric, mean over
-            frames, 10 to 60. The representation's size follows from what H.264 takes for it.
+        target_psnr: the same by the quality that each segment is to have: dB of the metric, mean
+            over frames, 10 to 60. Its size follows from what H.264 takes for it.
         prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
         bits, embedding_bits: of weights and embeddings that are quantized after a fit in float, 2
             to 12; 8 by default. Not with a target.
         start_from: a .nerv file of the same frames, from whose network the fit begins, in its
             size. So a file that was made serves other rates, or is improved, in few steps.
+        segments: "auto": they begin at cuts, and are `segment_frames` frames long at the most;
+            "off": one; or a number of frames that each has. By default "auto" for videos of more
+            than `segment_frames` frames, and one segment for others.
+        segment_frames: the most that a segment has; by default 250, or what memory allows.
+        cuts: where segments begin instead: a file of frame numbers or times, or a list.
+        workers: how many segments are fitted at once, in processes that divide the processors and
+            the GPUs; "auto": one for every two processors, or every GPU.
+        ray: fit segments on a Ray cluster instead: "auto", "local", or its address.
         seed: of initial weights and order of frames.
         device: "auto", "cpu", "cuda", "cuda:N".
         precision: "auto" (bfloat16 where the hardware gains), "float32", "bfloat16".
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of going on from it.
-        on_clip: called with the Clip once it is read.
-        on_plan: called with the FitPlan: at the start of a fit that goes by the clock, of another
-            one once its first steps were timed.
-        on_progress: called about once a second while fitting.
-        on_note: called with what went wrong in the fit and was mended or left out, as it happens.
+        on_clip: called with the Clip once it is read, where it is one segment.
+        on_plan: called with the FitPlan of one segment: at the start of a fit that goes by the
+            clock, of another one once its first steps were timed.
+        on_progress: called about once a second while one segment is fitted.
+        on_segments: called about once a second, and for each that is finished, while several are.
+        on_note: called with what went wrong in a fit and was mended or left out, as it happens.
         stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
         reading: options of `read_clip`.
 
@@ -200,133 +233,221 @@ def encode(
     if start_from is not None and (params, strides) != (None, None):
         raise UsageError("--start-from has the network's size: leave out --params and --strides")
     values_or_bits = any(option is not None for option in (params, bits, embedding_bits))
-    fitted_in_float = values_or_bits or prune > 0 or recipe == PAPER
+    in_float = values_or_bits or prune > 0 or recipe == PAPER
     chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
     widths = chosen[0], chosen[1]
     for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
         check_bits(width, name)
     check_nerv_output(output, overwrite, source)
-    keep = CheckpointOptions(checkpoint_path(output), checkpoint_interval, restart)
-
+    executor = executor_of(workers, ray)
+    aim = Aim(options, widths, target, in_float)
     watch = Watch(on_progress, on_note, stop)
     with locked(linked(output)):
-        clip = clip_of(source, **reading)
-        check_storable(clip)
+        work = WorkFolder.beside(output, checkpoint_interval, restart)
+        run = _Encode(output, aim, start_from, work, watch, began)
+        if isinstance(source, Clip):
+            return run.of_one(clip_of(source, **reading), on_clip, on_plan)
+        how = Reading.from_options(**reading)
+        asked = (segments, segment_frames, cuts) != (None, None, None)
+        if segments is None:
+            segments = AUTO
+        if segments == AUTO and segment_frames is None:
+            segment_frames = longest_segment(source, how, preset, executor.slots)
+        splitting = Splitting.from_options(segments, segment_frames, cuts)
+        splitter = Splitter(source, splitting, how)
+        frames, rest = _begun(splitter, None if asked else splitting.most)
+        if rest is None:
+            clip = Clip(frames=frames, **vars(splitter.details))
+            return run.of_one(clip, on_clip, on_plan)
+        return run.of_several(splitter, rest, executor, on_segments)
+
+
+def _begun(
+    splitter: Splitter, joined: int | None
+) -> tuple[np.ndarray, None] | tuple[None, Iterator[Segment]]:
+    """The frames of a source that is one segment, or all segments of another. Where several have
+    no more than `joined` frames together, they are one."""
+    expected = splitter.expected_frames
+    if joined is not None and expected is not None and expected <= joined:
+        splitter.splitting = Splitting()
+    segments = iter(splitter)
+    first = [next(segments)]
+    for segment in segments:
+        first.append(segment)
+        if joined is None or sum(len(s.frames) for s in first) > joined:
+            return None, chain(first, segments)
+    return np.concatenate([s.frames for s in first]) if first[1:] else first[0].frames, None
+
+
+@dataclass(frozen=True)
+class _Encode:
+    """One call of `encode`, with what does not depend on the source's length."""
+
+    output: Path
+    aim: Aim
+    start_from: str | Path | None
+    work: WorkFolder
+    watch: Watch
+    began: float
+
+    def of_one(
+        self,
+        clip: Clip,
+        on_clip: Callable[[Clip], None] | None,
+        on_plan: Callable[[FitPlan], None] | None,
+    ) -> EncodeReport:
+        """A clip as one segment."""
+        shape, aim = VideoShape(*clip.shape[:3]), self.aim
+        check_storable(shape.width, shape.height, clip)
         if on_clip is not None:
             on_clip(clip)
-        shape = VideoShape(*clip.shape[:3])
-        start = None if start_from is None else read_start(start_from, model, shape)
-        if target is not None:
-            options = _aimed(options, target, clip)
-        elif not fitted_in_float:
-            options = _aimed_by_default(options, shape)
+        start = None
+        if self.start_from is not None:
+            start = read_start(self.start_from, aim.options.model, shape)
+        options = aim.alone(clip.frames)
+        if aim.target is not None and aim.target.psnr is None:
+            model = aim.options.model_type
+            fixed = _fixed_bytes(clip, aim.options, shape, model.configure(shape))
+            left = _left_for_tensors(aim.target, shape, clip, fixed)
+            options = replace(aim.options, coded_bytes=left)
+        watch = self.watch
         if on_plan is not None:
-            fixed = partial(_fixed_bytes, clip, options)
-            told = planner(options, shape, fixed, widths, on_plan)
+            counted = partial(_fixed_bytes, clip, options, shape)
+            told = planner(options, shape, counted, aim.bits, on_plan)
             watch = replace(watch, on_outlook=told)
-        return _encoded(
-            clip, output, options, widths, target is not None, start, keep, watch, began
+        keep = CheckpointOptions(
+            checkpoint_path(self.output), self.work.interval, self.work.restart
         )
-
-
-def _aimed(options: FitOptions, target: Target, clip: Clip) -> FitOptions:
-    """The options of a fit for a target: with the bytes that it leaves for the tensors of this
-    clip's file, or the PSNR and the bytes to expect for it. Raises UsageError."""
-    shape = VideoShape(*clip.shape[:3])
-    if target.psnr is not None:
-        expected = target.expected_bytes(clip.frames, options.metric, options.steps_for(shape))
-        return replace(options, coded_bytes=expected, coded_psnr=target.psnr)
-    fixed = _fixed_bytes(clip, options, options.model_type.configure(shape))
-    start, end = clip.timing.seconds
-    left = target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
-    return replace(options, coded_bytes=left)
-
-
-def _aimed_by_default(options: FitOptions, shape: VideoShape) -> FitOptions:
-    """The options of a fit without a target: with the bytes that suit the video's size, and more
-    where the model cannot be so small."""
-    options = replace(options, coded_bytes=default_bytes(shape))
-    network = options.model_type.skeleton(options.configure(shape), shape)
-    least = round(LEAST_BITS * count_stored(network) / 8)
-    return replace(options, coded_bytes=max(options.coded_bytes or 0, least))
-
-
-def _fixed_bytes(clip: Clip, options: FitOptions, config: ModelConfig) -> FixedBytes:
-    """The bytes of a clip's file besides the tensors."""
-    segment = Segment(len(clip.frames), options.model, config.to_dict(), 1)
-    header = header_of(clip, str(options.settings()), segment)
-    return bytes_besides_tensors(header, clip.timing, clip.tracks, clip.extras, psnr=0.0)
-
-
-def _encoded(
-    clip: Clip,
-    output: Path,
-    options: FitOptions,
-    bits: tuple[int, int],
-    aimed: bool,
-    start: Start | None,
-    keep: CheckpointOptions,
-    watch: Watch,
-    began: float,
-) -> EncodeReport:
-    """Fit, compress and check. `bits` are those of weights and of embeddings; `aimed` says that the
-    user asked for a size or a quality; `began` is when the encode did."""
-    network, summary = fit_clip(
-        clip.frames, options, colour=clip.colour, start=start, keep=keep, watch=watch
-    )
-    memory = _device_memory(next(network.parameters()).device)
-    segment = compress_network(network, summary.codec, options, clip, bits, watch.stop)
-    check = SelfCheck(network, clip.frames, options.model, options.coded_bytes is not None)
-    check.fitted(summary.psnr)
-    shape, config = network.shape, network.config.to_dict()
-
-    values = count_stored(network)
-    settings = options.settings()
-    if options.coded_bytes is None:
-        settings |= {"bits": bits[0], "embedding_bits": bits[1]}
-    settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
-    header = header_of(clip, settings_text, Segment(shape.frames, options.model, config, values))
-    quality, file_notes = write_checked(
-        output, header, clip, segment, check, watch.stop, options.metric
-    )
-    reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
-    coded = segment.sections[0].data
-    if summary.codec is not None and aimed and (missed := summary.codec.missed(coded, reached)):
-        file_notes.append(missed)
-    if summary.codec is None and options.coded_bytes is not None:
-        file_notes += missed_size(segment.size, options.coded_bytes)
-    for note in file_notes if watch.on_note is not None else ():
-        watch.on_note(note)
-    keep.path.unlink(missing_ok=True)
-    with NervFile(output, UNLIMITED) as file:
-        parts = file.bytes_by_part
-        coded = segment.size
-        return EncodeReport(
-            output=str(output),
-            frames=shape.frames,
-            width=shape.width,
-            height=shape.height,
-            fps=float(clip.fps),
-            model=options.model,
-            config=config,
-            parameters=values,
-            steps=summary.steps,
-            metric=options.metric,
-            psnr=quality.psnr,
-            psnr_yuv=quality.psnr_yuv,
-            ssim=quality.ssim,
-            bytes=file.size,
-            bytes_by_part=parts,
-            bpp=file.bpp,
-            bits_per_parameter=8 * coded / values,
-            seconds=clock.perf_counter() - began,
-            fit_seconds=summary.seconds,
-            earlier_seconds=summary.earlier_seconds,
-            device_memory=memory,
-            settings=settings_text,
-            notes=[*clip.notes, *summary.notes, *file_notes],
+        job = SegmentJob(
+            index=0,
+            first=0,
+            shape=shape,
+            frames=clip.frames,
+            fingerprint=fingerprint_of(clip.frames),
+            options=options,
+            bits=aim.bits,
+            colour=clip.colour,
+            asked=aim.target is not None,
+            start=start,
         )
+        content, report = fit_segment(job, keep, watch)
+        part = FinishedSegment(content, np.array(report.samples, np.uint8))
+        made = self._written(clip, [part], [report], settings_text(job))
+        keep.path.unlink(missing_ok=True)
+        return made
+
+    def of_several(
+        self,
+        splitter: Splitter,
+        segments: Iterator[Segment],
+        executor: Executor,
+        on_segments: Callable[[SegmentsProgress], None] | None,
+    ) -> EncodeReport:
+        """A video of several segments."""
+        aim = self.aim
+        if self.start_from is not None:
+            raise UsageError("--start-from is for a video of one segment: use --segments off")
+
+        def tensor_bytes(count: int, shape: VideoShape) -> int:
+            config = aim.options.model_type.configure(shape)
+            fixed = _fixed_bytes(splitter.details, aim.options, shape, config, count)
+            assert aim.target is not None
+            return _left_for_tensors(aim.target, shape, splitter.details, fixed)
+
+        planned = Planner(splitter, segments, aim, self.work, executor.remote, executor.slots)
+        notes: list[str] = []
+
+        def on_note(note: str) -> None:
+            notes.append(note)
+            if self.watch.on_note is not None:
+                self.watch.on_note(note)
+
+        run = SegmentRun(planned, self.work, executor, on_segments, on_note, self.watch.stop)
+        reports = run.fit(tensor_bytes)
+        details = splitter.details
+        check_storable(*splitter.size, details)
+        settings = ", ".join(f"{k} {v}" for k, v in aim.options.settings().items())
+        parts = list(self.work.parts(reports))
+        made = self._written(details, parts, reports, settings, splitter.size)
+        self.work.remove()
+        return made
+
+    def _written(
+        self,
+        details: Details,
+        parts: Sequence[FinishedSegment],
+        reports: Sequence[SegmentReport],
+        settings: str,
+        size: tuple[int, int] | None = None,
+    ) -> EncodeReport:
+        """The file of finished segments, and what it shows."""
+        if isinstance(details, Clip):
+            size = details.shape[2], details.shape[1]
+        assert size is not None
+        header = header_of(*size, details, settings)
+        notes = assemble(self.output, header, details, parts, self.watch.stop)
+        for note in notes if self.watch.on_note is not None else ():
+            self.watch.on_note(note)
+        of_segments = [note for report in reports for note in report.notes]
+        frames = sum(report.frames for report in reports)
+
+        def mean(name: str) -> Any:
+            values = [(getattr(report, name), report.frames) for report in reports]
+            if any(value is None for value, _ in values):
+                return None
+            return sum(value * count for value, count in values) / frames
+
+        memory = [r.device_memory for r in reports if r.device_memory is not None]
+        parameters = sum(report.parameters for report in reports)
+        with NervFile(self.output, UNLIMITED) as file:
+            return EncodeReport(
+                output=str(self.output),
+                frames=frames,
+                width=size[0],
+                height=size[1],
+                fps=float(details.fps),
+                model=reports[0].model,
+                config=reports[0].config,
+                parameters=parameters,
+                steps=sum(report.steps for report in reports),
+                metric=self.aim.options.metric,
+                psnr=mean("psnr"),
+                psnr_yuv=mean("psnr_yuv"),
+                ssim=mean("ssim"),
+                bytes=file.size,
+                bytes_by_part=file.bytes_by_part,
+                bpp=file.bpp,
+                bits_per_parameter=8 * sum(report.bytes for report in reports) / parameters,
+                seconds=clock.perf_counter() - self.began,
+                fit_seconds=sum(report.fit_seconds for report in reports),
+                earlier_seconds=sum(report.earlier_seconds for report in reports),
+                device_memory=max(memory, default=None),
+                settings=settings,
+                segments=[report.summary() for report in reports],
+                notes=[*details.notes, *dict.fromkeys(of_segments), *notes],
+            )
 
 
-def _device_memory(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def _left_for_tensors(
+    target: Target, shape: VideoShape, details: Details, fixed: FixedBytes
+) -> int:
+    """What a target of bytes leaves for the tensors of a video. Raises UsageError."""
+    start, end = details.timing.seconds
+    return target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
+
+
+def _fixed_bytes(
+    details: Details, options: FitOptions, shape: VideoShape, config: ModelConfig, count: int = 1
+) -> FixedBytes:
+    """The bytes of a video's file besides the tensors, of `count` segments, each of which has a
+    configuration of its own."""
+    lengths = np.diff(np.linspace(0, shape.frames, count + 1).astype(int)).tolist()
+    segments = (
+        SegmentEntry(length, options.model, config.to_dict(), 1 + index)
+        for index, length in enumerate(lengths)
+    )
+    header = header_of(shape.width, shape.height, details, str(options.settings()))
+    header = header.of_segments(segments)
+    models = (count - 1) * len(pack_json(config.to_dict()))
+    fixed = bytes_besides_tensors(header, details.timing, details.tracks, details.extras, psnr=0.0)
+    return FixedBytes(fixed.whole + models, fixed.video + models)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from nervkit.container import chunks, format1, format2
 from nervkit.container.chunks import Chunk
 from nervkit.container.extras import Extras
 from nervkit.container.fields import whole
-from nervkit.container.header import Header
+from nervkit.container.header import Header, Segment
 from nervkit.container.limits import MOST_PACKETS, Limits
 from nervkit.container.segment import SegmentData
 from nervkit.container.timing import Timing
@@ -97,6 +97,39 @@ def sample_places(frame: int, count: int) -> np.ndarray:
     return ((x * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
+def write_file(
+    file: BinaryIO,
+    header: Header,
+    timing: Timing,
+    segments: Iterable[tuple[Segment, SegmentData]],
+    tracks: Sequence[Track],
+    checks: Callable[[], Checks | None],
+    extras: Extras,
+) -> None:
+    """Write a whole file from its present position on. Segments are taken one by one, so that they
+    need not be in memory at once; `checks` is called once all are written. Raises FormatError where
+    a decoder would refuse a part."""
+    writer = format2.Writer(file, header)
+    writer.part(chunks.TIMING, timing.pack())
+    for segment, data in segments:
+        writer.segment(segment, data)
+    if (found := checks()) is not None:
+        writer.part(chunks.CHECKS, found.pack())
+        if found.samples is not None:
+            writer.part(chunks.SAMPLES, found.samples.tobytes())
+    if description := extras.pack_description():
+        writer.part(chunks.DESCRIPTION, description)
+    for attachment in extras.attachments:
+        writer.part(chunks.ATTACHMENT, attachment.pack())
+    place = 0
+    for track in tracks:
+        writer.part(chunks.TRACK, track.pack())
+        for part in track.later:
+            writer.part(chunks.TRACK, part.pack(continues=place))
+        place += len(track.parts)
+    writer.finish()
+
+
 def pack_file(
     header: Header,
     timing: Timing,
@@ -107,26 +140,8 @@ def pack_file(
 ) -> bytes:
     """The bytes of a whole file. Raises FormatError where a decoder would refuse a part."""
     file = io.BytesIO()
-    writer = format2.Writer(file, header)
-    writer.part(chunks.TIMING, timing.pack())
-    for segment, data in zip(header.segments, segments, strict=True):
-        writer.segment(segment, data)
-    if checks is not None:
-        writer.part(chunks.CHECKS, checks.pack())
-        if checks.samples is not None:
-            writer.part(chunks.SAMPLES, checks.samples.tobytes())
-    if extras is not None:
-        if description := extras.pack_description():
-            writer.part(chunks.DESCRIPTION, description)
-        for attachment in extras.attachments:
-            writer.part(chunks.ATTACHMENT, attachment.pack())
-    place = 0
-    for track in tracks:
-        writer.part(chunks.TRACK, track.pack())
-        for part in track.later:
-            writer.part(chunks.TRACK, part.pack(continues=place))
-        place += len(track.parts)
-    writer.finish()
+    pairs = zip(header.segments, segments, strict=True)
+    write_file(file, header, timing, pairs, tracks, lambda: checks, extras or Extras())
     return file.getvalue()
 
 

@@ -16,14 +16,15 @@ from nervkit.fitting.posttraining import Quantizer, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.fitting.shown import ShownQuality
 from nervkit.models.base import Representation
-from nervkit.video.clip import Clip
+from nervkit.video.colour import Colour
 
 
 def compress_network(
     network: Representation,
     codec: Codec | None,
     options: FitOptions,
-    clip: Clip,
+    frames: np.ndarray,
+    colour: Colour,
     bits: tuple[int, int],
     stop: Callable[[], bool],
 ) -> SegmentData:
@@ -35,7 +36,8 @@ def compress_network(
     and of embeddings.
 
     Args:
-        network: fitted to the frames of `clip`, on the device that it was fitted on.
+        network: fitted to `frames` (T, H, W, 3) uint8 of a `colour`, on the device that it was
+            fitted on.
         stop: asked now and then; once True, Interrupted is raised.
     """
 
@@ -47,7 +49,7 @@ def compress_network(
     if codec is not None:
         shown = None
         if options.coded_psnr is not None:
-            shown = ShownQuality(network, clip.frames, options.metric, clip.colour, stop)
+            shown = ShownQuality(network, frames, options.metric, colour, stop)
         payload = codec.compress(network, shown)
         network.load_stored(codec.rounded(network))
         network.cpu()

@@ -17,6 +17,22 @@ OCTAVE = 2.4  # dB for twice the bytes, about
 MOST_PIXELS = 1 << 26  # of the frames that are tried
 
 
+CONTENT_FACTOR = 32.0  # the constant rate factor by which contents are compared
+CONTENT_FRAMES = 32  # that are looked at, in runs that show motion
+CONTENT_RUNS = 4
+
+
+def content_bytes(frames: np.ndarray) -> float:
+    """The bytes that x264 takes at one constant rate factor for each of `frames` (T, H, W, 3)
+    uint8, about: how much there is to see. Of many, a few runs are tried."""
+    length = CONTENT_FRAMES // CONTENT_RUNS
+    if len(frames) <= CONTENT_FRAMES:
+        return max(1.0, _encoded(frames, CONTENT_FACTOR)[0] / len(frames))
+    starts = np.linspace(0, len(frames) - length, CONTENT_RUNS).astype(int)
+    sizes = [_encoded(frames[start : start + length], CONTENT_FACTOR)[0] for start in starts]
+    return max(1.0, sum(sizes) / (CONTENT_RUNS * length))
+
+
 def h264_bytes(frames: np.ndarray, quality: float) -> int:
     """The bytes that x264 takes for `frames` (T, H, W, 3) uint8 at a `quality` in dB, the mean over
     frames of PSNR in 8-bit RGB. 4:4:4, so that chroma sets no limit. Of a long clip, the middle is

@@ -160,6 +160,14 @@ class Splitter:
         return self._selection.size
 
     @property
+    def expected_frames(self) -> int | None:
+        """How many frames there are, about; None where only reading can tell. Before the first
+        segment is asked for."""
+        total, edit = self.source.count(), self._reading.edit
+        wanted = None if edit.stop is None else edit.stop - edit.first
+        return total if wanted is None or total is None else min(total, wanted)
+
+    @property
     def locator(self) -> Locator | None:
         """Where the frames of all segments so far are read again, with `read_range`; None where
         the source cannot be, such as a pipe or an array."""

@@ -1,0 +1,209 @@
+"""Segments of a source -> the jobs that fit them: how long, and for how many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nervkit.encoding.allocation import BY_CONTENT, Content, allocated
+from nervkit.encoding.segment import FrameRange, SegmentJob
+from nervkit.encoding.work import WorkFolder
+from nervkit.errors import UsageError
+from nervkit.fitting.budget import DEFAULT_PRESET
+from nervkit.fitting.options import FitOptions
+from nervkit.models.base import count_stored
+from nervkit.models.config import VideoShape
+from nervkit.output import is_pipe
+from nervkit.target import LEAST_TENSOR_BYTES, Target, default_bytes
+from nervkit.video.memory import available_memory
+from nervkit.video.probe import content_bytes
+from nervkit.video.reader import Reading
+from nervkit.video.selection import Selection
+from nervkit.video.splitting import MOST_FRAMES, Segment, Splitter
+
+LEAST_BITS = 2.0  # of a value in a fit through the quantizer to no target
+#: x264's bytes for a frame (video.probe: content_bytes) over those of `default_bytes`, about, and
+#: how far a segment may be from that
+TYPICAL, MOST_CONTENT = 2.2, 4.0
+PRESET_FRAMES = {"draft": 125, "slow": 500, "placebo": 500}  # of a segment; MOST_FRAMES otherwise
+LEAST_SEGMENT = 16  # frames
+MEMORY_SHARE = 0.3  # of the free memory may hold the frames of segments in work,
+HELD = 2  # each up to so many times
+FEW_FRAMES, LEAST_SHARE = 100, 0.25  # a segment of fewer takes fewer of a preset's steps
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the fits of a video's segments aim at.
+
+    Attributes:
+        options: of every fit.
+        bits: of weights and embeddings, where these are quantized after a fit in float.
+        target: what the user asked for; None: nothing.
+        in_float: whether fits are in float where there is no target.
+    """
+
+    options: FitOptions
+    bits: tuple[int, int]
+    target: Target | None
+    in_float: bool
+
+    @property
+    def of_the_whole(self) -> bool:
+        """Whether all segments must be known before the first is fitted: for bytes, or a time, that
+        they share."""
+        sized = self.target is not None and self.target.psnr is None
+        return sized or self.options.time is not None
+
+    def alone(self, segment: np.ndarray, scale: float = 1.0) -> FitOptions:
+        """The options of a fit whose aim needs no other segment; a default size times `scale`."""
+        shape = VideoShape(*segment.shape[:3])
+        if self.target is not None and self.target.psnr is not None:
+            steps = self.options.steps_for(shape)
+            expected = self.target.expected_bytes(segment, self.options.metric, steps)
+            return replace(self.options, coded_bytes=expected, coded_psnr=self.target.psnr)
+        return self.options if self.in_float else by_default(self.options, shape, scale)
+
+
+def by_default(options: FitOptions, shape: VideoShape, scale: float = 1.0) -> FitOptions:
+    """The options of a fit without a target: with `scale` times the bytes that suit the video's
+    size, and more where the model cannot be so small."""
+    size = max(LEAST_TENSOR_BYTES, round(scale * default_bytes(shape)))
+    options = replace(options, coded_bytes=size)
+    network = options.model_type.skeleton(options.configure(shape), shape)
+    least = round(LEAST_BITS * count_stored(network) / 8)
+    return replace(options, coded_bytes=max(size, least))
+
+
+def longest_segment(source: Any, reading: Reading, preset: str | None, slots: int) -> int:
+    """How many frames a segment has at the most: by the preset, and so that the segments in work
+    take no more than MEMORY_SHARE of the free memory. Raises what opening the source raises."""
+    most = PRESET_FRAMES.get(preset or DEFAULT_PRESET, MOST_FRAMES)
+    if isinstance(source, (str, Path)) and (str(source) == "-" or is_pipe(Path(source))):
+        return most  # it is opened once
+    selection = Selection(reading.open(source), reading.edit)
+    picture = next(selection.pictures(), None)
+    if picture is None:
+        return most
+    frame = selection.frame(picture).nbytes
+    fits = int(MEMORY_SHARE * available_memory() / (HELD * frame * (slots + 1)))
+    return max(LEAST_SEGMENT, min(most, fits))
+
+
+class Planner:
+    """Makes the jobs of several segments.
+
+    Args:
+        splitter: gives the segments.
+        segments: those of it, some of which may have been taken already.
+        aim: of the fits.
+        work: where frames lie that cannot be read again.
+        remote: whether the jobs are done by other processes.
+        slots: how many are done at once.
+    """
+
+    def __init__(
+        self,
+        splitter: Splitter,
+        segments: Iterable[Segment],
+        aim: Aim,
+        work: WorkFolder,
+        remote: bool,
+        slots: int,
+    ) -> None:
+        self._splitter, self._segments, self._aim = splitter, segments, aim
+        self._work, self._remote, self._slots = work, remote, slots
+        self.count = self.frames = 0  # segments and frames so far
+        self.whole = False  # whether that is all
+
+    def jobs(self, tensor_bytes: Callable[[int, VideoShape], int]) -> Iterator[SegmentJob]:
+        """The jobs, in order, as they become known. `tensor_bytes` gives those of all segments for
+        a target, of so many segments and of the video's shape, once all are known."""
+        if self._aim.of_the_whole:
+            yield from self._of_the_whole(tensor_bytes)
+            return
+        for segment in self._counted():
+            shape, scale = VideoShape(*segment.frames.shape[:3]), 1.0
+            if self._aim.target is None and not self._aim.in_float:
+                ratio = content_bytes(segment.frames) * shape.frames / default_bytes(shape)
+                limited = np.clip(ratio / TYPICAL, 1 / MOST_CONTENT, MOST_CONTENT)
+                scale = float(limited) ** BY_CONTENT
+            options = self._aim.alone(segment.frames, scale)
+            frames = self._place(segment) if self._remote else segment.frames
+            yield self._job(segment, frames, shape, options)
+
+    def _counted(self) -> Iterator[Segment]:
+        for segment in self._segments:
+            self.count += 1
+            self.frames += len(segment.frames)
+            yield segment
+        self.whole = True
+
+    def _of_the_whole(self, tensor_bytes: Callable[[int, VideoShape], int]) -> Iterator[SegmentJob]:
+        if not self._splitter.source.rereadable:
+            raise UsageError(
+                f"{self._splitter.source.name}: cannot be read twice, which a size or a time that "
+                "segments share needs; write it to a file first, or use --target-psnr, --preset or "
+                "--segments off"
+            )
+        known: list[tuple[Segment, Any, Content]] = []
+        for segment in self._counted():
+            content = Content(len(segment.frames), content_bytes(segment.frames))
+            place = self._place(segment)  # where they are read when their turn comes
+            known.append((replace(segment, frames=segment.frames[:0].copy()), place, content))
+            del segment
+        aim, contents = self._aim, [content for _, _, content in known]
+        sizes: list[int] | list[None] = [None] * len(known)
+        width, height = self._splitter.size
+        if aim.target is not None:
+            total = tensor_bytes(len(known), VideoShape(self.frames, height, width))
+            sizes = allocated(total, contents)
+        for (segment, place, content), size in zip(known, sizes, strict=True):
+            shape = VideoShape(content.frames, height, width)
+            options = aim.options
+            if size is not None:
+                options = replace(options, coded_bytes=size)
+            elif not aim.in_float:
+                options = by_default(options, shape)
+            if (seconds := options.budget.seconds) is not None:
+                share = min(self._slots, len(known)) * content.frames / self.frames
+                options = replace(options, time=seconds * share)
+            yield self._job(segment, place, shape, options)
+
+    def _job(
+        self, segment: Segment, frames: Any, shape: VideoShape, options: FitOptions
+    ) -> SegmentJob:
+        return SegmentJob(
+            index=segment.index,
+            first=segment.first,
+            shape=shape,
+            frames=frames,
+            fingerprint=segment.fingerprint,
+            options=_shortened(options, shape),
+            bits=self._aim.bits,
+            colour=self._splitter.source.colour,
+            asked=self._aim.target is not None,
+        )
+
+    def _place(self, segment: Segment) -> FrameRange | Path:
+        """Where the frames are found later, and by another process."""
+        locator = self._splitter.locator
+        if locator is None:
+            return self._work.frames(segment.index, segment.frames)
+        mark = locator.before(segment.first)
+        locator = replace(locator, marks=(mark,) if mark else ())
+        return FrameRange(locator, segment.first, len(segment.frames), segment.fingerprint)
+
+
+def _shortened(options: FitOptions, shape: VideoShape) -> FitOptions:
+    """A preset's steps, fewer for a segment of few frames."""
+    asked = (options.steps, options.epochs, options.time)
+    steps = options.steps_for(shape)
+    if asked != (None, None, None) or steps is None or shape.frames >= FEW_FRAMES:
+        return options
+    share = max(LEAST_SHARE, shape.frames / FEW_FRAMES)
+    return replace(options, preset=None, steps=max(1, round(share * steps)))

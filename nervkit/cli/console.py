@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nervkit.encoding.run import SegmentsProgress
     from nervkit.fitting.progress import Progress
 
 Show = Callable[[int, int, str], None]  # (done, total, text)
@@ -81,6 +82,15 @@ def fitting() -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
+def fitting_segments() -> Iterator[
+    tuple[Callable[[Progress], None], Callable[[SegmentsProgress], None]]
+]:
+    """A progress display for the fit of one segment, or of several."""
+    with _display() as show:
+        yield _fitted(show), _fitted_segments(show)
+
+
+@contextmanager
 def following_all(
     what: str,
 ) -> Iterator[tuple[Count, Callable[[Progress], None], Count]]:
@@ -116,6 +126,22 @@ def _fitted(show: Show) -> Callable[[Progress], None]:
             f"{p.phase} step {p.step}/{p.steps}  epoch {p.epoch:.1f}  {rate}  "
             f"PSNR {p.psnr:.2f} dB  {duration(p.seconds_left)} left",
         )
+
+    return update
+
+
+def _fitted_segments(show: Show) -> Callable[[SegmentsProgress], None]:
+    def update(p: SegmentsProgress) -> None:
+        running = "  ".join(
+            f"#{index} {100 * fit.step // max(1, fit.steps)}% {fit.psnr:.2f} dB"
+            for index, fit in sorted(p.running.items())
+        )
+        waiting = p.known - p.done - len(p.running)
+        parts = [f"segments {p.done}/{p.known}{'' if p.whole else '+'} done", running]
+        parts += [f"{waiting} waiting"] if waiting > 0 else []
+        parts += [] if p.seconds_left is None else [f"{duration(p.seconds_left)} left"]
+        done = p.whole and p.done == p.known
+        show(p.frames if done else int(p.frames_done), p.frames, "  ".join(filter(None, parts)))
 
     return update
 

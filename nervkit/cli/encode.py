@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, duration, emit, fitting, roughly, say, sized
+from nervkit.cli.console import counted, duration, emit, fitting_segments, roughly, say, sized
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted
 
@@ -59,6 +59,42 @@ def encode(
             rich_help_panel=options.FIT,
         ),
     ] = None,
+    segments: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (they begin at cuts), off (one), or frames of each; by default auto for "
+            "long videos.",
+            rich_help_panel=options.LONG,
+        ),
+    ] = None,
+    segment_frames: Annotated[
+        int | None,
+        typer.Option(
+            help="The most that a segment has; 250, or what memory allows.",
+            rich_help_panel=options.LONG,
+        ),
+    ] = None,
+    cuts: Annotated[
+        str | None,
+        typer.Option(
+            help="A file of the frames or times at which segments begin, one a line.",
+            rich_help_panel=options.LONG,
+        ),
+    ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            help="Segments that are fitted at once: a number, or auto.",
+            rich_help_panel=options.LONG,
+        ),
+    ] = "1",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit segments on a Ray cluster: auto, local, or ray://host:port.",
+            rich_help_panel=options.LONG,
+        ),
+    ] = None,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,
@@ -79,7 +115,7 @@ def encode(
             say(f"note: {note}")
         interruption.ask()
 
-    with fitting() as on_progress:
+    with fitting_segments() as (on_progress, on_segments):
         try:
             report = run(
                 source,
@@ -92,12 +128,18 @@ def encode(
                 bits=bits,
                 embedding_bits=embedding_bits,
                 start_from=start_from,
+                segments=segments,
+                segment_frames=segment_frames,
+                cuts=cuts,
+                workers=workers,
+                ray=ray,
                 prune=prune,
                 overwrite=overwrite,
                 restart=restart,
                 on_clip=on_clip,
                 on_plan=lambda plan: say(plan_line(plan)),
                 on_progress=on_progress,
+                on_segments=on_segments,
                 on_note=lambda note: say(f"note: {note}"),
                 stop=lambda: interruption.came,
                 **shared,
@@ -131,6 +173,8 @@ def _tell(report: EncodeReport) -> None:
     if report.psnr_yuv is not None:
         say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")
     say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp of the video")
+    if len(report.segments) > 1:
+        say(f"{counted(len(report.segments), 'segment')} (nervkit info shows them)")
     say(
         f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "
         f"each; {report.steps} steps in {duration(report.fit_seconds)}, "

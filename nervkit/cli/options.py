@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from nervkit.container.limits import Limits
 
-FIT, SOURCE = "Fit", "Source"  # panels of --help
+FIT, LONG, SOURCE = "Fit", "Long videos", "Source"  # panels of --help
 
 Start = Annotated[
     str | None,

@@ -353,10 +353,10 @@ def test_memory_holds_one_segment(ffmpeg: FFmpeg, tmp_path: Path) -> None:
     splitting = Splitting.from_options("auto", most)
     peaks = []
     for frames in (3000, 12000):
-        path = tmp_path / f"{frames}.y4m"
+        path = tmp_path / f"{frames}_64x48.yuv"
         source = f"testsrc=size=64x48:rate=100:duration={frames // 100}"
-        ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", path)
-        splitter = Splitter(path, splitting)
+        ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "rgb24", "-f", "rawvideo", path)
+        splitter = Splitter(path, splitting, Reading.from_options(pixel_format="rgb24"))
         tracemalloc.start()
         total = 0
         for segment in splitter:

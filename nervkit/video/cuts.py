@@ -131,6 +131,7 @@ class DetectedCuts(Cuts):
 
 def _scdet(width: int, height: int) -> av.filter.Graph:
     graph = av.filter.Graph()
+    graph.threads = 1  # so few pixels are not worth a second
     format = av.VideoFormat("rgb24", width, height)
     last = graph.add_buffer(width=width, height=height, format=format, time_base=Fraction(1, 25))
     for name, options in (("format", "gray"), ("scdet", f"threshold={THRESHOLD}")):

@@ -201,9 +201,9 @@ class StreamSource(Source):
 
     @property
     def seekable(self) -> bool:  # type: ignore[override]
-        """Whether the pictures' times are those that the file gives."""
-        own = not (self._untimed or self._by_order or self._time_line.jumps)
-        return self.rereadable and own
+        """Whether the pictures' times are those of the file's packets, and those are of this part
+        alone."""
+        return self.rereadable and not self._untimed and not self._time_line.jumps
 
     def seek(self, pts: int) -> bool:
         packets = seek_key_frame(self._container, self._stream, self._demux, pts)

@@ -147,6 +147,7 @@ class Splitter:
         self._selection = Selection(self.source, self._reading.edit)
         self._path = _path_for_others(source) if self.source.rereadable else None
         self._cuts = splitting.start()
+        self._begun = False
         self._given = self._first = 0  # segments, and frames in them
         self._marks: list[Mark] = []
         self._times: deque[int | None] = (
@@ -173,6 +174,9 @@ class Splitter:
         return self._details
 
     def __iter__(self) -> Iterator[Segment]:
+        if self._begun:
+            raise RuntimeError("a source is split once; make another Splitter")
+        self._begun = True
         selection, splitting, strict = self._selection, self.splitting, self._reading.strict
         if splitting.kind == OFF:
             frames = Collector(selection).gather()

@@ -108,6 +108,16 @@ def test_files_that_are_read_from_the_beginning(
     assert from_beginning
 
 
+def test_key_frames_that_are_far_apart(
+    ffmpeg: FFmpeg, tmp_path: Path, from_beginning: list[int]
+) -> None:
+    path = tmp_path / "far.ts"
+    slow = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=2:duration=90"]
+    ffmpeg(*slow, *H264, path)  # every 12 s
+    read_again(path)
+    assert from_beginning == []
+
+
 @pytest.mark.parametrize(
     "name",
     [

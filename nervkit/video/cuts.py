@@ -166,8 +166,9 @@ class CutList:
         if isinstance(cuts, (str, Path)):
             parsed = _read(Path(cuts))
         elif isinstance(cuts, Iterable):
-            parsed = [_parse(value) for value in cuts]
-            for value, cut in zip(cuts, parsed, strict=True):
+            values = list(cuts)
+            parsed = [_parse(value) for value in values]
+            for value, cut in zip(values, parsed, strict=True):
                 if cut is None:
                     raise UsageError(f"cuts: {_not_understood(value)}")
         else:

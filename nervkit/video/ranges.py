@@ -56,11 +56,11 @@ def read_range(
     `fingerprint`: the source has changed.
     """
     name = f"frames {first} to {first + count - 1}"
+    sought = fingerprint is not None and locator.before(first) is not None
     complete = False
-    ways = (_from_beginning,) if fingerprint is None else (_sought, _from_beginning)
-    for pictures_of in ways:
-        source = locator.reading.open(locator.source)
-        selection = Selection(source, locator.reading.edit)
+    for pictures_of in (_sought, _from_beginning) if sought else (_from_beginning,):
+        frames = None  # what was sought in vain takes no memory any more
+        selection = Selection(locator.reading.open(locator.source), locator.reading.edit)
         frames = _gathered(selection, pictures_of(selection, locator, first), count)
         if frames is None:
             continue

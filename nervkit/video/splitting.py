@@ -106,7 +106,7 @@ def _number(value: Any, must: str, least: int) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """A run of a source's frames.
 
@@ -150,9 +150,8 @@ class Splitter:
         self._begun = False
         self._given = self._first = 0  # segments, and frames in them
         self._marks: list[Mark] = []
-        self._times: deque[int | None] = (
-            deque()
-        )  # of the frames that wait, where they can be sought
+        # When the frames that wait are shown, where they can be sought by that.
+        self._times: deque[int | None] = deque()
         self._latest: int | None = None  # of all times so far
         self._details: Details | None = None
 

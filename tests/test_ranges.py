@@ -27,6 +27,7 @@ FFmpeg = Callable[..., bytes]
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25:duration=4"]
 H264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "24", "-bf", "3"]
 OPEN_GOP = ["-x264-params", "open-gop=1:scenecut=0"]
+REFRESHED = [*H264, "-x264-params", "intra-refresh=1"]  # has no key frames but the first
 HEVC = [
     *("-c:v", "libx265", "-pix_fmt", "yuv420p"),
     *("-x265-params", "log-level=error:keyint=24:min-keyint=24:open-gop=1:bframes=4:scenecut=0"),
@@ -68,6 +69,7 @@ def read_again(source: Any, length: int = LENGTH, **options: Any) -> Locator:
         ("open.mp4", [*H264, *OPEN_GOP]),
         ("open.mkv", [*H264, *OPEN_GOP]),
         ("open.ts", [*H264, *OPEN_GOP]),
+        ("closed.avi", H264),
         ("fragments.mp4", [*H264, "-movflags", "frag_keyframe+empty_moov"]),
         ("hevc.mp4", HEVC),
         ("hevc.mkv", HEVC),
@@ -91,9 +93,9 @@ def test_files_that_are_sought(
 @pytest.mark.parametrize(
     "name, options",
     [
-        ("no_times.avi", H264),
+        ("open.avi", [*H264, *OPEN_GOP]),
         ("raw.h264", H264),
-        ("refreshed.mp4", [*H264, "-x264-params", "intra-refresh=1"]),
+        ("refreshed.mp4", REFRESHED),
     ],
 )
 def test_files_that_are_read_from_the_beginning(
@@ -104,6 +106,16 @@ def test_files_that_are_read_from_the_beginning(
     )
     read_again(tmp_path / name)
     assert from_beginning
+
+
+def test_key_frames_that_are_far_apart(
+    ffmpeg: FFmpeg, tmp_path: Path, from_beginning: list[int]
+) -> None:
+    path = tmp_path / "far.ts"
+    slow = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=2:duration=90"]
+    ffmpeg(*slow, *H264, path)  # every 12 s
+    read_again(path)
+    assert from_beginning == []
 
 
 @pytest.mark.parametrize(
@@ -190,6 +202,18 @@ def test_another_process_in_another_folder(
     )
     wanted = fingerprint_of(read_clip("film.mp4", frames="45:65").frames)
     assert done.stdout.decode().strip() == wanted
+
+
+def test_what_cannot_be_compared_is_not_sought(
+    ffmpeg: FFmpeg, tmp_path: Path, from_beginning: list[int]
+) -> None:
+    path = tmp_path / "refreshed.mp4"
+    ffmpeg("-f", "lavfi", "-i", "mandelbrot=size=96x64:rate=25", "-t", "4", *REFRESHED, path)
+    locator, frames = read_again(path), read_clip(path).frames
+    for first in range(0, 100, LENGTH):
+        from_beginning.clear()
+        assert np.array_equal(read_range(locator, first, 5), frames[first : first + 5])
+        assert from_beginning == [first]
 
 
 def test_any_range_may_be_read(ffmpeg: FFmpeg, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from nervkit.errors import NervError, ResourceError, SourceError, UsageError
 from nervkit.video import spool
 from nervkit.video.clip import Details
 from nervkit.video.cuts import CutList
+from nervkit.video.edit import Edit
+from nervkit.video.images import ArraySource
 from nervkit.video.ranges import fingerprint_of
 from nervkit.video.reader import Reading, read_clip
+from nervkit.video.selection import Selection
+from nervkit.video.source import Picture
 from nervkit.video.splitting import LEAST_FRAMES, Splitter, Splitting
 
 FFmpeg = Callable[..., bytes]
@@ -195,6 +200,8 @@ def test_what_is_known_from_the_first_segment_on(bunny: Path) -> None:
     with pytest.raises(RuntimeError, match="after its last segment"):
         _ = splitter.details
     next(iter(splitter))
+    with pytest.raises(RuntimeError, match="split once"):
+        list(splitter)
     assert splitter.size == (64, 36)
     assert splitter.source.colour == read_clip(bunny, frames=":1").colour
     assert splitter.source.description["codec"] == "h264"
@@ -284,6 +291,17 @@ def test_a_time_is_that_of_the_nearest_frame() -> None:
             assert borders(frames, cars, cuts=[given]) == [cut]
 
 
+def test_one_wild_time_takes_no_cut_away() -> None:
+    class Wild(ArraySource):
+        def pictures(self) -> Iterator[Picture]:
+            for index, picture in enumerate(super().pictures()):
+                yield replace(picture, pts=10**6) if index == 5 else picture
+
+    selection = Selection(Wild(np.zeros((20, 2, 2, 3), np.uint8), "wild", Fraction(25)), Edit())
+    seconds = [selection.seconds for _ in selection.pictures()]
+    assert seconds == [Fraction(index, 25) for index in range(20)]
+
+
 @pytest.mark.parametrize(
     "line", ["-3", "1;2", "12 13", "frame 7", "nan", "1e3", "00:00:01:12", "²"]
 )
@@ -353,10 +371,10 @@ def test_memory_holds_one_segment(ffmpeg: FFmpeg, tmp_path: Path) -> None:
     splitting = Splitting.from_options("auto", most)
     peaks = []
     for frames in (3000, 12000):
-        path = tmp_path / f"{frames}.y4m"
+        path = tmp_path / f"{frames}_64x48.yuv"
         source = f"testsrc=size=64x48:rate=100:duration={frames // 100}"
-        ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", path)
-        splitter = Splitter(path, splitting)
+        ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "rgb24", "-f", "rawvideo", path)
+        splitter = Splitter(path, splitting, Reading.from_options(pixel_format="rgb24"))
         tracemalloc.start()
         total = 0
         for segment in splitter:

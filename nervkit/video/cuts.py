@@ -131,6 +131,7 @@ class DetectedCuts(Cuts):
 
 def _scdet(width: int, height: int) -> av.filter.Graph:
     graph = av.filter.Graph()
+    graph.threads = 1  # so few pixels are not worth a second
     format = av.VideoFormat("rgb24", width, height)
     last = graph.add_buffer(width=width, height=height, format=format, time_base=Fraction(1, 25))
     for name, options in (("format", "gray"), ("scdet", f"threshold={THRESHOLD}")):
@@ -165,8 +166,9 @@ class CutList:
         if isinstance(cuts, (str, Path)):
             parsed = _read(Path(cuts))
         elif isinstance(cuts, Iterable):
-            parsed = [_parse(value) for value in cuts]
-            for value, cut in zip(cuts, parsed, strict=True):
+            values = list(cuts)
+            parsed = [_parse(value) for value in values]
+            for value, cut in zip(values, parsed, strict=True):
                 if cut is None:
                     raise UsageError(f"cuts: {_not_understood(value)}")
         else:

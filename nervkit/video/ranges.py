@@ -48,17 +48,19 @@ def read_range(
 ) -> np.ndarray:
     """(count, H, W, 3) uint8: the frames [first, first + count) of those that are kept.
 
-    Where the source can be sought exactly it is decoded from the key frame before; otherwise from
-    its beginning. With a `fingerprint` of the frames, so it is also where what was sought differs.
+    With the `fingerprint` that the frames must have, the source is decoded from the key frame
+    before them, where it can be sought. Without one, and where what was sought differs, it is
+    decoded from its beginning.
 
     Raises SourceError where there are not so many frames, or where they differ from the
     `fingerprint`: the source has changed.
     """
     name = f"frames {first} to {first + count - 1}"
+    sought = fingerprint is not None and locator.before(first) is not None
     complete = False
-    for pictures_of in (_sought, _from_beginning):
-        source = locator.reading.open(locator.source)
-        selection = Selection(source, locator.reading.edit)
+    for pictures_of in (_sought, _from_beginning) if sought else (_from_beginning,):
+        frames = None  # what was sought in vain takes no memory any more
+        selection = Selection(locator.reading.open(locator.source), locator.reading.edit)
         frames = _gathered(selection, pictures_of(selection, locator, first), count)
         if frames is None:
             continue

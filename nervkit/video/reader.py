@@ -36,12 +36,11 @@ RAW_NAME = re.compile(r"_(\d+)x(\d+)(?:_(\d+(?:\.\d+)?)(?:fps|hz)?)?(?=[_.]|$)",
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read: the options of `read_clip`, checked. Another process may be told of
-    it."""
+    """How a source is read: the options of `read_clip`. Another process may be told of it."""
 
     edit: Edit = field(default_factory=Edit)
     fps: Fraction | None = None
-    size: tuple[int, int] | None = None
+    size: str | tuple[int, int] | None = None
     pixel_format: str | None = None
     strict: bool = False
     allow_network: bool = False
@@ -62,7 +61,7 @@ class Reading:
         return cls(
             edit=Edit.from_options(**edit),
             fps=None if fps is None else parse_rate(fps),
-            size=None if size is None else parse_size(size, "size"),
+            size=size,
             pixel_format=pixel_format,
             strict=strict,
             allow_network=allow_network,

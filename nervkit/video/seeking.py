@@ -31,6 +31,9 @@ def seek_key_frame(
             return None
         packets = demux()
         first = next((packet for packet in packets if packet.is_keyframe), None)
-        if first is not None and first.pts is not None and first.pts <= pts:
+        if first is None:
+            continue
+        shown = first.dts if first.pts is None else first.pts
+        if shown is not None and shown <= pts:
             return chain([first], packets)
     return None

@@ -33,8 +33,8 @@ class Selection:
         passed: pictures of the source that were taken so far.
         skipped: of those, the ones before the first that is wanted.
         kept: of those, the ones that are wanted.
-        seconds: when the latest wanted one is shown, as the source says it, counted as a Clip's
-            times are.
+        seconds: when the latest wanted one is shown, counted as a Clip's times are; where they are
+            mended, nearly so.
     """
 
     def __init__(self, source: Source, edit: Edit) -> None:
@@ -53,6 +53,7 @@ class Selection:
         late = False
         index = -1  # counted from `start`
         for picture, following in _with_next(self.source.pictures()):
+            follows = time  # where the times are wild, it is shown after the one before
             time = time if picture.pts is None else picture.pts
             if self.passed == 0:
                 zero = int(self._zero(time * time_base) / time_base)
@@ -61,7 +62,7 @@ class Selection:
             confirmed = following is None or following.pts is None or following.pts >= time
             late |= confirmed and (time - zero) * time_base >= edit.start
             late |= edit.start == 0
-            shown = time * time_base
+            shown = (time if confirmed or self.passed == 1 else follows) * time_base
             time += picture.duration or 1
             index += late
             if not late or index < edit.first:

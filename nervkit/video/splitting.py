@@ -106,7 +106,7 @@ def _number(value: Any, must: str, least: int) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """A run of a source's frames.
 
@@ -147,11 +147,11 @@ class Splitter:
         self._selection = Selection(self.source, self._reading.edit)
         self._path = _path_for_others(source) if self.source.rereadable else None
         self._cuts = splitting.start()
+        self._begun = False
         self._given = self._first = 0  # segments, and frames in them
         self._marks: list[Mark] = []
-        self._times: deque[int | None] = (
-            deque()
-        )  # of the frames that wait, where they can be sought
+        # When the frames that wait are shown, where they can be sought by that.
+        self._times: deque[int | None] = deque()
         self._latest: int | None = None  # of all times so far
         self._details: Details | None = None
 
@@ -181,6 +181,9 @@ class Splitter:
         return self._details
 
     def __iter__(self) -> Iterator[Segment]:
+        if self._begun:
+            raise RuntimeError("a source is split once; make another Splitter")
+        self._begun = True
         selection, splitting, strict = self._selection, self.splitting, self._reading.strict
         if splitting.kind == OFF:
             frames = Collector(selection).gather()

@@ -201,16 +201,21 @@ class StreamSource(Source):
 
     @property
     def seekable(self) -> bool:  # type: ignore[override]
-        """Whether the pictures' times are those that the file gives."""
-        own = not (self._untimed or self._by_order or self._time_line.jumps)
-        return self.rereadable and own
+        """Whether the pictures' times are those of the file's packets, and those are of this part
+        alone."""
+        return self.rereadable and not self._untimed and not self._time_line.jumps
 
     def seek(self, pts: int) -> bool:
-        packets = seek_key_frame(self._container, self._stream, self._demux, pts)
+        packets = seek_key_frame(self._container, self._stream, self._demux_anew, pts)
         if packets is None:
             return False
         self._packets = packets
         return True
+
+    def _demux_anew(self) -> Iterator[av.Packet]:
+        """The packets from another place on, which is no jump of the time line."""
+        self._time_line = TimeLine()
+        return self._demux()
 
     def skip_rest(self) -> None:
         """Read on for the packets of the other tracks, without decoding pictures."""

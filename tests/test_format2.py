@@ -154,7 +154,7 @@ def test_ten_thousand_segments(whole: bytes) -> None:
         found = format2.read_segment(watched, contents, 7777)
         assert found.sections == one.segment(7777 % 5).sections
         [chunk] = contents.segments[7777]
-        assert {start for start, _ in watched.spans} == {chunk.offset - 12, chunk.end - 4}
+        assert watched.spans == [(chunk.offset - 12, chunk.end)]
         expected = nervkit.open(whole)[:]
     with nervkit.open(file.getvalue()) as video:
         assert len(video) == 4 * MANY
@@ -185,7 +185,7 @@ def test_a_file_cut_short_says_which_segments_are_whole(whole: bytes) -> None:
         table = file.chunks[-2].offset
     for cut in (ends[0] - 1, ends[0], ends[2] - 1, ends[2], ends[2] + 1, table, len(whole) - 1):
         count = sum(end <= cut for end in ends)
-        wanted = f"segments 0 to {count - 1}, frames 0 to {4 * count - 1}$"
+        wanted = f"segments 0 to {count - 1}, frames 0 to {4 * count - 1}: --salvage decodes them$"
         with pytest.raises(TruncatedError, match=wanted if count else "whole are no segments$"):
             NervFile(whole[:cut])
     damaged = bytearray(whole[: ends[3]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -13,25 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from nervkit.compression.methods import decompress_segment
-from nervkit.container.fields import printable
 from nervkit.container.file import NervFile
-from nervkit.container.header import Header, Segment
+from nervkit.container.header import Header
 from nervkit.container.limits import Limits
-from nervkit.container.segment import SegmentData
+from nervkit.container.source import NervSource
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
-from nervkit.errors import FormatError, ResourceError, UsageError
+from nervkit.errors import UsageError
 from nervkit.models.base import Representation
-from nervkit.models.complexity import Blueprint, blueprint
-from nervkit.models.config import ModelConfig, VideoShape
-from nervkit.models.device import choose_device, memory_errors, reproducible
-from nervkit.models.registry import load_model
+from nervkit.models.device import choose_device, memory_errors
+from nervkit.networks import check_budget, render, with_values
+from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames
-from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
 
@@ -43,17 +38,22 @@ class NervVideo:
     """An open .nerv file as a sequence of frames.
 
     `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
-    Any frame costs one evaluation of its segment's model. On a CPU, frames are computed one at a
-    time in float32, so that the same frame is the same whatever is decoded around it; on CUDA in
-    float16 and, where several are asked for, some at a time: there values may differ a little.
+    Any frame costs one evaluation of its segment's network. The networks used last are kept, and
+    while frames are read in order the next segment's is made ahead. On a CPU, frames are computed
+    one at a time in float32, so that the same frame is the same whatever is decoded around it; on
+    CUDA in float16 and, where several are asked for, some at a time: there values may differ a
+    little. Threads may share a video.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, a binary file object that can seek, or an open
+            NervFile; the latter two stay open.
         device: "cpu" (the reference), "cuda" or "auto".
         limits: what the file may declare; by default, what goes with its size.
+        salvage: of a file that is cut short, take the whole segments.
+        keep_bytes: what the networks that are kept may take. One is kept in any case.
 
     Raises:
-        SourceError: no such file.
+        SourceError: no such file, or an object that cannot seek.
         FormatError: not a valid .nerv file. The checksum of a segment is verified when a frame of
             it is first decoded; `file.check_all()` verifies all.
         LimitError: decoding takes more than `limits` allow.
@@ -62,25 +62,29 @@ class NervVideo:
     """
 
     def __init__(
-        self, source: str | Path | bytes, *, device: str = "cpu", limits: Limits | None = None
+        self,
+        source: NervSource | NervFile,
+        *,
+        device: str = "cpu",
+        limits: Limits | None = None,
+        salvage: bool = False,
+        keep_bytes: int = KEPT_BYTES,
     ) -> None:
         self._device = choose_device(device)
         self._batch = CUDA_BATCH if self._device.type == "cuda" else 1
-        self.file = NervFile(source, limits)
+        self._owns_file = not isinstance(source, NervFile)
+        self.file = NervFile(source, limits, salvage=salvage) if self._owns_file else source
         try:
             with self.file.naming():
                 check_budget(self.file, self.file.header.segments[:1])
+                header = with_values(self.file.header)
         except BaseException:
-            self.file.close()
+            self._close_file()
             raise
-        self._loaded: tuple[int, Representation] | None = None
-        ends = np.cumsum([segment.frames for segment in self.header.segments])
-        self._starts = [0, *ends.tolist()]
-
-    @property
-    def header(self) -> Header:
-        """All that the file says of itself."""
-        return self.file.header
+        self.header: Header = header  # all that the file says of itself
+        self._networks = Networks(self.file, header, self._device, keep_bytes)
+        self.segments = Segments(self.file, header, self._networks)
+        self._next = 0  # the frame after the last that was read
 
     @property
     def timing(self) -> Timing:
@@ -95,7 +99,7 @@ class NervVideo:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, 3)."""
-        return (self.header.frames, self.header.height, self.header.width, 3)
+        return (len(self), self.header.height, self.header.width, 3)
 
     @property
     def tracks(self) -> list[Track]:
@@ -106,31 +110,29 @@ class NervVideo:
     def model(self) -> Representation:
         """The network, a plain nn.Module: model(t) for t (B,) float gives (B, 3, H, W) in [0, 1].
 
-        Raises UsageError where the file has more than one segment; see `segment_model`.
+        Raises UsageError where the file has more than one segment; see `segments`.
         """
-        if len(self.header.segments) > 1:
-            raise UsageError("this file has several segments; use segment_model(index)")
-        return self.segment_model(0)
-
-    def segment_model(self, index: int) -> Representation:
-        """The network of one segment; positions count from the segment's first frame."""
-        if self._loaded is None or self._loaded[0] != index:
-            self._loaded = None  # two models at once would take twice the memory
-            with self.file.naming(), memory_errors(self.file.name):
-                check_budget(self.file, self.header.segments[index : index + 1])
-                model = rebuild(self.header, index, self.file.segment(index))
-                self._loaded = index, model.to(self._device)
-        return self._loaded[1]
+        if len(self.segments) > 1:
+            raise UsageError(
+                f"{self.file.name}: has {len(self.segments)} segments, each with a network of its "
+                "own: use video.segments[i].model"
+            )
+        return self.segments[0].model
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop) one by one, (H, W, 3) uint8."""
         position, stop = start, len(self) if stop is None else stop
+        in_order = start == self._next > 0
         while position < stop:
-            index = self._segment_of(position)
-            first, after = self._starts[index : index + 2]
+            index = self.segments.index_at(position)
+            first, after = self.segments.span(index)
             end = min(stop, after, position + self._batch)
+            network = self._networks.get(index)
+            if (in_order or stop > after) and index + 1 < len(self.segments):
+                self._networks.prepare(index + 1)
+            self._next = end
             with memory_errors(self.file.name):
-                shown = render(self.segment_model(index), range(position - first, end - first))
+                shown = render(network, range(position - first, end - first))
             yield from shown
             position = end
 
@@ -138,16 +140,13 @@ class NervVideo:
         """Verify what decoding frames [start, stop) needs before any is decoded: the checksums of
         their segments, and what all together cost. Raises ChecksumError, LimitError,
         ResourceError."""
-        first, after = self._segment_of(start), self._segment_of(stop - 1) + 1
+        first, after = self.segments.index_at(start), self.segments.index_at(stop - 1) + 1
         self.file.check_segments(first, after)
         with self.file.naming():
             check_budget(self.file, self.header.segments[first:after])
 
-    def _segment_of(self, position: int) -> int:
-        return int(np.searchsorted(self._starts, position, side="right")) - 1
-
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self.segments.frames
 
     def __getitem__(self, index: int | slice) -> np.ndarray:
         if isinstance(index, slice):
@@ -176,7 +175,12 @@ class NervVideo:
 
     def close(self) -> None:
         """Close the file. Frames can no longer be decoded."""
-        self.file.close()
+        self._networks.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._owns_file:
+            self.file.close()
 
     def __enter__(self) -> NervVideo:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -55,6 +56,15 @@ def drawn(header: Header, segment: Segment) -> Blueprint:
             f"the header declares {segment.values} values, the model has {plan.values}"
         )
     return plan
+
+
+def with_values(header: Header) -> Header:
+    """The header of a salvaged file with the numbers of values that it lacks, by its models. Raises
+    FormatError."""
+    if all(segment.values is not None for segment in header.segments):
+        return header
+    counted = (replace(s, values=drawn(header, s).values) for s in header.segments)
+    return header.of_segments(counted)
 
 
 def described(

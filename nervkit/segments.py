@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from threading import Lock
@@ -82,6 +83,11 @@ class Segments(Sequence[VideoSegment]):
             _networks=self._networks,
         )
 
+    @property
+    def frames(self) -> int:
+        """Of all segments."""
+        return int(self._starts[-1])
+
     def index_at(self, position: int) -> int:
         """Which segment has a frame of the video."""
         return int(np.searchsorted(self._starts, position, side="right")) - 1
@@ -125,7 +131,7 @@ class Networks:
                 return self._build(index, kept, self._begun(index, kept))
             try:
                 return kept.network.result()
-            except NervError:
+            except CancelledError:
                 continue  # it failed for another thread; this one finds its own error
 
     def prepare(self, index: int) -> None:
@@ -139,16 +145,16 @@ class Networks:
         kept, mine = self._entry(index, ahead=True)
         if not mine:
             return
-        try:
+        with suppress(NervError):
             model = self._begun(index, kept)
-        except NervError:
-            return
-        self._worker.submit(self._build, index, kept, model)
+            self._worker.submit(self._build, index, kept, model)
 
     def close(self) -> None:
         """End what is being made ahead, and keep nothing."""
         self._worker.shutdown(wait=True, cancel_futures=True)
         with self._lock:
+            for kept in self._kept.values():
+                kept.network.cancel()  # does nothing where it is there
             self._kept.clear()
 
     def _estimate(self, index: int) -> int:
@@ -195,3 +201,16 @@ class Networks:
             kept.bytes = sum(t.numel() * t.element_size() for t in tensors)
             kept.network.set_result(model)
         return model
+
+    @contextmanager
+    def _failing(self, index: int, kept: _Kept) -> Iterator[None]:
+        """Errors inside name the file. Nothing is kept then, and who waits tries again."""
+        try:
+            with self._file.naming(), memory_errors(self._file.name):
+                yield
+        except BaseException:
+            with self._lock:
+                if self._kept.get(index) is kept:
+                    del self._kept[index]
+            kept.network.cancel()
+            raise

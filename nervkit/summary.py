@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from nervkit.container.file import NervFile
 from nervkit.container.limits import Limits
 from nervkit.container.settings import setting
+from nervkit.container.source import NervSource
 
 
-def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
+def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
     """Everything that the header of a .nerv file declares, with its bytes by part.
 
     Reads no weights and decodes nothing. docs/json.md documents the keys.
 
     Args:
-        source: a .nerv file.
+        source: a path, the bytes of a file, or a binary file object that can seek.
         limits: what it may declare; by default, what goes with its size.
 
     Raises:
@@ -32,7 +32,7 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
         ratio = header.sample_aspect_ratio
         first = header.segments[0]
         return {
-            "input": str(source),
+            "input": file.name,
             "format_version": "{}.{}".format(*file.version),
             "frames": header.frames,
             "width": header.width,

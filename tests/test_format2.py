@@ -28,8 +28,8 @@ from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.container.table import HEAD, Table
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
-from nervkit.decoder import drawn
 from nervkit.errors import FormatError, LimitError, TruncatedError
+from nervkit.networks import drawn
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
 from tests import reference_decoder

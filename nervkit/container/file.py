@@ -22,7 +22,7 @@ from nervkit.container.fields import whole
 from nervkit.container.header import Header
 from nervkit.container.limits import MOST_PACKETS, Limits
 from nervkit.container.segment import SegmentData
-from nervkit.container.source import SeekableFile, Source
+from nervkit.container.source import NervSource, SeekableFile
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track, count_packets
 from nervkit.errors import FormatError
@@ -154,7 +154,7 @@ class NervFile:
     """
 
     def __init__(
-        self, source: Source, limits: Limits | None = None, *, salvage: bool = False
+        self, source: NervSource, limits: Limits | None = None, *, salvage: bool = False
     ) -> None:
         self.limits = limits or Limits()
         self._file = SeekableFile(source)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from nervkit.errors import SourceError, UsageError
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+NervSource = str | os.PathLike[str] | bytes | BinaryIO
 
 
 class SeekableFile:
@@ -28,7 +28,7 @@ class SeekableFile:
         UsageError: none of these.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: NervSource) -> None:
         self._file: BinaryIO
         self._owned = True  # an object that was handed over stays the caller's
         if isinstance(source, bytes):

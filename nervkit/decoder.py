@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from nervkit.models.device import choose_device, memory_errors
 from nervkit.networks import check_budget, render, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
-from nervkit.video.edit import parse_frames
+from nervkit.video.edit import parse_frames, parse_seconds
 from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
 
@@ -232,10 +233,13 @@ class DecodeReport:
 
 
 def decode(
-    source: str | Path,
+    source: NervSource,
     output: str | Path,
     *,
     frames: str | slice | None = None,
+    start: str | float | None = None,
+    to: str | float | None = None,
+    salvage: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
@@ -247,10 +251,14 @@ def decode(
     """Decode a .nerv file to a movie, y4m, images or an array, chosen by the output's name.
 
     Args:
-        source: a .nerv file.
+        source: a .nerv file, as of `NervVideo`.
         output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern such as "f/%05d.png", or
             "-" for y4m on standard output.
-        frames: "a:b" or a slice; only those are decoded.
+        frames: "a:b" or a slice; only those are decoded, from the segments that have them.
+        start, to: or those whose time, on the file's time line, is not before `start` and before
+            `to`: seconds, "1.5m", "MM:SS" or "HH:MM:SS". Sound, subtitles and chapters are cut to
+            the same part.
+        salvage: of a file that is cut short, decode the whole segments; `notes` say what is lost.
         codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless).
         crf: quality of a lossy codec, lower is better.
         pixel_format: of a movie or y4m, such as yuv444p.
@@ -260,22 +268,19 @@ def decode(
 
     Raises:
         FormatError: the source is not a valid .nerv file.
-        LimitError, ResourceError: see `NervVideo`.
+        SourceError, LimitError, ResourceError: see `NervVideo`.
         OutputError: the output exists, or cannot be written.
-        UsageError: an option is not understood, or does not fit.
+        UsageError: an option is not understood or does not fit, or nothing is selected.
     """
     start_time = time.perf_counter()
     output = str(output)
     options = MovieOptions(codec, crf, pixel_format)
     check_destination(output, options, overwrite, source)
-    with NervVideo(source, device=device, limits=limits) as video:
-        first, stop = parse_frames(frames)
-        stop = len(video) if stop is None else min(stop, len(video))
-        if first >= stop:
-            raise UsageError(f"frames {frames} selects nothing: there are {len(video)} frames")
+    with NervVideo(source, device=device, limits=limits, salvage=salvage) as video:
+        first, stop = _part(video.timing, frames, start, to)
         video.check(first, stop)
         timing, window = video.timing[first:stop], None
-        if (first, stop) != (0, len(video)):
+        if (first, stop) != (0, len(video)) or video.file.notes:
             window = timing.seconds
             timing = Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration)
         header, checks = video.header, video.file.checks()
@@ -298,7 +303,7 @@ def decode(
             window=window,
         )
         with video.file.naming():
-            notes = write_video(output, stream, options)
+            notes = video.file.notes + write_video(output, stream, options)
         seconds = time.perf_counter() - start_time
         return DecodeReport(
             output=output,
@@ -316,3 +321,35 @@ def decode(
             frames_per_second=(stop - first) / seconds,
             notes=notes,
         )
+
+
+def _part(
+    timing: Timing,
+    frames: str | slice | None,
+    start: str | float | None,
+    to: str | float | None,
+) -> tuple[int, int]:
+    """The frames [first, stop) that a decode is of. Raises UsageError where there are none."""
+    count = len(timing)
+    if start is None and to is None:
+        first, stop = parse_frames(frames)
+        stop = count if stop is None else min(stop, count)
+        if first >= stop:
+            raise UsageError(f"frames {frames} selects nothing: there are {count} frames")
+        return first, stop
+    if frames is not None:
+        raise UsageError("frames and a part by time are two ways to choose; give one")
+    began, ended = timing.seconds
+    after = began if start is None else parse_seconds(start, "start")
+    before = ended if to is None else parse_seconds(to, "to")
+    if after >= ended:
+        raise UsageError(f"start {start} is beyond the end: the video ends at {float(ended):g} s")
+    if to is not None and before <= after:
+        raise UsageError(f"to {to} must be later than the start of the part, {float(after):g} s")
+    first, stop = (
+        int(np.searchsorted(timing.pts, ceil(min(time, ended) / timing.time_base)))
+        for time in (after, before)
+    )
+    if first >= stop:
+        raise UsageError(f"no frame begins from {float(after):g} s to {float(before):g} s")
+    return first, stop

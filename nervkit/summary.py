@@ -49,6 +49,7 @@ def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
             "model": first.model,
             "config": first.config,
             "segments": len(header.segments),
+            "segment_table": _table(file),
             "exact": header.exact,
             "parameters": header.values,
             "metric": setting(header.encoder["settings"], "metric"),
@@ -82,3 +83,22 @@ def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
             "settings": header.encoder["settings"],
             "seconds": time.perf_counter() - began,
         }
+
+
+def _table(file: NervFile) -> list[dict[str, Any]]:
+    """What each segment is, in order."""
+    header, rows, first = file.header, [], 0
+    for index, segment in enumerate(header.segments):
+        size = file.segment_bytes(index)
+        rows.append(
+            {
+                "first_frame": first,
+                "frames": segment.frames,
+                "model": segment.model,
+                "parameters": segment.values,
+                "bytes": size,
+                "bpp": 8 * size / (segment.frames * header.width * header.height),
+            }
+        )
+        first += segment.frames
+    return rows

@@ -22,7 +22,7 @@ from nervkit.compression.quantization import quantize
 from nervkit.compression.tensors import compress_tensors
 from nervkit.container import chunks, format2
 from nervkit.container.file import NervFile, pack_file
-from nervkit.container.header import Header, Segment
+from nervkit.container.header import Segment
 from nervkit.container.limits import Limits
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.container.table import HEAD, Table
@@ -34,6 +34,7 @@ from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
 from tests import reference_decoder
 from tests.fuzzing import after, join, listed, moving, with_sound_and_text
+from tests.segmented import Watched, header
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,33 +72,6 @@ def together(files: Sequence[NervFile]) -> bytes:
 
 def pieces_of(data: bytes) -> Pieces:
     return reference_decoder.read_chunks(data)
-
-
-class Watched(io.BytesIO):
-    """Bytes that know which of them were read."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.spans: list[tuple[int, int]] = []
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        start = self.tell()
-        found = super().read(size)
-        self.spans.append((start, start + len(found)))
-        return found
-
-
-def header() -> Header:
-    colour = dict.fromkeys(("matrix", "range", "primaries", "transfer"), 2)
-    return Header(
-        width=16,
-        height=12,
-        sample_aspect_ratio=Fraction(1),
-        colour=colour | {"rgb_matrix": "bt709", "rgb_range": "limited"},
-        source={},
-        edit={},
-        encoder={"version": "a test", "settings": ""},
-    )
 
 
 def test_segments_differ_in_model_strides_and_method(whole: bytes, halves: list[Path]) -> None:

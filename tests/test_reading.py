@@ -35,6 +35,11 @@ from nervkit.errors import (
     TruncatedError,
     UsageError,
 )
+from nervkit.models.flow import optical_flow
+from nervkit.restoration.between import CUT, Between
+from nervkit.restoration.motion import carried, disagreement
+from nervkit.restoration.stored import StoredFits
+from nervkit.restoration.task import Fitted
 from nervkit.segments import Networks
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
@@ -550,6 +555,47 @@ def test_what_cannot_be_salvaged(data: bytes, segments: list[Any], expected: np.
     other = segmented([(first, data_of), (replace(first, config={"strides": [2]}), data_of)])
     with pytest.raises(FormatError, match="configuration is impossible"):
         nervkit.open(other[: other.rindex(chunks.TABLE)], salvage=True)
+
+
+# Between the frames of a file
+
+
+def test_a_file_is_interpolated_by_the_networks_of_its_segments(
+    segments: list[Any], path: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    """And across a border, where there is none, by what is on both sides."""
+    notes: list[str] = []
+    made = nervkit.interpolate(path, factor=2, on_note=notes.append)
+    assert (made.frames[::2] == expected).all()
+    with nervkit.open(path) as video:
+        fitted = Fitted(video.segments[2].model, np.arange(FRAMES), "hnerv")
+        inside = Between(expected[8:12], fitted).at(1.5).clip(0, 255)
+    assert np.abs(made.frames[2 * 9 + 1] - inside).max() <= 0.501
+    for last in range(FRAMES - 1, len(expected) - 1, FRAMES):  # frames that nothing has in common
+        assert (made.frames[2 * last + 1] == expected[last]).all()
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{SEGMENTS - 1} of the new frames lie between two segments")
+    report = nervkit.interpolate(path, tmp_path / "out.mkv", fps=50)
+    assert report.details == {"new_frames": 23, "between_segments": SEGMENTS - 1}
+    assert report.parameters == sum(s.values for s, _ in segments)
+    assert len(report.notes) == 1
+
+
+def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> None:
+    """Two segments of one frame, which move a picture by two pixels."""
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 255, (6, 10, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    frames = np.stack([picture[:12, 8:24], picture[:12, 6:22]])
+    flow = optical_flow(frames[0], frames[1])
+    assert disagreement(frames[0], frames[1], flow) < CUT
+    path = tmp_path / "two.nerv"
+    path.write_bytes(segmented([random_segment(1, 0), random_segment(1, 1)]))
+    with nervkit.open(path) as video:
+        fits = StoredFits(video, frames)
+        assert np.allclose(fits.at(0.5), carried(frames[0], frames[1], flow, 0.5))
+        apart = StoredFits(video, np.stack([frames[0], 255 - frames[0]]))
+        assert (apart.at(0.4) == frames[0]).all()
+        assert (apart.at(0.6) == 255 - frames[0]).all()
 
 
 # The command line

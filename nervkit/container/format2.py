@@ -97,7 +97,7 @@ def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
     except FormatError as error:
         if not salvage and not isinstance(error, _NoEndMark):
             raise
-        table, damage = _whole_parts(file, size, error)
+        table, damage = _whole_parts(file, size, FormatError(str(error)))
         ending = []
         if not salvage or not table.frames:
             raise _not_whole(table, damage) from error

@@ -129,11 +129,12 @@ class NervVideo:
             first, after = self.segments.span(index)
             end = min(stop, after, position + self._batch)
             network = self._networks.get(index)
-            if (in_order or stop > after) and index + 1 < len(self.segments):
-                self._networks.prepare(index + 1)
             self._next = end
             with memory_errors(self.file.name):
                 shown = render(network, range(position - first, end - first))
+            # After the frame, which it would slow down: it goes on while the frame is used.
+            if (in_order or stop > after) and index + 1 < len(self.segments):
+                self._networks.prepare(index + 1)
             yield from shown
             position = end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -102,10 +102,15 @@ def unfilled(header: Header, segment: Segment) -> Representation:
     return model_type.for_decoding(config, shape)
 
 
-def fill(model: Representation, plan: Blueprint, data: SegmentData) -> None:
-    """Decode the stored tensors into a model of that plan: the longer part of `rebuild`. Raises
-    FormatError."""
-    arrays = decompress_segment(data, plan.weights | plan.embeddings)
+def fill(
+    model: Representation,
+    plan: Blueprint,
+    data: SegmentData,
+    on_block: Callable[[], None] = lambda: None,
+) -> None:
+    """Decode the stored tensors into a model of that plan: the longer part of `rebuild`;
+    `on_block` as of `rangecoder.Decoder`. Raises FormatError."""
+    arrays = decompress_segment(data, plan.weights | plan.embeddings, on_block)
     model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 

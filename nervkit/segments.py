@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, overload
 
 import numpy as np
@@ -22,6 +23,7 @@ from nervkit.models.device import memory_errors
 from nervkit.networks import check_budget, drawn, fill, unfilled
 
 KEPT_BYTES = 256 << 20
+AHEAD_SHARE, SLICE_SECONDS = 0.2, 0.001
 VALUE_BYTES = 4  # of a network that is built: float32
 
 
@@ -99,10 +101,26 @@ class Segments(Sequence[VideoSegment]):
 
 @dataclass
 class _Kept:
-    """A network that is kept, or being built, and the bytes that it takes."""
+    """A network that is kept, or being built, and the bytes that it takes; `wanted` once somebody
+    waits for it."""
 
     network: Future[Representation]
     bytes: int
+    wanted: Event = field(default_factory=Event)
+
+
+class _Rests:
+    """Has a thread compute for AHEAD_SHARE of the time only, until `wanted`. Python runs one thread
+    at a time: one that never rests would slow down the frames that are shown meanwhile."""
+
+    def __init__(self, wanted: Event) -> None:
+        self._wanted, self._since = wanted, time.thread_time()
+
+    def __call__(self) -> None:
+        worked = time.thread_time() - self._since
+        if worked > SLICE_SECONDS:
+            self._wanted.wait(worked * (1 / AHEAD_SHARE - 1))
+            self._since = time.thread_time()
 
 
 class Networks:
@@ -129,6 +147,7 @@ class Networks:
             kept, mine = self._entry(index)
             if mine:
                 return self._build(index, kept, self._begun(index, kept))
+            kept.wanted.set()
             try:
                 return kept.network.result()
             except CancelledError:
@@ -147,10 +166,13 @@ class Networks:
             return
         with suppress(NervError):
             model = self._begun(index, kept)
-            self._worker.submit(self._build, index, kept, model)
+            self._worker.submit(self._build_ahead, index, kept, model)
 
     def close(self) -> None:
         """End what is being made ahead, and keep nothing."""
+        with self._lock:
+            for kept in self._kept.values():
+                kept.wanted.set()  # no more rests
         self._worker.shutdown(wait=True, cancel_futures=True)
         with self._lock:
             for kept in self._kept.values():
@@ -191,11 +213,21 @@ class Networks:
             check_budget(self._file, [segment])
             return unfilled(self._header, segment)
 
-    def _build(self, index: int, kept: _Kept, model: Representation) -> Representation:
+    def _build_ahead(self, index: int, kept: _Kept, model: Representation) -> None:
+        """The same as `_build`, in the worker."""
+        self._build(index, kept, model, _Rests(kept.wanted))
+
+    def _build(
+        self,
+        index: int,
+        kept: _Kept,
+        model: Representation,
+        on_block: Callable[[], None] = lambda: None,
+    ) -> Representation:
         """Read the tensors of a network, and hand it to all who wait for it."""
         with self._failing(index, kept):
             plan = drawn(self._header, self._header.segments[index])
-            fill(model, plan, self._file.segment(index))
+            fill(model, plan, self._file.segment(index), on_block)
             model = model.to(self._device)
             tensors = chain(model.parameters(), model.buffers())
             kept.bytes = sum(t.numel() * t.element_size() for t in tensors)

@@ -349,6 +349,19 @@ def test_the_next_network_is_made_ahead(
     assert built == [(5, here), (0, here), (2, here), (3, here)]
 
 
+def test_what_is_made_ahead_rests_until_it_is_wanted(
+    data: bytes, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rest that would last for days ends with the first who waits, and when the file is closed."""
+    monkeypatch.setattr("nervkit.segments.AHEAD_SHARE", 1e-9)
+    monkeypatch.setattr("nervkit.segments.SLICE_SECONDS", 0.0)
+    with nervkit.open(data) as video:
+        assert (video[:] == expected).all()
+    with nervkit.open(data) as video:
+        shown = video.frames()
+        assert (next(shown) == expected[0]).all()
+
+
 def test_alternating_between_segments_builds_each_once(
     data: bytes, built: list[tuple[int, str]], expected: np.ndarray
 ) -> None:

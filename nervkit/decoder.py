@@ -115,8 +115,8 @@ class NervVideo:
         """
         if len(self.segments) > 1:
             raise UsageError(
-                f"{self.file.name}: has {len(self.segments)} segments, each with a network of its "
-                "own: use video.segments[i].model"
+                f"{self.file.name}: has several segments, each with a network of its own: use "
+                "video.segments[i].model"
             )
         return self.segments[0].model
 

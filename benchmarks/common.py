@@ -14,7 +14,6 @@ import torch
 
 import nervkit
 from nervkit.bench.machine import commit, cpu_name
-from nervkit.decoder import render
 from nervkit.fitting.graphed import EAGER_CALLS
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.threads import computing
@@ -23,6 +22,7 @@ from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model
+from nervkit.networks import render
 from nervkit.video.clip import Clip
 
 ROOT = Path(__file__).parent.parent

@@ -5,33 +5,29 @@ from __future__ import annotations
 import operator
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from nervkit.compression.methods import decompress_segment
-from nervkit.container.fields import printable
 from nervkit.container.file import NervFile
-from nervkit.container.header import Header, Segment
+from nervkit.container.header import Header
 from nervkit.container.limits import Limits
-from nervkit.container.segment import SegmentData
+from nervkit.container.source import NervSource
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
-from nervkit.errors import FormatError, ResourceError, UsageError
+from nervkit.errors import UsageError
 from nervkit.models.base import Representation
-from nervkit.models.complexity import Blueprint, blueprint
-from nervkit.models.config import ModelConfig, VideoShape
-from nervkit.models.device import choose_device, memory_errors, reproducible
-from nervkit.models.registry import load_model
+from nervkit.models.device import choose_device, memory_errors
+from nervkit.networks import check_budget, render, with_values
+from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
-from nervkit.video.edit import parse_frames
-from nervkit.video.memory import available_memory, human_bytes
+from nervkit.video.edit import parse_frames, parse_seconds
 from nervkit.video.movies import MovieOptions
 from nervkit.video.writer import Stream, check_destination, write_video
 
@@ -43,17 +39,22 @@ class NervVideo:
     """An open .nerv file as a sequence of frames.
 
     `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
-    Any frame costs one evaluation of its segment's model. On a CPU, frames are computed one at a
-    time in float32, so that the same frame is the same whatever is decoded around it; on CUDA in
-    float16 and, where several are asked for, some at a time: there values may differ a little.
+    Any frame costs one evaluation of its segment's network. The networks used last are kept, and
+    while frames are read in order the next segment's is made ahead. On a CPU, frames are computed
+    one at a time in float32, so that the same frame is the same whatever is decoded around it; on
+    CUDA in float16 and, where several are asked for, some at a time: there values may differ a
+    little. Threads may share a video.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, a binary file object that can seek, or an open
+            NervFile; the latter two stay open.
         device: "cpu" (the reference), "cuda" or "auto".
         limits: what the file may declare; by default, what goes with its size.
+        salvage: of a file that is cut short, take the whole segments.
+        keep_bytes: what the networks that are kept may take. One is kept in any case.
 
     Raises:
-        SourceError: no such file.
+        SourceError: no such file, or an object that cannot seek.
         FormatError: not a valid .nerv file. The checksum of a segment is verified when a frame of
             it is first decoded; `file.check_all()` verifies all.
         LimitError: decoding takes more than `limits` allow.
@@ -62,25 +63,29 @@ class NervVideo:
     """
 
     def __init__(
-        self, source: str | Path | bytes, *, device: str = "cpu", limits: Limits | None = None
+        self,
+        source: NervSource | NervFile,
+        *,
+        device: str = "cpu",
+        limits: Limits | None = None,
+        salvage: bool = False,
+        keep_bytes: int = KEPT_BYTES,
     ) -> None:
         self._device = choose_device(device)
         self._batch = CUDA_BATCH if self._device.type == "cuda" else 1
-        self.file = NervFile(source, limits)
+        self._owns_file = not isinstance(source, NervFile)
+        self.file = NervFile(source, limits, salvage=salvage) if self._owns_file else source
         try:
             with self.file.naming():
                 check_budget(self.file, self.file.header.segments[:1])
+                header = with_values(self.file.header)
         except BaseException:
-            self.file.close()
+            self._close_file()
             raise
-        self._loaded: tuple[int, Representation] | None = None
-        ends = np.cumsum([segment.frames for segment in self.header.segments])
-        self._starts = [0, *ends.tolist()]
-
-    @property
-    def header(self) -> Header:
-        """All that the file says of itself."""
-        return self.file.header
+        self.header: Header = header  # all that the file says of itself
+        self._networks = Networks(self.file, header, self._device, keep_bytes)
+        self.segments = Segments(self.file, header, self._networks)
+        self._next = 0  # the frame after the last that was read
 
     @property
     def timing(self) -> Timing:
@@ -95,7 +100,7 @@ class NervVideo:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, 3)."""
-        return (self.header.frames, self.header.height, self.header.width, 3)
+        return (len(self), self.header.height, self.header.width, 3)
 
     @property
     def tracks(self) -> list[Track]:
@@ -106,31 +111,30 @@ class NervVideo:
     def model(self) -> Representation:
         """The network, a plain nn.Module: model(t) for t (B,) float gives (B, 3, H, W) in [0, 1].
 
-        Raises UsageError where the file has more than one segment; see `segment_model`.
+        Raises UsageError where the file has more than one segment; see `segments`.
         """
-        if len(self.header.segments) > 1:
-            raise UsageError("this file has several segments; use segment_model(index)")
-        return self.segment_model(0)
-
-    def segment_model(self, index: int) -> Representation:
-        """The network of one segment; positions count from the segment's first frame."""
-        if self._loaded is None or self._loaded[0] != index:
-            self._loaded = None  # two models at once would take twice the memory
-            with self.file.naming(), memory_errors(self.file.name):
-                check_budget(self.file, self.header.segments[index : index + 1])
-                model = rebuild(self.header, index, self.file.segment(index))
-                self._loaded = index, model.to(self._device)
-        return self._loaded[1]
+        if len(self.segments) > 1:
+            raise UsageError(
+                f"{self.file.name}: has several segments, each with a network of its own: use "
+                "video.segments[i].model"
+            )
+        return self.segments[0].model
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop) one by one, (H, W, 3) uint8."""
         position, stop = start, len(self) if stop is None else stop
+        in_order = start == self._next > 0
         while position < stop:
-            index = self._segment_of(position)
-            first, after = self._starts[index : index + 2]
+            index = self.segments.index_at(position)
+            first, after = self.segments.span(index)
             end = min(stop, after, position + self._batch)
+            network = self._networks.get(index)
+            self._next = end
             with memory_errors(self.file.name):
-                shown = render(self.segment_model(index), range(position - first, end - first))
+                shown = render(network, range(position - first, end - first))
+            # After the frame, which it would slow down: it goes on while the frame is used.
+            if (in_order or stop > after) and index + 1 < len(self.segments):
+                self._networks.prepare(index + 1)
             yield from shown
             position = end
 
@@ -138,16 +142,13 @@ class NervVideo:
         """Verify what decoding frames [start, stop) needs before any is decoded: the checksums of
         their segments, and what all together cost. Raises ChecksumError, LimitError,
         ResourceError."""
-        first, after = self._segment_of(start), self._segment_of(stop - 1) + 1
+        first, after = self.segments.index_at(start), self.segments.index_at(stop - 1) + 1
         self.file.check_segments(first, after)
         with self.file.naming():
             check_budget(self.file, self.header.segments[first:after])
 
-    def _segment_of(self, position: int) -> int:
-        return int(np.searchsorted(self._starts, position, side="right")) - 1
-
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self.segments.frames
 
     def __getitem__(self, index: int | slice) -> np.ndarray:
         if isinstance(index, slice):
@@ -176,7 +177,12 @@ class NervVideo:
 
     def close(self) -> None:
         """Close the file. Frames can no longer be decoded."""
-        self.file.close()
+        self._networks.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._owns_file:
+            self.file.close()
 
     def __enter__(self) -> NervVideo:
         return self
@@ -188,83 +194,6 @@ class NervVideo:
         count, height, width, _ = self.shape
         models = ", ".join(sorted({segment.model for segment in self.header.segments}))
         return f"NervVideo({count} frames of {width}x{height}, {float(self.fps):.3g} fps, {models})"
-
-
-def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
-    """Raise LimitError where decoding these segments takes more than the file's limits allow,
-    ResourceError where it takes more memory than is free. Costs are computed from the header,
-    before anything of their size is allocated."""
-    # Of segments that share a configuration, which is one object then, one stands for all.
-    keys = [(s.model, id(s.config), s.frames, s.values) for s in segments]
-    distinct = dict(zip(keys, segments, strict=True))
-    plans = {key: drawn(file.header, segment) for key, segment in distinct.items()}
-    memory = max(plan.memory for plan in plans.values())
-    macs = sum(s.frames * plans[key].macs for key, s in zip(keys, segments, strict=True))
-    file.limits.check("memory", memory, file.size)
-    file.limits.check("macs_per_frame", max(plan.macs for plan in plans.values()), file.size)
-    file.limits.check("macs_per_file", macs, file.size)
-    if memory > (free := available_memory()):
-        raise ResourceError(
-            f"{file.name}: decoding takes {human_bytes(memory)} of memory, "
-            f"{human_bytes(free)} are free"
-        )
-
-
-def drawn(header: Header, segment: Segment) -> Blueprint:
-    """The blueprint of a segment's model. Raises FormatError where it cannot be."""
-    model = described(header, segment)
-    try:
-        plan = blueprint(*model)
-    except Exception as error:  # a model that others bring may raise anything
-        reason = printable(" ".join(str(error).split()))
-        raise FormatError(f"the model's configuration is impossible: {reason}") from error
-    if plan.values != segment.values:
-        raise FormatError(
-            f"the header declares {segment.values} values, the model has {plan.values}"
-        )
-    return plan
-
-
-def described(
-    header: Header, segment: Segment
-) -> tuple[type[Representation], ModelConfig, VideoShape]:
-    """The model of a segment, its configuration and what it reproduces. Raises FormatError."""
-    try:
-        model_type = load_model(segment.model)
-    except UsageError as error:
-        raise FormatError(
-            f"the file needs the model {segment.model!r}, which is not installed; install the "
-            "package that brings it (`nervkit models` lists what there is)"
-        ) from error
-    try:
-        config = model_type.config_type.from_dict(segment.config)
-        return model_type, config, VideoShape(segment.frames, header.height, header.width)
-    except UsageError as error:
-        raise FormatError(f"the model's configuration is impossible: {error}") from error
-
-
-def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
-    """The model of a segment with its stored tensors, ready to decode on the CPU. Raises
-    FormatError."""
-    segment = header.segments[index]
-    plan = drawn(header, segment)
-    arrays = decompress_segment(data, plan.weights | plan.embeddings)
-    model_type, config, shape = described(header, segment)
-    model = model_type.for_decoding(config, shape)
-    model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return model
-
-
-@torch.inference_mode()
-def render(model: Representation, positions: Sequence[float]) -> np.ndarray:
-    """The (B, H, W, 3) uint8 frames at positions. One frame on a CPU, float32, is the reference
-    decode; CUDA computes in float16."""
-    device = next(model.parameters()).device
-    half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
-    with reproducible(device), half:
-        frames = model(torch.tensor(positions, dtype=torch.float32, device=device))
-    pixels = frames.float().mul(255).round_().clamp_(0, 255).byte()
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -305,10 +234,13 @@ class DecodeReport:
 
 
 def decode(
-    source: str | Path,
+    source: NervSource,
     output: str | Path,
     *,
     frames: str | slice | None = None,
+    start: str | float | None = None,
+    to: str | float | None = None,
+    salvage: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
@@ -320,10 +252,14 @@ def decode(
     """Decode a .nerv file to a movie, y4m, images or an array, chosen by the output's name.
 
     Args:
-        source: a .nerv file.
+        source: a .nerv file, as of `NervVideo`.
         output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern such as "f/%05d.png", or
             "-" for y4m on standard output.
-        frames: "a:b" or a slice; only those are decoded.
+        frames: "a:b" or a slice; only those are decoded, from the segments that have them.
+        start, to: or those whose time, on the file's time line, is not before `start` and before
+            `to`: seconds, "1.5m", "MM:SS" or "HH:MM:SS". Sound, subtitles and chapters are cut to
+            the same part.
+        salvage: of a file that is cut short, decode the whole segments; `notes` say what is lost.
         codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless).
         crf: quality of a lossy codec, lower is better.
         pixel_format: of a movie or y4m, such as yuv444p.
@@ -333,22 +269,19 @@ def decode(
 
     Raises:
         FormatError: the source is not a valid .nerv file.
-        LimitError, ResourceError: see `NervVideo`.
+        SourceError, LimitError, ResourceError: see `NervVideo`.
         OutputError: the output exists, or cannot be written.
-        UsageError: an option is not understood, or does not fit.
+        UsageError: an option is not understood or does not fit, or nothing is selected.
     """
     start_time = time.perf_counter()
     output = str(output)
     options = MovieOptions(codec, crf, pixel_format)
     check_destination(output, options, overwrite, source)
-    with NervVideo(source, device=device, limits=limits) as video:
-        first, stop = parse_frames(frames)
-        stop = len(video) if stop is None else min(stop, len(video))
-        if first >= stop:
-            raise UsageError(f"frames {frames} selects nothing: there are {len(video)} frames")
+    with NervVideo(source, device=device, limits=limits, salvage=salvage) as video:
+        first, stop = _part(video.timing, frames, start, to)
         video.check(first, stop)
         timing, window = video.timing[first:stop], None
-        if (first, stop) != (0, len(video)):
+        if (first, stop) != (0, len(video)) or video.file.notes:
             window = timing.seconds
             timing = Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration)
         header, checks = video.header, video.file.checks()
@@ -371,7 +304,7 @@ def decode(
             window=window,
         )
         with video.file.naming():
-            notes = write_video(output, stream, options)
+            notes = video.file.notes + write_video(output, stream, options)
         seconds = time.perf_counter() - start_time
         return DecodeReport(
             output=output,
@@ -389,3 +322,35 @@ def decode(
             frames_per_second=(stop - first) / seconds,
             notes=notes,
         )
+
+
+def _part(
+    timing: Timing,
+    frames: str | slice | None,
+    start: str | float | None,
+    to: str | float | None,
+) -> tuple[int, int]:
+    """The frames [first, stop) that a decode is of. Raises UsageError where there are none."""
+    count = len(timing)
+    if start is None and to is None:
+        first, stop = parse_frames(frames)
+        stop = count if stop is None else min(stop, count)
+        if first >= stop:
+            raise UsageError(f"frames {frames} selects nothing: there are {count} frames")
+        return first, stop
+    if frames is not None:
+        raise UsageError("frames and a part by time are two ways to choose; give one")
+    began, ended = timing.seconds
+    after = began if start is None else parse_seconds(start, "start")
+    before = ended if to is None else parse_seconds(to, "to")
+    if after >= ended:
+        raise UsageError(f"start {start} is beyond the end: the video ends at {float(ended):g} s")
+    if to is not None and before <= after:
+        raise UsageError(f"to {to} must be later than the start of the part, {float(after):g} s")
+    first, stop = (
+        int(np.searchsorted(timing.pts, ceil(min(time, ended) / timing.time_base)))
+        for time in (after, before)
+    )
+    if first >= stop:
+        raise UsageError(f"no frame begins from {float(after):g} s to {float(before):g} s")
+    return first, stop

@@ -16,13 +16,14 @@ from nervkit.container.file import Checks, SegmentData, pack_file
 from nervkit.container.limits import UNLIMITED, Limits
 from nervkit.container.segment import CONTEXTS
 from nervkit.container.settings import is_requantized, requantized
-from nervkit.decoder import NervVideo, check_budget, computed_ahead, drawn, rebuild
+from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import FormatError, NervError, NothingToDoError, ResourceError, UsageError
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import choose_device, memory_errors
+from nervkit.networks import check_budget, drawn, rebuild
 from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.target import Target, parse_bpp
 from nervkit.verifier import checked_against, is_wrong

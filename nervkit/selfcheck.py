@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nervkit.decoder import NervVideo, render
+from nervkit.decoder import NervVideo
 from nervkit.errors import ModelError
 from nervkit.fitting.loop import probed
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
+from nervkit.networks import render
 
 MOST_LOST = 3.0  # dB between a fit and the same network as a decoder would ask it
 ENOUGH = 50.0  # dB; above, nothing that is lost can be seen

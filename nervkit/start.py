@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from nervkit.compression.methods import coded_tensors, decompress_segment
-from nervkit.decoder import NervVideo, described, drawn
+from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.start import Start
 from nervkit.models.config import VideoShape
+from nervkit.networks import described, drawn
 
 
 def read_start(path: str | Path, model: str, shape: VideoShape) -> Start:

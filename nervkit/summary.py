@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from nervkit.container.file import NervFile
 from nervkit.container.limits import Limits
 from nervkit.container.settings import setting
+from nervkit.container.source import NervSource
 
 
-def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
+def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
     """Everything that the header of a .nerv file declares, with its bytes by part.
 
     Reads no weights and decodes nothing. docs/json.md documents the keys.
 
     Args:
-        source: a .nerv file.
+        source: a path, the bytes of a file, or a binary file object that can seek.
         limits: what it may declare; by default, what goes with its size.
 
     Raises:
@@ -32,7 +32,7 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
         ratio = header.sample_aspect_ratio
         first = header.segments[0]
         return {
-            "input": str(source),
+            "input": file.name,
             "format_version": "{}.{}".format(*file.version),
             "frames": header.frames,
             "width": header.width,
@@ -49,6 +49,7 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
             "model": first.model,
             "config": first.config,
             "segments": len(header.segments),
+            "segment_table": _table(file),
             "exact": header.exact,
             "parameters": header.values,
             "metric": setting(header.encoder["settings"], "metric"),
@@ -82,3 +83,22 @@ def info(source: str | Path, *, limits: Limits | None = None) -> dict[str, Any]:
             "settings": header.encoder["settings"],
             "seconds": time.perf_counter() - began,
         }
+
+
+def _table(file: NervFile) -> list[dict[str, Any]]:
+    """What each segment is, in order."""
+    header, rows, first = file.header, [], 0
+    for index, segment in enumerate(header.segments):
+        size = file.segment_bytes(index)
+        rows.append(
+            {
+                "first_frame": first,
+                "frames": segment.frames,
+                "model": segment.model,
+                "parameters": segment.values,
+                "bytes": size,
+                "bpp": 8 * size / (segment.frames * header.width * header.height),
+            }
+        )
+        first += segment.frames
+    return rows

@@ -6,7 +6,6 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,11 @@ import numpy as np
 from nervkit.container.file import Checks, sample_places
 from nervkit.container.limits import Limits
 from nervkit.container.settings import is_requantized
-from nervkit.decoder import NervVideo, check_budget, computed_ahead
+from nervkit.container.source import NervSource
+from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, quality_of
+from nervkit.networks import check_budget
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
 from nervkit.video.reader import read_clip
@@ -71,7 +72,7 @@ class VerifyReport:
 
 
 def verify(
-    source: str | Path,
+    source: NervSource,
     against: Any = None,
     *,
     device: str = "cpu",
@@ -82,7 +83,7 @@ def verify(
     """Verify every checksum of a .nerv file, decode every frame, and compare.
 
     Args:
-        source: a .nerv file.
+        source: as of `NervVideo`.
         against: what was encoded, as for `read_clip`; the stored start, frames, crop, resize,
             matrix, range and stream are applied to it first.
         device: where to decode; "cpu" is the reference.
@@ -111,7 +112,7 @@ def verify(
             if clip.shape != video.shape:
                 raise SourceError(
                     f"{against}: has {clip.shape[0]} frames of {clip.shape[2]}x{clip.shape[1]} "
-                    f"after the stored edit, {source} has {len(video)} of "
+                    f"after the stored edit, {video.file.name} has {len(video)} of "
                     f"{video.shape[2]}x{video.shape[1]}"
                 )
         crcs, qualities = [], []
@@ -128,7 +129,7 @@ def verify(
         else:
             differing = np.flatnonzero(np.array(crcs, np.uint32) != checks.crcs).tolist()
             identical = len(video) - len(differing)
-            wrong, largest = _compare(source, video, differing, checks)
+            wrong, largest = _compare(video, differing, checks)
             if largest is None and not wrong:
                 notes.append("this machine rounds some samples otherwise than the encoder's")
             if wrong and checks.samples is None:
@@ -136,7 +137,7 @@ def verify(
         mean = mean_quality(qualities) if qualities else Quality(float("nan"), None)
         header = video.header
         return VerifyReport(
-            input=str(source),
+            input=video.file.name,
             frames=len(video),
             width=header.width,
             height=header.height,
@@ -178,13 +179,11 @@ def is_wrong(frame: np.ndarray, index: int, checks: Checks) -> bool:
     return bool((np.abs(found - checks.samples[index]) > 1).any())
 
 
-def _compare(
-    source: str | Path, video: NervVideo, differing: list[int], checks: Checks
-) -> tuple[int, int | None]:
+def _compare(video: NervVideo, differing: list[int], checks: Checks) -> tuple[int, int | None]:
     """How many of the `differing` frames are wrong in the reference decode too, and the largest
     difference of `video` to it; None where that does not have the encoder's checksums either."""
     wrong, largest, reproduced = 0, 0, True
-    with NervVideo(source, limits=video.file.limits) as reference:
+    with NervVideo(video.file) as reference:
         for index in differing:
             exact = reference[index]
             if zlib.crc32(exact) != checks.crcs[index]:

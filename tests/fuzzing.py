@@ -353,6 +353,8 @@ def gauntlet(data: bytes, folder: Path, rng: random.Random, deep: float = 1.0) -
         outcomes.append(attempt(lambda: nervkit.verify(path)))
         outcomes.append(attempt(lambda: nervkit.decode(path, output)))
         output.unlink(missing_ok=True)
+    short = data[: rng.randrange(len(data) + 1)]
+    attempt(lambda: opened(short, deeper, salvage=True))
     if left := {p.name for p in folder.iterdir()} - {path.name}:
         raise AssertionError(f"left over: {left}")
     return next((name for name in outcomes if name != "decoded"), "decoded")
@@ -368,9 +370,9 @@ def attempt(call: Callable[[], Any]) -> str:
     return "decoded"
 
 
-def opened(data: bytes, deeper: bool = True) -> None:
+def opened(data: bytes, deeper: bool = True, salvage: bool = False) -> None:
     """All parts of a file, and with `deeper` its first and last frame."""
-    with nervkit.open(data) as video:
+    with nervkit.open(data, salvage=salvage) as video:
         assert len(video.timing) == len(video)
         video.file.extras(), video.file.checks()
         with video.file.naming():

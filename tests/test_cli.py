@@ -273,7 +273,7 @@ def test_an_interrupted_fit_is_gone_on_with_or_restarted(folder: Path) -> None:
             6,
             {"unknown_share", "found_share", "missing_frames"},
         ),
-        (["interpolate", "--factor", "2"], 12, {"new_frames"}),
+        (["interpolate", "--factor", "2"], 12, {"new_frames", "between_segments"}),
     ],
 )
 def test_a_video_is_repaired(

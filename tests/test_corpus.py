@@ -48,8 +48,8 @@ def test_a_file_of_format_1_decodes_as_ever(name: str, tmp_path: Path) -> None:
     with nervkit.open(path) as video:
         assert [*video.timing.pts.tolist(), video.timing.duration] == kept["times"]
         digest = hashlib.sha256()
-        for index in range(len(video.header.segments)):
-            for tensor in video.segment_model(index).stored().values():
+        for segment in video.segments:
+            for tensor in segment.model.stored().values():
                 digest.update(tensor.numpy().astype("<f4").tobytes())
         assert digest.hexdigest() == kept["tensors"]
         for frame, expected in zip(video, kept["samples"], strict=True):

@@ -217,7 +217,7 @@ def test_what_is_declared_is_computed_before_it_is_allocated(seeds: list[bytes])
 def test_memory_that_is_not_free_is_refused(
     seeds: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nervkit.decoder.available_memory", lambda: 1000)
+    monkeypatch.setattr("nervkit.networks.available_memory", lambda: 1000)
     with pytest.raises(ResourceError, match=r"takes .* of memory, 1\.0 kB are free"):
         nervkit.open(seeds[0])
 

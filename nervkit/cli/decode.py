@@ -15,6 +15,23 @@ def decode(
     source: Annotated[str, typer.Argument(help="A .nerv file.")],
     output: options.MovieOutput,
     frames: options.Frames = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Only from this time on: seconds, 1.5m, MM:SS or HH:MM:SS.",
+            metavar="TIME",
+            rich_help_panel=options.SOURCE,
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Only what is before this time.", metavar="TIME", rich_help_panel=options.SOURCE
+        ),
+    ] = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Decode the whole segments of a file cut short.")
+    ] = False,
     codec: options.Codec = None,
     crf: options.Crf = None,
     pixel_format: Annotated[
@@ -35,6 +52,9 @@ def decode(
             source,
             output,
             frames=frames,
+            start=start,
+            to=to,
+            salvage=salvage,
             codec=codec,
             crf=crf,
             pixel_format=pixel_format,

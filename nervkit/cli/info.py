@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +10,14 @@ import typer
 from nervkit.cli import options
 from nervkit.cli.console import counted, duration, emit
 
+SHOWN = 12  # segments
+
 
 def info(
     source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    segments: Annotated[
+        bool, typer.Option("--segments", help=f"Show all segments, not {SHOWN} at most.")
+    ] = False,
     limit: options.Limit = None,
     json: options.Json = False,
 ) -> None:
@@ -24,6 +30,25 @@ def info(
         return
     for name, text in _lines(values):
         typer.echo(f"{name:<14}{text}")
+    table = values["segment_table"]
+    if len(table) > 1:
+        for line in _table(table, len(table) if segments else SHOWN):
+            typer.echo(line)
+
+
+def _table(rows: list[dict[str, Any]], most: int) -> Iterator[str]:
+    """One line for each of the first segments, under a line of names."""
+    from nervkit.container.fields import printable
+
+    names = ("segment", 7), ("first", 7), ("frames", 7), ("values", 11), ("bytes", 11), ("bpp", 8)
+    yield "  ".join([*(f"{name:>{width}}" for name, width in names), "model"])
+    for index, row in enumerate(rows[:most]):
+        yield (
+            f"{index:>7}  {row['first_frame']:>7}  {row['frames']:>7}  {row['parameters']:>11,}  "
+            f"{row['bytes']:>11,}  {row['bpp']:>8.4f}  {printable(row['model'])}"
+        )
+    if len(rows) > most:
+        yield f"and {counted(len(rows) - most, 'segment')} more: --segments shows all"
 
 
 def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:

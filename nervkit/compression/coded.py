@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -178,22 +178,29 @@ def compress_coded(tensors: Sequence[Data]) -> bytes:
 
 
 def decompress_coded(
-    payload: bytes, shapes: Mapping[str, tuple[int, ...]]
+    payload: bytes,
+    shapes: Mapping[str, tuple[int, ...]],
+    on_block: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """The float32 tensors of a payload. As `read_coded`."""
-    return {name: data.dequantize() for name, data in read_coded(payload, shapes).items()}
+    return {n: data.dequantize() for n, data in read_coded(payload, shapes, on_block).items()}
 
 
-def read_coded(payload: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Data]:
+def read_coded(
+    payload: bytes,
+    shapes: Mapping[str, tuple[int, ...]],
+    on_block: Callable[[], None] = lambda: None,
+) -> dict[str, Data]:
     """The tensors of a payload as integers with their side information, given their names and
-    shapes in order.
+    shapes in order; `on_block` as of `Decoder`.
 
     Raises FormatError where the bytes and the shapes do not fit together.
     """
     start = COUNT.size + RANGE.size * len(SIDES)
     if len(payload) < start or COUNT.unpack_from(payload)[0] != len(shapes):
         raise FormatError(f"the chunk does not hold the model's {len(shapes)} tensors")
-    coder, ranges = Decoder(payload[start:]), RANGE.iter_unpack(payload[COUNT.size : start])
+    coder = Decoder(payload[start:], on_block)
+    ranges = RANGE.iter_unpack(payload[COUNT.size : start])
     tensors = _blank(coder, dict(zip(SIDES, ranges, strict=True)), list(shapes.values()))
     for name, (data, reach) in zip(shapes, tensors, strict=True):
         for part in _parts(data):

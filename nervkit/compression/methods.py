@@ -13,14 +13,19 @@ from nervkit.errors import FormatError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-METHODS: dict[int, Callable[[bytes, Shapes], dict[str, np.ndarray]]] = {
+OnBlock = Callable[[], None]
+
+METHODS: dict[int, Callable[[bytes, Shapes, OnBlock], dict[str, np.ndarray]]] = {
     ADAPTIVE: decompress_tensors,
     CONTEXTS: decompress_coded,
 }
 
 
-def decompress_segment(data: SegmentData, shapes: Shapes) -> dict[str, np.ndarray]:
-    """The float32 tensors of a segment, given the names and shapes of the model's in order.
+def decompress_segment(
+    data: SegmentData, shapes: Shapes, on_block: OnBlock = lambda: None
+) -> dict[str, np.ndarray]:
+    """The float32 tensors of a segment, given the names and shapes of the model's in order;
+    `on_block` as of `rangecoder.Decoder`.
 
     Raises FormatError where the bytes and the shapes do not fit together, or a method is not known.
     """
@@ -31,7 +36,7 @@ def decompress_segment(data: SegmentData, shapes: Shapes) -> dict[str, np.ndarra
                 f"tensors are coded by method {section.method}, which is not known here: "
                 "install a newer nervkit"
             )
-        found |= METHODS[section.method](section.data, own)
+        found |= METHODS[section.method](section.data, own, on_block)
     return {name: found[name] for name in shapes}
 
 

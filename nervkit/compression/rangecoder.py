@@ -7,7 +7,7 @@ machine decodes the same values. docs/format.md specifies it bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import constriction
 import numpy as np
@@ -92,9 +92,12 @@ class Encoder:
 
 
 class Decoder:
-    """Reads what `Encoder` wrote. Raises FormatError on bytes that it cannot have written."""
+    """Reads what `Encoder` wrote. Raises FormatError on bytes that it cannot have written.
+    `on_block` is called before the symbols of each table: who decodes beside something else may
+    rest there."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, on_block: Callable[[], None] = lambda: None) -> None:
+        self._on_block = on_block
         if len(data) % 4:
             raise FormatError("an entropy-coded stream is not a whole number of words")
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4"))
@@ -115,6 +118,7 @@ class Decoder:
 
     def read_by(self, table: np.ndarray, count: int) -> np.ndarray:
         """The next `count` symbols, (count,) int32, by a table of frequencies that sum to 2^24."""
+        self._on_block()
         try:
             return self._coder.decode(_categorical(table), count)
         except AssertionError as error:  # constriction's word for impossible data

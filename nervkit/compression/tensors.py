@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -45,15 +45,18 @@ def compress_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> bytes:
     return COUNT.pack(len(quantized)) + b"".join(descriptors) + coder.finish()
 
 
-def decompress_tensors(data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The float32 tensors that `compress_tensors` coded, given their names and shapes in order.
+def decompress_tensors(
+    data: bytes, shapes: Mapping[str, tuple[int, ...]], on_block: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
+    """The float32 tensors that `compress_tensors` coded, given their names and shapes in order;
+    `on_block` as of `Decoder`.
 
     Raises FormatError where the bytes and the shapes do not fit together.
     """
     start = COUNT.size + DESCRIPTOR.size * len(shapes)
     if len(data) < start or COUNT.unpack_from(data)[0] != len(shapes):
         raise FormatError(f"the chunk does not hold the model's {len(shapes)} tensors")
-    coder = Decoder(data[start:])
+    coder = Decoder(data[start:], on_block)
     tensors = {}
     for index, (name, shape) in enumerate(shapes.items()):
         fields = DESCRIPTOR.unpack_from(data, COUNT.size + DESCRIPTOR.size * index)

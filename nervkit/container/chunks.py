@@ -25,6 +25,7 @@ HEADER, TIMING, TABLE, END = b"HEAD", b"TIME", b"TABL", b"NEND"
 MODEL, SEGMENT = b"MODL", b"SEGM"
 # Lower case first: a decoder may do without.
 CHECKS, SAMPLES, DESCRIPTION, ATTACHMENT, TRACK = b"cHCK", b"cSMP", b"mETA", b"aTCH", b"tRAK"
+PIECE = 1 << 20  # bytes that are held at once where a checksum is verified
 CUT_SHORT = "the file ends inside a chunk: it is cut short"
 
 
@@ -86,17 +87,26 @@ def scan(file: BinaryIO, size: int, most: int) -> Iterator[Chunk]:
 def read_payload(file: BinaryIO, chunk: Chunk) -> bytes:
     """A chunk's payload, its checksum verified."""
     file.seek(chunk.offset - CHUNK_HEAD.size)
-    body = file.read(CHUNK_HEAD.size + chunk.length)
-    stored = file.read(CRC.size)
-    if len(body) < CHUNK_HEAD.size + chunk.length or len(stored) < CRC.size:
+    whole = file.read(chunk.size)  # at once: of a remote file each read is a request
+    return payload_of(chunk, whole)
+
+
+def payload_of(chunk: Chunk, whole: bytes) -> bytes:
+    """The same from all bytes of the chunk."""
+    if len(whole) < chunk.size:
         raise TruncatedError(CUT_SHORT)
-    _check(chunk, body[: CHUNK_HEAD.size], zlib.crc32(body), stored)
-    return body[CHUNK_HEAD.size :]
+    body = memoryview(whole)[: -CRC.size]
+    head = whole[: CHUNK_HEAD.size]
+    _check(chunk, head, zlib.crc32(body), whole[-CRC.size :])
+    return bytes(body[CHUNK_HEAD.size :])
 
 
 def check(file: BinaryIO, chunk: Chunk) -> None:
     """Verify a chunk's checksum, in pieces of bounded size. Raises ChecksumError, or FormatError
     where another chunk lies there."""
+    if chunk.size <= PIECE:
+        read_payload(file, chunk)
+        return
     file.seek(chunk.offset - CHUNK_HEAD.size)
     head = file.read(CHUNK_HEAD.size)
     crc = zlib.crc32(head)
@@ -150,7 +160,7 @@ def _check(chunk: Chunk, head: bytes, crc: int, stored: bytes) -> None:
 
 def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
     while count > 0:
-        piece = file.read(min(count, 1 << 20))
+        piece = file.read(min(count, PIECE))
         if not piece:
             return
         count -= len(piece)

@@ -18,9 +18,11 @@ class Contents:
         chunks: all of the file, in order.
         segments: the chunks of each segment.
         models: for each segment, which of the file's configurations it has; empty in format 1.
+        damage: why there is no more, where the file was salvaged.
     """
 
     header: Header
     chunks: list[Chunk]
     segments: list[list[Chunk]]
     models: Sequence[int] = ()
+    damage: str | None = None

@@ -8,9 +8,10 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
+from threading import RLock
 from typing import BinaryIO
 
 import numpy as np
@@ -22,11 +23,13 @@ from nervkit.container.fields import whole
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import MOST_PACKETS, Limits
 from nervkit.container.segment import SegmentData
+from nervkit.container.source import NervSource, SeekableFile
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track, count_packets
-from nervkit.errors import FormatError, SourceError
+from nervkit.errors import FormatError
 
 CHECKS_HEAD = struct.Struct("<ff")
+SALVAGED_FPS = 25  # of a file whose times are lost
 SAMPLES = 4  # values of each frame that are kept
 
 PARTS = {
@@ -147,38 +150,63 @@ def pack_file(
 
 class NervFile:
     """An open .nerv file. Opening reads what it declares, and no more: many segments take no
-    longer than a few. Each part is checked when it is read; `check_all` checks all.
+    longer than a few. Each part is checked when it is read; `check_all` checks all. Threads may
+    share it.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, or a binary file object that can seek (an object
+            store's, by fsspec), which stays open.
         limits: what may be declared.
+        salvage: of a file that is cut short, take what is whole of it.
+
+    Attributes:
+        name: of the file, for messages.
+        size: in bytes.
+        notes: what a salvaged file lacks, one line each; empty for a whole one.
 
     Raises:
-        SourceError: no such file, or not readable.
+        SourceError: no such file, not readable, or an object that cannot seek.
         FormatError: not a valid .nerv file.
     """
 
-    def __init__(self, source: str | Path | bytes, limits: Limits | None = None) -> None:
+    def __init__(
+        self, source: NervSource, limits: Limits | None = None, *, salvage: bool = False
+    ) -> None:
         self.limits = limits or Limits()
-        self.name = "these bytes" if isinstance(source, bytes) else str(source)
-        self._file: BinaryIO
-        if isinstance(source, bytes):
-            self._file, self.size = io.BytesIO(source), len(source)
-        else:
-            self._file, self.size = _opened(Path(source))
+        self._file = SeekableFile(source)
+        self._lock = RLock()
+        self.name, self.size = self._file.name, self._file.size
         try:
             with self.naming():
-                self._open()
+                self._open(salvage)
         except BaseException:
             self.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, salvage: bool) -> None:
         self.version = chunks.read_version(self._file)
         self._format = format1 if self.version[0] == 1 else format2
-        self._contents = self._format.read_contents(self._file, self.size)
+        self._contents = self._format.read_contents(self._file, self.size, salvage)
+        self.notes = self._losses()
         self.limits.check("pixels", self.header.pixels, self.size)
-        self.limits.check("values", max(s.values for s in self.header.segments), self.size)
+        self.limits.check("values", max(s.values or 0 for s in self.header.segments), self.size)
+
+    def _losses(self) -> list[str]:
+        """What a salvaged file lacks."""
+        if self._contents.damage is None:
+            return []
+        last, frame = len(self.header.segments) - 1, self.header.frames - 1
+        notes = [
+            f"{self._contents.damage}; segments 0 to {last}, frames 0 to {frame}, are whole, and "
+            "what came after them is lost: pictures, and maybe sound, subtitles and tags"
+        ]
+        if not self._timed:
+            notes.append(f"the times of the frames are lost too: taken as {SALVAGED_FPS} fps")
+        return notes
+
+    @property
+    def _timed(self) -> bool:
+        return any(chunk.type == chunks.TIMING for chunk in self.chunks)
 
     @property
     def header(self) -> Header:
@@ -193,8 +221,12 @@ class NervFile:
     @cached_property
     def timing(self) -> Timing:
         """When frames are shown. Raises FormatError."""
+        frames = self.header.frames
+        if not self._timed:
+            return Timing(np.arange(frames), Fraction(1, SALVAGED_FPS), 1)
         with self.naming():
-            return Timing.unpack(next(self._payloads(chunks.TIMING)), self.header.frames)
+            payload = next(self._payloads(chunks.TIMING))
+            return Timing.unpack(payload, frames, first=bool(self.notes))
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -207,12 +239,12 @@ class NervFile:
             raise type(error)(f"{self.name}: {error}") from error
 
     def _payload(self, chunk: Chunk) -> bytes:
-        with self.naming():
+        with self.naming(), self._lock:
             return chunks.read_payload(self._file, chunk)
 
     def segment(self, index: int) -> SegmentData:
         """The coded tensors of a segment."""
-        with self.naming():
+        with self.naming(), self._lock:
             return self._format.read_segment(self._file, self._contents, index)
 
     def _payloads(self, type: bytes) -> Iterator[bytes]:
@@ -238,21 +270,27 @@ class NervFile:
         with self.naming():
             payload = next(self._payloads(chunks.CHECKS), None)
             samples = next(self._payloads(chunks.SAMPLES), None)
-            if payload is None:
+            if payload is None or self.notes:  # the quality that it states is of the whole file
                 return None
             return Checks.unpack(payload, samples, self.header.frames)
 
     def check_all(self) -> None:
         """Verify the checksum of every chunk. Raises ChecksumError."""
-        with self.naming():
-            for chunk in self.chunks:
-                chunks.check(self._file, chunk)
+        self._check(self.chunks)
 
     def check_segments(self, first: int, stop: int) -> None:
         """The same of the segments [first, stop) only."""
+        self._check(chain(*self._contents.segments[first:stop]))
+
+    def _check(self, listed: Iterable[Chunk]) -> None:
         with self.naming():
-            for chunk in chain(*self._contents.segments[first:stop]):
-                chunks.check(self._file, chunk)
+            for chunk in listed:
+                with self._lock:
+                    chunks.check(self._file, chunk)
+
+    def segment_bytes(self, index: int) -> int:
+        """Bytes on disk of a segment, framing included."""
+        return sum(chunk.size for chunk in self._contents.segments[index])
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
@@ -261,6 +299,7 @@ class NervFile:
         parts["header"] += chunks.PREAMBLE.size
         for chunk in self.chunks:
             parts[PARTS.get(chunk.type, "other")] += chunk.size
+        parts["other"] += self.size - sum(parts.values())  # of a file that was cut short
         return {name: size for name, size in parts.items() if size or name in ALWAYS}
 
     @property
@@ -277,16 +316,3 @@ class NervFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _opened(path: Path) -> tuple[BinaryIO, int]:
-    """A file and its size. A pipe is read whole."""
-    try:
-        file = path.open("rb")
-        if path.is_file():
-            return file, path.stat().st_size
-        with file:
-            data = file.read()
-        return io.BytesIO(data), len(data)
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from error

@@ -26,9 +26,9 @@ MOST_CHUNKS, MOST_SEGMENTS = 1 << 14, 1 << 12
 COUNT = struct.Struct("<H")  # of a chunk's tensors: its first bytes
 
 
-def read_contents(file: BinaryIO, size: int) -> Contents:
+def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
     """What a file of `size` bytes holds. Reads the chunks' heads and the header. Raises
-    FormatError."""
+    FormatError; of one that is cut short nothing is salvaged."""
     found = list(chunks.scan(file, size, MOST_CHUNKS))
     _check_order(found)
     header = _header(chunks.read_payload(file, found[0]))

@@ -87,17 +87,21 @@ class Writer:
         self.part(chunks.END, PLACE.pack(place))
 
 
-def read_contents(file: BinaryIO, size: int) -> Contents:
+def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
     """What a file of `size` bytes holds. Reads its end mark, table, header and models, and nothing
-    else. Raises FormatError."""
-    end = Chunk(chunks.END, size - END_BYTES + chunks.CHUNK_HEAD.size, PLACE.size)
-    place = _place_of_table(file, size, end)
-    length = size - END_BYTES - place - chunks.FRAMING
-    if place < chunks.PREAMBLE.size or length < 0:
-        raise FormatError("the end mark names no place for a table")
-    listed = Chunk(chunks.TABLE, place + chunks.CHUNK_HEAD.size, length)
-    table = Table.unpack(chunks.read_payload(file, listed), place)
-    models = _check_parts(table)
+    else. With `salvage`, the table of a file that lacks it is made from the parts that are whole,
+    all of which are read. Raises FormatError."""
+    damage = None
+    try:
+        table, ending = _read_table(file, size)
+    except FormatError as error:
+        if not salvage and not isinstance(error, _NoEndMark):
+            raise
+        table, damage = _whole_parts(file, size, FormatError(str(error)))
+        ending = []
+        if not salvage or not table.frames:
+            raise _not_whole(table, damage) from error
+    models = _check_parts(table, salvage=damage is not None)
     header = Header.unpack(chunks.read_payload(file, table.chunks[0]))
     named = list(_models(file, models))
     networks = set(zip(table.models, table.frames, table.values, strict=True))
@@ -106,7 +110,8 @@ def read_contents(file: BinaryIO, size: int) -> Contents:
     rows = zip(table.frames, table.models, table.values, strict=True)
     header = header.of_segments(Segment(frames, *named[m], values) for frames, m, values in rows)
     segments = [[chunk] for chunk in table.chunks if chunk.type == chunks.SEGMENT]
-    return Contents(header, [*table.chunks, listed, end], segments, table.models)
+    reason = None if damage is None else str(damage)
+    return Contents(header, [*table.chunks, *ending], segments, table.models, reason)
 
 
 def read_segment(file: BinaryIO, contents: Contents, index: int) -> SegmentData:
@@ -118,40 +123,66 @@ def read_segment(file: BinaryIO, contents: Contents, index: int) -> SegmentData:
     return data
 
 
-def _place_of_table(file: BinaryIO, size: int, end: Chunk) -> int:
-    """What the end mark says. Raises FormatError where there is none."""
+def _read_table(file: BinaryIO, size: int) -> tuple[Table, list[Chunk]]:
+    """The table, and where it and the end mark are. Raises FormatError."""
+    end = Chunk(chunks.END, size - END_BYTES + chunks.CHUNK_HEAD.size, PLACE.size)
     file.seek(max(0, size - END_BYTES))
-    if not file.read(END_BYTES).startswith(chunks.CHUNK_HEAD.pack(chunks.END, PLACE.size)):
-        raise _without_end(file, size)
-    return PLACE.unpack(chunks.read_payload(file, end))[0]
+    mark = file.read(END_BYTES)
+    if not mark.startswith(chunks.CHUNK_HEAD.pack(chunks.END, PLACE.size)):
+        raise _NoEndMark("the end mark has another length than 8")
+    place = PLACE.unpack(chunks.payload_of(end, mark))[0]
+    length = size - END_BYTES - place - chunks.FRAMING
+    if place < chunks.PREAMBLE.size or length < 0:
+        raise FormatError("the end mark names no place for a table")
+    listed = Chunk(chunks.TABLE, place + chunks.CHUNK_HEAD.size, length)
+    return Table.unpack(chunks.read_payload(file, listed), place), [listed, end]
 
 
-def _without_end(file: BinaryIO, size: int) -> FormatError:
-    """Why a file does not end in its end mark, and which of its segments are whole."""
-    segments = frames = 0
-    reason = FormatError("the end mark has another length than 8")
+class _NoEndMark(FormatError):
+    """The file does not end as a file does."""
+
+
+def _not_whole(table: Table, damage: FormatError) -> FormatError:
+    """The same error with the segments that are whole in spite of it."""
+    if not table.frames:
+        return type(damage)(f"{damage}; whole are no segments")
+    return type(damage)(
+        f"{damage}; whole are segments 0 to {len(table.frames) - 1}, frames 0 to "
+        f"{sum(table.frames) - 1}: --salvage decodes them"
+    )
+
+
+def _whole_parts(file: BinaryIO, size: int, damage: FormatError) -> tuple[Table, FormatError]:
+    """The chunks from the front on whose checksums are right, and the segments among them, without
+    their values; and why there are no more, `damage` where that is all that is known."""
+    found: list[Chunk] = []
+    segments: list[tuple[int, int]] = []
     try:
         for chunk in chunks.scan(file, size, MOST_CHUNKS + 2):
-            if chunk.type in (chunks.MODEL, chunks.SEGMENT):
-                chunks.check(file, chunk)
+            chunks.check(file, chunk)
+            if chunk.type in (chunks.TABLE, chunks.END):
+                continue
             if chunk.type == chunks.SEGMENT:
-                frames += _frames(file, chunk)
-                segments += 1
+                segments.append(_frames_and_model(file, chunk))
+            found.append(chunk)
     except FormatError as error:
-        reason = error
-    whole = f"segments 0 to {segments - 1}, frames 0 to {frames - 1}" if segments else "no segments"
-    return type(reason)(f"{reason}; whole are {whole}")
+        damage = error
+    frames, models = zip(*segments, strict=True) if segments else ((), ())
+    return Table(found, frames, models, (None,) * len(frames)), damage
 
 
-def _frames(file: BinaryIO, chunk: Chunk) -> int:
-    """How many frames a segment has."""
+def _frames_and_model(file: BinaryIO, chunk: Chunk) -> tuple[int, int]:
+    """How many frames a segment has, and the index of its model. Raises FormatError."""
     file.seek(chunk.offset)
     head = file.read(min(chunk.length, SEGMENT_HEAD.size))
-    return SEGMENT_HEAD.unpack(head)[0] if len(head) == SEGMENT_HEAD.size else 0
+    if len(head) < SEGMENT_HEAD.size:
+        raise FormatError("a segment is shorter than it says")
+    return SEGMENT_HEAD.unpack(head)[:2]
 
 
-def _check_parts(table: Table) -> list[Chunk]:
-    """The chunks MODL. Raises FormatError where the file's chunks are not as they must be."""
+def _check_parts(table: Table, salvage: bool) -> list[Chunk]:
+    """The chunks MODL. Raises FormatError where the file's chunks are not as they must be; of what
+    is salvaged, any but the first may be missing."""
     if table.chunks[0].type != chunks.HEADER:
         raise FormatError("the file does not begin with its header")
     models, segments = [], iter(table.models)
@@ -164,6 +195,7 @@ def _check_parts(table: Table) -> list[Chunk]:
             raise FormatError("a segment stands before its model")
     found = Counter(chunk.type for chunk in table.chunks)
     for type, (least, most) in COUNTS.items():
+        least = 0 if salvage else least
         if found[type] < least or (most is not None and found[type] > most):
             raise FormatError(f"the file holds {found[type]} chunks {type.decode()}")
     if found[chunks.SAMPLES] > found[chunks.CHECKS]:

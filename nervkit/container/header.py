@@ -54,11 +54,12 @@ class Segment:
     frames: int
     model: str
     config: dict[str, Any]
-    values: int  # stored values: weights, biases and embeddings
+    values: int | None  # stored: weights, biases, embeddings; None: not known, of a salvaged file
 
     def __post_init__(self) -> None:
         whole(self.frames, "a segment's number of frames", 1, MOST_FRAMES)
-        whole(self.values, "a segment's number of values", 1, MOST_VALUES)
+        if self.values is not None:
+            whole(self.values, "a segment's number of values", 1, MOST_VALUES)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Header:
 
     @property
     def values(self) -> int:
-        return sum(segment.values for segment in self.segments)
+        """Of all segments, as far as they are known."""
+        return sum(segment.values or 0 for segment in self.segments)
 
     def pack(self) -> bytes:
         """The payload of the header chunk: zlib-compressed JSON of all but the segments. Raises

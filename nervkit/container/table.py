@@ -32,13 +32,13 @@ class Table:
     Attributes:
         chunks: all before the table, in order; they fill the file up to it.
         frames, models, values: of each segment: how many frames it has, the index of its chunk
-            MODL, and how many values its tensors hold.
+            MODL, and how many values its tensors hold (None where the table was lost).
     """
 
     chunks: Sequence[Chunk]
     frames: Sequence[int]
     models: Sequence[int]
-    values: Sequence[int]
+    values: Sequence[int | None]
 
     def pack(self) -> bytes:
         """The payload of the table's chunk."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from nervkit.container.chunks import inflate
 from nervkit.container.fields import check_time_base
+from nervkit.container.limits import MOST_FRAMES
 from nervkit.errors import FormatError
 
 HEAD = struct.Struct("<IIqIB")  # time base numerator, denominator, first pts, duration, mode
@@ -89,33 +90,38 @@ class Timing:
         return head + (zlib.compress(bytes(rows), 9) if len(rows) else b"")
 
     @classmethod
-    def unpack(cls, payload: bytes, frames: int) -> Timing:
-        """The timing of `frames` frames. Raises FormatError."""
+    def unpack(cls, payload: bytes, frames: int, first: bool = False) -> Timing:
+        """The timing of `frames` frames; with `first`, of so many from the front on, of those that
+        there are. Raises FormatError."""
         if len(payload) < HEAD.size:
             raise FormatError("the timing is too short")
-        numerator, denominator, first, duration, mode = HEAD.unpack_from(payload)
+        numerator, denominator, start, duration, mode = HEAD.unpack_from(payload)
         rest = payload[HEAD.size :]
-        if not denominator or abs(first) >= 1 << 62:
+        if not denominator or abs(start) >= 1 << 62:
             raise FormatError("the timing has a zero or impossible field")
         if mode == CONSTANT and not rest:
             # So many at most, each of 32 bits: no sum of them leaves 64 bits.
             steps = np.full(frames, duration, np.int64)
         elif mode == VARIABLE:
-            steps = np.append(_steps(rest, frames - 1, "<u4"), np.int64(duration))
+            steps = np.append(_steps(rest, frames - 1, "<u4", first), np.int64(duration))
         elif mode == WIDE and duration == 0:
-            steps = _steps(rest, frames, "<u8")
+            steps = _steps(rest, frames, "<u8", first)
         else:
             raise FormatError("the timing has an unknown mode")
+        if first:
+            steps = steps[:frames]
         if steps.min() <= 0 or float(steps.sum(dtype=np.float64)) >= 1 << 62:
             raise FormatError("the timing runs backwards, or too far")
-        pts = first + np.concatenate(([0], np.cumsum(steps[:-1])))
+        pts = start + np.concatenate(([0], np.cumsum(steps[:-1])))
         return cls(pts.astype(np.int64), Fraction(numerator, denominator), int(steps[-1]))
 
 
-def _steps(data: bytes, count: int, dtype: str) -> np.ndarray:
-    """`count` compressed steps as int64. One of 64 bits that overflows becomes negative."""
-    size = count * np.dtype(dtype).itemsize
-    raw = inflate(data, size, "the timing") if data or count else b""
-    if len(raw) != size:
+def _steps(data: bytes, count: int, dtype: str, more: bool) -> np.ndarray:
+    """`count` compressed steps, or `more`, as int64. One of 64 bits that overflows becomes
+    negative."""
+    width = np.dtype(dtype).itemsize
+    most = MOST_FRAMES * width if more else count * width
+    raw = inflate(data, most, "the timing") if data or count else b""
+    if len(raw) % width or len(raw) < count * width:
         raise FormatError("the timing does not cover all frames")
     return np.frombuffer(raw, dtype).astype(np.int64)

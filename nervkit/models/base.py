@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -20,6 +21,8 @@ from nervkit.models.recipe import Recipe
 #: kernels), content by time and place, where it moves, biases
 MATRIX, SENSITIVE, GRID, MOTION, VECTOR = "matrix", "sensitive", "grid", "motion", "vector"
 
+
+SEEDED = Lock()  # torch has one random state for all threads
 
 CODED_BITS = 2.2  # of a value, about, in a fit through a quantizer
 
@@ -169,7 +172,7 @@ class Representation(nn.Module):
     def for_decoding(cls, config: ModelConfig, shape: VideoShape, seed: int = 0) -> Self:
         """The model as a decoder needs it: as its constructor makes it, without what only helps
         fitting. What is not stored stays the constructor's. Random states are left alone."""
-        with torch.random.fork_rng(devices=[]):
+        with SEEDED, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(config, shape)
         for name in cls.fit_only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from nervkit.models.config import ModelConfig, VideoShape
 # What is held at once for each stored value: the integers, the tensor, and its copy in the model.
 VALUE_BYTES = 24
 SAMPLE_BYTES = 16  # for each of a frame's samples: the frame in float32 while it becomes 8 bits
+
+ONE_AT_A_TIME = Lock()  # torch's counter hooks into the modules of all threads
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ def blueprint(
 ) -> Blueprint:
     """The blueprint of a model. It runs on torch's meta device: nothing of its size is allocated
     or computed."""
+    with ONE_AT_A_TIME:
+        return _drawn(model_type, config, shape)
+
+
+def _drawn(model_type: type[Representation], config: ModelConfig, shape: VideoShape) -> Blueprint:
     skeleton = model_type.skeleton(config, shape)
     values = count_stored(skeleton)
     counter = FlopCounterMode(display=False, custom_mapping=VECTOR_PRODUCTS)

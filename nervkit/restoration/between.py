@@ -8,8 +8,10 @@ from functools import lru_cache
 import numpy as np
 
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.motion import agreed, carried
+from nervkit.restoration.motion import agreed, carried, disagreement
 from nervkit.restoration.task import Fitted
+
+CUT = 20.0  # 8-bit steps; frames of one scene differ by less than half of it
 
 
 class Between:
@@ -39,6 +41,12 @@ class Between:
         correction = carried(self._missed(index), self._missed(index + 1), *way)
         predicted = self._fitted.predict(position) + correction
         return agreed(self._frames[index], self._frames[index + 1], *way, predicted)
+
+    def is_cut(self, index: int) -> bool:
+        """Whether frames `index` and `index + 1` seem to be of different scenes: no motion explains
+        what they differ by."""
+        frames = self._frames[index], self._frames[index + 1]
+        return disagreement(*frames, self._flow(index)) > CUT
 
     def _difference(self, index: int) -> np.ndarray:
         return self._frames[index] - self._fitted.predict(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
 from nervkit.restoration.between import Between
 from nervkit.restoration.kinds import pixels
+from nervkit.restoration.stored import StoredFits
 from nervkit.restoration.task import Fitted, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
@@ -48,7 +49,8 @@ def interpolate(
 
     Args:
         source: as `read_clip` takes; or a .nerv file (or an open NervVideo), which is not fitted
-            again: the representation is the stored one.
+            again: the representation is the stored one, each segment's between its own frames;
+            between two segments see `StoredFits`.
         output: as `decode` writes; None hands frames back instead.
         factor: so many times the frames, 2 or more; this or:
         fps: a constant rate above the source's, such as 60 or 60000/1001.
@@ -76,25 +78,31 @@ def interpolate(
     stored = isinstance(source, NervVideo) or (
         isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".nerv"
     )
-    clip, fitted = _from_file(task, limits) if stored else (task.read(), None)
-    timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
-    if not stored and task.fit_wanted:
-        fitted = task.fit(clip.frames)
-    frames = _shown(clip.frames, places, fitted)
-    new = places != np.floor(places)
-    return task.deliver(
-        clip,
-        frames,
-        fitted,
-        timing=timing,
-        changed=new[:, None, None],
-        places=places.astype(int),
-        details=lambda: {"new_frames": int(new.sum())},
-    )
+    with _opened(task, limits) if stored else nullcontext() as video:
+        clip = task.read() if video is None else _decoded(task, video)
+        timing, places = _multiplied(clip.timing, int(factor)) if factor else _at_rate(clip, fps)
+        new = places != np.floor(places)
+        details = {"new_frames": int(new.sum()), "between_segments": 0}
+        fitted: Fitted | StoredFits | None = None
+        if video is not None:
+            fitted = between = StoredFits(video, clip.frames)
+            details["between_segments"] = _note_borders(task, between, places)
+        else:
+            fitted = task.fit(clip.frames) if task.fit_wanted else None
+            between = Between(clip.frames, fitted)
+        return task.deliver(
+            clip,
+            _shown(clip.frames, places, between),
+            fitted,
+            timing=timing,
+            changed=new[:, None, None],
+            places=places.astype(int),
+            details=lambda: details,
+        )
 
 
-def _from_file(task: Task, limits: Limits | None) -> tuple[Clip, Fitted]:
-    """The decoded clip of a .nerv file, and its representation."""
+def _opened(task: Task, limits: Limits | None) -> AbstractContextManager[NervVideo]:
+    """The .nerv file that is the source. Raises UsageError where an option is of a fit."""
     source, fit = task.source, task.options
     opened = isinstance(source, NervVideo)
     given = {k for k, value in task.reading.items() if value not in (None, False)}
@@ -107,22 +115,31 @@ def _from_file(task: Task, limits: Limits | None) -> tuple[Clip, Fitted]:
             f"{source}: a .nerv file is taken as it is and not fitted again: "
             f"--{sorted(given)[0].replace('_', '-')} does not apply"
         )
-    with (
-        nullcontext(source)
-        if opened
-        else NervVideo(source, device=fit.device, limits=limits) as video
-    ):
-        model, header = video.model, video.header
-        clip = Clip(
-            frames=video[:],
-            timing=video.timing,
-            sample_aspect_ratio=header.sample_aspect_ratio,
-            colour=Colour.from_dict(header.colour),
-            tracks=video.tracks,
-            extras=video.file.extras(),
-        )
+    return nullcontext(source) if opened else NervVideo(source, device=fit.device, limits=limits)
+
+
+def _decoded(task: Task, video: NervVideo) -> Clip:
+    """The clip of a .nerv file."""
+    clip = Clip(
+        frames=video[:],
+        timing=video.timing,
+        sample_aspect_ratio=video.header.sample_aspect_ratio,
+        colour=Colour.from_dict(video.header.colour),
+        tracks=video.tracks,
+        extras=video.file.extras(),
+    )
     task.on_clip(clip)
-    return clip, Fitted(model, np.arange(len(clip.frames)), header.segments[0].model)
+    return clip
+
+
+def _note_borders(task: Task, fits: StoredFits, places: np.ndarray) -> int:
+    """Say what new frames between two segments are made of. Returns how many there are."""
+    if count := fits.count_across(places):
+        task.note(
+            f"{count} of the new frames lie between two segments, which share no network: they are "
+            "made from their neighbours along the motion, and at a cut they repeat the nearer one"
+        )
+    return count
 
 
 def _multiplied(timing: Timing, factor: int) -> tuple[Timing, np.ndarray]:
@@ -162,8 +179,9 @@ def _check_count(count: int) -> None:
         raise UsageError(f"this makes {count:,} frames; at most {MOST_FRAMES:,} are made")
 
 
-def _shown(frames: np.ndarray, places: np.ndarray, fitted: Fitted | None) -> Iterator[np.ndarray]:
+def _shown(
+    frames: np.ndarray, places: np.ndarray, between: Between | StoredFits
+) -> Iterator[np.ndarray]:
     """The frames at `places`; those that exist are as they are."""
-    between = Between(frames, fitted)
     for place in places:
         yield frames[int(place)] if place == int(place) else pixels(between.at(place))

@@ -33,6 +33,13 @@ def agreed(
     return other + trust * (here + np.float32(share) * (there - here) - other)
 
 
+def disagreement(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> float:
+    """How much two (H, W, C) images differ where both are moved half of the way, in 8-bit steps,
+    mean over all values."""
+    here, there = _both_moved(first, second, flow, 0.5)
+    return float(np.abs(here - there).mean())
+
+
 def _both_moved(
     first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:

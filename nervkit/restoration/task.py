@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import as_array, clip_of
 from nervkit.video.source import Picture
 from nervkit.video.writer import Stream, check_destination, place_of, write_video
+
+if TYPE_CHECKING:
+    from nervkit.restoration.stored import StoredFits
 
 #: options of a fit that is made for a file
 OF_FILES = ("prune", "coded_bytes", "coded_psnr", "metric")
@@ -90,6 +93,11 @@ class Fitted:
     steps: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Stored values of the network."""
+        return count_stored(self.network)
 
     def position(self, place: float) -> float:
         """A place of the clip in frames of the representation."""
@@ -207,7 +215,7 @@ class Task:
         self,
         clip: Clip,
         frames: Iterable[np.ndarray],
-        fitted: Fitted | None,
+        fitted: Fitted | StoredFits | None,
         *,
         timing: Timing | None = None,
         changed: np.ndarray | bool = True,
@@ -258,7 +266,7 @@ class Task:
             height=height,
             fps=float(timing.fps),
             model=fitted.model if fitted else None,
-            parameters=count_stored(fitted.network) if fitted else 0,
+            parameters=fitted.parameters if fitted else 0,
             steps=fitted.steps if fitted else 0,
             seconds=time.perf_counter() - self.began,
             fit_seconds=fitted.seconds if fitted else 0.0,

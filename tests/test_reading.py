@@ -1,0 +1,678 @@
+"""Reading files of many segments: from any object that seeks, in threads, in part, cut short."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import av
+import fsspec
+import numpy as np
+import pytest
+
+import nervkit
+from nervkit.cli import main
+from nervkit.container import chunks
+from nervkit.container.file import NervFile
+from nervkit.container.timing import Timing
+from nervkit.container.track import Track
+from nervkit.errors import (
+    ChecksumError,
+    FormatError,
+    SourceError,
+    TruncatedError,
+    UsageError,
+)
+from nervkit.models.flow import optical_flow
+from nervkit.restoration.between import CUT, Between
+from nervkit.restoration.motion import carried, disagreement
+from nervkit.restoration.stored import StoredFits
+from nervkit.restoration.task import Fitted
+from nervkit.segments import Networks
+from nervkit.video.reader import read_clip
+from nervkit.video.tracks import track_packets
+from tests.segmented import Watched, random_segment, segmented
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SEGMENTS, FRAMES = 6, 4
+SOUND_RATE = 8000
+
+
+def sound(path: Path, seconds: float) -> Track:
+    """A track of silence."""
+    with av.open(str(path), "w") as output:
+        picture = output.add_stream("ffv1", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 16, 12, "bgr0"
+        stream = output.add_stream("aac", rate=SOUND_RATE)
+        shown = av.VideoFrame.from_ndarray(np.zeros((12, 16, 3), np.uint8), format="rgb24")
+        output.mux([*picture.encode(shown), *picture.encode(None)])
+        for index in range(round(seconds * SOUND_RATE / 1024)):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts = SOUND_RATE, 1024 * index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    [track] = read_clip(path).tracks
+    return track
+
+
+@pytest.fixture(scope="module")
+def segments() -> list[Any]:
+    return [random_segment(FRAMES, seed) for seed in range(SEGMENTS)]
+
+
+@pytest.fixture(scope="module")
+def track(tmp_path_factory: pytest.TempPathFactory) -> Track:
+    return sound(tmp_path_factory.mktemp("sound") / "sound.mkv", SEGMENTS * FRAMES / 25)
+
+
+@pytest.fixture(scope="module")
+def data(segments: list[Any], track: Track) -> bytes:
+    return segmented(segments, tracks=[track])
+
+
+@pytest.fixture(scope="module")
+def expected(segments: list[Any]) -> np.ndarray:
+    """The frames of all segments, each read from a file of its own."""
+    return np.concatenate([nervkit.open(segmented([segment]))[:] for segment in segments])
+
+
+@pytest.fixture
+def path(data: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "many.nerv"
+    path.write_bytes(data)
+    return path
+
+
+# Objects that seek
+
+
+class Served:
+    """A file on an HTTP server of this machine, which honours ranges and notes what it sent."""
+
+    def __init__(self, data: bytes, ranges: bool = True) -> None:
+        self.sent: list[int] = []
+        served = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self, with_body: bool) -> None:
+                span, code = slice(None), 200
+                asked = self.headers.get("Range")
+                if ranges and asked:
+                    first, last = asked.removeprefix("bytes=").split("-")
+                    span, code = slice(int(first), int(last) + 1), 206
+                body = data[span]
+                self.send_response(code)
+                if ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                    self.send_header("Content-Length", str(len(body)))
+                if code == 206:
+                    stop = span.start + len(body) - 1
+                    self.send_header("Content-Range", f"bytes {span.start}-{stop}/{len(data)}")
+                self.end_headers()
+                if with_body:
+                    served.sent.append(len(body))
+                    self.wfile.write(body)
+
+            def do_GET(self) -> None:
+                self.answer(with_body=True)
+
+            def do_HEAD(self) -> None:
+                self.answer(with_body=False)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/many.nerv"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Grudging(io.RawIOBase):
+    """A file that gives a few bytes at a time, as unbuffered ones may."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def seek(self, position: int, whence: int = 0, /) -> int:
+        self._at = position + (len(self._data) if whence == io.SEEK_END else 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        found = self._data[self._at : self._at + min(size, 7)]
+        self._at += len(found)
+        return found
+
+
+def test_a_video_is_read_from_file_objects(
+    data: bytes, path: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/folder/many.nerv", data)
+    for file in (
+        path.open("rb"),
+        io.BytesIO(data),
+        memory.open("/folder/many.nerv"),
+        Grudging(data),
+    ):
+        with nervkit.open(file) as video:
+            assert (video[:] == expected).all()
+            assert video.tracks[0].kind == "audio"
+        assert nervkit.info(file)["frames"] == len(expected)
+        assert nervkit.verify(file).frames == len(expected)
+        nervkit.decode(file, tmp_path / "part.npy", frames="3:6", overwrite=True)
+        assert (np.load(tmp_path / "part.npy") == expected[3:6]).all()
+        assert not file.closed
+    damaged = bytearray(data)
+    damaged[-1] ^= 1
+    for file, name in (
+        (io.BytesIO(bytes(damaged)), "this file"),
+        (memory.open("/folder/many.nerv"), "/folder/many.nerv"),
+    ):
+        with pytest.raises(FormatError, match=f"^{name}: "):
+            if name != "this file":
+                NervFile(file, nervkit.Limits(pixels=1))
+            NervFile(file)
+
+
+def test_a_remote_file_is_read_where_it_is_needed(
+    data: bytes, segments: list[Any], track: Track, expected: np.ndarray, tmp_path: Path
+) -> None:
+    with NervFile(data) as file:
+        spans = [c for c in file.chunks if c.type == chunks.SEGMENT]
+        ends = sum(c.size for c in file.chunks if c.type in (b"HEAD", b"MODL", b"TABL", b"NEND"))
+        beside = sum(c.size for c in file.chunks if c.type in (chunks.TIMING, chunks.TRACK))
+    with Served(data) as served:
+        opened = partial(fsspec.filesystem("http").open, served.url, cache_type="none")
+        with opened() as remote, nervkit.open(remote) as video:
+            assert sum(served.sent) == 16 + ends
+            assert len(served.sent) == 5
+            served.sent.clear()
+            assert (video[9] == expected[9]).all()
+            assert served.sent == [spans[2].size]
+            served.sent.clear()
+            [found] = video.tracks
+            assert found == track
+            assert sum(served.sent) < len(track.pack()) + 100
+        with opened() as remote:
+            served.sent.clear()
+            nervkit.decode(remote, tmp_path / "part.npy", start=0.32, to="0.48")
+            assert (np.load(tmp_path / "part.npy") == expected[8:12]).all()
+            assert sum(served.sent) == 16 + ends + beside + 2 * spans[2].size  # checked, then read
+        with opened() as remote:
+            assert nervkit.verify(remote).frames == len(expected)
+
+
+def test_an_object_that_cannot_seek_is_refused(data: bytes, path: Path) -> None:
+    class Pipe(io.BytesIO):
+        name = "a pipe"
+
+        def seek(self, *_: object) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    with pytest.raises(SourceError, match=r"^a pipe: .*cannot seek; give its bytes"):
+        nervkit.open(Pipe(data))
+    with (
+        Served(data, ranges=False) as served,
+        fsspec.filesystem("http").open(served.url, block_size=0) as stream,
+        pytest.raises(SourceError, match="cannot seek; give its bytes"),
+    ):
+        nervkit.open(stream)
+    with path.open(encoding="latin1") as text, pytest.raises(UsageError, match="mode 'rb'"):
+        nervkit.open(text)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a path, bytes or an open binary file, not int"):
+        nervkit.open(5)  # type: ignore[arg-type]
+
+
+def test_a_read_that_fails_names_the_file(data: bytes) -> None:
+    class Lost(io.BytesIO):
+        name = "over/there.nerv"
+        lost = False
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.lost:
+                raise OSError("the connection was lost")
+            return super().read(size)
+
+    file = Lost(data)
+    with nervkit.open(file) as video:
+        file.lost = True
+        with pytest.raises(SourceError, match=r"^over/there.nerv: .* the connection was lost"):
+            _ = video[0]
+        file.lost = False
+        assert video[0].shape == (12, 16, 3)
+
+
+def test_opening_and_sound_touch_no_segment(data: bytes, track: Track) -> None:
+    file = Watched(data)
+    with nervkit.open(file) as video:
+        assert len(video.segments) == SEGMENTS
+        assert [s.start for s in video.segments] == list(range(0, SEGMENTS * FRAMES, FRAMES))
+        assert video.tracks == [track]
+        assert video.timing.fps == 25
+        assert file.bytes_of(chunks.SEGMENT, video.file.chunks) == 0
+        video.file.check_all()
+        assert file.bytes_of(chunks.SEGMENT, video.file.chunks) > 0
+
+
+def test_a_checksum_is_verified_where_its_bytes_are_read(data: bytes, expected: np.ndarray) -> None:
+    with NervFile(data) as file:
+        third = [c for c in file.chunks if c.type == chunks.SEGMENT][2]
+    damaged = bytearray(data)
+    damaged[third.offset + 40] ^= 1
+    with nervkit.open(bytes(damaged)) as video:
+        shown = video.frames()
+        assert all((next(shown) == frame).all() for frame in expected[: 2 * FRAMES])
+        with pytest.raises(ChecksumError, match=f"SEGM at byte {third.offset}"):
+            next(shown)
+        with pytest.raises(ChecksumError):
+            _ = video[2 * FRAMES]
+        assert (video[3 * FRAMES :] == expected[3 * FRAMES :]).all()
+        with pytest.raises(ChecksumError):
+            video.file.check_all()
+
+
+# Segments and their networks
+
+
+def test_segments_are_a_sequence(data: bytes, segments: list[Any]) -> None:
+    with nervkit.open(data) as video:
+        third = video.segments[2]
+        assert (third.start, third.frames, third.index) == (2 * FRAMES, FRAMES, 2)
+        assert (third.model_name, third.config) == ("hnerv", segments[2][0].config)
+        assert third.model is video.segments[-4].model
+        assert [s.index for s in video.segments[1:3]] == [1, 2]
+        assert sum(s.bytes for s in video.segments) == video.file.bytes_by_part["tensors"]
+        for place in (SEGMENTS, -SEGMENTS - 1):
+            with pytest.raises(IndexError):
+                _ = video.segments[place]
+        with pytest.raises(UsageError, match=r"has several segments, .* video\.segments\[i\]"):
+            _ = video.model
+    one = nervkit.open(segmented(segments[:1]))
+    assert one.model is one.segments[0].model
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Which networks are built, and in which threads, in order."""
+    found: list[tuple[int, str]] = []
+    build = Networks._build
+
+    def noted(self: Networks, index: int, *rest: Any) -> Any:
+        found.append((index, threading.current_thread().name))
+        return build(self, index, *rest)
+
+    monkeypatch.setattr(Networks, "_build", noted)
+    return found
+
+
+def test_the_next_network_is_made_ahead(
+    data: bytes, built: list[tuple[int, str]], expected: np.ndarray
+) -> None:
+    here = threading.current_thread().name
+    with nervkit.open(data) as video:
+        assert (video[:] == expected).all()
+    assert [index for index, _ in built] == list(range(SEGMENTS))
+    assert [name == here for _, name in built] == [True] + [False] * (SEGMENTS - 1)
+    built.clear()
+    with nervkit.open(data) as video:  # one by one, in order
+        for position in range(SEGMENTS * FRAMES):
+            assert (video[position] == expected[position]).all()
+    assert [name == here for _, name in built] == [True] + [False] * (SEGMENTS - 1)
+    built.clear()
+    with nervkit.open(data) as video:  # not in order: nothing is made that nobody asked for
+        for position in (20, 3, 9):
+            assert (video[position] == expected[position]).all()
+        assert (video[13:15] == expected[13:15]).all()
+    assert built == [(5, here), (0, here), (2, here), (3, here)]
+
+
+def test_what_is_made_ahead_rests_until_it_is_wanted(
+    data: bytes, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rest of hours ends with the first who waits, and when the file is closed."""
+    monkeypatch.setattr("nervkit.segments.AHEAD_SHARE", 1e-8)
+    monkeypatch.setattr("nervkit.segments.SLICE_SECONDS", 0.0)
+    with nervkit.open(data) as video:
+        assert (video[:] == expected).all()
+    with nervkit.open(data) as video:
+        shown = video.frames()
+        assert (next(shown) == expected[0]).all()
+
+
+def test_alternating_between_segments_builds_each_once(
+    data: bytes, built: list[tuple[int, str]], expected: np.ndarray
+) -> None:
+    with nervkit.open(data) as video:
+        for position in (2, 21, 1, 22, 3, 20):
+            assert (video[position] == expected[position]).all()
+    assert [index for index, _ in built] == [0, 5]
+
+
+def test_networks_are_kept_within_their_bytes(
+    data: bytes, built: list[tuple[int, str]], expected: np.ndarray
+) -> None:
+    with nervkit.open(data) as video:
+        size = sum(t.nbytes for t in video.segments[0].model.state_dict().values())
+    built.clear()
+    with nervkit.open(data, keep_bytes=3 * size) as video:
+        seen = []
+        for _ in range(2):
+            for segment in video.segments:
+                seen.append(weakref.ref(segment.model))
+                gc.collect()
+                assert sum(model() is not None for model in seen) <= 3
+        assert len(built) == 2 * SEGMENTS
+        kept = [video.segments[i].model for i in (3, 4, 5)]
+        assert len(built) == 2 * SEGMENTS  # the last used
+        assert len(set(kept)) == 3
+    built.clear()
+    with nervkit.open(data, keep_bytes=0) as video:  # one, and none ahead
+        assert (video[:] == expected).all()
+        assert video.segments[5].model is video.segments[5].model
+        assert len(video._networks._kept) == 1
+    assert {name for _, name in built} == {threading.current_thread().name}
+
+
+def test_threads_share_a_video(
+    data: bytes, built: list[tuple[int, str]], expected: np.ndarray
+) -> None:
+    """Whatever is read at the same time, each network is built once and each frame is right."""
+    with nervkit.open(io.BytesIO(data)) as video, ThreadPoolExecutor(6) as pool:
+        barrier = threading.Barrier(6)
+
+        def reader(seed: int) -> bool:
+            barrier.wait()
+            draw = np.random.default_rng(seed)
+            right = [(video[:] == expected).all()] if seed % 2 else []
+            for position in draw.integers(0, len(expected), 20).tolist():
+                right.append((video[position] == expected[position]).all())
+            return all(right)
+
+        assert all(pool.map(reader, range(6)))
+        assert sorted(index for index, _ in built) == list(range(SEGMENTS))
+        assert video.tracks[0].packets > 0
+
+
+def test_random_states_are_the_callers(data: bytes) -> None:
+    """What is made ahead draws nothing from torch's state while the caller does."""
+    import torch
+
+    torch.manual_seed(3)
+    wanted = torch.rand(SEGMENTS * FRAMES)
+    torch.manual_seed(3)
+    with nervkit.open(data) as video:
+        found = [torch.rand(1) for _ in video]
+    assert torch.equal(torch.cat(found), wanted)
+
+
+# Parts by time
+
+
+@pytest.mark.parametrize(
+    ("start", "to", "first", "stop"),
+    [
+        ("0.4", "0.8", 10, 20),
+        (0.41, None, 11, 24),
+        (None, "00:00:00.5", 0, 13),
+        ("0:00.88", "1m", 22, 24),
+        ("1/25", 0.08, 1, 2),
+    ],
+)
+def test_a_part_is_decoded_by_time(
+    path: Path,
+    expected: np.ndarray,
+    tmp_path: Path,
+    start: Any,
+    to: Any,
+    first: int,
+    stop: int,
+) -> None:
+    report = nervkit.decode(path, tmp_path / "part.npy", start=start, to=to)
+    assert report.frames == stop - first
+    assert (np.load(tmp_path / "part.npy") == expected[first:stop]).all()
+
+
+def test_a_part_has_the_sound_of_its_time(path: Path, track: Track, tmp_path: Path) -> None:
+    nervkit.decode(path, tmp_path / "a.mkv", start=0.4, to=0.8, codec="ffv1")
+    nervkit.decode(path, tmp_path / "b.mkv", frames="10:20", codec="ffv1")
+    parts = [read_clip(tmp_path / f"{name}.mkv") for name in "ab"]
+    assert (parts[0].frames == parts[1].frames).all()
+    assert parts[0].tracks == parts[1].tracks
+    assert 0 < parts[0].tracks[0].packets < track.packets
+    assert parts[0].timing.seconds == (0, Fraction(2, 5))
+
+
+def test_times_of_uneven_frames(segments: list[Any], tmp_path: Path) -> None:
+    pts = np.array([5, 9, 30, 31, 50, 51, 52, 100])
+    data = segmented(segments[:2], timing=Timing(pts, Fraction(1, 10), 20))
+    output = tmp_path / "part.npy"
+    for start, to, frames in ((0.9, 3.1, 2), (3.0, 5.05, 3), (None, 0.6, 1), (10, None, 1)):
+        nervkit.decode(data, output, start=start, to=to, overwrite=True)
+        assert len(np.load(output)) == frames
+    with pytest.raises(UsageError, match=r"no frame begins from 1 s to 2 s"):
+        nervkit.decode(data, output, start=1, to=2, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": 0.96}, "start 0.96 is beyond the end: the video ends at 0.96 s"),
+        ({"start": "10:00"}, "start 10:00 is beyond the end"),
+        ({"start": 0.5, "to": 0.4}, "to 0.4 must be later than the start of the part, 0.5 s"),
+        ({"to": 0}, "to 0 must be later than"),
+        ({"start": "soon"}, "start must be a time such as"),
+        ({"start": 0.5, "frames": "0:2"}, "give one"),
+    ],
+)
+def test_impossible_parts_are_refused(
+    path: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        nervkit.decode(path, tmp_path / "out.npy", **options)
+    assert not list(tmp_path.glob("*.npy"))
+
+
+# Files cut short
+
+
+def cut(data: bytes, whole: int) -> bytes:
+    """All up to within the segment after the first `whole`."""
+    with NervFile(data) as file:
+        return data[: [c for c in file.chunks if c.type == chunks.SEGMENT][whole].end - 20]
+
+
+@pytest.mark.parametrize("timing_first", [True, False])
+def test_whole_segments_are_salvaged(
+    segments: list[Any], track: Track, expected: np.ndarray, tmp_path: Path, timing_first: bool
+) -> None:
+    pts = np.arange(SEGMENTS * FRAMES) ** 2
+    timing = Timing(pts, Fraction(1, 100), 7)
+    data = segmented(segments, tracks=[track], timing=timing, timing_first=timing_first)
+    short = cut(data, 3)
+    with pytest.raises(TruncatedError, match=r"segments 0 to 2, frames 0 to 11: --salvage decodes"):
+        nervkit.open(short)
+    with nervkit.open(short, salvage=True) as video:
+        assert (video[:] == expected[:12]).all()
+        assert video.header.values == sum(s.values for s, _ in segments[:3])
+        assert "segments 0 to 2, frames 0 to 11, are whole" in video.file.notes[0]
+        if timing_first:
+            assert video.timing == timing[:12]
+            assert len(video.file.notes) == 1
+        else:
+            assert video.timing == Timing(np.arange(12), Fraction(1, 25), 1)
+            assert "taken as 25 fps" in video.file.notes[1]
+        assert sum(video.file.bytes_by_part.values()) == len(short)
+    report = nervkit.decode(short, tmp_path / "out.mkv", salvage=True, codec="ffv1")
+    assert (report.frames, report.psnr) == (12, None)
+    assert report.notes[: len(video.file.notes)] == video.file.notes
+    assert (read_clip(tmp_path / "out.mkv").frames == expected[:12]).all()
+
+
+def test_salvaged_sound_ends_with_the_pictures(data: bytes, track: Track, tmp_path: Path) -> None:
+    """Of a file whose sound came first."""
+    with NervFile(data) as file:
+        pieces = [(c.type, data[c.offset : c.offset + c.length]) for c in file.chunks[:-2]]
+    pieces.insert(1, pieces.pop())
+    assert pieces[1][0] == chunks.TRACK
+    moved = chunks.preamble() + b"".join(chunks.pack_chunk(*piece) for piece in pieces)
+    short = moved[: moved.rindex(chunks.SEGMENT)]
+    nervkit.decode(short, tmp_path / "out.mkv", salvage=True)
+    [found] = read_clip(tmp_path / "out.mkv").tracks
+    assert 0 < len(track_packets(found)) < track.packets
+    with NervFile(short, salvage=True) as file:
+        assert file.tracks() == [track]
+
+
+def test_what_cannot_be_salvaged(data: bytes, segments: list[Any], expected: np.ndarray) -> None:
+    with pytest.raises(FormatError, match="whole are no segments"):
+        nervkit.open(cut(data, 0), salvage=True)
+    with pytest.raises(FormatError, match=r"these bytes: not a \.nerv file"):
+        nervkit.open(b"something else", salvage=True)
+    with nervkit.open(data, salvage=True) as video:  # nothing is to be done
+        assert video.file.notes == []
+        assert (video[:] == expected).all()
+    with NervFile(data) as file:
+        table = file.chunks[-2]
+    damaged = bytearray(data)
+    damaged[table.offset + 3] ^= 1
+    with pytest.raises(ChecksumError, match="chunk TABL"):
+        nervkit.open(bytes(damaged))
+    with nervkit.open(bytes(damaged), salvage=True) as video:
+        assert (video[:] == expected).all()
+        assert "chunk TABL" in video.file.notes[0]
+    # A model that was never written for the segments after it.
+    first, data_of = segments[0]
+    other = segmented([(first, data_of), (replace(first, config={"strides": [2]}), data_of)])
+    with pytest.raises(FormatError, match="configuration is impossible"):
+        nervkit.open(other[: other.rindex(chunks.TABLE)], salvage=True)
+
+
+# Between the frames of a file
+
+
+def test_a_file_is_interpolated_by_the_networks_of_its_segments(
+    segments: list[Any], path: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    """And across a border, where there is none, by what is on both sides."""
+    notes: list[str] = []
+    made = nervkit.interpolate(path, factor=2, on_note=notes.append)
+    assert (made.frames[::2] == expected).all()
+    with nervkit.open(path) as video:
+        fitted = Fitted(video.segments[2].model, np.arange(FRAMES), "hnerv")
+        inside = Between(expected[8:12], fitted).at(1.5).clip(0, 255)
+    assert np.abs(made.frames[2 * 9 + 1] - inside).max() <= 0.501
+    for last in range(FRAMES - 1, len(expected) - 1, FRAMES):  # frames that nothing has in common
+        assert (made.frames[2 * last + 1] == expected[last]).all()
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{SEGMENTS - 1} of the new frames lie between two segments")
+    report = nervkit.interpolate(path, tmp_path / "out.mkv", fps=50)
+    assert report.details == {"new_frames": 23, "between_segments": SEGMENTS - 1}
+    assert report.parameters == sum(s.values for s, _ in segments)
+    assert len(report.notes) == 1
+
+
+def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> None:
+    """Two segments of one frame, which move a picture by two pixels."""
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 255, (6, 10, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    frames = np.stack([picture[:12, 8:24], picture[:12, 6:22]])
+    flow = optical_flow(frames[0], frames[1])
+    assert disagreement(frames[0], frames[1], flow) < CUT
+    path = tmp_path / "two.nerv"
+    path.write_bytes(segmented([random_segment(1, 0), random_segment(1, 1)]))
+    with nervkit.open(path) as video:
+        fits = StoredFits(video, frames)
+        assert np.allclose(fits.at(0.5), carried(frames[0], frames[1], flow, 0.5))
+        apart = StoredFits(video, np.stack([frames[0], 255 - frames[0]]))
+        assert (apart.at(0.4) == frames[0]).all()
+        assert (apart.at(0.6) == 255 - frames[0]).all()
+
+
+# The command line
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Runs nervkit in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["nervkit", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_info_shows_segments(
+    segments: list[Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "many.nerv"
+    path.write_bytes(segmented([*segments, *segments, *segments]))
+    assert command(monkeypatch, "info", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[0] == "segment")
+    assert lines[start].split() == ["segment", "first", "frames", "values", "bytes", "bpp", "model"]
+    assert lines[start + 3].split()[:3] == ["2", "8", "4"]
+    assert lines[start + 13 :] == ["and 6 segments more: --segments shows all"]
+    command(monkeypatch, "info", path, "--segments")
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["17", "68"]
+    command(monkeypatch, "info", path, "--json")
+    table = json.loads(capsys.readouterr().out)["segment_table"]
+    assert len(table) == 18
+    size = len(segments[1][1].pack(4, 0)) + 16
+    assert table[1] == {
+        "first_frame": 4,
+        "frames": 4,
+        "model": "hnerv",
+        "parameters": segments[1][0].values,
+        "bytes": size,
+        "bpp": 8 * size / (4 * 12 * 16),
+    }
+
+
+def test_parts_and_salvage_by_command(
+    data: bytes,
+    expected: np.ndarray,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, output = tmp_path / "many.nerv", tmp_path / "out.npy"
+    path.write_bytes(data)
+    part = ("decode", path, "-o", output, "-y", "--device", "cpu")
+    assert command(monkeypatch, *part, "--start", "00:00.2", "--to", "0.4") == 0
+    assert (np.load(output) == expected[5:10]).all()
+    path.write_bytes(cut(data, 2))
+    assert command(monkeypatch, *part) == 1
+    assert "frames 0 to 7: --salvage decodes them" in capsys.readouterr().err
+    assert command(monkeypatch, *part, "--salvage") == 0
+    assert "note: the file ends inside a chunk" in capsys.readouterr().err
+    assert (np.load(output) == expected[:8]).all()
+
+
+@pytest.fixture(autouse=True)
+def _no_files_in_memory() -> Iterator[None]:
+    yield
+    fsspec.filesystem("memory").store.clear()

@@ -524,7 +524,7 @@ class TestSweep:
 
         sweep([spec], tmp_path, options)
         high, middle, low = records()
-        assert [point["steps"] for point in (high, middle, low)] == [20, 5, 20]
+        assert [point["steps"] for point in (high, middle, low)] == [20, 10, 20]
         assert middle["parameters"] == high["parameters"] > low["parameters"]
         assert "--start-from gridnerv-2.5bpp.nerv" in middle["commands"]["encode"]
         assert "--start-from" not in low["commands"]["encode"]

@@ -46,7 +46,7 @@ DEFAULT_BPP = (0.015, 0.03, 0.06, 0.12, 0.24)
 #: that a file has at least besides its tensors, and with room for them
 LEAST_BYTES, LEAST_FRAME_BYTES = 6_000, 30
 PARAMS, TARGET_BPP = "params", "target_bpp"  # what the rates of neural codecs can be
-SHORTER = 0.25  # of a fit's length, for one that starts from the file of the next higher rate
+SHORTER = 0.5  # of a fit's length, for one that starts from the file of the next higher rate
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def run(
         bool,
         typer.Option(
             help="A whole fit for every rate. Otherwise the highest has one, and each other starts "
-            "from the file above it, in a quarter of the steps."
+            "from the file above it, in half of the steps."
         ),
     ] = False,
     preset: options.Preset = None,

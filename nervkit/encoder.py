@@ -354,7 +354,10 @@ class _Encode:
             assert aim.target is not None
             return _left_for_tensors(aim.target, shape, splitter.details, fixed)
 
-        planned = Planner(splitter, segments, aim, self.work, executor.remote, executor.slots)
+        planned = Planner(
+            *(splitter, segments, aim, self.work),
+            *(executor.remote, executor.slots, self.watch.stop),
+        )
         notes: list[str] = []
 
         def on_note(note: str) -> None:

@@ -13,6 +13,7 @@ from nervkit.errors import Interrupted
 
 if TYPE_CHECKING:
     from nervkit.encoder import EncodeReport
+    from nervkit.encoding.run import SegmentsProgress
     from nervkit.plan import FitPlan
     from nervkit.video.clip import Clip
 
@@ -115,7 +116,12 @@ def encode(
             say(f"note: {note}")
         interruption.ask()
 
-    with fitting_segments() as (on_progress, on_segments):
+    with fitting_segments() as (on_progress, show_segments):
+
+        def on_segments(progress: SegmentsProgress) -> None:
+            interruption.ask()
+            show_segments(progress)
+
         try:
             report = run(
                 source,

@@ -12,7 +12,7 @@ import numpy as np
 from nervkit.encoding.allocation import BY_CONTENT, Content, allocated
 from nervkit.encoding.segment import FrameRange, SegmentJob
 from nervkit.encoding.work import WorkFolder
-from nervkit.errors import UsageError
+from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import DEFAULT_PRESET
 from nervkit.fitting.options import FitOptions
 from nervkit.models.base import count_stored
@@ -104,6 +104,7 @@ class Planner:
         work: where frames lie that cannot be read again.
         remote: whether the jobs are done by other processes.
         slots: how many are done at once.
+        stop: asked for each segment; once True, Interrupted is raised.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class Planner:
         work: WorkFolder,
         remote: bool,
         slots: int,
+        stop: Callable[[], bool],
     ) -> None:
+        self._stop = stop
         self._splitter, self._segments, self._aim = splitter, segments, aim
         self._work, self._remote, self._slots = work, remote, slots
         self.count = self.frames = 0  # segments and frames so far
@@ -140,6 +143,8 @@ class Planner:
         for segment in self._segments:
             self.count += 1
             self.frames += len(segment.frames)
+            if self._stop():
+                raise Interrupted("stopped while the source was divided", resumable=True)
             yield segment
         self.whole = True
 

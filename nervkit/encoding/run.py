@@ -59,6 +59,7 @@ class SegmentRun:
 
     def fit(self, tensor_bytes: Callable[[int, VideoShape], int]) -> list[SegmentReport]:
         """The reports of all segments, in order. `tensor_bytes` as of `Planner.jobs`."""
+        self._tell(always=True)
         follower = Follower(self._progress, self.on_note, self.stop)
         jobs = self._to_do(self.planner.jobs(tensor_bytes))
         for job, content, report in self.executor.run(jobs, self.work.checkpoint, follower):
@@ -67,6 +68,7 @@ class SegmentRun:
             self._running.pop(job.index, None)
             self._fitted += report.frames
             self._tell(always=True)
+        self._tell(always=True)
         return [self.reports[index] for index in sorted(self.reports)]
 
     def _to_do(self, jobs: Iterator[SegmentJob]) -> Iterator[SegmentJob]:

@@ -1,0 +1,121 @@
+"""Long videos: what segments cost and what workers bring.
+
+    python benchmarks/long_video.py [workers] [memory] [cuts]
+
+workers: the wall time of one encode with one worker of two threads, and with two of one thread.
+memory: the most memory that an encode takes for 3,000 and for 30,000 frames.
+cuts: bytes and PSNR of Bunny at 320x160 as one network, and cut in 2 and in 4, at equal bytes and
+equal steps in all.
+
+All three, about half an hour on two cores that are idle otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+from common import ROOT, report
+
+PARTS = ("workers", "memory", "cuts")
+
+
+def encode(source: str, *options: str, threads: int | None = None) -> dict[str, Any]:
+    """The report of an encode in a process of its own, its wall time and its most memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "a.nerv"
+        command = [sys.executable, "-m", "nervkit", "encode", source, "-o", str(output), "--json"]
+        environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, *options], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"an encode failed: {' '.join(command)}")
+        made = json.loads(printed)
+        made |= {"wall_seconds": time.perf_counter() - began, "most_kilobytes": usage.ru_maxrss}
+    return made
+
+
+def synthetic(folder: str, frames: int, size: str) -> str:
+    """A film of test pictures with a cut in every 200 frames."""
+    path = Path(folder) / f"{frames}.mp4"
+    source = f"testsrc=s={size}:r=25,hue=h=60*floor(n/200)"
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
+    subprocess.run([*ffmpeg, "-frames:v", str(frames), "-y", str(path)], check=True)
+    return str(path)
+
+
+def workers() -> list[dict[str, Any]]:
+    options = ["--resize", "320x160", "--segments", "33", "--steps", "150", "--device", "cpu"]
+    rows = []
+    for count, threads in ((1, 2), (2, 1)):
+        made = encode("examples/bunny.mp4", *options, "--workers", str(count), threads=2)
+        rows.append(
+            {
+                "part": "workers",
+                "workers": count,
+                "threads_each": threads,
+                "segments": len(made["segments"]),
+                "wall_seconds": made["wall_seconds"],
+                "fit_seconds": made["fit_seconds"],
+                "psnr": made["psnr"],
+            }
+        )
+    return rows
+
+
+def memory() -> list[dict[str, Any]]:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for frames in (3_000, 30_000):
+            source = synthetic(folder, frames, "64x48")
+            made = encode(source, "--steps", "1", "--params", "5000", "--device", "cpu")
+            rows.append(
+                {
+                    "part": "memory",
+                    "frames": made["frames"],
+                    "segments": len(made["segments"]),
+                    "most_megabytes": made["most_kilobytes"] / 1000,
+                    "wall_seconds": made["wall_seconds"],
+                }
+            )
+    return rows
+
+
+def cuts() -> list[dict[str, Any]]:
+    rows = []
+    for parts in (1, 2, 4):
+        options = ["--crop", "1280x640", "--resize", "320x160", "--target-bpp", "0.06"]
+        options += ["--segments", "off" if parts == 1 else str(132 // parts)]
+        steps = 1200 // parts
+        made = encode("examples/bunny.mp4", *options, "--steps", str(steps), "--device", "cpu")
+        rows.append(
+            {
+                "part": "cuts",
+                "segments": len(made["segments"]),
+                "steps_each": steps,
+                "bytes": made["bytes"] - made["bytes_by_part"]["tracks"],
+                "psnr": made["psnr"],
+                "fit_seconds": made["fit_seconds"],
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    asked = sys.argv[1:] or PARTS
+    rows: list[dict[str, Any]] = []
+    for part in asked:
+        rows += {"workers": workers, "memory": memory, "cuts": cuts}[part]()
+        report("long_video", rows)

@@ -5,8 +5,9 @@
     ray start --address=FIRST-MACHINE:6379           # on every other one
     python examples/cluster.py film.mkv film.nerv auto
 
-Workers read the source themselves, so it must lie at the same path on all machines. Where the output's
-folder does too, they keep their checkpoints there. Without other machines, `local` starts a cluster here.
+Workers read the source themselves, so it must lie at the same path on all machines. Where the
+output's folder does too, they keep their checkpoints there. Without other machines, `local` starts
+a cluster here.
 """
 
 import sys

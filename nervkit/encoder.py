@@ -358,22 +358,26 @@ class _Encode:
             *(splitter, segments, aim, self.work),
             *(executor.remote, executor.slots, self.watch.stop),
         )
-        notes: list[str] = []
-
-        def on_note(note: str) -> None:
-            notes.append(note)
-            if self.watch.on_note is not None:
-                self.watch.on_note(note)
-
+        on_note = self.watch.on_note or (lambda note: None)
         run = SegmentRun(planned, self.work, executor, on_segments, on_note, self.watch.stop)
         reports = run.fit(tensor_bytes)
         details = splitter.details
+        for note in details.notes:
+            on_note(note)
         check_storable(*splitter.size, details)
-        settings = ", ".join(f"{k} {v}" for k, v in aim.options.settings().items())
         parts = list(self.work.parts(reports))
-        made = self._written(details, parts, reports, settings, splitter.size)
+        made = self._written(details, parts, reports, self._settings(), splitter.size)
         self.work.remove()
         return made
+
+    def _settings(self) -> str:
+        """How all segments are encoded, as a file's header says it."""
+        aim, settings = self.aim, self.aim.options.settings()
+        if aim.target is not None:
+            settings |= {"target": str(aim.target)}
+        elif aim.in_float:
+            settings |= {"bits": aim.bits[0], "embedding_bits": aim.bits[1]}
+        return ", ".join(f"{name} {value}" for name, value in settings.items())
 
     def _written(
         self,

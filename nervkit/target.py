@@ -60,6 +60,13 @@ class Target:
             psnr,
         )
 
+    def __str__(self) -> str:
+        if self.psnr is not None:
+            return f"{self.psnr:g} dB"
+        if self.bpp is not None:
+            return f"{self.bpp:g} bits per pixel"
+        return f"{self.size} bytes" if self.size else f"{self.bitrate} bits per second"
+
     def _in_its_unit(self, size: int, pixels: int, seconds: Fraction) -> str:
         """A number of bytes as the option that this target was given by would have it."""
         if self.bpp is not None:

@@ -61,7 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def encode(source: Any, output: Path, **options: Any) -> nervkit.EncodeReport:
     chosen = {"steps": 8, "device": "cpu", "overwrite": True, "segments": "auto", "fps": 25}
-    if not {"target_size", "time"} & set(options):
+    if not {"target_size", "target_psnr", "time"} & set(options):
         chosen["params"] = 5_000
     return nervkit.encode(source, output, **(chosen | options))
 
@@ -411,3 +411,11 @@ def test_without_ray(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_segments_differ_in_model_and_size(clip: Path, encoded: Path) -> None:
     with NervFile(encoded, UNLIMITED) as file:
         assert len({json.dumps(segment.config) for segment in file.header.segments}) > 1
+
+
+def test_a_file_says_what_its_segments_share(clip: Path, tmp_path: Path) -> None:
+    report = encode(clip, tmp_path / "a.nerv", target_psnr=18)
+    settings = nervkit.info(tmp_path / "a.nerv")["settings"]
+    assert "target 18 dB" in settings
+    assert settings == report.settings
+    assert "bits 8" in encode(clip, tmp_path / "a.nerv").settings

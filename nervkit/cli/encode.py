@@ -117,9 +117,17 @@ def encode(
         interruption.ask()
 
     with fitting_segments() as (on_progress, show_segments):
+        begun = whole = False
 
         def on_segments(progress: SegmentsProgress) -> None:
+            nonlocal begun, whole
             interruption.ask()
+            if not begun:
+                say(f"{source}: is fitted in segments, which are kept in {output}.segments")
+            if progress.whole and not whole:
+                frames = counted(progress.frames, "frame")
+                say(f"{source}: {frames} in {counted(progress.known, 'segment')}")
+            begun, whole = True, progress.whole
             show_segments(progress)
 
         try:

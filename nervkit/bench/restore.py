@@ -15,12 +15,12 @@ import numpy as np
 
 from nervkit.bench.machine import machine, versions
 from nervkit.errors import SourceError, UsageError
-from nervkit.fitting.job import fingerprint
 from nervkit.models.device import choose_device
 from nervkit.output import replacing
 from nervkit.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
 from nervkit.restoration.masks import read_mask
 from nervkit.restoration.published import PUBLISHED
+from nervkit.video.ranges import fingerprint_of
 from nervkit.video.reader import read_clip
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def bench_restore(
     made_on, made_with = {"machine": machine(device)}, versions()
     for spec in clips:
         clip = read_clip(spec.path, **spec.options)
-        content = fingerprint(clip.frames)
+        content = fingerprint_of(clip.frames)
         holes = None
         if "mask" in damages:
             holes = read_mask(mask, (), clip.shape[:3], spec.options, clip.skipped)
@@ -80,7 +80,7 @@ def bench_restore(
             identity |= {"damage": damage, "fit": fit | {"device": device}, "baselines": baselines}
             identity |= {"picture": picture, "versions": made_with}
             if damage == "mask":
-                identity["mask"] = fingerprint(holes)
+                identity["mask"] = fingerprint_of(holes)
             kept = [run for run in record["runs"] if {k: run.get(k) for k in identity} == identity]
             if kept:
                 for row in kept[0]["scores"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from nervkit.models.recipe import Recipe
 from nervkit.version import __version__
 from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_colour
+from nervkit.video.ranges import fingerprint_of
 
 FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
 FINE_TUNE_RATE = 0.3  # of the recipe's rates
@@ -106,10 +106,10 @@ def fit_clip(
             "nervkit": __version__,
             "model": options.model,
             "config": config.to_dict(),
-            "frames": fingerprint(frames),
+            "frames": fingerprint_of(frames),
         }
         if known is not None:
-            what["known"] = fingerprint(known)
+            what["known"] = fingerprint_of(known)
         if start is not None:
             what["start"] = start.fingerprint
         if options.metric != RGB:
@@ -125,11 +125,6 @@ def fit_clip(
 
 def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values).permute(0, 3, 1, 2).to(device)
-
-
-def fingerprint(values: np.ndarray) -> str:
-    """Identifies an array: 16 digits of its bytes' SHA-256."""
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()[:16]
 
 
 @dataclass

@@ -231,7 +231,7 @@ def test_without_a_target_a_fit_sees_its_quantizer(tmp_path: Path) -> None:
     with NervFile(tmp_path / "a.nerv") as file:
         assert [section.method for section in file.segment(0).sections] == [CONTEXTS]
     coded = report.bits_per_parameter * report.parameters / 8
-    assert coded == pytest.approx(default_bytes(VideoShape(8, 48, 64)), rel=0.02)
+    assert coded == pytest.approx(default_bytes(VideoShape(8, 48, 64)), rel=0.12)
     assert "aimed" not in str(report.notes)
 
 

@@ -172,7 +172,7 @@ def fit_segment(
     device, config = next(network.parameters()).device, network.config.to_dict()
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     data = compress_network(
-        network, summary.codec, options, frames, job.colour, job.bits, watch.stop
+        network, summary.codec, options, frames, job.colour, job.bits, job.asked, watch.stop
     )
     check = SelfCheck(network, frames, options.model, options.coded_bytes is not None)
     check.fitted(summary.psnr)

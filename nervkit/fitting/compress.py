@@ -26,6 +26,7 @@ def compress_network(
     frames: np.ndarray,
     colour: Colour,
     bits: tuple[int, int],
+    exactly: bool,
     stop: Callable[[], bool],
 ) -> SegmentData:
     """Quantize and code all tensors that travel. The network is moved to the CPU.
@@ -38,6 +39,7 @@ def compress_network(
     Args:
         network: fitted to `frames` (T, H, W, 3) uint8 of a `colour`, on the device that it was
             fitted on.
+        exactly: whether a size is to be met as exactly as can be.
         stop: asked now and then; once True, Interrupted is raised.
     """
 
@@ -50,7 +52,7 @@ def compress_network(
         shown = None
         if options.coded_psnr is not None:
             shown = ShownQuality(network, frames, options.metric, colour, stop)
-        payload = codec.compress(network, shown)
+        payload = codec.compress(network, shown, exactly)
         network.load_stored(codec.rounded(network))
         network.cpu()
         return SegmentData.of((CONTEXTS, count, payload))

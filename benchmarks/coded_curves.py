@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,16 @@ import torch
 from common import CLIPS, RESULTS, SHARED, report
 
 import nervkit
-from nervkit.assembly import header_of, write_checked
+from nervkit.assembly import DecodedFrames, header_of
 from nervkit.compression.coded import decompress_coded
+from nervkit.container.file import pack_file
 from nervkit.container.header import Segment
 from nervkit.container.segment import CONTEXTS, SegmentData
-from nervkit.fitting.metric import YUV
+from nervkit.metrics import quality_of
 from nervkit.metrics.bd import NoOverlapError, bd_rate
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
-from nervkit.selfcheck import SelfCheck
 from nervkit.video.clip import Clip
 
 ANCHORS = ("x264", "x265", "svt-av1", "vvenc")
@@ -48,7 +47,7 @@ FOUR = {**CLIPS, "vid4_city": city}
 
 
 def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict[str, Any]:
-    """Write the fit as a file without tracks, decode it, and say what it is."""
+    """Make a file of the fit without tracks, decode it, and say what it is."""
     shape = VideoShape(*clip.shape[:3])
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in row["config"].items()}
     model = GridNeRV.for_decoding(GridNeRVConfig(**config), shape)
@@ -56,18 +55,14 @@ def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict
     tensors = decompress_coded(payload, names)
     model.load_stored({name: torch.from_numpy(array) for name, array in tensors.items()})
     segment = Segment(shape.frames, "gridnerv", row["config"], count_stored(model))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.nerv"
-        quality, _ = write_checked(
-            path,
-            header_of(clip, f"{steps} steps", segment),
-            clip,
-            SegmentData.of((CONTEXTS, len(names), payload)),
-            SelfCheck(model, clip.frames, "gridnerv"),
-            lambda: False,
-            YUV,
-        )
-        size = path.stat().st_size
+    header = header_of(shape.width, shape.height, clip, f"{steps} steps").of_segments([segment])
+    data, decoded = SegmentData.of((CONTEXTS, len(names), payload)), DecodedFrames()
+    with nervkit.open(pack_file(header, clip.timing, [data])) as video:
+        for reference, frame in zip(clip.frames, video, strict=True):
+            decoded.add(frame, quality_of(reference, frame, clip.colour))
+    quality = decoded.quality
+    checks = decoded.checks(quality.psnr, quality.ssim)
+    size = len(pack_file(header, clip.timing, [data], checks=checks))
     return {
         "clip": row["clip"],
         "target": row["target"],

@@ -157,8 +157,8 @@ class Codec(nn.Module):
     ) -> bytes:
         """The coded tensors, in about the target's bytes: where they miss it by more than
         TOLERANCE, or LOOSE_TOLERANCE where it is not to be met `exactly`, all steps are made larger
-        or smaller, by MOST_CHANGE quarters of an octave at most. With a target of PSNR the same is done for what `psnr_of` gives for a model with the
-        decoded tensors."""
+        or smaller, by MOST_CHANGE quarters of an octave at most. With a target of PSNR the same is
+        done for what `psnr_of` gives for a model with the decoded tensors."""
         names = list(model.stored())
 
         def tried(coarser: float) -> tuple[float, bytes]:

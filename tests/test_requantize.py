@@ -464,9 +464,9 @@ def test_again(files: Path, tmp_path: Path) -> None:
     """The last target is recorded, and nothing of earlier tensors; why there is no estimate is
     said."""
     first, second = tmp_path / "a.nerv", tmp_path / "b.nerv"
-    report = nervkit.requantize(files / "coded.nerv", first, target_loss="0.5")
+    report = nervkit.requantize(files / "coded.nerv", first, target_loss="1")
     assert report.estimated_psnr is not None and report.notes == []
-    assert report.settings.endswith(", requantized for a loss of 0.5 dB")
+    assert report.settings.endswith(", requantized for a loss of 1 dB")
     report = nervkit.requantize(first, second, target_bpp="1.8")
     assert report.estimated_psnr is None
     assert report.notes == [

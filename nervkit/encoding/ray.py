@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -53,6 +54,7 @@ class RayCluster(Executor):
             ) from error
         if not ray.is_initialized():
             where = None if address == "local" else address
+            _check_answers(address)
             try:
                 ray.init(where, log_to_driver=False, logging_level="ERROR")
             except Exception as error:  # Ray raises its own, grpc's and the system's
@@ -102,6 +104,18 @@ class RayCluster(Executor):
                 ray.get(board.stop.remote())
                 ray.wait(list(running), num_returns=len(running), timeout=END_SECONDS)
             ray.kill(board)
+
+
+def _check_answers(address: str) -> None:
+    """Raise ResourceError where nobody listens at "host:port" or "ray://host:port": Ray itself asks
+    for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PORT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ResourceError(f"no Ray cluster answers at {address} ({error})") from error
 
 
 def _result(reference: Any) -> Any:

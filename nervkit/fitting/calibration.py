@@ -111,8 +111,9 @@ def fit_contexts(coder: GridCoder, q: Tensor) -> None:
 
 
 def _choices(coder: MatrixCoder) -> tuple[Axes, ...]:
-    """A vector has one step and one scale."""
-    return CHOICES if coder.row_steps.numel() * coder.column_steps.numel() > 1 else (NO_AXES,)
+    """Those of CHOICES that the coder has steps and scales for."""
+    own = coder.row_steps.numel() > 1, coder.column_steps.numel() > 1
+    return tuple(c for c in CHOICES if own[0] >= c[0] and own[1] >= c[1])
 
 
 def _factor_bits(coder: MatrixCoder, axes: Axes) -> float:

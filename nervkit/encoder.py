@@ -238,8 +238,11 @@ def encode(
     widths = chosen[0], chosen[1]
     for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
         check_bits(width, name)
-    check_nerv_output(output, overwrite, source)
     executor = executor_of(workers, ray)
+    asked = (segments, segment_frames, cuts) != (None, None, None)
+    segments = AUTO if segments is None else segments
+    splitting = Splitting.from_options(segments, segment_frames, cuts)
+    check_nerv_output(output, overwrite, source)
     aim = Aim(options, widths, target, in_float)
     watch = Watch(on_progress, on_note, stop)
     with locked(linked(output)):
@@ -248,12 +251,9 @@ def encode(
         if isinstance(source, Clip):
             return run.of_one(clip_of(source, **reading), on_clip, on_plan)
         how = Reading.from_options(**reading)
-        asked = (segments, segment_frames, cuts) != (None, None, None)
-        if segments is None:
-            segments = AUTO
         if segments == AUTO and segment_frames is None:
-            segment_frames = longest_segment(source, how, preset, executor.slots)
-        splitting = Splitting.from_options(segments, segment_frames, cuts)
+            most = longest_segment(source, how, preset, executor.slots)
+            splitting = replace(splitting, most=most)
         splitter = Splitter(source, splitting, how)
         frames, rest = _begun(splitter, None if asked else splitting.most)
         if rest is None:

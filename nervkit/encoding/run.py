@@ -56,6 +56,7 @@ class SegmentRun:
     _fitted: int = 0  # frames of segments that this run finished
     _began: float = field(default_factory=time.perf_counter)
     _told: float = 0.0
+    _told_whole: bool = False
 
     def fit(self, tensor_bytes: Callable[[int, VideoShape], int]) -> list[SegmentReport]:
         """The reports of all segments, in order. `tensor_bytes` as of `Planner.jobs`."""
@@ -68,7 +69,8 @@ class SegmentRun:
             self._running.pop(job.index, None)
             self._fitted += report.frames
             self._tell(always=True)
-        self._tell(always=True)
+        if not self._told_whole:
+            self._tell(always=True)
         return [self.reports[index] for index in sorted(self.reports)]
 
     def _to_do(self, jobs: Iterator[SegmentJob]) -> Iterator[SegmentJob]:
@@ -91,7 +93,7 @@ class SegmentRun:
         now = time.perf_counter()
         if self.on_progress is None or not (always or now - self._told >= REPORT_SECONDS):
             return
-        self._told = now
+        self._told, self._told_whole = now, self.planner.whole
         under_way = sum(n * p.step / max(1, p.steps) for n, p in self._running.values() if p)
         finished = sum(report.frames for report in self.reports.values())
         made, left = self._fitted + under_way, None

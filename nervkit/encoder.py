@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,13 +20,12 @@ from nervkit.assembly import (
     header_of,
 )
 from nervkit.compression.quantization import check_bits
-from nervkit.container.file import NervFile
 from nervkit.container.header import Segment as SegmentEntry
 from nervkit.container.header import pack_json
-from nervkit.container.limits import UNLIMITED
 from nervkit.encoding.choice import executor_of
 from nervkit.encoding.executors import Executor
 from nervkit.encoding.planning import Aim, Planner, longest_segment
+from nervkit.encoding.report import EncodeReport, report_of
 from nervkit.encoding.run import SegmentRun, SegmentsProgress
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, settings_text
 from nervkit.encoding.work import WorkFolder
@@ -48,58 +47,6 @@ from nervkit.video.reader import Reading, clip_of
 from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 
 DEFAULT_BITS = 8  # of values that are quantized after a fit in float
-
-
-@dataclass(frozen=True)
-class EncodeReport:
-    """What an encode made, as a decoder shows it.
-
-    Attributes:
-        metric: what the fit was optimised for, "rgb" or "yuv".
-        psnr: dB, mean over frames of 8-bit RGB.
-        psnr_yuv: dB, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB
-            frames convert to; None where that is not the metric.
-        ssim: mean over frames; None for frames under 11 pixels.
-        bytes: of the file; `bytes_by_part` adds up to it.
-        bpp: bits per pixel of all but the tracks.
-        parameters: values that travel: weights, biases and embeddings.
-        bits_per_parameter: of the coded weights and embeddings.
-        fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's, and
-            `earlier_seconds` what was fitted in earlier ones.
-        model, config: of the first segment.
-        segments: for each segment its `first` frame, `frames`, `model`, `config`, `parameters`,
-            `steps`, `bytes` of the coded tensors, `psnr` and `fit_seconds`.
-        device_memory: the most bytes that torch held on the device; None on the CPU.
-    """
-
-    output: str
-    frames: int
-    width: int
-    height: int
-    fps: float
-    model: str
-    config: dict[str, Any]
-    parameters: int
-    steps: int
-    metric: str
-    psnr: float
-    psnr_yuv: float | None
-    ssim: float | None
-    bytes: int
-    bytes_by_part: dict[str, int]
-    bpp: float
-    bits_per_parameter: float
-    seconds: float
-    fit_seconds: float
-    earlier_seconds: float
-    device_memory: int | None
-    settings: str
-    segments: list[dict[str, Any]]
-    notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
-        return asdict(self)
 
 
 def encode(
@@ -395,44 +342,7 @@ class _Encode:
         notes = assemble(self.output, header, details, parts, self.watch.stop)
         for note in notes if self.watch.on_note is not None else ():
             self.watch.on_note(note)
-        of_segments = [note for report in reports for note in report.notes]
-        frames = sum(report.frames for report in reports)
-
-        def mean(name: str) -> Any:
-            values = [(getattr(report, name), report.frames) for report in reports]
-            if any(value is None for value, _ in values):
-                return None
-            return sum(value * count for value, count in values) / frames
-
-        memory = [r.device_memory for r in reports if r.device_memory is not None]
-        parameters = sum(report.parameters for report in reports)
-        with NervFile(self.output, UNLIMITED) as file:
-            return EncodeReport(
-                output=str(self.output),
-                frames=frames,
-                width=size[0],
-                height=size[1],
-                fps=float(details.fps),
-                model=reports[0].model,
-                config=reports[0].config,
-                parameters=parameters,
-                steps=sum(report.steps for report in reports),
-                metric=self.aim.options.metric,
-                psnr=mean("psnr"),
-                psnr_yuv=mean("psnr_yuv"),
-                ssim=mean("ssim"),
-                bytes=file.size,
-                bytes_by_part=file.bytes_by_part,
-                bpp=file.bpp,
-                bits_per_parameter=8 * sum(report.bytes for report in reports) / parameters,
-                seconds=clock.perf_counter() - self.began,
-                fit_seconds=sum(report.fit_seconds for report in reports),
-                earlier_seconds=sum(report.earlier_seconds for report in reports),
-                device_memory=max(memory, default=None),
-                settings=settings,
-                segments=[report.summary() for report in reports],
-                notes=[*details.notes, *dict.fromkeys(of_segments), *notes],
-            )
+        return report_of(self.output, details, size, reports, settings, notes, self.aim, self.began)
 
 
 def _left_for_tensors(

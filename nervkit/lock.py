@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nervkit.errors import OutputError
-from nervkit.output import check_helper, helper, temporary
+from nervkit.output import check_helper, helper, system_errors, temporary
 
 
 @contextmanager
@@ -24,6 +24,8 @@ def locked(output: Path | None) -> Iterator[None]:
         return
     path = helper(output, "lock")
     check_helper(path)
+    with system_errors(output):
+        path.touch()  # where this cannot be, the lock would say that another run holds it
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()

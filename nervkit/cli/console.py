@@ -140,8 +140,8 @@ def _fitted_segments(show: Show) -> Callable[[SegmentsProgress], None]:
         parts = [f"segments {p.done}/{p.known}{'' if p.whole else '+'} done", running]
         parts += [f"{waiting} waiting"] if waiting > 0 else []
         parts += [] if p.seconds_left is None else [f"{duration(p.seconds_left)} left"]
-        done = p.whole and p.done == p.known
-        show(p.frames if done else int(p.frames_done), p.frames, "  ".join(filter(None, parts)))
+        ahead = 0 if p.whole else 1  # at least: only the end of all is the end
+        show(int(p.frames_done), p.frames + ahead, "  ".join(filter(None, parts)))
 
     return update
 

@@ -125,6 +125,7 @@ def assemble(
     header: Header,
     details: Details,
     segments: Sequence[FinishedSegment],
+    quality: Quality,
     stop: Callable[[], bool],
 ) -> list[str]:
     """Write a video's file from its segments, read it back, and only then put it in place. In
@@ -133,6 +134,7 @@ def assemble(
     Args:
         header: without segments.
         details: what the video has besides frames.
+        quality: that the file states.
         stop: asked before each segment; once True, Interrupted is raised.
 
     Returns:
@@ -141,26 +143,33 @@ def assemble(
     Raises:
         Interrupted: stopped. OutputError, NervError: the disk did not take the file.
     """
-    checks = _Joined()
+    crcs: list[np.ndarray] = []
+
+    def parts() -> Iterator[tuple[Segment, SegmentData]]:
+        for segment, data, checks in _opened(segments, stop):
+            crcs.append(checks.crcs)
+            yield segment, data
+
+    def checks() -> Checks:
+        samples = np.concatenate([finished.samples for finished in segments])
+        return Checks(quality.psnr, quality.ssim, np.concatenate(crcs), samples)
+
     with replacing(output) as partial:
         with partial.open("wb") as file:
-            parts = checks.passed(_opened(segments, stop))
-            write_file(
-                *(file, header, details.timing, parts, details.tracks),
-                *(checks.result, details.extras),
-            )
+            timing, tracks, extras = details.timing, details.tracks, details.extras
+            write_file(file, header, timing, parts(), tracks, checks, extras)
         with NervFile(partial, UNLIMITED) as written:
             written.check_all()
             kept = (written.timing, written.tracks(), written.extras())
-            same = kept == (details.timing, list(details.tracks), details.extras)
-            for index, (_, data, _, _) in enumerate(_opened(segments, stop)):
+            same = kept == (timing, list(tracks), extras)
+            for index, (_, data, _) in enumerate(_opened(segments, stop)):
                 same = same and written.segment(index) == data
             if not same:
                 raise NervError(f"{output}: the disk did not give back what was written")
         return over_limits(partial)
 
 
-Opened = tuple[Segment, SegmentData, Checks, np.ndarray]
+Opened = tuple[Segment, SegmentData, Checks]
 
 
 def _opened(segments: Iterable[FinishedSegment], stop: Callable[[], bool]) -> Iterator[Opened]:
@@ -170,31 +179,7 @@ def _opened(segments: Iterable[FinishedSegment], stop: Callable[[], bool]) -> It
         with NervFile(finished.file, UNLIMITED) as file:
             checks = file.checks()
             assert checks is not None, "a finished segment has its checks"
-            yield file.header.segments[0], file.segment(0), checks, finished.samples
-
-
-class _Joined:
-    """The checks of segments that follow one another."""
-
-    def __init__(self) -> None:
-        self._crcs: list[np.ndarray] = []
-        self._samples: list[np.ndarray] = []
-        self._psnr = self._ssim = 0.0  # sums over frames
-        self._known = True  # whether all have an SSIM
-
-    def passed(self, opened: Iterable[Opened]) -> Iterator[tuple[Segment, SegmentData]]:
-        for segment, data, checks, samples in opened:
-            self._crcs.append(checks.crcs)
-            self._samples.append(samples)
-            self._psnr += segment.frames * (checks.psnr or 0.0)
-            self._known &= checks.ssim is not None
-            self._ssim += segment.frames * (checks.ssim or 0.0)
-            yield segment, data
-
-    def result(self) -> Checks:
-        crcs = np.concatenate(self._crcs)
-        ssim = self._ssim / len(crcs) if self._known else None
-        return Checks(self._psnr / len(crcs), ssim, crcs, np.concatenate(self._samples))
+            yield file.header.segments[0], file.segment(0), checks
 
 
 def over_limits(path: Path) -> list[str]:

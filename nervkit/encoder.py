@@ -22,10 +22,11 @@ from nervkit.assembly import (
 from nervkit.compression.quantization import check_bits
 from nervkit.container.header import Segment as SegmentEntry
 from nervkit.container.header import pack_json
+from nervkit.container.settings import as_text
 from nervkit.encoding.choice import executor_of
 from nervkit.encoding.executors import Executor
 from nervkit.encoding.planning import Aim, Planner, longest_segment
-from nervkit.encoding.report import EncodeReport, report_of
+from nervkit.encoding.report import EncodeReport, quality_of_all, report_of
 from nervkit.encoding.run import SegmentRun, SegmentsProgress
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, settings_text
 from nervkit.encoding.work import WorkFolder
@@ -251,12 +252,10 @@ class _Encode:
         start = None
         if self.start_from is not None:
             start = read_start(self.start_from, aim.options.model, shape)
-        options = aim.alone(clip.frames)
-        if aim.target is not None and aim.target.psnr is None:
-            model = aim.options.model_type
-            fixed = _fixed_bytes(clip, aim.options, shape, model.configure(shape))
-            left = _left_for_tensors(aim.target, shape, clip, fixed)
-            options = replace(aim.options, coded_bytes=left)
+        if aim.shared_bytes:
+            options = replace(aim.options, coded_bytes=self._tensor_bytes(clip, 1, shape))
+        else:
+            options = aim.alone(clip.frames)
         watch = self.watch
         if on_plan is not None:
             counted = partial(_fixed_bytes, clip, options, shape)
@@ -279,7 +278,8 @@ class _Encode:
         )
         content, report = fit_segment(job, keep, watch)
         part = FinishedSegment(content, np.array(report.samples, np.uint8))
-        made = self._written(clip, [part], [report], settings_text(job))
+        size = shape.width, shape.height
+        made = self._written(clip, size, [part], [report], settings_text(job))
         keep.path.unlink(missing_ok=True)
         return made
 
@@ -296,10 +296,7 @@ class _Encode:
             raise UsageError("--start-from is for a video of one segment: use --segments off")
 
         def tensor_bytes(count: int, shape: VideoShape) -> int:
-            config = aim.options.model_type.configure(shape)
-            fixed = _fixed_bytes(splitter.details, aim.options, shape, config, count)
-            assert aim.target is not None
-            return _left_for_tensors(aim.target, shape, splitter.details, fixed)
+            return self._tensor_bytes(splitter.details, count, shape)
 
         planned = Planner(
             *(splitter, segments, aim, self.work),
@@ -312,10 +309,19 @@ class _Encode:
         for note in details.notes:
             on_note(note)
         check_storable(*splitter.size, details)
-        parts = list(self.work.parts(reports))
-        made = self._written(details, parts, reports, self._settings(), splitter.size)
+        parts = self.work.parts(reports)
+        made = self._written(details, splitter.size, parts, reports, self._settings())
         self.work.remove()
         return made
+
+    def _tensor_bytes(self, details: Details, count: int, shape: VideoShape) -> int:
+        """What the target leaves for the tensors of a video of `count` segments. Raises
+        UsageError."""
+        assert self.aim.target is not None
+        options = self.aim.options
+        fixed = _fixed_bytes(details, options, shape, options.model_type.configure(shape), count)
+        start, end = details.timing.seconds
+        return self.aim.target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
 
     def _settings(self) -> str:
         """How all segments are encoded, as a file's header says it."""
@@ -324,33 +330,23 @@ class _Encode:
             settings |= {"target": str(aim.target)}
         elif aim.in_float:
             settings |= {"bits": aim.bits[0], "embedding_bits": aim.bits[1]}
-        return ", ".join(f"{name} {value}" for name, value in settings.items())
+        return as_text(settings)
 
     def _written(
         self,
         details: Details,
+        size: tuple[int, int],
         parts: Sequence[FinishedSegment],
         reports: Sequence[SegmentReport],
         settings: str,
-        size: tuple[int, int] | None = None,
     ) -> EncodeReport:
-        """The file of finished segments, and what it shows."""
-        if isinstance(details, Clip):
-            size = details.shape[2], details.shape[1]
-        assert size is not None
-        header = header_of(*size, details, settings)
-        notes = assemble(self.output, header, details, parts, self.watch.stop)
+        """The file of finished segments, of frames of `size` (width, height), and what it shows."""
+        header, quality = header_of(*size, details, settings), quality_of_all(reports)
+        notes = assemble(self.output, header, details, parts, quality, self.watch.stop)
         for note in notes if self.watch.on_note is not None else ():
             self.watch.on_note(note)
-        return report_of(self.output, details, size, reports, settings, notes, self.aim, self.began)
-
-
-def _left_for_tensors(
-    target: Target, shape: VideoShape, details: Details, fixed: FixedBytes
-) -> int:
-    """What a target of bytes leaves for the tensors of a video. Raises UsageError."""
-    start, end = details.timing.seconds
-    return target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
+        facts = self.aim.options.metric, settings, notes, self.began
+        return report_of(self.output, details, size, reports, quality, *facts)
 
 
 def _fixed_bytes(

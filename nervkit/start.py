@@ -33,7 +33,12 @@ def read_start(path: str | Path, model: str, shape: VideoShape) -> Start:
             )
         plan, data = drawn(header, segment), video.file.segment(0)
         shapes = plan.weights | plan.embeddings
-        return Start(config, decompress_segment(data, shapes), coded_tensors(data, shapes))
+        coded = coded_tensors(data, shapes)
+        if coded.keys() == shapes.keys():
+            tensors = {name: coded[name].dequantize() for name in shapes}
+        else:
+            tensors = decompress_segment(data, shapes)
+        return Start(config, tensors, coded)
 
 
 def _in_words(model: str, shape: VideoShape) -> str:

@@ -31,6 +31,7 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
+from nervkit.fitting.job import CheckpointOptions
 from nervkit.fitting.options import FitOptions
 from nervkit.models.config import VideoShape
 from nervkit.video.colour import Colour
@@ -149,6 +150,12 @@ def test_a_time_is_shared(clip: Path, tmp_path: Path) -> None:
     report = encode(clip, tmp_path / "a.nerv", steps=None, time="6s")
     assert report.fit_seconds < 9
     assert sum(s["fit_seconds"] for s in report.segments) == pytest.approx(report.fit_seconds)
+
+
+def test_a_quality_in_a_time(clip: Path, tmp_path: Path) -> None:
+    report = encode(clip, tmp_path / "a.nerv", steps=None, time="6s", target_psnr=18)
+    assert len(report.segments) == 3
+    assert "target 18 dB" in report.settings
 
 
 def test_a_pipe_is_split_as_it_streams(clip: Path, tmp_path: Path) -> None:
@@ -364,14 +371,9 @@ def test_an_error_of_a_worker_is_the_callers(clip: Path) -> None:
     job = job_of(clip)
     assert isinstance(job.frames, FrameRange)
     job = replace(job, frames=replace(job.frames, fingerprint="0" * 16))
+    keep = CheckpointOptions(clip.with_name("0.checkpoint"))
     with pytest.raises(SourceError, match="the source has changed"):
-        next(Processes(2).run(iter([job]), _nowhere(clip), executors.Follower()))
-
-
-def _nowhere(clip: Path) -> Callable[[int], Any]:
-    from nervkit.fitting.job import CheckpointOptions
-
-    return lambda index: CheckpointOptions(clip.with_name(f"{index}.checkpoint"))
+        next(Processes(2).run(iter([(job, keep)]), executors.Follower()))
 
 
 # Choices

@@ -235,7 +235,7 @@ class NeuralCodec(Codec):
             **chosen,
         )
         self.model, self.model_type, self.recipe = model, options.model_type, recipe
-        self._fit, self._runner, self._budget = fit, runner, options
+        self._fit, self._runner, self._fit_options = fit, runner, options
         self._earlier: tuple[Path, str] | None = None
         #: whether fits of lower rates may start from the file of a higher one
         self.one_fit = not (
@@ -256,9 +256,9 @@ class NeuralCodec(Codec):
     def starting_from(self, stream: Path, inputs: str, reference: Reference) -> NeuralCodec:
         """The same codec for a lower rate: its fits start from a bitstream, which `inputs`
         determine (of its record), and take SHORTER of the time."""
-        steps = self._budget.steps_for(VideoShape(*reference.clip.shape[:3]))
+        steps = self._fit_options.steps_for(VideoShape(*reference.clip.shape[:3]))
         if steps is None:
-            length = {"time": f"{SHORTER * self._budget.budget.seconds:g}"}
+            length = {"time": f"{SHORTER * self._fit_options.budget.seconds:g}"}
         else:
             length = {"steps": str(max(1, round(SHORTER * steps)))}
         kept = {k: v for k, v in self._fit.options.items() if k not in BUDGET_OPTIONS}

@@ -75,16 +75,7 @@ def stages(**units: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def fitting() -> Iterator[Callable[[Progress], None]]:
-    """A progress display for a fit."""
-    with _display() as show:
-        yield _fitted(show)
-
-
-@contextmanager
-def fitting_segments() -> Iterator[
-    tuple[Callable[[Progress], None], Callable[[SegmentsProgress], None]]
-]:
+def fitting() -> Iterator[tuple[Callable[[Progress], None], Callable[[SegmentsProgress], None]]]:
     """A progress display for the fit of one segment, or of several."""
     with _display() as show:
         yield _fitted(show), _fitted_segments(show)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, duration, emit, fitting_segments, roughly, say, sized
+from nervkit.cli.console import counted, duration, emit, fitting, roughly, say, sized
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted
 
@@ -116,7 +116,7 @@ def encode(
             say(f"note: {note}")
         interruption.ask()
 
-    with fitting_segments() as (on_progress, show_segments):
+    with fitting() as (on_progress, show_segments):
         begun = whole = False
 
         def on_segments(progress: SegmentsProgress) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 REQUANTIZED = "requantized"
 #: what no longer holds of tensors that were quantized anew
 OF_EARLIER_TENSORS = ("coded_bytes", "coded_psnr", "bits", "embedding_bits", REQUANTIZED)
+
+
+def as_text(settings: Mapping[str, Any]) -> str:
+    """The text of settings."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def setting(settings: str, name: str) -> str | None:

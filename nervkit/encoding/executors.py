@@ -23,6 +23,7 @@ from nervkit.fitting.job import CheckpointOptions, Watch
 from nervkit.fitting.progress import Progress
 from nervkit.fitting.threads import most_threads
 
+Work = Iterator[tuple[SegmentJob, CheckpointOptions]]  # what to fit, and where its checkpoint lies
 Fitted = tuple[SegmentJob, bytes, SegmentReport]
 MOST_ATTEMPTS = 3  # at a segment whose worker was killed
 LOOK_SECONDS = 0.2  # between looks at who was stopped
@@ -53,14 +54,9 @@ class Executor(ABC):
     remote: bool
 
     @abstractmethod
-    def run(
-        self,
-        jobs: Iterator[SegmentJob],
-        checkpoint: Callable[[int], CheckpointOptions],
-        follower: Follower,
-    ) -> Iterator[Fitted]:
-        """Fit all jobs, which are taken as workers become free, and give what is finished in the
-        order in which it is. Raises what a fit raises, after the others were stopped."""
+    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
+        """Fit all jobs of `work`, which are taken as workers become free, and give what is finished
+        in the order in which it is. Raises what a fit raises, after the others were stopped."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +66,9 @@ class InProcess(Executor):
     slots: int = 1
     remote: bool = False
 
-    def run(
-        self,
-        jobs: Iterator[SegmentJob],
-        checkpoint: Callable[[int], CheckpointOptions],
-        follower: Follower,
-    ) -> Iterator[Fitted]:
-        for job in jobs:
-            content, report = fit_segment(job, checkpoint(job.index), _watch(job, follower))
-            yield job, content, report
+    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
+        for job, keep in work:
+            yield job, *fit_segment(job, keep, _watch(job, follower))
 
 
 def _watch(job: SegmentJob, follower: Follower) -> Watch:
@@ -93,6 +83,7 @@ class _Worker:
     """A process that fits one segment."""
 
     job: SegmentJob
+    keep: CheckpointOptions
     attempt: int
     device: int
     process: BaseProcess
@@ -109,29 +100,22 @@ class Processes(Executor):
     remote: bool = True
     _running: list[_Worker] = field(default_factory=list)
 
-    def run(
-        self,
-        jobs: Iterator[SegmentJob],
-        checkpoint: Callable[[int], CheckpointOptions],
-        follower: Follower,
-    ) -> Iterator[Fitted]:
+    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
         threads = max(1, most_threads() // self.slots)
         try:
             while True:
-                while len(self._running) < self.slots and (job := next(jobs, None)) is not None:
-                    self._start(replace(job, threads=job.threads or threads), checkpoint, 1)
+                while len(self._running) < self.slots and (taken := next(work, None)) is not None:
+                    job, keep = taken
+                    self._start(replace(job, threads=job.threads or threads), keep, 1)
                 if not self._running:
                     return
                 if follower.stop():
-                    self._stop(follower)
                     raise Interrupted("stopped while segments were fitted", resumable=True)
-                yield from self._look(checkpoint, follower)
+                yield from self._look(follower)
         finally:
-            self._stop(follower)
+            self._stop()
 
-    def _start(
-        self, job: SegmentJob, checkpoint: Callable[[int], CheckpointOptions], attempt: int
-    ) -> None:
+    def _start(self, job: SegmentJob, keep: CheckpointOptions, attempt: int) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         stopped = context.Event()
@@ -139,16 +123,14 @@ class Processes(Executor):
         device = min(set(range(self.slots)) - taken)
         process = context.Process(
             target=_work,
-            args=(job, checkpoint(job.index), theirs, stopped, device),
+            args=(job, keep, theirs, stopped, device),
             name=f"nervkit-segment-{job.index}",
         )
         process.start()
         theirs.close()
-        self._running.append(_Worker(job, attempt, device, process, ours, stopped))
+        self._running.append(_Worker(job, keep, attempt, device, process, ours, stopped))
 
-    def _look(
-        self, checkpoint: Callable[[int], CheckpointOptions], follower: Follower
-    ) -> Iterator[Fitted]:
+    def _look(self, follower: Follower) -> Iterator[Fitted]:
         """Take what workers send."""
         pipes = {worker.pipe: worker for worker in self._running}
         for pipe in wait(list(pipes), LOOK_SECONDS):
@@ -157,7 +139,7 @@ class Processes(Executor):
                 kind, content = worker.pipe.recv()
             except (EOFError, ConnectionError):
                 self._end(worker)
-                self._try_again(worker, checkpoint, follower)
+                self._try_again(worker, follower)
                 continue
             if kind == "progress":
                 follower.on_progress(worker.job.index, content)
@@ -170,12 +152,7 @@ class Processes(Executor):
                 self._end(worker)
                 yield worker.job, *content
 
-    def _try_again(
-        self,
-        worker: _Worker,
-        checkpoint: Callable[[int], CheckpointOptions],
-        follower: Follower,
-    ) -> None:
+    def _try_again(self, worker: _Worker, follower: Follower) -> None:
         what = f"the worker of segment {worker.job.index} ended ({_ending(worker.process)})"
         if worker.attempt == MOST_ATTEMPTS:
             raise NervError(
@@ -183,14 +160,14 @@ class Processes(Executor):
                 "The same command goes on from its checkpoints"
             )
         follower.on_note(f"{what}: it is tried again from its checkpoint")
-        self._start(worker.job, checkpoint, worker.attempt + 1)
+        self._start(worker.job, worker.keep, worker.attempt + 1)
 
     def _end(self, worker: _Worker) -> None:
         self._running.remove(worker)
         worker.process.join()
         worker.pipe.close()
 
-    def _stop(self, follower: Follower) -> None:
+    def _stop(self) -> None:
         """Let all workers save their checkpoints, and end."""
         for worker in self._running:
             worker.stopped.set()

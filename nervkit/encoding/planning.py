@@ -56,20 +56,31 @@ class Aim:
     def of_the_whole(self) -> bool:
         """Whether all segments must be known before the first is fitted: for bytes, or a time, that
         they share."""
-        sized = self.target is not None and self.target.psnr is None
-        return sized or self.options.time is not None
+        return self.shared_bytes or self.options.time is not None
 
-    def alone(self, segment: np.ndarray, scale: float = 1.0) -> FitOptions:
-        """The options of a fit whose aim needs no other segment; a default size times `scale`."""
-        shape = VideoShape(*segment.shape[:3])
-        if self.target is not None and self.target.psnr is not None:
+    @property
+    def shared_bytes(self) -> bool:
+        """Whether the target is a number of bytes for the whole file."""
+        return self.target is not None and self.target.psnr is None
+
+    def alone(self, frames: np.ndarray, one_of_several: bool = False) -> FitOptions:
+        """The options of a fit to `frames` (T, H, W, 3) uint8, where these share no bytes with
+        others. A default size of one of several segments follows from their content too."""
+        shape = VideoShape(*frames.shape[:3])
+        if self.target is not None:
             steps = self.options.steps_for(shape)
-            expected = self.target.expected_bytes(segment, self.options.metric, steps)
+            expected = self.target.expected_bytes(frames, self.options.metric, steps)
             return replace(self.options, coded_bytes=expected, coded_psnr=self.target.psnr)
-        return self.options if self.in_float else by_default(self.options, shape, scale)
+        if self.in_float:
+            return self.options
+        scale = 1.0
+        if one_of_several:
+            ratio = content_bytes(frames) * shape.frames / default_bytes(shape) / TYPICAL
+            scale = float(np.clip(ratio, 1 / MOST_CONTENT, MOST_CONTENT)) ** BY_CONTENT
+        return by_default(self.options, shape, scale)
 
 
-def by_default(options: FitOptions, shape: VideoShape, scale: float = 1.0) -> FitOptions:
+def by_default(options: FitOptions, shape: VideoShape, scale: float) -> FitOptions:
     """The options of a fit without a target: with `scale` times the bytes that suit the video's
     size, and more where the model cannot be so small."""
     size = max(LEAST_TENSOR_BYTES, round(scale * default_bytes(shape)))
@@ -86,7 +97,7 @@ def longest_segment(source: Any, reading: Reading, preset: str | None, slots: in
     if isinstance(source, (str, Path)) and (str(source) == "-" or is_pipe(Path(source))):
         return most  # it is opened once
     selection = Selection(reading.open(source), reading.edit)
-    picture = next(selection.pictures(), None)
+    picture = next(selection.source.pictures(), None)  # all have one size
     if picture is None:
         return most
     frame = selection.frame(picture).nbytes
@@ -130,14 +141,9 @@ class Planner:
             yield from self._of_the_whole(tensor_bytes)
             return
         for segment in self._counted():
-            shape, scale = VideoShape(*segment.frames.shape[:3]), 1.0
-            if self._aim.target is None and not self._aim.in_float:
-                ratio = content_bytes(segment.frames) * shape.frames / default_bytes(shape)
-                limited = np.clip(ratio / TYPICAL, 1 / MOST_CONTENT, MOST_CONTENT)
-                scale = float(limited) ** BY_CONTENT
-            options = self._aim.alone(segment.frames, scale)
+            options = self._aim.alone(segment.frames, one_of_several=True)
             frames = self._place(segment) if self._remote else segment.frames
-            yield self._job(segment, frames, shape, options)
+            yield self._job(segment, frames, options)
 
     def _counted(self) -> Iterator[Segment]:
         for segment in self._segments:
@@ -155,33 +161,34 @@ class Planner:
                 "segments share needs; write it to a file first, or use --target-psnr, --preset or "
                 "--segments off"
             )
-        known: list[tuple[Segment, Any, Content]] = []
+        aim, jobs, contents = self._aim, [], []
         for segment in self._counted():
-            content = Content(len(segment.frames), content_bytes(segment.frames))
-            place = self._place(segment)  # where they are read when their turn comes
-            known.append((replace(segment, frames=segment.frames[:0].copy()), place, content))
+            if aim.shared_bytes:
+                content = content_bytes(segment.frames)
+                contents.append(Content(len(segment.frames), content))
+                options = aim.options
+            else:
+                options = aim.alone(segment.frames, one_of_several=True)
+            # The frames are read from their place when their turn comes.
+            jobs.append(self._job(segment, self._place(segment), options))
             del segment
-        aim, contents = self._aim, [content for _, _, content in known]
-        sizes: list[int] | list[None] = [None] * len(known)
-        width, height = self._splitter.size
-        if aim.target is not None:
-            total = tensor_bytes(len(known), VideoShape(self.frames, height, width))
+        if aim.shared_bytes:
+            width, height = self._splitter.size
+            total = tensor_bytes(len(jobs), VideoShape(self.frames, height, width))
             sizes = allocated(total, contents)
-        for (segment, place, content), size in zip(known, sizes, strict=True):
-            shape = VideoShape(content.frames, height, width)
-            options = aim.options
-            if size is not None:
-                options = replace(options, coded_bytes=size)
-            elif not aim.in_float:
-                options = by_default(options, shape)
+            pairs = zip(jobs, sizes, strict=True)
+            jobs = [replace(j, options=replace(j.options, coded_bytes=size)) for j, size in pairs]
+        for job in jobs:
+            options = job.options
             if (seconds := options.budget.seconds) is not None:
-                share = min(self._slots, len(known)) * content.frames / self.frames
+                share = min(self._slots, len(jobs)) * job.shape.frames / self.frames
                 options = replace(options, time=seconds * share)
-            yield self._job(segment, place, shape, options)
+            yield replace(job, options=options)
 
     def _job(
-        self, segment: Segment, frames: Any, shape: VideoShape, options: FitOptions
+        self, segment: Segment, frames: np.ndarray | Path | FrameRange, options: FitOptions
     ) -> SegmentJob:
+        shape = VideoShape(*segment.frames.shape[:3])
         return SegmentJob(
             index=segment.index,
             first=segment.first,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from nervkit.encoding.executors import (
     Executor,
     Fitted,
     Follower,
+    Work,
     described,
     error_of,
 )
@@ -69,12 +70,7 @@ class RayCluster(Executor):
             raise UsageError(f"workers must be a number, or auto, not {workers!r}")
         return cls(int(workers), gpus > 0)
 
-    def run(
-        self,
-        jobs: Iterator[SegmentJob],
-        checkpoint: Callable[[int], CheckpointOptions],
-        follower: Follower,
-    ) -> Iterator[Fitted]:
+    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
         """See Executor.run."""
         import ray
 
@@ -84,9 +80,10 @@ class RayCluster(Executor):
         running: dict[Any, SegmentJob] = {}
         try:
             while True:
-                while len(running) < self.slots and (job := next(jobs, None)) is not None:
+                while len(running) < self.slots and (taken := next(work, None)) is not None:
+                    job, keep = taken
                     sent = replace(job, threads=job.threads or (None if self.gpus else CPUS))
-                    running[fit.remote(sent, checkpoint(job.index), board)] = job
+                    running[fit.remote(sent, keep, board)] = job
                 if not running:
                     return
                 if follower.stop():

@@ -10,8 +10,8 @@ from typing import Any
 
 from nervkit.container.file import NervFile
 from nervkit.container.limits import UNLIMITED
-from nervkit.encoding.planning import Aim
 from nervkit.encoding.segment import SegmentReport
+from nervkit.metrics import Quality, mean_quality
 from nervkit.video.clip import Details
 
 
@@ -67,39 +67,37 @@ class EncodeReport:
         return asdict(self)
 
 
+def quality_of_all(reports: Sequence[SegmentReport]) -> Quality:
+    """The mean over the frames of all segments."""
+    return mean_quality([report.quality for report in reports for _ in range(report.frames)])
+
+
 def report_of(
     output: Path,
     details: Details,
     size: tuple[int, int],
     reports: Sequence[SegmentReport],
+    quality: Quality,
+    metric: str,
     settings: str,
     notes: Sequence[str],
-    aim: Aim,
     began: float,
 ) -> EncodeReport:
     """The report of a finished file.
 
     Args:
         details: what the video has besides frames of `size` (width, height).
-        reports: of its segments, in order.
+        reports: of its segments, in order; `quality` is that of all.
         notes: on the file as a whole.
         began: when the encode did, by the performance counter.
     """
     of_segments = [note for report in reports for note in report.notes]
-    frames = sum(report.frames for report in reports)
-
-    def mean(name: str) -> Any:
-        values = [(getattr(report, name), report.frames) for report in reports]
-        if any(value is None for value, _ in values):
-            return None
-        return sum(value * count for value, count in values) / frames
-
     memory = [r.device_memory for r in reports if r.device_memory is not None]
     parameters = sum(report.parameters for report in reports)
     with NervFile(output, UNLIMITED) as file:
         return EncodeReport(
             output=str(output),
-            frames=frames,
+            frames=sum(report.frames for report in reports),
             width=size[0],
             height=size[1],
             fps=float(details.fps),
@@ -107,10 +105,10 @@ def report_of(
             config=reports[0].config,
             parameters=parameters,
             steps=sum(report.steps for report in reports),
-            metric=aim.options.metric,
-            psnr=mean("psnr"),
-            psnr_yuv=mean("psnr_yuv"),
-            ssim=mean("ssim"),
+            metric=metric,
+            psnr=quality.psnr,
+            psnr_yuv=quality.psnr_yuv,
+            ssim=quality.ssim,
             bytes=file.size,
             bytes_by_part=file.bytes_by_part,
             bpp=file.bpp,

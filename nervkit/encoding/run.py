@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from nervkit.encoding.executors import Executor, Follower
+from nervkit.encoding.executors import Executor, Follower, Work
 from nervkit.encoding.planning import Planner
 from nervkit.encoding.segment import SegmentJob, SegmentReport
 from nervkit.encoding.work import WorkFolder
@@ -62,8 +62,8 @@ class SegmentRun:
         """The reports of all segments, in order. `tensor_bytes` as of `Planner.jobs`."""
         self._tell(always=True)
         follower = Follower(self._progress, self.on_note, self.stop)
-        jobs = self._to_do(self.planner.jobs(tensor_bytes))
-        for job, content, report in self.executor.run(jobs, self.work.checkpoint, follower):
+        work = self._to_do(self.planner.jobs(tensor_bytes))
+        for job, content, report in self.executor.run(work, follower):
             self.work.keep(job, content, report)
             self.reports[job.index] = report
             self._running.pop(job.index, None)
@@ -73,8 +73,8 @@ class SegmentRun:
             self._tell(always=True)
         return [self.reports[index] for index in sorted(self.reports)]
 
-    def _to_do(self, jobs: Iterator[SegmentJob]) -> Iterator[SegmentJob]:
-        """The jobs that are not finished."""
+    def _to_do(self, jobs: Iterator[SegmentJob]) -> Work:
+        """The jobs that are not finished, and where their checkpoints lie."""
         for job in jobs:
             report = self.work.finished(job)
             if report is not None:
@@ -82,7 +82,7 @@ class SegmentRun:
                 self._tell(always=True)
                 continue
             self._running[job.index] = job.shape.frames, None
-            yield job
+            yield job, self.work.checkpoint(job.index)
 
     def _progress(self, index: int, progress: Progress) -> None:
         frames, _ = self._running.get(index, (0, None))

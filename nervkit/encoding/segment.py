@@ -17,6 +17,7 @@ from nervkit.container.file import Checks, pack_file
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.segment import SegmentData
+from nervkit.container.settings import as_text
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import Interrupted
@@ -25,7 +26,7 @@ from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.start import Start
-from nervkit.metrics import quality_of
+from nervkit.metrics import Quality, quality_of
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.selfcheck import SelfCheck
@@ -136,6 +137,11 @@ class SegmentReport:
         """JSON-ready."""
         return asdict(self)
 
+    @property
+    def quality(self) -> Quality:
+        """The mean over frames."""
+        return Quality(self.psnr, self.ssim, self.psnr_yuv)
+
     def summary(self) -> dict[str, Any]:
         """What an EncodeReport says of it."""
         shown = ("first", "frames", "model", "config", "parameters", "steps", "bytes", "psnr")
@@ -225,7 +231,7 @@ def settings_text(job: SegmentJob) -> str:
     settings = job.options.settings()
     if job.options.coded_bytes is None:
         settings |= {"bits": job.bits[0], "embedding_bits": job.bits[1]}
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
+    return as_text(settings)
 
 
 def _decoded(

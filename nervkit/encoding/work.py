@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,12 @@ class WorkFolder:
         self._make()
         return CheckpointOptions(self._place(index, ".checkpoint"), self.interval)
 
-    def parts(self, reports: list[SegmentReport]) -> Iterator[FinishedSegment]:
+    def parts(self, reports: list[SegmentReport]) -> list[FinishedSegment]:
         """The finished segments, in order."""
-        for report in reports:
-            samples = np.array(report.samples, np.uint8)
-            yield FinishedSegment(self._place(report.index, ".nerv"), samples)
+        return [
+            FinishedSegment(self._place(report.index, ".nerv"), np.array(report.samples, np.uint8))
+            for report in reports
+        ]
 
     def remove(self) -> None:
         """Remove what nervkit has put there, and the folder where it is empty then."""

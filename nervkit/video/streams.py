@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import av
@@ -160,6 +160,10 @@ class StreamSource(Source):
 
     def count(self) -> int | None:
         """Packets of the video stream, counted without decoding; None for a pipe."""
+        return self._packet_count
+
+    @cached_property
+    def _packet_count(self) -> int | None:
         size = self._target.size
         if size is None:
             return None

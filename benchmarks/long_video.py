@@ -1,36 +1,44 @@
 """Long videos: what segments cost and what workers bring.
 
-    python benchmarks/long_video.py [workers] [memory] [cuts]
+    python benchmarks/long_video.py [workers] [memory] [cuts] [film]
 
 workers: the wall time of one encode with one worker of two threads, and with two of one thread.
 memory: the most memory that an encode takes for 3,000 and for 30,000 frames.
 cuts: bytes and PSNR of Bunny at 320x160 as one network, and cut in 2 and in 4, at equal bytes and
 equal steps in all.
 
-All three, about half an hour on two cores that are idle otherwise.
+film: 5,000 frames of 320x180 with cuts, cross-fades and sound (see film.py), from the clips of
+../shared/clips: which cuts are found, and what the file and its reading take.
+
+About an hour on two cores that are idle otherwise. Each part writes a file of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
 from common import ROOT, report
+from film import make_film
 
-PARTS = ("workers", "memory", "cuts")
+import nervkit
 
 
-def encode(source: str, *options: str, threads: int | None = None) -> dict[str, Any]:
+def encode(
+    source: str, *options: str, threads: int | None = None, output: Path | None = None
+) -> dict[str, Any]:
     """The report of an encode in a process of its own, its wall time and its most memory."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "a.nerv"
+        output = output or Path(folder) / "a.nerv"
         command = [sys.executable, "-m", "nervkit", "encode", source, "-o", str(output), "--json"]
         environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
         began = time.perf_counter()
@@ -63,7 +71,6 @@ def workers() -> list[dict[str, Any]]:
         made = encode("examples/bunny.mp4", *options, "--workers", str(count), threads=2)
         rows.append(
             {
-                "part": "workers",
                 "workers": count,
                 "threads_each": threads,
                 "segments": len(made["segments"]),
@@ -83,7 +90,6 @@ def memory() -> list[dict[str, Any]]:
             made = encode(source, "--steps", "1", "--params", "5000", "--device", "cpu")
             rows.append(
                 {
-                    "part": "memory",
                     "frames": made["frames"],
                     "segments": len(made["segments"]),
                     "most_megabytes": made["most_kilobytes"] / 1000,
@@ -102,7 +108,6 @@ def cuts() -> list[dict[str, Any]]:
         made = encode("examples/bunny.mp4", *options, "--steps", str(steps), "--device", "cpu")
         rows.append(
             {
-                "part": "cuts",
                 "segments": len(made["segments"]),
                 "steps_each": steps,
                 "bytes": made["bytes"] - made["bytes_by_part"]["tracks"],
@@ -113,9 +118,41 @@ def cuts() -> list[dict[str, Any]]:
     return rows
 
 
+def film() -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder) / "film.mp4", Path(folder) / "film.nerv"
+        made_of = make_film(source)
+        made = encode(str(source), "--preset", "draft", "--workers", "2", output=output)
+        first = [segment["first"] for segment in made["segments"]]
+        with nervkit.open(output) as video:
+            opened = [_seconds(lambda p=place: video[p]) for place in (0, 4321, 1234, 2500)]
+    found = sum(any(abs(place - cut) <= 1 for place in first) for cut in made_of.cuts)
+    return [
+        {
+            "frames": made["frames"],
+            "cuts": len(made_of.cuts),
+            "cuts_found": found,
+            "cross_fades": len(made_of.fades),
+            "segments": len(first),
+            "source_bytes": made_of.bytes,
+            "bytes": made["bytes"],
+            "sound_bytes": made["bytes_by_part"]["tracks"],
+            "psnr": made["psnr"],
+            "most_megabytes": made["most_kilobytes"] / 1000,
+            "wall_seconds": made["wall_seconds"],
+            "first_frame_seconds": opened[0],
+            "other_frame_seconds": statistics.median(opened[1:]),
+        }
+    ]
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
 if __name__ == "__main__":
-    asked = sys.argv[1:] or PARTS
-    rows: list[dict[str, Any]] = []
-    for part in asked:
-        rows += {"workers": workers, "memory": memory, "cuts": cuts}[part]()
-        report("long_video", rows)
+    measures = {"workers": workers, "memory": memory, "cuts": cuts, "film": film}
+    for part in sys.argv[1:] or measures:
+        report(f"long_{part}", measures[part]())

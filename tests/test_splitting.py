@@ -17,7 +17,7 @@ import pytest
 from nervkit.errors import NervError, ResourceError, SourceError, UsageError
 from nervkit.video import spool
 from nervkit.video.clip import Details
-from nervkit.video.cuts import CutList
+from nervkit.video.cuts import CutList, DetectedCuts, _sampled
 from nervkit.video.edit import Edit
 from nervkit.video.images import ArraySource
 from nervkit.video.ranges import fingerprint_of
@@ -130,6 +130,16 @@ def test_fades_are_one_border_at_most(shots: list[np.ndarray], length: int) -> N
 def test_stills_and_noise_have_no_cuts() -> None:
     assert borders(np.full((60, 48, 64, 3), 99, np.uint8)) == []
     assert borders(np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)) == []
+
+
+@pytest.mark.parametrize("width", [8, 31, 48, 64, 100])
+def test_the_measure_of_change_is_the_mean_over_pixels(width: int) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 20, width, 1), dtype=np.uint8).repeat(3, axis=3)
+    cuts = DetectedCuts(8)
+    looks = [cuts._look(_sampled(frame)) for frame in frames]
+    differing = np.abs(frames[0, ..., 0].astype(int) - frames[1, ..., 0]).mean() * 100 / 256
+    assert looks[1].change == pytest.approx(differing, rel=0.01)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (8, 8)])

@@ -8,6 +8,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -78,17 +79,34 @@ def _watch(job: SegmentJob, follower: Follower) -> Watch:
     return Watch(on_progress, follower.on_note, follower.stop)
 
 
-@dataclass
-class _Worker:
-    """A process that fits one segment."""
+@dataclass(frozen=True)
+class _Task:
+    """A segment to fit, for the `attempt`-th time."""
 
     job: SegmentJob
     keep: CheckpointOptions
-    attempt: int
+    attempt: int = 1
+
+
+@dataclass
+class _Worker:
+    """A process that fits one segment after another; `task` is in work."""
+
     device: int
     process: BaseProcess
     pipe: Connection
     stopped: Event
+    task: _Task | None = None
+
+    def begin(self, task: _Task) -> None:
+        self.task = task
+        with suppress(BrokenPipeError, ConnectionError):  # its end is seen at the next look
+            self.pipe.send((task.job, task.keep))
+
+    def finish(self) -> _Task:
+        task, self.task = self.task, None
+        assert task is not None
+        return task
 
 
 @dataclass
@@ -98,16 +116,16 @@ class Processes(Executor):
 
     slots: int
     remote: bool = True
-    _running: list[_Worker] = field(default_factory=list)
+    _workers: list[_Worker] = field(default_factory=list)
 
     def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
         threads = max(1, most_threads() // self.slots)
         try:
             while True:
-                while len(self._running) < self.slots and (taken := next(work, None)) is not None:
+                while len(self._busy) < self.slots and (taken := next(work, None)) is not None:
                     job, keep = taken
-                    self._start(replace(job, threads=job.threads or threads), keep, 1)
-                if not self._running:
+                    self._begin(_Task(replace(job, threads=job.threads or threads), keep))
+                if not self._busy:
                     return
                 if follower.stop():
                     raise Interrupted("stopped while segments were fitted", resumable=True)
@@ -115,63 +133,71 @@ class Processes(Executor):
         finally:
             self._stop()
 
-    def _start(self, job: SegmentJob, keep: CheckpointOptions, attempt: int) -> None:
+    @property
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.task is not None]
+
+    def _begin(self, task: _Task) -> None:
+        idle = next((worker for worker in self._workers if worker.task is None), None)
+        (idle or self._started()).begin(task)
+
+    def _started(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         stopped = context.Event()
-        taken = {worker.device for worker in self._running}
-        device = min(set(range(self.slots)) - taken)
+        device = min(set(range(self.slots)) - {worker.device for worker in self._workers})
         process = context.Process(
-            target=_work,
-            args=(job, keep, theirs, stopped, device),
-            name=f"nervkit-segment-{job.index}",
+            target=_work, args=(theirs, stopped, device), name=f"nervkit-worker-{device}"
         )
         process.start()
         theirs.close()
-        self._running.append(_Worker(job, keep, attempt, device, process, ours, stopped))
+        worker = _Worker(device, process, ours, stopped)
+        self._workers.append(worker)
+        return worker
 
     def _look(self, follower: Follower) -> Iterator[Fitted]:
         """Take what workers send."""
-        pipes = {worker.pipe: worker for worker in self._running}
+        pipes = {worker.pipe: worker for worker in self._busy}
         for pipe in wait(list(pipes), LOOK_SECONDS):
             worker = pipes[pipe]  # type: ignore[index]
             try:
                 kind, content = worker.pipe.recv()
             except (EOFError, ConnectionError):
                 self._end(worker)
-                self._try_again(worker, follower)
+                self._try_again(worker.finish(), _ending(worker.process), follower)
                 continue
             if kind == "progress":
-                follower.on_progress(worker.job.index, content)
+                follower.on_progress(*content)
             elif kind == "note":
                 follower.on_note(content)
             elif kind == "error":
-                self._end(worker)
+                worker.finish()
                 raise error_of(*content)
             else:
-                self._end(worker)
-                yield worker.job, *content
+                yield worker.finish().job, *content
 
-    def _try_again(self, worker: _Worker, follower: Follower) -> None:
-        what = f"the worker of segment {worker.job.index} ended ({_ending(worker.process)})"
-        if worker.attempt == MOST_ATTEMPTS:
+    def _try_again(self, task: _Task, ending: str, follower: Follower) -> None:
+        what = f"the worker of segment {task.job.index} ended ({ending})"
+        if task.attempt == MOST_ATTEMPTS:
             raise NervError(
                 f"{what} {MOST_ATTEMPTS} times; is there enough memory for {self.slots} workers? "
                 "The same command goes on from its checkpoints"
             )
         follower.on_note(f"{what}: it is tried again from its checkpoint")
-        self._start(worker.job, worker.keep, worker.attempt + 1)
+        self._begin(replace(task, attempt=task.attempt + 1))
 
     def _end(self, worker: _Worker) -> None:
-        self._running.remove(worker)
+        self._workers.remove(worker)
         worker.process.join()
         worker.pipe.close()
 
     def _stop(self) -> None:
         """Let all workers save their checkpoints, and end."""
-        for worker in self._running:
+        for worker in self._workers:
             worker.stopped.set()
-        for worker in list(self._running):
+            with suppress(BrokenPipeError, ConnectionError):
+                worker.pipe.send(None)
+        for worker in list(self._workers):
             while worker.process.is_alive():
                 if worker.pipe.poll(LOOK_SECONDS):
                     try:
@@ -188,19 +214,11 @@ def _ending(process: BaseProcess) -> str:
     return f"exit code {code}"
 
 
-def _work(
-    job: SegmentJob,
-    keep: CheckpointOptions,
-    pipe: Connection,
-    stopped: Event,
-    device: int,
-) -> None:
-    """What a worker does. A terminal's Ctrl-C is the parent's to answer."""
+def _work(pipe: Connection, stopped: Event, device: int) -> None:
+    """What a worker does, until it is given no more. A terminal's Ctrl-C is the parent's to
+    answer."""
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, signal.SIG_IGN)
-    if torch.cuda.is_available() and job.options.device in ("auto", "cuda"):
-        chosen = f"cuda:{device % torch.cuda.device_count()}"
-        job = replace(job, options=replace(job.options, device=chosen))
     parent, asked = os.getppid(), time.monotonic()
 
     def stop() -> bool:
@@ -216,17 +234,25 @@ def _work(
         except (BrokenPipeError, ConnectionError):
             stopped.set()
 
-    watch = Watch(
-        on_progress=lambda progress: send("progress", progress),
-        on_note=lambda note: send("note", note),
-        stop=stop,
-    )
-    try:
-        send("done", fit_segment(job, keep, watch))
-    except NervError as error:
-        send("error", described(error))
-    except MemoryError:
-        send("error", (ResourceError.__name__, f"segment {job.index}: memory ran out"))
+    def fit(job: SegmentJob, keep: CheckpointOptions) -> None:
+        if torch.cuda.is_available() and job.options.device in ("auto", "cuda"):
+            chosen = f"cuda:{device % torch.cuda.device_count()}"
+            job = replace(job, options=replace(job.options, device=chosen))
+        watch = Watch(
+            on_progress=lambda progress: send("progress", (job.index, progress)),
+            on_note=lambda note: send("note", note),
+            stop=stop,
+        )
+        try:
+            send("done", fit_segment(job, keep, watch))
+        except NervError as error:
+            send("error", described(error))
+        except MemoryError:
+            send("error", (ResourceError.__name__, f"segment {job.index}: memory ran out"))
+
+    with suppress(EOFError, ConnectionError):  # the parent has ended
+        while (task := pipe.recv()) is not None:
+            fit(*task)
 
 
 def described(error: NervError) -> tuple[str, str]:

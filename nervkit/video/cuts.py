@@ -19,6 +19,7 @@ from nervkit.video.edit import parse_seconds
 
 THRESHOLD = 10.0  # scdet's own default, of 100
 SAMPLED = 160  # pixels of the longer side that are looked at
+NARROW = 64  # ffmpeg's sum of differences is wrong for fewer columns where a CPU has AVX-512
 
 
 class Cuts(ABC):
@@ -87,8 +88,7 @@ class DetectedCuts(Cuts):
         self._before: _Look | None = None
 
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
-        step = -(-max(frame.shape) // SAMPLED)
-        look = self._look(np.ascontiguousarray(frame[::step, ::step]))
+        look = self._look(_sampled(frame))
         # scdet also reports where a change ends: the frame after a flash.
         if look.cut and self._before is not None and look.change > self._before.change:
             self._candidates.append(_Candidate(self._count, look, self._before))
@@ -127,6 +127,14 @@ class DetectedCuts(Cuts):
             if index - self._begin >= self._least:
                 self.found.append(index)
                 self._begin = index
+
+
+def _sampled(frame: np.ndarray) -> np.ndarray:
+    """Every so many rows and columns of a frame (H, W, 3); where these are few columns, they are
+    repeated, which leaves means over pixels as they are."""
+    step = -(-max(frame.shape) // SAMPLED)
+    sample = frame[::step, ::step]
+    return np.ascontiguousarray(np.tile(sample, (1, -(-NARROW // sample.shape[1]), 1)))
 
 
 def _scdet(width: int, height: int) -> av.filter.Graph:

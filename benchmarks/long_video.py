@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
-from common import ROOT, report
+import numpy as np
+from common import ROOT, report, small_bunny
 from film import make_film
 
 import nervkit
+import nervkit.metrics
 
 
 def encode(
@@ -100,22 +102,48 @@ def memory() -> list[dict[str, Any]]:
 
 
 def cuts() -> list[dict[str, Any]]:
-    rows = []
-    for parts in (1, 2, 4):
-        options = ["--crop", "1280x640", "--resize", "320x160", "--target-bpp", "0.06"]
-        options += ["--segments", "off" if parts == 1 else str(132 // parts)]
-        steps = 1200 // parts
-        made = encode("examples/bunny.mp4", *options, "--steps", str(steps), "--device", "cpu")
-        rows.append(
-            {
-                "segments": len(made["segments"]),
-                "steps_each": steps,
-                "bytes": made["bytes"] - made["bytes_by_part"]["tracks"],
-                "psnr": made["psnr"],
-                "fit_seconds": made["fit_seconds"],
-            }
-        )
+    rows, clip = [], small_bunny()
+    with tempfile.TemporaryDirectory() as folder:
+        for parts in (1, 2, 4):
+            output = Path(folder) / f"{parts}.nerv"
+            options = ["--crop", "1280x640", "--resize", "320x160", "--target-bpp", "0.06"]
+            options += ["--segments", "off" if parts == 1 else str(132 // parts)]
+            options += ["--steps", str(1200 // parts), "--device", "cpu"]
+            made = encode("examples/bunny.mp4", *options, output=output)
+            borders = [segment["first"] for segment in made["segments"][1:]]
+            with nervkit.open(output) as video:
+                shown = np.stack(list(video))
+            rows.append(
+                {
+                    "segments": parts,
+                    "steps_each": 1200 // parts,
+                    "bytes": made["bytes"] - made["bytes_by_part"]["tracks"],
+                    "psnr": made["psnr"],
+                    **seams(clip.frames, shown, borders),
+                    "fit_seconds": made["fit_seconds"],
+                }
+            )
     return rows
+
+
+def seams(source: np.ndarray, shown: np.ndarray, borders: list[int]) -> dict[str, float]:
+    """How the frames beside the borders of segments compare with the others: their PSNR, and by
+    how much more frames change there than the source's do (MSE of the change, in dB below 255)."""
+    quality = np.array([nervkit.metrics.psnr(a, b) for a, b in zip(source, shown, strict=True)])
+    error = shown.astype(np.int16) - source
+    jumps = np.square(np.diff(error, axis=0), dtype=np.float64).mean(axis=(1, 2, 3))
+    beside = sorted({place for border in borders for place in (border - 1, border)})
+    at = [border - 1 for border in borders]
+
+    def decibels(values: np.ndarray) -> float:
+        return float(10 * np.log10(255**2 / values.mean())) if len(values) else float("nan")
+
+    return {
+        "psnr_beside_borders": float(quality[beside].mean()) if beside else float("nan"),
+        "psnr_elsewhere": float(np.delete(quality, beside).mean()),
+        "change_at_borders": decibels(jumps[at]),
+        "change_elsewhere": decibels(np.delete(jumps, at)),
+    }
 
 
 def film() -> list[dict[str, Any]]:

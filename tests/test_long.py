@@ -94,6 +94,9 @@ def test_segments_follow_the_cuts_and_show_what_is_reported(clip: Path, tmp_path
     assert not work_of(tmp_path / "a.nerv").exists()
     assert (told[-1].done, told[-1].known, told[-1].whole) == (3, 3, True)
     assert max(progress.frames_done for progress in told) == 42
+    assert {progress.expected_frames for progress in told} == {42, None}
+    early = [p for p in told if p.frames_done and not p.whole]
+    assert early and all(p.seconds_left is not None for p in early)
 
 
 def test_each_segment_has_a_model_of_its_own(encoded: Path) -> None:
@@ -374,6 +377,36 @@ def test_an_error_of_a_worker_is_the_callers(clip: Path) -> None:
     keep = CheckpointOptions(clip.with_name("0.checkpoint"))
     with pytest.raises(SourceError, match="the source has changed"):
         next(Processes(2).run(iter([(job, keep)]), executors.Follower()))
+
+
+def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    start = Processes._started
+
+    def counted(self: Processes) -> Any:
+        worker = start(self)
+        assert worker.process.pid is not None
+        started.append(worker.process.pid)
+        return worker
+
+    monkeypatch.setattr(Processes, "_started", counted)
+    jobs = [replace(job_of(clip, first), index=k) for k, first in enumerate((0, 12, 24))]
+    keeps = [CheckpointOptions(clip.with_name(f"{k}.checkpoint")) for k in range(3)]
+    notes: list[str] = []
+    fitted = Processes(1).run(
+        iter(zip(jobs, keeps, strict=True)), executors.Follower(on_note=notes.append)
+    )
+    contents = [next(fitted)[1], next(fitted)[1]]
+    assert len(started) == 1
+    os.kill(started[0], signal.SIGKILL)  # while it has nothing to do
+    contents.append(next(fitted)[1])
+    assert len(started) == 2
+    assert [note for note in notes if "ended (SIGKILL): it is tried again" in note]
+    assert contents == [fit_segment(job)[0] for job in jobs]
+    assert next(fitted, None) is None
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
 
 
 # Choices

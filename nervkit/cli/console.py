@@ -128,11 +128,14 @@ def _fitted_segments(show: Show) -> Callable[[SegmentsProgress], None]:
             for index, fit in sorted(p.running.items())
         )
         waiting = p.known - p.done - len(p.running)
+        total = p.expected_frames or p.frames
         parts = [f"segments {p.done}/{p.known}{'' if p.whole else '+'} done", running]
+        if p.whole or p.expected_frames:
+            parts.insert(1, f"{int(100 * p.frames_done / max(1, total))}%")
         parts += [f"{waiting} waiting"] if waiting > 0 else []
         parts += [] if p.seconds_left is None else [f"{duration(p.seconds_left)} left"]
         ahead = 0 if p.whole else 1  # at least: only the end of all is the end
-        show(int(p.frames_done), p.frames + ahead, "  ".join(filter(None, parts)))
+        show(int(p.frames_done), total + ahead, "  ".join(filter(None, parts)))
 
     return update
 

@@ -132,6 +132,7 @@ class Planner:
         self._splitter, self._segments, self._aim = splitter, segments, aim
         self._work, self._remote, self._slots = work, remote, slots
         self.count = self.frames = 0  # segments and frames so far
+        self.expected_frames = splitter.expected_frames  # of all, about
         self.whole = False  # whether that is all
 
     def jobs(self, tensor_bytes: Callable[[int, VideoShape], int]) -> Iterator[SegmentJob]:

@@ -24,7 +24,9 @@ class SegmentsProgress:
         running: the fits that run, by the index of their segment.
         frames_done: frames of finished segments, and their share of those that run.
         frames: of all that is known.
-        seconds_left: None before it can be told, or while the end of the source is not known.
+        expected_frames: of the whole video, about, while not all of it is known; None where only
+            reading can tell.
+        seconds_left: None before it can be told.
     """
 
     done: int
@@ -33,6 +35,7 @@ class SegmentsProgress:
     running: dict[int, Progress]
     frames_done: float
     frames: int
+    expected_frames: int | None
     seconds_left: float | None
 
 
@@ -96,10 +99,12 @@ class SegmentRun:
         self._told, self._told_whole = now, self.planner.whole
         under_way = sum(n * p.step / max(1, p.steps) for n, p in self._running.values() if p)
         finished = sum(report.frames for report in self.reports.values())
-        made, left = self._fitted + under_way, None
-        if self.planner.whole and made:
-            ahead = self.planner.frames - finished - under_way
-            left = ahead * (now - self._began) / made
+        made, left, total = self._fitted + under_way, None, self.planner.frames
+        expected = None if self.planner.whole else self.planner.expected_frames
+        if expected is not None:
+            total = expected = max(expected, total)
+        if made and (self.planner.whole or expected is not None):
+            left = (total - finished - under_way) * (now - self._began) / made
         self.on_progress(
             SegmentsProgress(
                 done=len(self.reports),
@@ -108,6 +113,7 @@ class SegmentRun:
                 running={index: p for index, (_, p) in self._running.items() if p},
                 frames_done=finished + under_way,
                 frames=self.planner.frames,
+                expected_frames=expected,
                 seconds_left=left,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -159,10 +160,10 @@ class Splitter:
     def size(self) -> tuple[int, int]:
         return self._selection.size
 
-    @property
+    @cached_property
     def expected_frames(self) -> int | None:
-        """How many frames there are, about; None where only reading can tell. Before the first
-        segment is asked for."""
+        """How many frames there are, about; None where only reading can tell. To be asked before
+        the first segment is."""
         total, edit = self.source.count(), self._reading.edit
         wanted = None if edit.stop is None else edit.stop - edit.first
         return total if wanted is None or total is None else min(total, wanted)

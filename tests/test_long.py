@@ -124,6 +124,27 @@ def test_a_long_video_is_divided_without_being_asked(tmp_path: Path) -> None:
     assert len(shorter.segments) == 1
 
 
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    peaks = []
+    for frames in (3_000, 30_000):
+        np.save(
+            tmp_path / "clip.npy",
+            np.tile(scenes(100, 100, height=16, width=16), (frames // 200, 1, 1, 1)),
+        )
+        command = [sys.executable, "-m", "nervkit", "encode", "clip.npy", "-o", "a.nerv", "-y"]
+        process = subprocess.Popen(
+            [*command, "--steps", "1", "--params", "2000", "--fps", "25"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        peaks.append(usage.ru_maxrss)
+    assert peaks[1] < 1.1 * peaks[0]
+
+
 # Targets
 
 

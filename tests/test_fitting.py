@@ -857,3 +857,11 @@ def test_the_report_counts_the_seconds_of_both_phases(
         with pytest.raises(Interrupted):
             encode(tmp_path / "a.nerv", prune=0.3, stop=stop_after(calls))
     assert encode(tmp_path / "a.nerv", prune=0.3).fit_seconds == 107
+
+
+def test_an_epoch_draws_the_frames_that_a_recipe_repeats() -> None:
+    recipe = replace(GridNeRV.recipes["native"], repeated=(0, 0, -1))
+    assert sorted(recipe.epoch(12)) == [0, 0, 0, *range(1, 12), 11]
+    assert recipe.epoch(11) == list(range(11))  # too few frames
+    options = FitOptions(epochs=2)
+    assert options.steps_for(VideoShape(60, 48, 64)) == 66  # six of 60 are repeated, two a step

@@ -126,7 +126,8 @@ class Stepper:
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.notes: list[str] = []  # what went wrong and was mended
         self.batch = min(recipe.batch, len(frames))
-        self.steps_per_epoch = -(-len(frames) // self.batch)
+        self._drawn = torch.tensor(recipe.epoch(len(frames)))
+        self.steps_per_epoch = -(-len(self._drawn) // self.batch)
         self.pixels_per_step = self.batch * frames.shape[2] * frames.shape[3]
         parameters = dict(model.named_parameters())
         self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
@@ -215,13 +216,13 @@ class Stepper:
         return output, to_float(frames), None if known is None else to_float(known)
 
     def _batch_of(self, k: int) -> Tensor:
-        """Frame indices of step k. Each epoch is a permutation that depends on the seed and the
-        epoch only, so a fit can be resumed anywhere."""
+        """Frame indices of step k. The order of an epoch depends on the seed and the epoch only,
+        so a fit can be resumed anywhere."""
         epoch, position = divmod(k, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(((self.seed << 24) + epoch) % (1 << 63))
-            order = torch.randperm(len(self.frames), generator=generator)
-            self._order = epoch, order.to(self.device)
+            order = torch.randperm(len(self._drawn), generator=generator)
+            self._order = epoch, self._drawn[order].to(self.device)
         return self._order[1][position * self.batch : (position + 1) * self.batch]
 
     @torch.inference_mode()

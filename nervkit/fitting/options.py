@@ -89,11 +89,12 @@ class FitOptions:
 
     def steps_for(self, shape: VideoShape) -> int | None:
         """How many steps a fit to a video of this shape has; None where it goes by the clock."""
-        budget, batch = self.budget, min(self.model_type.recipes[self.recipe].batch, shape.frames)
+        budget, recipe = self.budget, self.model_type.recipes[self.recipe]
+        batch = min(recipe.batch, shape.frames)
         if budget.seconds is not None:
             return None
         pixels = batch * shape.height * shape.width
-        return budget.total_steps(math.ceil(shape.frames / batch), pixels)
+        return budget.total_steps(math.ceil(len(recipe.epoch(shape.frames)) / batch), pixels)
 
     def configure(self, shape: VideoShape) -> ModelConfig:
         """The model's configuration for what the user asked, or did not ask."""

@@ -92,6 +92,8 @@ class GridNeRV(Representation):
             embedding_lr=0.03,
             warmup=0.02,
             decay="linear",
+            # The outer knots have frames on one side only.
+            repeated=(0, 0, 1, -2, -1, -1),
         ),
     }
 

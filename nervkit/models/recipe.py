@@ -68,6 +68,7 @@ class Recipe:
     least_noise: float = 0.1  # of a step, at the start of a fit for rate and distortion,
     whole_noise_from: float = 0.7  # and a whole step from this share of the fit on,
     rounding_from: float = 0.85  # until values are rounded
+    repeated: tuple[int, ...] = ()  # frames that an epoch draws once more; -1 is the last
 
     def __post_init__(self) -> None:
         """Raises ModelError on values that no fit can have."""
@@ -93,8 +94,17 @@ class Recipe:
                 "a recipe's least_noise must lie in 0 to 1, and whole_noise_from and rounding_from "
                 "follow each other in 0 (exclusive) to 1"
             )
+        if not all(type(frame) is int for frame in self.repeated):
+            raise ModelError("a recipe's repeated frames must be whole numbers")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ModelError("a recipe's betas must be two numbers in 0 to 1 (exclusive)")
+
+    def epoch(self, frames: int) -> list[int]:
+        """What an epoch of a clip of `frames` draws, in any order: every frame once, and those that
+        are repeated, unless they would be more than a fifth of all."""
+        few = frames < 4 * len(self.repeated)
+        again = () if few else self.repeated
+        return [*range(frames), *(frame % frames for frame in again)]
 
 
 def _positive(value: Any) -> bool:

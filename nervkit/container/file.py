@@ -294,18 +294,23 @@ class NervFile:
             listed = self._track_chunks
             index = self._track_index
             every = index is None or window is None
-            return self._parts(range(len(listed)) if every else index.within(window))
+            return self._parts(range(len(listed)) if every else index.covering(window))
 
-    def track_parts(self, number: int, window: tuple[Fraction, Fraction]) -> Iterator[Track]:
+    def track_parts(
+        self, number: int, window: tuple[Fraction, Fraction] | None = None
+    ) -> Iterator[Track]:
         """The parts of track `number` that have something in `window`, one by one: each is read
         when it is asked for, where the file has an index. Raises IndexError."""
         with self.naming():
-            if self._track_index is None:
-                yield from self.tracks()[number].parts
+            index = self._track_index
+            tracks = self.tracks() if index is None else index.tracks
+            if not 0 <= number < len(tracks):
+                raise IndexError(f"track {number} of {len(tracks)}")
+            if index is None:
+                yield from tracks[number].parts
                 return
-            near = self._track_index.within(window)
-            for place in self._track_index.parts_of(number):
-                if place in near:
+            for place in range(len(index.rows)) if window is None else index.within(window):
+                if index.rows[place][0] == tracks[number]:
                     yield from self._parts([place])
 
     def _parts(self, places: Iterable[int]) -> list[Track]:

@@ -49,21 +49,22 @@ class TrackIndex:
         return cls(tuple(map(tuple, rows)))
 
     def within(self, window: tuple[Fraction, Fraction]) -> list[int]:
-        """The places of the parts that have something in [a, b) seconds, and of any other track the
-        first part, which says what it is."""
+        """The places of the parts that have something in [a, b) seconds."""
         start, stop = (1000 * time for time in window)
-        chosen = {
-            place
-            for place, (_, begin, end) in enumerate(self.rows)
-            if begin < stop and end >= start
-        }
-        tracks = {self.rows[place][0] for place in chosen}
-        return sorted(chosen | {first for first, *_ in self.rows if first not in tracks})
+        spans = enumerate(self.rows)
+        return [place for place, (_, begin, end) in spans if begin < stop and end >= start]
 
-    def parts_of(self, number: int) -> list[int]:
-        """The places of the parts of a track, counted from 0. Raises IndexError."""
-        track = sorted({first for first, *_ in self.rows})[number]
-        return [place for place, (first, *_) in enumerate(self.rows) if first == track]
+    def covering(self, window: tuple[Fraction, Fraction]) -> list[int]:
+        """The same, and of each track that has nothing there the first part, which says what the
+        track is."""
+        chosen = self.within(window)
+        there = {self.rows[place][0] for place in chosen}
+        return sorted({*chosen, *self.tracks} - (there - {*chosen}))
+
+    @property
+    def tracks(self) -> list[int]:
+        """The place of each track's first part."""
+        return [place for place, (first, *_) in enumerate(self.rows) if place == first]
 
 
 def unpack_tracks(payloads: Mapping[int, bytes], index: TrackIndex | None = None) -> list[Track]:

@@ -66,6 +66,18 @@ def time_of(packet: av.Packet) -> int:
     return next((ticks for ticks in (packet.pts, packet.dts) if ticks is not None), 0)
 
 
+def decoded_at(packet: av.Packet) -> Fraction:
+    """When a packet is decoded or, where it does not say, shown: seconds."""
+    time = packet.dts if packet.dts is not None else packet.pts
+    return Fraction(time or 0) * Fraction(packet.time_base)
+
+
+def over_at(packets: Sequence[av.Packet]) -> Fraction:
+    """When the last packet of a track is over: seconds."""
+    last = packets[-1]
+    return decoded_at(last) + (last.duration or 0) * Fraction(last.time_base)
+
+
 def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | None:
     """What lies in [start, end) of something that is there from `pts` for `duration`: its pts and
     duration then; None where nothing does. All in one unit. Without a duration, only `pts` counts.

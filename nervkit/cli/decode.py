@@ -18,8 +18,8 @@ def decode(
         typer.Option(
             "-o",
             "--output",
-            help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), - for y4m on "
-            "stdout, or .m4a and .mka for the sound alone.",
+            help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), - for y4m "
+            "on stdout; .m4a or .mka for the sound alone.",
         ),
     ],
     frames: options.Frames = None,

@@ -300,14 +300,14 @@ class NervFile:
         self, number: int, window: tuple[Fraction, Fraction] | None = None
     ) -> Iterator[Track]:
         """The parts of track `number` that have something in `window`, one by one: each is read
-        when it is asked for, where the file has an index. Raises IndexError."""
+        when it is asked for. Of a file without an index, the whole track. Raises IndexError."""
         with self.naming():
             index = self._track_index
             tracks = self.tracks() if index is None else index.tracks
             if not 0 <= number < len(tracks):
                 raise IndexError(f"track {number} of {len(tracks)}")
             if index is None:
-                yield from tracks[number].parts
+                yield tracks[number]
                 return
             for place in range(len(index.rows)) if window is None else index.within(window):
                 if index.rows[place][0] == tracks[number]:

@@ -125,8 +125,8 @@ class NervVideo:
                 that begins in between, and of subtitles what is shown then. Without both, all.
 
         Returns:
-            Packets with their exact times on the file's time line. Those of one part have one
-            `stream`, whose `codec_context` decodes them.
+            Packets with their exact times on the file's time line, all of one `stream`, whose
+            `codec_context` decodes them one after the other, as `packet.decode()` does.
 
         Raises:
             IndexError: no such track. UsageError: a time that is not understood.
@@ -136,9 +136,13 @@ class NervVideo:
         if (start, to) != (None, None):
             after = parse_seconds(0 if start is None else start, "start")
             window = after, LATEST if to is None else parse_seconds(to, "to")
+        first = None
         with self.file.naming():
             for part in self.file.track_parts(track, window):
-                yield from packets_within(part, window)
+                for packet in packets_within(part, window):
+                    first = first or packet
+                    packet.stream = first.stream
+                    yield packet
 
     @property
     def model(self) -> Representation:

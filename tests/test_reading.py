@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -54,7 +54,7 @@ SOUND_RATE = 8000
 
 
 def sound(path: Path, seconds: float) -> Track:
-    """A track of silence."""
+    """A track of a tone."""
     with av.open(str(path), "w") as output:
         picture = output.add_stream("ffv1", rate=25)
         picture.width, picture.height, picture.pix_fmt = 16, 12, "bgr0"
@@ -62,7 +62,8 @@ def sound(path: Path, seconds: float) -> Track:
         shown = av.VideoFrame.from_ndarray(np.zeros((12, 16, 3), np.uint8), format="rgb24")
         output.mux([*picture.encode(shown), *picture.encode(None)])
         for index in range(round(seconds * SOUND_RATE / 1024)):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            tone = 0.5 * np.sin(np.arange(1024 * index, 1024 * (index + 1), dtype=np.float32) / 5)
+            frame = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
             frame.sample_rate, frame.pts = SOUND_RATE, 1024 * index
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -589,6 +590,18 @@ def test_packets_are_read_part_by_part(interleaved: bytes, parted: Track) -> Non
                 next(video.packets(number))
         with pytest.raises(UsageError, match="start must be a time"):
             next(video.packets(0, "soon"))
+
+
+def test_packets_of_parts_are_decoded_as_one_stream(interleaved: bytes, parted: Track) -> None:
+    """No decoder begins anew where a part does."""
+
+    def samples(packets: Iterable[av.Packet]) -> np.ndarray:
+        return np.concatenate([f.to_ndarray() for p in packets for f in p.decode()], axis=1)
+
+    with nervkit.open(interleaved) as video:
+        found = samples(video.packets())
+    assert np.array_equal(found, samples(track_packets(parted)))
+    assert found.shape[1] > SEGMENTS * FRAMES * SOUND_RATE // 25 - 1024
 
 
 def test_no_more_sound_is_read_than_is_asked_for(interleaved: bytes, parted: Track) -> None:

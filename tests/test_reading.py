@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -555,6 +555,23 @@ def test_sound_lies_before_the_segment_in_whose_time_it_begins(
         [sounding, shown] = start.tracks()
         assert track_packets(sounding)[-1].pts > 160 - 128
         assert shown.packets == 2
+
+
+def test_an_encode_puts_sound_among_the_segments(
+    tmp_path: Path, ffmpeg: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nervkit.video.tracks.PART_SHARE", 0)
+    monkeypatch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(2, 5))
+    source, path = tmp_path / "in.mkv", tmp_path / "out.nerv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=16x12:rate=10:duration=2"]
+    tone = ["-f", "lavfi", "-i", "sine=sample_rate=8000:duration=2"]
+    ffmpeg(*picture, *tone, "-c:v", "ffv1", "-c:a", "aac", source)
+    nervkit.encode(source, path, segments=10, steps=2, params=2500, strides=(2, 2), device="cpu")
+    with NervFile(path) as file:
+        kinds = [c.type for c in file.chunks if c.type in (chunks.TRACK, chunks.SEGMENT)]
+        assert file.tracks() == read_clip(source).tracks
+    first, second = (i for i, kind in enumerate(kinds) if kind == chunks.SEGMENT)
+    assert (first, second - first - 1, len(kinds) - second - 1) == (3, 2, 0)
 
 
 def test_a_decoder_written_from_the_specification_finds_the_parts(

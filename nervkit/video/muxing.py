@@ -130,4 +130,5 @@ def _set_clock(
         if rate is not None:
             added.time_base = Fraction(1, rate)
     if not fits:
-        raise OutputError(f"{output}: a gap in the {track.kind} is too long for MP4; use Matroska")
+        other = "mka" if output.suffix.lower() == ".m4a" else "mkv"
+        raise OutputError(f"{output}: a gap in the {track.kind} is too long for MP4; use .{other}")

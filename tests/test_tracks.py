@@ -273,6 +273,10 @@ def test_sound_out_of_order_is_not_parted_there(
     with av.open(str(lasting(ffmpeg, tmp_path / "in.mkv", 3, "flac"))) as container:
         packets = [p for p in container.demux(audio=0) if p.size]
         assert len(store_track(packets, Fraction(0)).parts) > 3
+        times = packets[-1].pts, packets[-1].dts
+        packets[-1].pts = packets[-1].dts = None
+        assert store_track(packets, Fraction(0)).later == ()
+        packets[-1].pts, packets[-1].dts = times
         packets[1].pts = 1700  # ms: shown after much that is decoded later
         track = store_track(packets, Fraction(0))
     begins = [part.span[0] for part in track.parts]
@@ -295,6 +299,8 @@ def test_parts_that_run_backwards(track: Track) -> None:
     for later in ((track,), (after, track)):
         with pytest.raises(FormatError, match="backwards"):
             replace(track, later=later)
+    with pytest.raises(FormatError, match="says no time"):
+        replace(track, later=(replace(after, times=np.full((2, 3), UNKNOWN)),))
     for change in ({"language": "eng"}, {"title": "b"}, {"flags": ("dub",)}, {"codec": "mp3"}):
         with pytest.raises(FormatError, match="not described as the track is"):
             replace(track, later=(replace(after, **change),))

@@ -162,10 +162,9 @@ class _TrackWriter:
 
     def finish(self) -> None:
         """Write what is left, and the index where a track has several parts."""
-        parts = len(self._rows) + len(self._later)
         for _, track, part in self._later:
             self._write(track, part)
-        if parts > len({track for track, *_ in self._rows}):
+        if len(self._rows) > len({track for track, *_ in self._rows}):
             self._writer.part(chunks.TRACK_INDEX, TrackIndex(tuple(self._rows)).pack())
 
 

@@ -96,7 +96,9 @@ class Track:
             raise FormatError("a track's times run backwards")
         if any(part._described != self._described for part in self.later):
             raise FormatError("a part of a track is not described as the track is")
-        begins = [spans[:, 0] for part in self.parts if len(spans := part._spans)]
+        begins = [part._spans[:, 0] for part in self.parts]
+        if self.later and not all(map(len, begins)):
+            raise FormatError("a part of a track says no time")
         if any(after.min() < before.max() for before, after in pairwise(begins)):
             raise FormatError("a track's parts run backwards")
 

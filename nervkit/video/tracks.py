@@ -176,6 +176,8 @@ def add_track(container: OutputContainer, packets: Sequence[av.Packet]) -> bool:
 def _runs(packets: Sequence[av.Packet], time_base: Fraction) -> list[Sequence[av.Packet]]:
     """The packets in runs, of some seconds and large beside what a part takes besides them. A run
     begins with a key packet, and no packet in it begins before one of an earlier run."""
+    if any(packet.pts is None and packet.dts is None for packet in packets):
+        return [packets]
     parameters = packets[0].stream.codec_context.extradata or b""
     least = PART_SHARE * (PART_BYTES + len(parameters))
     times = np.array([time_of(packet) for packet in packets])

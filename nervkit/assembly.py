@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,9 @@ def check_storable(width: int, height: int, details: Details) -> None:
     """Refuse before the fit what the file could not hold. Raises SourceError."""
     try:
         timing = Timing.unpack(details.timing.pack(), len(details.timing))
-        tracks = [Track.unpack(track.pack()) for track in details.tracks]
-        if (timing, tracks) != (details.timing, list(details.tracks)):
+        parts = [part for track in details.tracks for part in track.parts]
+        alone = [replace(part, later=()) for part in parts]
+        if timing != details.timing or [Track.unpack(part.pack()) for part in parts] != alone:
             raise FormatError("times do not come back as they are")
         segment = Segment(len(details.timing), "any", {}, 1)
         header_of(width, height, details, "").of_segments([segment]).pack()

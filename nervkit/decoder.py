@@ -13,13 +13,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.container.timing import Timing
+from nervkit.container.timing import MOST_SECONDS, Timing
 from nervkit.container.track import Track
 from nervkit.errors import UsageError
 from nervkit.models.base import Representation
@@ -29,8 +30,11 @@ from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
 from nervkit.video.edit import parse_frames, parse_seconds
 from nervkit.video.movies import MovieOptions
+from nervkit.video.sound import check_sound_destination, is_sound, write_sound
+from nervkit.video.tracks import packets_within
 from nervkit.video.writer import Stream, check_destination, write_video
 
+LATEST = Fraction(2 * MOST_SECONDS)  # later than anything in a file
 AHEAD = 4  # frames that are computed before they are asked for
 CUDA_BATCH = 4  # frames that a GPU computes at once
 
@@ -106,6 +110,39 @@ class NervVideo:
     def tracks(self) -> list[Track]:
         """Audio and subtitles."""
         return self.file.tracks()
+
+    def packets(
+        self, track: int = 0, start: str | float | None = None, to: str | float | None = None
+    ) -> Iterator[av.Packet]:
+        """The packets of one of `tracks`, to decode or to copy, without a segment being read.
+
+        Of sound in several parts a part is read when its first packet is asked for, and no more
+        parts than have something of the time from `start` to `to`.
+
+        Args:
+            track: which of the file's tracks, from 0.
+            start, to: seconds on the file's time line, "1.5m", "MM:SS" or "HH:MM:SS": the sound
+                that begins in between, and of subtitles what is shown then. Without both, all.
+
+        Returns:
+            Packets with their exact times on the file's time line, all of one `stream`, whose
+            `codec_context` decodes them one after the other, as `packet.decode()` does.
+
+        Raises:
+            IndexError: no such track. UsageError: a time that is not understood.
+            FormatError: a part is damaged.
+        """
+        window = None
+        if (start, to) != (None, None):
+            after = parse_seconds(0 if start is None else start, "start")
+            window = after, LATEST if to is None else parse_seconds(to, "to")
+        first = None
+        with self.file.naming():
+            for part in self.file.track_parts(track, window):
+                for packet in packets_within(part, window):
+                    first = first or packet
+                    packet.stream = first.stream
+                    yield packet
 
     @property
     def model(self) -> Representation:
@@ -249,12 +286,14 @@ def decode(
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:
-    """Decode a .nerv file to a movie, y4m, images or an array, chosen by the output's name.
+    """Decode a .nerv file to a movie, y4m, images or an array, or copy its sound alone, chosen by
+    the output's name.
 
     Args:
         source: a .nerv file, as of `NervVideo`.
         output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern such as "f/%05d.png", or
-            "-" for y4m on standard output.
+            "-" for y4m on standard output; .m4a or .mka for the sound, of which no more is read
+            than is written, and no segment.
         frames: "a:b" or a slice; only those are decoded, from the segments that have them.
         start, to: or those whose time, on the file's time line, is not before `start` and before
             `to`: seconds, "1.5m", "MM:SS" or "HH:MM:SS". Sound, subtitles and chapters are cut to
@@ -276,14 +315,15 @@ def decode(
     start_time = time.perf_counter()
     output = str(output)
     options = MovieOptions(codec, crf, pixel_format)
+    if is_sound(output):
+        check_sound_destination(output, options, overwrite, source)
+        with NervFile(source, limits, salvage=salvage) as file:
+            return _copy_sound(file, output, _part(file.timing, frames, start, to), start_time)
     check_destination(output, options, overwrite, source)
     with NervVideo(source, device=device, limits=limits, salvage=salvage) as video:
         first, stop = _part(video.timing, frames, start, to)
         video.check(first, stop)
-        timing, window = video.timing[first:stop], None
-        if (first, stop) != (0, len(video)) or video.file.notes:
-            window = timing.seconds
-            timing = Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration)
+        timing, window = _cut(video.file, first, stop)
         header, checks = video.header, video.file.checks()
 
         def pictures() -> Iterator[np.ndarray]:
@@ -299,7 +339,7 @@ def decode(
             timing=timing,
             sample_aspect_ratio=header.sample_aspect_ratio,
             colour=Colour.from_dict(header.colour),
-            tracks=tuple(video.tracks),
+            tracks=tuple(video.file.tracks(window)),
             extras=video.file.extras(),
             window=window,
         )
@@ -322,6 +362,50 @@ def decode(
             frames_per_second=(stop - first) / seconds,
             notes=notes,
         )
+
+
+def _copy_sound(
+    file: NervFile, output: str, part: tuple[int, int], start_time: float
+) -> DecodeReport:
+    """Copy the sound that goes with the frames [first, stop)."""
+    header = file.header
+    timing, window = _cut(file, *part)
+    stream = Stream(
+        frames=(),
+        width=header.width,
+        height=header.height,
+        timing=timing,
+        tracks=tuple(file.tracks(window)),
+        extras=file.extras(),
+        window=window,
+    )
+    with file.naming():
+        notes = file.notes + write_sound(output, stream)
+    return DecodeReport(
+        output=output,
+        frames=0,
+        width=header.width,
+        height=header.height,
+        fps=float(timing.fps),
+        model=header.segments[0].model,
+        parameters=header.values,
+        bytes=file.size,
+        bpp=file.bpp,
+        psnr=None,
+        ssim=None,
+        seconds=time.perf_counter() - start_time,
+        frames_per_second=0.0,
+        notes=notes,
+    )
+
+
+def _cut(file: NervFile, first: int, stop: int) -> tuple[Timing, tuple[Fraction, Fraction] | None]:
+    """The timing of frames [first, stop), moved to 0, and the seconds that they are cut from. Of
+    the whole video, its own timing, and None."""
+    timing = file.timing[first:stop]
+    if (first, stop) == (0, file.header.frames) and not file.notes:
+        return timing, None
+    return Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration), timing.seconds
 
 
 def _part(

@@ -274,6 +274,15 @@ def change_track(rng: random.Random, pieces: Pieces) -> Pieces:
     return put(pieces, place, head + description + times + carrier)
 
 
+def change_index(rng: random.Random, pieces: Pieces) -> Pieces:
+    """What the index says of the parts of tracks."""
+    place = chosen(rng, pieces, (chunks.TRACK_INDEX,))
+    with contextlib.suppress(zlib.error):
+        content = altered(rng, zlib.decompress(pieces[place][1]))
+        return put(pieces, place, zlib.compress(content))
+    return pieces
+
+
 def change_times(rng: random.Random, pieces: Pieces) -> Pieces:
     place = chosen(rng, pieces, (chunks.TIMING,))
     payload = pieces[place][1]
@@ -335,7 +344,7 @@ def change_order(rng: random.Random, pieces: Pieces) -> Pieces:
 
 
 MUTATIONS: list[Callable[[random.Random, Pieces], Pieces]] = [
-    *(change_json, change_json, change_track, change_track, change_times),
+    *(change_json, change_json, change_track, change_track, change_index, change_times),
     *(change_bytes, change_tensors, change_order, change_table),
 ]
 
@@ -349,7 +358,7 @@ def gauntlet(data: bytes, folder: Path, rng: random.Random, deep: float = 1.0) -
     outcomes = [attempt(lambda: nervkit.info(path)), attempt(lambda: opened(data, deeper))]
     # What cannot be opened fails in the others at the same place: a few are tried all the same.
     if (outcomes[1] == "decoded" and deeper) or rng.random() < 0.02 * deep:
-        output = folder / f"output{rng.choice(('.mkv', '.mp4', '.y4m', '.npy'))}"
+        output = folder / f"output{rng.choice(('.mkv', '.mp4', '.y4m', '.npy', '.mka', '.m4a'))}"
         outcomes.append(attempt(lambda: nervkit.verify(path)))
         outcomes.append(attempt(lambda: nervkit.decode(path, output)))
         output.unlink(missing_ok=True)
@@ -376,8 +385,9 @@ def opened(data: bytes, deeper: bool = True, salvage: bool = False) -> None:
         assert len(video.timing) == len(video)
         video.file.extras(), video.file.checks()
         with video.file.naming():
-            for stored in video.tracks:
+            for number, stored in enumerate(video.tracks):
                 track_packets(stored)
+                assert all(p.size for p in video.packets(number, 0.1, 0.3))
         if deeper:
             assert video[0].shape == video[-1].shape == video.shape[1:]
 

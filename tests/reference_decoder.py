@@ -10,7 +10,7 @@ import json
 import math
 import struct
 import zlib
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -163,6 +163,47 @@ def read_times(payload: bytes, frames: int) -> list[float]:
     for step in [*steps, duration]:
         units.append(units[-1] + step)
     return [unit * numerator / denominator for unit in units]
+
+
+def read_columns(data: bytes, count: int) -> list[tuple[int, ...]]:
+    """Section 9: rows of numbers whose columns are differences."""
+    numbers = struct.unpack(f"<{3 * count}q", zlib.decompress(data))
+    columns = [accumulate(numbers[i * count : (i + 1) * count]) for i in range(3)]
+    return list(zip(*columns, strict=True))
+
+
+def read_tracks(data: bytes) -> dict[int, list[tuple[dict, list[tuple[int, ...]], bytes]]]:
+    """Section 9: for the place of each track's first part among all track chunks, its parts: the
+    description, the times and the carrier of each. An index is compared with them."""
+    chunks, _ = read_table(data)
+    tracks: dict[int, list[tuple[dict, list[tuple[int, ...]], bytes]]] = {}
+    rows = []
+    for place, payload in enumerate(c for kind, c in chunks if kind == b"tRAK"):
+        size, times_size, count = struct.unpack_from("<III", payload)
+        description = json.loads(payload[12 : 12 + size])
+        times = read_columns(payload[12 + size : 12 + size + times_size], count)
+        first = description.get("continues", place)
+        tracks.setdefault(first, []).append((description, times, payload[12 + size + times_size :]))
+        unknown = -(2**62)
+        begins = [dts if pts == unknown else pts for pts, dts, _ in times]
+        spans = [
+            (begin, begin + (0 if lasts == unknown else lasts))
+            for begin, (_, _, lasts) in zip(begins, times, strict=True)
+            if begin != unknown
+        ]
+        numerator, denominator = description["time_base"]
+        begin = min((b for b, _ in spans), default=0) * 1000 * numerator // denominator
+        end = -(-max((e for _, e in spans), default=0) * 1000 * numerator // denominator)
+        rows.append((first, begin, end))
+    assert read_index(data) in (rows, [])
+    return tracks
+
+
+def read_index(data: bytes) -> list[tuple[int, ...]]:
+    """Section 9: what the index says of each track chunk; nothing where there is none."""
+    chunks, _ = read_table(data)
+    count = sum(kind == b"tRAK" for kind, _ in chunks)
+    return next((read_columns(c, count) for kind, c in chunks if kind == b"tIDX"), [])
 
 
 def sample_places(frame: int, count: int) -> list[int]:

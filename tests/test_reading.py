@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -25,12 +25,13 @@ import pytest
 import nervkit
 from nervkit.cli import main
 from nervkit.container import chunks
-from nervkit.container.file import NervFile
+from nervkit.container.file import NervFile, pack_file
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.errors import (
     ChecksumError,
     FormatError,
+    OutputError,
     SourceError,
     TruncatedError,
     UsageError,
@@ -42,8 +43,9 @@ from nervkit.restoration.stored import StoredFits
 from nervkit.restoration.task import Fitted
 from nervkit.segments import Networks
 from nervkit.video.reader import read_clip
-from nervkit.video.tracks import track_packets
-from tests.segmented import Watched, random_segment, segmented
+from nervkit.video.tracks import store_track, track_packets
+from tests import reference_decoder
+from tests.segmented import Watched, header, random_segment, segmented
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,7 +54,7 @@ SOUND_RATE = 8000
 
 
 def sound(path: Path, seconds: float) -> Track:
-    """A track of silence."""
+    """A track of a tone."""
     with av.open(str(path), "w") as output:
         picture = output.add_stream("ffv1", rate=25)
         picture.width, picture.height, picture.pix_fmt = 16, 12, "bgr0"
@@ -60,7 +62,8 @@ def sound(path: Path, seconds: float) -> Track:
         shown = av.VideoFrame.from_ndarray(np.zeros((12, 16, 3), np.uint8), format="rgb24")
         output.mux([*picture.encode(shown), *picture.encode(None)])
         for index in range(round(seconds * SOUND_RATE / 1024)):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            tone = 0.5 * np.sin(np.arange(1024 * index, 1024 * (index + 1), dtype=np.float32) / 5)
+            frame = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
             frame.sample_rate, frame.pts = SOUND_RATE, 1024 * index
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -493,6 +496,230 @@ def test_impossible_parts_are_refused(
     with pytest.raises(UsageError, match=message):
         nervkit.decode(path, tmp_path / "out.npy", **options)
     assert not list(tmp_path.glob("*.npy"))
+
+
+# Sound among the segments
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Track:
+    """The same sound in parts of two packets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nervkit.video.tracks.PART_SHARE", 0)
+        patch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(1, 5))
+        made = sound(tmp_path_factory.mktemp("parts") / "sound.mkv", SEGMENTS * FRAMES / 25)
+    assert len(made.parts) == 5
+    return made
+
+
+def subtitle(*times: tuple[int, int]) -> Track:
+    """A part of subtitles that are shown from a ms, for b ms."""
+    lines = (f"00:00:00,{a:03} --> 00:00:00,{a + b:03}\nat {a}\n\n".encode() for a, b in times)
+    with av.open(io.BytesIO(b"".join(lines)), format="srt") as made:
+        track = store_track([p for p in made.demux() if p.size], Fraction(0))
+    assert track is not None and track.times[:, [0, 2]].tolist() == list(map(list, times))
+    return track
+
+
+@pytest.fixture(scope="module")
+def interleaved(segments: list[Any], parted: Track) -> bytes:
+    """A file with sound and subtitles in parts."""
+    text = replace(subtitle((0, 900), (100, 100)), later=(subtitle((500, 100), (700, 50)),))
+    whole = header().of_segments([segment for segment, _ in segments])
+    timing = Timing(np.arange(SEGMENTS * FRAMES), Fraction(1, 25), 1)
+    return pack_file(whole, timing, [data for _, data in segments], [parted, text])
+
+
+def test_sound_lies_before_the_segment_in_whose_time_it_begins(
+    interleaved: bytes, parted: Track, tmp_path: Path
+) -> None:
+    with NervFile(interleaved) as file:
+        kinds = [chunk.type for chunk in file.chunks]
+        [found, text] = file.tracks()
+        assert found == parted
+        assert text.packets == 4
+        first = next(c for c in file.chunks if c.type == chunks.SEGMENT)
+    placed: list[list[int]] = [[]]  # tracks of the parts before each segment
+    rows = iter(reference_decoder.read_index(interleaved))
+    for kind in kinds:
+        if kind == chunks.SEGMENT:
+            placed.append([])
+        elif kind == chunks.TRACK:
+            placed[-1].append(next(rows)[0])
+    begins = [part.span[0] for part in parted.parts]
+    assert placed == [[0, 1, 0], [], [0], [1], [0], [0], []]  # segments of 160 ms
+    assert [begin // 160 for begin in begins] == [-1, 0, 2, 4, 5]
+    # Whoever has read so far can play the first segment with its sound.
+    with NervFile(interleaved[: first.end], salvage=True) as start:
+        assert start.header.frames == FRAMES
+        [sounding, shown] = start.tracks()
+        assert track_packets(sounding)[-1].pts > 160 - 128
+        assert shown.packets == 2
+
+
+def test_an_encode_puts_sound_among_the_segments(
+    tmp_path: Path, ffmpeg: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nervkit.video.tracks.PART_SHARE", 0)
+    monkeypatch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(2, 5))
+    source, path = tmp_path / "in.mkv", tmp_path / "out.nerv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=16x12:rate=10:duration=2"]
+    tone = ["-f", "lavfi", "-i", "sine=sample_rate=8000:duration=2"]
+    ffmpeg(*picture, *tone, "-c:v", "ffv1", "-c:a", "aac", source)
+    nervkit.encode(source, path, segments=10, steps=2, params=2500, strides=(2, 2), device="cpu")
+    with NervFile(path) as file:
+        kinds = [c.type for c in file.chunks if c.type in (chunks.TRACK, chunks.SEGMENT)]
+        assert file.tracks() == read_clip(source).tracks
+    first, second = (i for i, kind in enumerate(kinds) if kind == chunks.SEGMENT)
+    assert (first, second - first - 1, len(kinds) - second - 1) == (3, 2, 0)
+
+
+def test_a_decoder_written_from_the_specification_finds_the_parts(
+    interleaved: bytes, parted: Track
+) -> None:
+    tracks = reference_decoder.read_tracks(interleaved)
+    assert list(tracks) == [0, 1]
+    for (description, times, carrier), part in zip(tracks[0], parted.parts, strict=True):
+        assert (description["codec"], carrier) == ("aac", part.data)
+        assert times == list(map(tuple, part.times.tolist()))
+
+
+def read_of(file: Watched, of: NervFile) -> list[int]:
+    """The places, among all track chunks, of those of which something was read."""
+    listed = [chunk for chunk in of.chunks if chunk.type == chunks.TRACK]
+    return [i for i, chunk in enumerate(listed) if file.bytes_of(chunks.TRACK, [chunk])]
+
+
+def test_packets_are_read_part_by_part(interleaved: bytes, parted: Track) -> None:
+    everything = [(bytes(p), p.pts, p.dts, p.duration) for p in track_packets(parted)]
+    file = Watched(interleaved)
+    with nervkit.open(file) as video:
+        assert read_of(file, video.file) == []
+        packets = video.packets()
+        assert bytes(next(packets)) == everything[0][0]
+        assert read_of(file, video.file) == [0]
+        found = [(bytes(p), p.pts, p.dts, p.duration) for p in packets]
+        assert found == everything[1:]
+        assert read_of(file, video.file) == [0, 2, 3, 5, 6]
+        assert file.bytes_of(chunks.SEGMENT, video.file.chunks) == 0
+        for number in (2, -1):
+            with pytest.raises(IndexError, match=f"track {number} of 2"):
+                next(video.packets(number))
+        with pytest.raises(UsageError, match="start must be a time"):
+            next(video.packets(0, "soon"))
+
+
+def test_packets_of_parts_are_decoded_as_one_stream(interleaved: bytes, parted: Track) -> None:
+    """No decoder begins anew where a part does."""
+
+    def samples(packets: Iterable[av.Packet]) -> np.ndarray:
+        return np.concatenate([f.to_ndarray() for p in packets for f in p.decode()], axis=1)
+
+    with nervkit.open(interleaved) as video:
+        found = samples(video.packets())
+    assert np.array_equal(found, samples(track_packets(parted)))
+    assert found.shape[1] > SEGMENTS * FRAMES * SOUND_RATE // 25 - 1024
+
+
+def test_no_more_sound_is_read_than_is_asked_for(interleaved: bytes, parted: Track) -> None:
+    for start, to, places in ((0.5, 0.6, [3]), ("0.3", "0.52", [2, 3]), (0.89, None, [5, 6])):
+        file = Watched(interleaved)
+        with nervkit.open(file) as video:
+            found = [p.pts for p in video.packets(0, start, to)]
+            after, before = float(start), 9 if to is None else float(to)
+            times = parted.time_base
+            wanted = [p.pts for p in track_packets(parted) if after <= p.pts * times < before]
+            assert found == wanted and found
+            assert read_of(file, video.file) == places
+            assert file.bytes_of(chunks.SEGMENT, video.file.chunks) == 0
+
+
+def test_subtitles_that_are_still_shown(interleaved: bytes) -> None:
+    file = Watched(interleaved)
+    with nervkit.open(file) as video:
+        shown = [(bytes(p), p.pts, p.duration) for p in video.packets(1, 0.71, 0.8)]
+        assert shown == [(b"at 0", 710, 90), (b"at 700", 710, 40)]
+        assert read_of(file, video.file) == [1, 4]
+    file = Watched(interleaved)
+    with nervkit.open(file) as video:
+        assert [bytes(p) for p in video.packets(1, 0.91)] == []
+        assert read_of(file, video.file) == []
+
+
+def test_a_decode_of_a_part_reads_the_sound_of_its_time(
+    interleaved: bytes, data: bytes, tmp_path: Path
+) -> None:
+    file = Watched(interleaved)
+    options = {"start": 0.68, "codec": "ffv1"}
+    nervkit.decode(file, tmp_path / "a.mkv", **options)
+    with NervFile(interleaved) as opened:
+        assert read_of(file, opened) == [1, 4, 5, 6]
+    nervkit.decode(data, tmp_path / "b.mkv", **options)
+    parts = [read_clip(tmp_path / f"{name}.mkv") for name in "ab"]
+    assert parts[0].tracks[0] == parts[1].tracks[0]
+    assert [track.packets for track in parts[0].tracks] == [parts[1].tracks[0].packets, 2]
+
+
+@pytest.mark.parametrize("suffix", [".mka", ".m4a"])
+def test_sound_is_copied_without_the_pictures(
+    interleaved: bytes, parted: Track, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"sound{suffix}"
+    file = Watched(interleaved)
+    report = nervkit.decode(file, output)
+    assert (report.frames, report.psnr, report.notes) == (0, None, [])
+    with NervFile(interleaved) as opened:
+        assert file.bytes_of(chunks.SEGMENT, opened.chunks) == 0
+    wanted = track_packets(parted)
+    with av.open(str(output)) as made:
+        assert [stream.type for stream in made.streams] == ["audio"]
+        packets = [p for p in made.demux(audio=0) if p.size]
+        assert [bytes(p) for p in packets] == [bytes(p) for p in wanted]
+        shift = packets[0].pts * packets[0].time_base - wanted[0].pts * wanted[0].time_base
+        for packet, other in zip(packets, wanted, strict=True):
+            late = packet.pts * packet.time_base - other.pts * other.time_base - shift
+            assert abs(late) <= Fraction(1, 1000)
+    file = Watched(interleaved)
+    nervkit.decode(file, output, start=0.68, overwrite=True)
+    with NervFile(interleaved) as opened:
+        assert file.bytes_of(chunks.SEGMENT, opened.chunks) == 0
+        assert read_of(file, opened) == [1, 4, 5, 6]
+    with av.open(str(output)) as made:
+        copied = [bytes(p) for p in made.demux(audio=0) if p.size]
+    assert copied == [bytes(p) for p in wanted if p.pts * p.time_base >= Fraction(68, 100)]
+
+
+def test_sound_that_cannot_be_copied(
+    segments: list[Any],
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(OutputError, match="there is no sound"):
+        nervkit.decode(segmented(segments), tmp_path / "out.mka")
+    for option in ({"codec": "x264"}, {"crf": 3}, {"pixel_format": "yuv420p"}):
+        with pytest.raises(UsageError, match="sound is copied"):
+            nervkit.decode(path, tmp_path / "out.mka", **option)
+    (tmp_path / "there.mka").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="use -y"):
+        nervkit.decode(path, tmp_path / "there.mka")
+    assert command(monkeypatch, "decode", path, "-o", tmp_path / "there.mka", "-y") == 0
+    assert "there.mka: the sound, in " in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_sound_of_a_file_cut_short(interleaved: bytes, parted: Track, tmp_path: Path) -> None:
+    short = cut(interleaved, 3)
+    with nervkit.open(short, salvage=True) as video:
+        [found, _] = video.tracks
+        assert found == replace(parted, later=parted.later[:2])
+        assert len(list(video.packets(0))) == sum(len(p.times) for p in found.parts)
+    nervkit.decode(short, tmp_path / "out.mka", salvage=True)
+    with av.open(str(tmp_path / "out.mka")) as made:
+        count = sum(1 for p in made.demux(audio=0) if p.size)
+    heard = [p for p in track_packets(parted) if 0 <= p.pts * p.time_base < Fraction(12, 25)]
+    assert count == len(heard)
 
 
 # Files cut short

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from nervkit.container.track import HEAD, UNKNOWN, Track
+from nervkit.container.trackindex import TrackIndex, unpack_tracks
 from nervkit.errors import FormatError
 from nervkit.video.reader import read_clip
-from nervkit.video.tracks import track_packets
+from nervkit.video.tracks import PART_SECONDS, store_track, track_packets
 
 SOUNDS = {
     "bigbuckbunny.mp4": "aac",
@@ -202,3 +203,161 @@ def test_sound_that_no_carrier_holds_is_reported(
     clip = read_clip(path)
     assert clip.tracks == []
     assert any("(adpcm_swf) cannot be stored: left out" in note for note in clip.notes)
+
+
+# Parts
+
+
+def lasting(ffmpeg: Callable[..., bytes], path: Path, seconds: float, *codec: str) -> Path:
+    """A file of few pictures with sound of a codec."""
+    picture = ["-f", "lavfi", "-i", f"testsrc2=size=16x16:rate=2:duration={seconds}"]
+    sound = ["-f", "lavfi", "-i", f"sine=sample_rate=8000:duration={seconds}"]
+    ffmpeg(*picture, *sound, "-c:v", "ffv1", "-c:a", *codec, path)
+    return path
+
+
+def carried(track: Track) -> list[tuple[Any, ...]]:
+    """All that is known of the packets of a track."""
+    return [
+        (
+            *(bytes(p), p.pts, p.dts, p.duration, p.is_keyframe, p.is_discard),
+            sorted((str(side.data_type), bytes(side)) for side in p.iter_sidedata()),
+        )
+        for p in track_packets(track)
+    ]
+
+
+def test_long_sound_lies_in_parts(ffmpeg: Callable[..., bytes], tmp_path: Path) -> None:
+    path = lasting(ffmpeg, tmp_path / "long.mkv", 30, "pcm_s16le")
+    [track] = read_clip(path).tracks
+    assert len(track.parts) == 3
+    assert all(end - begin > 1000 * PART_SECONDS for begin, end in (p.span for p in track.parts))
+    sound = sum(len(packet) for packet, *_ in carried(track))
+    assert sound == 2 * 8000 * 30
+    assert sum(len(part.pack(0)) for part in track.parts) < 1.01 * sound
+    with av.open(str(path)) as container:
+        wanted = [(bytes(p), p.pts, p.dts, p.duration) for p in container.demux(audio=0) if p.size]
+    assert [packet[:4] for packet in carried(track)] == wanted
+    assert len({id(p.stream) for p in track_packets(track)}) == 1
+
+
+@pytest.mark.parametrize("codec", ["aac", "libopus", "libmp3lame", "flac", "wavpack"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_parts_give_back_what_one_does(
+    ffmpeg: Callable[..., bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    codec: str,
+    suffix: str,
+) -> None:
+    """Side data and flags included, such as what a decoder is to skip."""
+    if (codec, suffix) == ("wavpack", ".mp4"):
+        pytest.skip("MP4 holds no WavPack")
+    path = lasting(ffmpeg, tmp_path / f"in{suffix}", 3, codec, "-strict", "-2")
+    [whole] = read_clip(path).tracks
+    monkeypatch.setattr("nervkit.video.tracks.PART_SHARE", 0)
+    monkeypatch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(1, 2))
+    [parts] = read_clip(path).tracks
+    assert whole.later == () and len(parts.parts) > 3
+    assert carried(parts) == carried(whole)
+    contexts = [track_packets(track)[0].stream.codec_context for track in (whole, parts)]
+    known = [(c.name, c.extradata, c.sample_rate, c.layout.name, c.frame_size) for c in contexts]
+    assert known[0] == known[1]
+
+
+def test_sound_out_of_order_is_not_parted_there(
+    ffmpeg: Callable[..., bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nervkit.video.tracks.PART_SHARE", 0)
+    monkeypatch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(1, 2))
+    with av.open(str(lasting(ffmpeg, tmp_path / "in.mkv", 3, "flac"))) as container:
+        packets = [p for p in container.demux(audio=0) if p.size]
+        assert len(store_track(packets, Fraction(0)).parts) > 3
+        times = packets[-1].pts, packets[-1].dts
+        packets[-1].pts = packets[-1].dts = None
+        assert store_track(packets, Fraction(0)).later == ()
+        packets[-1].pts, packets[-1].dts = times
+        packets[1].pts = 1700  # ms: shown after much that is decoded later
+        track = store_track(packets, Fraction(0))
+    begins = [part.span[0] for part in track.parts]
+    assert [p.pts for p in track_packets(track)][1] == 1700
+    assert len(begins) > 3
+    assert all(begin < 600 or begin >= 1700 for begin in begins)
+
+
+def test_when_a_part_is_there(track: Track) -> None:
+    assert track.span == (-22, 22)  # from -1024/48000 to 1024/48000 s
+    unknown = replace(track, times=np.full((3, 3), UNKNOWN))
+    assert unknown.span == (0, 0)
+    endless = replace(track, times=np.array([[5, 5, UNKNOWN]]), time_base=Fraction(2), data=b"x")
+    assert endless.span == (10_000, 10_000)
+
+
+def test_parts_that_run_backwards(track: Track) -> None:
+    after = replace(track, times=np.array([[2048, UNKNOWN, 1024], [3072, UNKNOWN, 1024]]))
+    assert replace(track, later=(after,)).packets == 5
+    for later in ((track,), (after, track)):
+        with pytest.raises(FormatError, match="backwards"):
+            replace(track, later=later)
+    with pytest.raises(FormatError, match="says no time"):
+        replace(track, later=(replace(after, times=np.full((2, 3), UNKNOWN)),))
+    for change in ({"language": "eng"}, {"title": "b"}, {"flags": ("dub",)}, {"codec": "mp3"}):
+        with pytest.raises(FormatError, match="not described as the track is"):
+            replace(track, later=(replace(after, **change),))
+
+
+ROWS = ((0, -21, 400), (1, 10, 20), (0, 400, 900), (0, 900, 900), (1, 20, 5000))
+
+
+def test_the_index_finds_the_parts_of_a_time() -> None:
+    index = TrackIndex.unpack(TrackIndex(ROWS).pack(), len(ROWS))
+    assert index.rows == ROWS
+    assert index.tracks == [0, 1]
+
+    def found(start: str, stop: str) -> tuple[list[int], list[int]]:
+        window = Fraction(start), Fraction(stop)
+        return index.within(window), index.covering(window)
+
+    assert found("0", "0.005") == ([0], [0, 1])
+    assert found("0.0201", "0.4") == ([0, 4], [0, 4])
+    assert found("0.9", "0.9001") == ([2, 3, 4], [2, 3, 4])
+    assert found("0.9001", "9") == ([4], [0, 4])
+    assert found("6", "7") == ([], [0, 1])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1, 0, 1), (1, 0, 1)],  # of a track that begins later
+        [(0, 0, 1), (0, 1, 2), (1, 2, 3)],  # continues what is no first part
+        [(-1, 0, 1)],
+        [(0, 5, 4)],
+        [(0, 5, 6), (0, 4, 6)],  # out of order
+        [(0, 0, 1 << 43)],
+        [(0, -(1 << 43), 0)],
+    ],
+)
+def test_impossible_indexes(rows: list[tuple[int, int, int]]) -> None:
+    payload = TrackIndex(tuple(rows)).pack()
+    with pytest.raises(FormatError, match="index of tracks"):
+        TrackIndex.unpack(payload, len(rows))
+    assert TrackIndex.unpack(TrackIndex(ROWS[:2]).pack(), 2).rows == ROWS[:2]
+    for count in (1, 3):
+        with pytest.raises(FormatError, match="index of tracks"):
+            TrackIndex.unpack(TrackIndex(ROWS[:2]).pack(), count)
+
+
+def test_an_index_that_tells_otherwise(track: Track) -> None:
+    after = replace(track, times=np.array([[2048, 2048, 1024]]))
+    payloads = {0: track.pack(), 1: after.pack(0), 2: track.pack()}
+    rows = ((0, *track.span), (0, *after.span), (2, *track.span))
+    both = replace(track, later=(after,))
+    assert unpack_tracks(payloads, TrackIndex(rows)) == [both, track]
+    assert unpack_tracks({1: payloads[1]}, TrackIndex(rows)) == [after]
+    for place in range(3):
+        for row in ((place, 0, 0), (1, *rows[place][1:])):
+            wrong = (*rows[:place], row, *rows[place + 1 :])
+            with pytest.raises(FormatError, match="tells otherwise"):
+                unpack_tracks(payloads, TrackIndex(wrong))
+    with pytest.raises(FormatError, match="continues none"):
+        unpack_tracks({0: track.pack(0)}, TrackIndex(rows))

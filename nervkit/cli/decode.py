@@ -13,7 +13,15 @@ from nervkit.errors import UsageError
 
 def decode(
     source: Annotated[str, typer.Argument(help="A .nerv file.")],
-    output: options.MovieOutput,
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), - for y4m "
+            "on stdout; .m4a or .mka for the sound alone.",
+        ),
+    ],
     frames: options.Frames = None,
     start: Annotated[
         str | None,
@@ -42,7 +50,7 @@ def decode(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Decode a .nerv file to a movie, images, y4m or an array."""
+    """Decode a .nerv file to a movie, images, y4m or an array, or copy its sound alone."""
     if json and output in ("-", "/dev/stdout"):
         raise UsageError(f"--json and -o {output} both need stdout; choose one")
     from nervkit.decoder import decode as run
@@ -67,6 +75,9 @@ def decode(
         say(f"note: {note}")
     if json:
         emit(report.to_dict())
+    if report.frames == 0:
+        say(f"{report.output}: the sound, in {duration(report.seconds)}")
+        return
     say(
         f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
         f"{duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"

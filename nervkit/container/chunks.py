@@ -25,6 +25,7 @@ HEADER, TIMING, TABLE, END = b"HEAD", b"TIME", b"TABL", b"NEND"
 MODEL, SEGMENT = b"MODL", b"SEGM"
 # Lower case first: a decoder may do without.
 CHECKS, SAMPLES, DESCRIPTION, ATTACHMENT, TRACK = b"cHCK", b"cSMP", b"mETA", b"aTCH", b"tRAK"
+TRACK_INDEX = b"tIDX"
 PIECE = 1 << 20  # bytes that are held at once where a checksum is verified
 CUT_SHORT = "the file ends inside a chunk: it is cut short"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from threading import RLock
 from typing import BinaryIO
 
@@ -26,6 +28,7 @@ from nervkit.container.segment import SegmentData
 from nervkit.container.source import NervSource, SeekableFile
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track, count_packets
+from nervkit.container.trackindex import TrackIndex, unpack_tracks
 from nervkit.errors import FormatError
 
 CHECKS_HEAD = struct.Struct("<ff")
@@ -46,6 +49,7 @@ PARTS = {
     chunks.DESCRIPTION: "extras",
     chunks.ATTACHMENT: "extras",
     chunks.TRACK: "tracks",
+    chunks.TRACK_INDEX: "tracks",
     chunks.END: "header",
 }
 ALWAYS = ("header", "tensors", "checks", "tracks")  # parts that are listed where they are empty
@@ -110,12 +114,18 @@ def write_file(
     extras: Extras,
 ) -> None:
     """Write a whole file from its present position on. Segments are taken one by one, so that they
-    need not be in memory at once; `checks` is called once all are written. Raises FormatError where
-    a decoder would refuse a part."""
+    need not be in memory at once; `checks` is called once all are written. The parts of tracks lie
+    among the segments, so that whoever reads on has the sound of what is shown. Raises FormatError
+    where a decoder would refuse a part."""
     writer = format2.Writer(file, header)
     writer.part(chunks.TIMING, timing.pack())
+    sound = _TrackWriter(writer, tracks)
+    frames = 0
     for segment, data in segments:
+        frames += segment.frames
+        sound.write_until(timing.end_of(frames))
         writer.segment(segment, data)
+    sound.finish()
     if (found := checks()) is not None:
         writer.part(chunks.CHECKS, found.pack())
         if found.samples is not None:
@@ -124,13 +134,38 @@ def write_file(
         writer.part(chunks.DESCRIPTION, description)
     for attachment in extras.attachments:
         writer.part(chunks.ATTACHMENT, attachment.pack())
-    place = 0
-    for track in tracks:
-        writer.part(chunks.TRACK, track.pack())
-        for part in track.later:
-            writer.part(chunks.TRACK, part.pack(continues=place))
-        place += len(track.parts)
     writer.finish()
+
+
+class _TrackWriter:
+    """Writes tracks among the segments of a file: the first parts of all at once, a later part
+    before the segment in whose time it begins."""
+
+    def __init__(self, writer: format2.Writer, tracks: Sequence[Track]) -> None:
+        self._writer = writer
+        self._rows: list[tuple[int, int, int]] = []
+        for number, track in enumerate(tracks):
+            self._write(number, track)
+        later = [(part.span[0], n, part) for n, track in enumerate(tracks) for part in track.later]
+        self._later = deque(sorted(later, key=itemgetter(0)))
+
+    def _write(self, track: int, part: Track) -> None:
+        continues = track if len(self._rows) > track else None
+        self._writer.part(chunks.TRACK, part.pack(continues))
+        self._rows.append((track, *part.span))
+
+    def write_until(self, end: Fraction) -> None:
+        """Write what begins before `end` seconds."""
+        while self._later and self._later[0][0] < 1000 * end:
+            _, track, part = self._later.popleft()
+            self._write(track, part)
+
+    def finish(self) -> None:
+        """Write what is left, and the index where a track has several parts."""
+        for _, track, part in self._later:
+            self._write(track, part)
+        if len(self._rows) > len({track for track, *_ in self._rows}):
+            self._writer.part(chunks.TRACK_INDEX, TrackIndex(tuple(self._rows)).pack())
 
 
 def pack_file(
@@ -251,13 +286,48 @@ class NervFile:
         """Those of all chunks of a type, in order."""
         return (self._payload(chunk) for chunk in self.chunks if chunk.type == type)
 
-    def tracks(self) -> list[Track]:
-        """All audio and subtitle tracks."""
+    def tracks(self, window: tuple[Fraction, Fraction] | None = None) -> list[Track]:
+        """All audio and subtitle tracks; with `window` ([a, b) seconds), of each the parts that
+        have something in it, or else its first. No others are read where the file has an index."""
         with self.naming():
-            payloads = list(self._payloads(chunks.TRACK))
-            packets = sum(map(count_packets, payloads))
-            whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
-            return Track.unpack_all(payloads)
+            listed = self._track_chunks
+            index = self._track_index
+            every = index is None or window is None
+            return self._parts(range(len(listed)) if every else index.covering(window))
+
+    def track_parts(
+        self, number: int, window: tuple[Fraction, Fraction] | None = None
+    ) -> Iterator[Track]:
+        """The parts of track `number` that have something in `window`, one by one: each is read
+        when it is asked for. Of a file without an index, the whole track. Raises IndexError."""
+        with self.naming():
+            index = self._track_index
+            tracks = self.tracks() if index is None else index.tracks
+            if not 0 <= number < len(tracks):
+                raise IndexError(f"track {number} of {len(tracks)}")
+            if index is None:
+                yield tracks[number]
+                return
+            for place in range(len(index.rows)) if window is None else index.within(window):
+                if index.rows[place][0] == tracks[number]:
+                    yield from self._parts([place])
+
+    def _parts(self, places: Iterable[int]) -> list[Track]:
+        """The tracks that the track chunks at some places among all of them make up."""
+        payloads = {place: self._payload(self._track_chunks[place]) for place in places}
+        packets = sum(map(count_packets, payloads.values()))
+        whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
+        return unpack_tracks(payloads, self._track_index)
+
+    @property
+    def _track_chunks(self) -> list[Chunk]:
+        return [chunk for chunk in self.chunks if chunk.type == chunks.TRACK]
+
+    @cached_property
+    def _track_index(self) -> TrackIndex | None:
+        """None where the file has none: there a track has one part, or the file was cut short."""
+        payload = next(self._payloads(chunks.TRACK_INDEX), None)
+        return None if payload is None else TrackIndex.unpack(payload, len(self._track_chunks))
 
     def extras(self) -> Extras:
         """Tags, chapters and attached files."""

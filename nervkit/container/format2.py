@@ -38,6 +38,7 @@ COUNTS = {
     chunks.DESCRIPTION: (0, 1),
     chunks.ATTACHMENT: (0, None),
     chunks.TRACK: (0, None),
+    chunks.TRACK_INDEX: (0, 1),
 }
 
 

@@ -66,6 +66,11 @@ class Timing:
         end = int(self.pts[-1]) + self.duration
         return int(self.pts[0]) * self.time_base, end * self.time_base
 
+    def end_of(self, frames: int) -> Fraction:
+        """When the first `frames` frames are over, in seconds."""
+        end = self.pts[frames] if frames < len(self) else self.pts[-1] + self.duration
+        return int(end) * self.time_base
+
     @property
     def fps(self) -> Fraction:
         """The mean frame rate."""

@@ -7,15 +7,15 @@ parameters; it is not opened here. Carriers round times, so they are kept beside
 from __future__ import annotations
 
 import json
+import math
 import struct
-import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
-from nervkit.container.chunks import inflate
+from nervkit.container.columns import pack_columns, unpack_columns
 from nervkit.container.fields import (
     an_object,
     check_time_base,
@@ -56,8 +56,8 @@ class Track:
         data: the carrier file, at least N bytes.
         title: what players show for the track; may be empty.
         flags: from FLAGS, such as "default" and "forced".
-        later: parts of the track that lie elsewhere in the file, in order of time: of the same
-            kind, codec and time base, with times and data of their own.
+        later: parts of the track that lie elsewhere in the file, in order of time: with times, a
+            carrier and data of their own, and the same in all else.
     """
 
     kind: str
@@ -94,9 +94,13 @@ class Track:
         dts = dts[dts != UNKNOWN]
         if (dts[1:] < dts[:-1]).any():
             raise FormatError("a track's times run backwards")
-        mine = (self.kind, self.codec, self.time_base)
-        if any((part.kind, part.codec, part.time_base) != mine for part in self.later):
-            raise FormatError("a part of a track is not of its kind")
+        if any(part._described != self._described for part in self.later):
+            raise FormatError("a part of a track is not described as the track is")
+        begins = [part._spans[:, 0] for part in self.parts]
+        if self.later and not all(map(len, begins)):
+            raise FormatError("a part of a track says no time")
+        if any(after.min() < before.max() for before, after in pairwise(begins)):
+            raise FormatError("a track's parts run backwards")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Track):
@@ -105,6 +109,19 @@ class Track:
         return mine == theirs
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _described(self) -> tuple[object, ...]:
+        return self.kind, self.codec, self.language, self.time_base, self.title, self.flags
+
+    @property
+    def _spans(self) -> np.ndarray:
+        """(K, 2): when each packet of this part begins and is over. It begins when it is shown or,
+        where it does not say, decoded; packets that say neither are left out."""
+        pts, dts, duration = self.times.T
+        begin = np.where(pts == UNKNOWN, dts, pts)
+        end = begin + np.where(duration == UNKNOWN, 0, duration)
+        return np.stack([begin, end], axis=1)[begin != UNKNOWN]
 
     @property
     def parts(self) -> tuple[Track, ...]:
@@ -120,6 +137,15 @@ class Track:
     def size(self) -> int:
         """Bytes of the carriers of all parts."""
         return sum(len(part.data) for part in self.parts)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """When the first packet of this part begins, and when all of them are over: milliseconds,
+        rounded down and up; 0 and 0 where no time is known."""
+        if not len(spans := self._spans):
+            return 0, 0
+        scale = 1000 * self.time_base
+        return math.floor(int(spans[:, 0].min()) * scale), math.ceil(int(spans.max()) * scale)
 
     def pack(self, continues: int | None = None) -> bytes:
         """The payload of a track chunk, which holds no later parts. `continues`: of a later part,
@@ -138,34 +164,17 @@ class Track:
         if continues is not None:
             description["continues"] = continues
         content = json.dumps(description, separators=(",", ":")).encode()
-        # Differences down the columns: packets mostly follow each other at one pace.
-        times = np.diff(self.times, axis=0, prepend=np.zeros((1, 3), np.int64))
-        packed = zlib.compress(times.T.astype("<i8").tobytes(), 9)
-        return HEAD.pack(len(content), len(packed), len(times)) + content + packed + self.data
+        times = pack_columns(self.times)
+        return HEAD.pack(len(content), len(times), len(self.times)) + content + times + self.data
 
     @classmethod
     def unpack(cls, payload: bytes) -> Track:
         """The inverse of `pack`. Raises FormatError. The carrier is not opened."""
-        return cls._parse(payload)[0]
+        return cls.unpack_part(payload)[0]
 
     @classmethod
-    def unpack_all(cls, payloads: Iterable[bytes]) -> list[Track]:
-        """All tracks of a file, each with its later parts, from the payloads of its track chunks in
-        order. Raises FormatError."""
-        tracks: dict[int, list[Track]] = {}
-        for place, payload in enumerate(payloads):
-            part, continues = cls._parse(payload)
-            if continues is None:
-                tracks[place] = [part]
-            elif continues in tracks:
-                tracks[continues].append(part)
-            else:
-                raise FormatError("a part of a track continues none that stands before it")
-        return [replace(first, later=tuple(later)) for first, *later in tracks.values()]
-
-    @classmethod
-    def _parse(cls, payload: bytes) -> tuple[Track, int | None]:
-        """A track or a part of one, and which it continues."""
+    def unpack_part(cls, payload: bytes) -> tuple[Track, int | None]:
+        """The same of a track or a part of one, and which track chunk it continues."""
         size, times_size, count = _sizes(payload)
         start = HEAD.size + size
         fields = an_object(
@@ -177,10 +186,7 @@ class Track:
         flags = fields.get("flags", [])
         if not isinstance(flags, list) or not all(flag in FLAGS for flag in flags):
             raise FormatError("a track's flags are not understood")
-        raw = inflate(payload[start : start + times_size], 24 * count, "a track's times")
-        if len(raw) != 24 * count:
-            raise FormatError("a track's times are incomplete")
-        times = np.cumsum(np.frombuffer(raw, "<i8").reshape(3, count).T, axis=0, dtype=np.int64)
+        times = payload[start : start + times_size]
         continues = fields.get("continues")
         if continues is not None:
             whole(continues, "what a part of a track continues", 0, MOST_CHUNKS)
@@ -189,7 +195,7 @@ class Track:
             codec=fields["codec"],
             language=fields["language"],
             time_base=fraction(fields["time_base"], "a track's time base"),
-            times=times,
+            times=unpack_columns(times, count, 3, "a track's times"),
             carrier=line(fields["carrier"], "a track's carrier", 64),
             data=payload[start + times_size :],
             title=fields.get("title", ""),

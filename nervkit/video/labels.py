@@ -89,7 +89,8 @@ class Labels:
     def need_free_tags(self) -> bool:
         """Whether MP4 or MOV has no field for one of the tags. (Where it has, more players
         look.)"""
-        return any(name not in FIELDS[self.suffix] for name in self.tags)
+        kind = ".mp4" if self.suffix == ".m4a" else self.suffix
+        return any(name not in FIELDS[kind] for name in self.tags)
 
     def add(self, container: OutputContainer) -> list[str]:
         """Add all to a movie, before its packets. Returns a note where attachments have no
@@ -107,7 +108,7 @@ class Labels:
                 for number, (start, end, title) in enumerate(self.chapters, start=1)
             ]
         )
-        if self.attachments and self.suffix != ".mkv":
+        if self.attachments and self.suffix not in (".mkv", ".mka"):
             names = ", ".join(attachment.name for attachment in self.attachments if attachment.name)
             return [f"attached files left out ({names or 'unnamed'}): only .mkv holds them"]
         for attachment in self.attachments:
@@ -118,13 +119,13 @@ class Labels:
             )
         return []
 
-    def lost(self, path: Path, tracks: Sequence[Track]) -> list[str]:
-        """Notes on what was written to the movie at `path`, with those `tracks`, but is not in it:
-        formats leave out silently what they have no place for."""
+    def lost(self, path: Path, tracks: Sequence[Track], first: int = 1) -> list[str]:
+        """Notes on what was written to the movie at `path`, with those `tracks` from its stream
+        `first` on, but is not in it: formats leave out silently what they have no place for."""
         notes = []
         with av.open(f"file:{path}") as container:
             # After the pictures, as they were added; MP4 may keep chapters in a track behind.
-            added = list(container.streams)[1 : len(tracks) + 1]
+            added = list(container.streams)[first : first + len(tracks)]
             said = {_plain(name) for s in (container, *container.streams) for name in s.metadata}
             chapters = [
                 (entry["start"] * entry["time_base"], entry["end"] * entry["time_base"])

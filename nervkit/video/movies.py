@@ -21,7 +21,7 @@ from nervkit.video.colour import MATRICES, RANGES, RGB
 from nervkit.video.labels import Labels
 from nervkit.video.muxing import add_to_movie, movie_target
 from nervkit.video.planes import convert_from_rgb
-from nervkit.video.tracks import track_packets
+from nervkit.video.tracks import decoded_at, over_at, track_packets
 
 if TYPE_CHECKING:
     from nervkit.video.writer import Stream
@@ -116,7 +116,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     timing = (mp4_timing if in_mp4 else matroska_timing)(stream.timing, str(output))
     pixel_format, settings, notes = _coding(codec, stream, options, in_mp4)
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
-    end = max([timing.seconds[1], *(_end(packets) for _, packets in tracks if packets)])
+    end = max([timing.seconds[1], *(over_at(packets) for _, packets in tracks if packets)])
     labels = Labels.of(stream, suffix, end)
     if in_mp4:
         labels, left_out = labels.as_mp4_counts(timing)
@@ -137,10 +137,10 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
                 if added:
                     kept.append(track)
                     packets += added
-            packets.sort(key=_seconds)
+            packets.sort(key=decoded_at)
             if packets and not in_mp4:
                 # The muxer lets the earliest packet begin at 0: with priming, AAC begins before.
-                labels = labels.later(max(Fraction(0), -_seconds(packets[0])))
+                labels = labels.later(max(Fraction(0), -decoded_at(packets[0])))
             notes += labels.add(container)
             pictures = (convert_from_rgb(f, pixel_format, stream.colour) for f in stream.frames)
             _mux(container, video, pictures, timing, packets)
@@ -239,7 +239,7 @@ def _mux(
             # Frames that wait for others are decoded before there is any to show.
             packet.dts = times[decoded] if decoded >= 0 else times[0] + decoded * durations[0]
             packet.time_base = timing.time_base
-            while upcoming is not None and _seconds(upcoming) <= _seconds(packet):
+            while upcoming is not None and decoded_at(upcoming) <= decoded_at(packet):
                 container.mux(upcoming)
                 upcoming = next(waiting, None)
             container.mux(packet)
@@ -263,14 +263,3 @@ def _mp4_options(timing: Timing, stream: Stream, labels: Labels) -> dict[str, st
         "movie_timescale": str(movie_clock(others, clock)),
         "movflags": "+faststart" + ("+use_metadata_tags" if labels.need_free_tags else ""),
     }
-
-
-def _seconds(packet: av.Packet) -> Fraction:
-    time = packet.dts if packet.dts is not None else packet.pts
-    return Fraction(time or 0) * Fraction(packet.time_base)
-
-
-def _end(packets: list[av.Packet]) -> Fraction:
-    """When the last packet of a track is over, in seconds."""
-    last = packets[-1]
-    return _seconds(last) + (last.duration or 0) * Fraction(last.time_base)

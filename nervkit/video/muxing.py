@@ -19,7 +19,15 @@ from nervkit.video.labels import label_track
 from nervkit.video.subtitles import converted
 from nervkit.video.tracks import time_of
 
-FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".webm": "webm"}
+FORMATS = {
+    ".mp4": "mp4",
+    ".mkv": "matroska",
+    ".mov": "mov",
+    ".webm": "webm",
+    ".m4a": "ipod",
+    ".mka": "matroska",
+}
+MATROSKA, MP4 = (".mkv", ".mka"), (".mp4", ".mov", ".m4a")
 #: the text subtitles that a movie is given in place of those that it cannot hold, as by ffmpeg
 TEXT_FORMS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "ass", ".webm": "webvtt"}
 
@@ -27,7 +35,7 @@ TEXT_FORMS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "ass", ".webm": "w
 def movie_target(partial: Path, suffix: str, tracks: list[list[av.Packet]]) -> tuple[str, str]:
     """The file and the muxer to open for a movie of the kind `suffix` with such tracks.
     ("file:" says that a colon in the name is no protocol.)"""
-    if suffix == ".mkv" and any(_is_held_as_wav(packets) for packets in tracks):
+    if suffix in MATROSKA and any(_is_held_as_wav(packets) for packets in tracks):
         # PyAV asks a muxer which codecs it holds, and Matroska's keeps back those it takes as WAV
         # does. The tee muxer, which hands all on to it, is not asked.
         name = re.sub(r"([\\'|\s])", r"\\\1", f"file:{partial}")
@@ -51,7 +59,8 @@ def add_to_movie(
     else:
         refused = f"{suffix} cannot hold {track.codec} {track.kind}:"
         if track.kind != "subtitle" or not packets[0].stream.codec_context.codec.text_sub:
-            hint = "" if suffix == ".mkv" else " (.mkv holds everything)"
+            other = ".mka" if suffix == ".m4a" else ".mkv"
+            hint = "" if suffix in MATROSKA else f" ({other} holds everything)"
             return [], [f"{refused} left out{hint}"]
         form = TEXT_FORMS[suffix]
         packets, unreadable = converted(container, packets, form)
@@ -62,7 +71,7 @@ def add_to_movie(
             return [], notes
     added = packets[0].stream
     label_track(added, track)
-    if suffix in (".mp4", ".mov"):
+    if suffix in MP4:
         _set_clock(added, track, packets, output)
     return packets, notes
 
@@ -70,7 +79,7 @@ def add_to_movie(
 def _is_held(packets: list[av.Packet], suffix: str) -> bool:
     """Whether a movie can hold such packets, found by writing one: some muxers refuse a codec only
     then, and with it the whole movie."""
-    if suffix == ".mkv" and _is_held_as_wav(packets):
+    if suffix in MATROSKA and _is_held_as_wav(packets):
         return True
     packet = av.Packet(bytes(packets[0]))
     packet.pts = packet.dts = 0
@@ -121,4 +130,5 @@ def _set_clock(
         if rate is not None:
             added.time_base = Fraction(1, rate)
     if not fits:
-        raise OutputError(f"{output}: a gap in the {track.kind} is too long for MP4; use .mkv")
+        other = "mka" if output.suffix.lower() == ".m4a" else "mkv"
+        raise OutputError(f"{output}: a gap in the {track.kind} is too long for MP4; use .{other}")

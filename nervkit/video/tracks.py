@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise, takewhile
 
 import av
 import numpy as np
@@ -16,11 +18,16 @@ from nervkit.container.track import CARRIERS, FLAGS, MAX_TITLE, UNKNOWN, Track
 from nervkit.errors import FormatError
 
 DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska", "nut": "nut"}
+PART_SECONDS = 4  # that a part of a track lasts at least, where it has several
+PART_BYTES = 1 << 10  # that a part takes about, besides its packets and the codec's parameters
+PART_SHARE = 128  # times as large its packets are at least
 NO_PROTOCOLS = {"protocol_whitelist": "none"}  # a name that no protocol has
+Window = tuple[Fraction, Fraction]  # [a, b) in seconds
 
 
 def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
-    """The track of one source stream's packets, with time `origin` (seconds) moved to 0.
+    """The track of one source stream's packets, with time `origin` (seconds) moved to 0, in parts
+    of some seconds each.
 
     None where no carrier holds this codec. The packets are used up. Raises FormatError where the
     times are impossible.
@@ -28,31 +35,47 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
     stream = packets[0].stream
     time_base = Fraction(stream.time_base or packets[0].time_base)
     shift = round(origin / time_base)
-    rows = [
-        (_shifted(p.pts, shift), _shifted(p.dts, shift), p.duration or UNKNOWN) for p in packets
-    ]
-    times = np.array(rows, np.int64).reshape(-1, 3)
-    contents = [bytes(p) for p in packets]
+    runs = _runs(packets, time_base)
+
+    def part(run: Sequence[av.Packet], carrier: str) -> Track | None:
+        data = _carry(run, carrier)
+        if data is None:
+            return None
+        return Track(
+            kind=stream.type,
+            codec=stream.codec_context.codec.canonical_name,
+            language=printable(stream.language or "", 64),
+            time_base=time_base,
+            times=_times(run, shift),
+            carrier=carrier,
+            data=data,
+            title=stream.metadata.get("title", "")[:MAX_TITLE],
+            flags=tuple(f for f in FLAGS if Disposition[f] in stream.disposition),
+        )
+
     for carrier in CARRIERS:
-        data = _carry(packets, carrier)
-        if data is not None and _count_packets(data, carrier) == len(contents):
-            return Track(
-                kind=stream.type,
-                codec=stream.codec_context.codec.canonical_name,
-                language=printable(stream.language or "", 64),
-                time_base=time_base,
-                times=times,
-                carrier=carrier,
-                data=data,
-                title=stream.metadata.get("title", "")[:MAX_TITLE],
-                flags=tuple(f for f in FLAGS if Disposition[f] in stream.disposition),
-            )
+        made = (part(run, carrier) for run in runs)
+        parts = list(takewhile(_comes_back, made))
+        if len(parts) == len(runs):
+            return replace(parts[0], later=tuple(parts[1:]))
     return None
 
 
 def time_of(packet: av.Packet) -> int:
     """When a packet is shown or, where it does not say, decoded, in its time base; else 0."""
     return next((ticks for ticks in (packet.pts, packet.dts) if ticks is not None), 0)
+
+
+def decoded_at(packet: av.Packet) -> Fraction:
+    """When a packet is decoded or, where it does not say, shown: seconds."""
+    time = packet.dts if packet.dts is not None else packet.pts
+    return Fraction(time or 0) * Fraction(packet.time_base)
+
+
+def over_at(packets: Sequence[av.Packet]) -> Fraction:
+    """When the last packet of a track is over: seconds."""
+    last = packets[-1]
+    return decoded_at(last) + (last.duration or 0) * Fraction(last.time_base)
 
 
 def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | None:
@@ -65,26 +88,39 @@ def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | N
     return (first, last - first) if first < last else None
 
 
-def track_packets(track: Track, window: tuple[Fraction, Fraction] | None = None) -> list[av.Packet]:
+def track_packets(track: Track, window: Window | None = None) -> list[av.Packet]:
+    """The packets as of `packets_within`, with the beginning of `window` moved to 0."""
+    first = round(window[0] / track.time_base) if window else 0
+    packets = packets_within(track, window)
+    for packet in packets:
+        packet.pts = None if packet.pts is None else packet.pts - first
+        packet.dts = None if packet.dts is None else packet.dts - first
+    return packets
+
+
+def packets_within(track: Track, window: Window | None = None) -> list[av.Packet]:
     """The packets with their exact times; with `window` (seconds), the sound that begins in it,
-    and of subtitles what is shown in it, its beginning moved to 0. Raises FormatError where the
-    carrier is damaged."""
+    and of subtitles what is shown in it. Raises FormatError where the carrier is damaged."""
     first, last = (round(t / track.time_base) for t in window) if window else (0, None)
     result = []
-    carried = [packet for part in track.parts for packet in _carried(part)]
+    carried: list[av.Packet] = []
+    for part in track.parts:
+        carried += _carried(part)
+        for packet in carried[-len(part.times) :]:
+            packet.stream = carried[0].stream  # so that only the first carrier stays open
     times = [row for part in track.parts for row in part.times.tolist()]
     for packet, (pts, dts, duration) in zip(carried, times, strict=True):
         if last is not None:
             start = pts if pts != UNKNOWN else dts
             shown = duration if track.kind == "subtitle" and duration != UNKNOWN else 0
-            part = within(start, shown, first, last)
-            if part is None:
+            kept = within(start, shown, first, last)
+            if kept is None:
                 continue
             if shown:
-                (pts, duration), dts = part, part[0]
+                (pts, duration), dts = kept, kept[0]
         packet.time_base = track.time_base
-        packet.pts = None if pts == UNKNOWN else pts - first
-        packet.dts = None if dts == UNKNOWN else dts - first
+        packet.pts = None if pts == UNKNOWN else pts
+        packet.dts = None if dts == UNKNOWN else dts
         packet.duration = 0 if duration == UNKNOWN else duration
         result.append(packet)
     return result
@@ -101,7 +137,7 @@ def _carried(track: Track) -> list[av.Packet]:
     found: list[av.Packet] = []
     left = len(track.data)
     try:
-        # Stays open: the packets' stream is the template of the one they are copied to.
+        # Stays open while the packets are of it: it is the template of the one they are copied to.
         carrier = open_carrier(track.data, track.carrier)
         if [stream.type for stream in carrier.streams] != [track.kind]:
             raise FormatError(f"the {track.kind} track's carrier does not hold one such stream")
@@ -137,6 +173,37 @@ def add_track(container: OutputContainer, packets: Sequence[av.Packet]) -> bool:
     return True
 
 
+def _runs(packets: Sequence[av.Packet], time_base: Fraction) -> list[Sequence[av.Packet]]:
+    """The packets in runs, of some seconds and large beside what a part takes besides them. A run
+    begins with a key packet, and no packet in it begins before one of an earlier run."""
+    if any(packet.pts is None and packet.dts is None for packet in packets):
+        return [packets]
+    parameters = packets[0].stream.codec_context.extradata or b""
+    least = PART_SHARE * (PART_BYTES + len(parameters))
+    times = np.array([time_of(packet) for packet in packets])
+    latest = np.maximum.accumulate(times)
+    earliest = np.minimum.accumulate(times[::-1])[::-1]
+    starts, size = [0], 0
+    for place, packet in enumerate(packets):
+        lasts = int(times[place] - times[starts[-1]]) * time_base
+        large = size >= least and lasts >= PART_SECONDS
+        if large and packet.is_keyframe and latest[place - 1] <= earliest[place]:
+            starts.append(place)
+            size = 0
+        size += packet.size
+    if len(starts) > 1 and size < least:
+        starts.pop()
+    return [packets[start:stop] for start, stop in pairwise([*starts, None])]
+
+
+def _times(packets: Sequence[av.Packet], shift: int) -> np.ndarray:
+    """(N, 3) int64: pts, dts and duration of each packet, `shift` units earlier."""
+    rows = [
+        (_shifted(p.pts, shift), _shifted(p.dts, shift), p.duration or UNKNOWN) for p in packets
+    ]
+    return np.array(rows, np.int64)
+
+
 def _carry(packets: Sequence[av.Packet], carrier: str) -> bytes | None:
     buffer = io.BytesIO()
     before = [(p.stream, p.time_base, p.pts, p.dts, p.duration) for p in packets]
@@ -155,9 +222,12 @@ def _carry(packets: Sequence[av.Packet], carrier: str) -> bytes | None:
     return buffer.getvalue()
 
 
-def _count_packets(data: bytes, carrier: str) -> int:
-    with open_carrier(data, carrier) as opened:
-        return sum(1 for p in opened.demux(opened.streams[0]) if p.size)
+def _comes_back(part: Track | None) -> bool:
+    """Whether there is a part, whose carrier gives back what it is to hold."""
+    try:
+        return part is not None and bool(_carried(part))
+    except FormatError:
+        return False
 
 
 def _shifted(time: int | None, shift: int) -> int:

@@ -132,6 +132,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "decay": "cosine",
         "warmup": 0.2,
         "warmup_from": 0.1,
+        "most_norm": None,
         "precision": "float32",
     }
     assert published(HNeRV.recipes["paper"]) == {
@@ -146,6 +147,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "decay": "cosine",
         "warmup": 0.1,
         "warmup_from": 0.1,
+        "most_norm": None,
         "precision": "float32",
     }
 
@@ -684,7 +686,7 @@ class Flat(Representation):
 
 
 def test_the_registry_knows_its_own_models() -> None:
-    assert list(registry.BUILT_IN) == ["gridnerv", "hnerv", "nerv"]
+    assert list(registry.BUILT_IN) == ["ffnerv", "gridnerv", "hinerv", "hnerv", "nerv"]
     assert set(model_names()) >= set(registry.BUILT_IN)  # plugins may be installed here
     assert load_model("gridnerv") is GridNeRV
     assert load_model("hnerv") is HNeRV
@@ -711,7 +713,7 @@ def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
     monkeypatch.setattr(registry, "_registered", {})
-    assert model_names() == ["flat", "gridnerv", "hnerv", "nerv"]
+    assert model_names() == ["ffnerv", "flat", "gridnerv", "hinerv", "hnerv", "nerv"]
     assert load_model("flat") is Flat
     assert load_model("nerv") is NeRV  # nobody takes the place of a built-in model
     assert set(asked) == {"nervkit.models"}

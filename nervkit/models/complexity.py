@@ -30,7 +30,7 @@ class Blueprint:
     Attributes:
         weights, embeddings: shapes of the stored tensors, by name, in the file's order.
         values: how many numbers they hold.
-        macs: multiply-accumulates of decoding a frame.
+        macs: multiply-accumulates of decoding a frame, where frames are read in order.
         memory: bytes that decoding holds at once.
         gradient_memory: bytes that a backward pass through one frame holds at once, at most.
     """
@@ -66,7 +66,8 @@ def _drawn(model_type: type[Representation], config: ModelConfig, shape: VideoSh
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (skeleton.weights(), skeleton.embeddings())
     ]
-    macs = counter.get_total_flops() // 2
+    # In order, what is computed of a neighbour has been computed before.
+    macs = counter.get_total_flops() // 2 // (1 + len(skeleton.neighbours))
     return Blueprint(*shapes, values, macs, memory, memory + operations.largest + operations.made)
 
 
@@ -95,7 +96,7 @@ def _bytes(values: Any) -> int:
 
 
 def decode_macs(model_type: type[Representation], config: ModelConfig, shape: VideoShape) -> int:
-    """Multiply-accumulates of decoding one frame.
+    """Multiply-accumulates of decoding one frame, where frames are read in order.
 
     Convolutions (a padded border included), linear layers and every other matrix product of
     `forward`, wherever it is called; no biases, activations or other work per element. Nothing is

@@ -23,13 +23,15 @@ from nervkit.models.base import MOTION, Representation, TooFewParametersError, c
 from nervkit.models.blocks import PositionalEncoding
 from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
 from nervkit.models.device import autocast, choose_device, choose_precision
+from nervkit.models.ffnerv import FFNeRV
 from nervkit.models.gridnerv import VELOCITY, GridNeRV, GridNeRVConfig
+from nervkit.models.hinerv import HiNeRV
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model, model_names
 
-MODELS: list[type[Representation]] = [GridNeRV, HNeRV, NeRV]
+MODELS: list[type[Representation]] = [FFNeRV, GridNeRV, HiNeRV, HNeRV, NeRV]
 SIZES = [(1, 1), (2, 3), (1, 500), (500, 1), (7, 11), (31, 17), (48, 64), (121, 161), (480, 854)]
 BUNNY = VideoShape(132, 640, 1280)
 
@@ -49,7 +51,7 @@ def randomised(model: Representation) -> Representation:
     """`model` with noise in every parameter and buffer, so that no part is at its special start."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in model.state_dict().values():
+        for tensor in filter(torch.is_floating_point, model.state_dict().values()):
             tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
     return model
 

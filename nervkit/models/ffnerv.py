@@ -102,7 +102,15 @@ class FFNeRV(Representation):
             warmup=0.2,
             precision="float32",
         ),
-        "native": Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05),
+        "native": Recipe(
+            loss="log_mse",
+            lr=1e-2,
+            batch=2,
+            epochs=300,
+            matrix_lr=0.05,
+            embedding_lr=0.03,
+            warmup=0.05,
+        ),
     }
     config: FFNeRVConfig
 

@@ -180,17 +180,24 @@ class HiNeRV(Representation):
         if single > MOST_GRIDS * parameters and not last:
             raise TooFewParametersError(parameters, single / MOST_GRIDS)
         channels = min(128, max(1, round(GRIDS * parameters / single)))
-        sizes = {"base_channels": channels, "local_channels": 2 * channels}
-        base = HiNeRVConfig(**(sizes | options))
-        if "width" in options:
-            return base
-        width = largest_within(
-            lambda n: count_stored(cls.skeleton(replace(base, width=n), shape)),
-            parameters,
-            low=LEAST_WIDTH,
-            high=4096,
-        )
-        return replace(base, width=width)
+        while True:
+            sizes = {"base_channels": channels, "local_channels": 2 * channels}
+            base = HiNeRVConfig(**(sizes | options))
+            if "width" in options:
+                return base
+            try:
+                width = largest_within(
+                    lambda n, base=base: count_stored(cls.skeleton(replace(base, width=n), shape)),
+                    parameters,
+                    low=LEAST_WIDTH,
+                    high=4096,
+                )
+            except TooFewParametersError:
+                if channels == 1:
+                    raise
+                channels //= 2
+            else:
+                return replace(base, width=width)
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, grids are interpolated linearly."""

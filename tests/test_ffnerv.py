@@ -142,7 +142,7 @@ def reference(model: FFNeRV, own: Parts, others: list[np.ndarray]) -> tuple[np.n
     height, width = model.shape.height, model.shape.width
     scale = int(np.prod(model.config.strides[model.flow_stage + 1 :]))
     coarse = own.flows[0].double().numpy()
-    independent, blend = own.independent[0].double().numpy(), own.blend[0].double().numpy()
+    independent, share = own.independent[0].double().numpy(), own.share[0, 0].double().numpy()
 
     def sampled(plane: np.ndarray, y: float, x: float) -> float:
         """Bilinear; the edge is repeated."""
@@ -164,8 +164,8 @@ def reference(model: FFNeRV, own: Parts, others: list[np.ndarray]) -> tuple[np.n
                 dx, dy = (scale * sampled(coarse[2 * n + axis], *at) for axis in (0, 1))
                 for c in range(3):
                     aggregated[c, y, x] += weights[n] * sampled(other[c], y + dy, x + dx)
-            first = 1 / (1 + np.exp(blend[1, y, x] - blend[0, y, x]))
-            final[:, y, x] = first * independent[:, y, x] + (1 - first) * aggregated[:, y, x]
+            mixed = share[y, x] * independent[:, y, x] + (1 - share[y, x]) * aggregated[:, y, x]
+            final[:, y, x] = mixed
     return final, aggregated
 
 

@@ -75,12 +75,12 @@ class Parts(NamedTuple):
         independent: (B, 3, H, W) the frame without its neighbours, in [0, 1].
         flows: (B, 3 * neighbours, h, w), of lower resolution: x and y of how far each neighbour's
             content is away, in cells of h x w, then the logits of their weights.
-        blend: (B, 2, H, W) logits of the independent and the aggregated frame.
+        share: (B, 1, H, W) of the independent frame in the final one.
     """
 
     independent: Tensor
     flows: Tensor
-    blend: Tensor
+    share: Tensor
 
 
 class FFNeRV(Representation):
@@ -253,9 +253,9 @@ class FFNeRV(Representation):
             x = block(x)
             if index == self.flow_stage:
                 flows = self.flow_head(x).float()
-        frame, blend = self.head(x).float().split([3, 2], 1)
-        size = self.shape.height, self.shape.width
-        return Parts(to_unit(cropped(frame, *size)), flows, cropped(blend, *size))
+        out = cropped(self.head(x).float(), self.shape.height, self.shape.width)
+        frame, first, second = out.split([3, 1, 1], 1)
+        return Parts(to_unit(frame), flows, torch.sigmoid(first - second))  # softmax of the two
 
     def _shown(
         self, t: Tensor, own: Parts, others: Sequence[Tensor]
@@ -277,8 +277,7 @@ class FFNeRV(Representation):
             inside = (place >= 0) & (place <= self.shape.frames - 1)
             weight = weights[:, index : index + 1] * inside[:, None, None, None]
             aggregated = aggregated + weight * displaced(other, move)
-        first, second = own.blend.softmax(1).split(1, 1)
-        final = first * own.independent + second * aggregated
+        final = torch.lerp(aggregated, own.independent, own.share)
         return final, aggregated, own.independent
 
     def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.loop import Called, Stepper, fit
 from nervkit.fitting.losses import fusion6
 from nervkit.models.base import SENSITIVE, count_stored
-from nervkit.models.complexity import decode_macs
+from nervkit.models.complexity import VALUE_BYTES, blueprint, decode_macs
 from nervkit.models.config import VideoShape
 from nervkit.models.contract import check_model
 from nervkit.models.ffnerv import FFNeRV, FFNeRVConfig, Parts
@@ -270,8 +270,12 @@ def test_decoding_keeps_no_more_than_a_frame_needs() -> None:
         for i in range(40):
             model(torch.tensor([float(i)]))
             assert len(model._kept.parts) <= 5
+        kept = [part for parts in model._kept.parts.values() for part in parts]
         model.forget()
         assert not model._kept.parts
+    plan = blueprint(FFNeRV, model.config, model.shape)
+    beside = plan.memory - VALUE_BYTES * plan.values
+    assert 0 < sum(part.untyped_storage().nbytes() for part in kept) < beside
 
 
 def test_decoding_in_order_costs_what_is_declared() -> None:
@@ -353,7 +357,9 @@ def test_the_buffer_follows_the_fit_and_never_travels() -> None:
     assert changed == [False, False, True, False, False]
     assert not [name for name in model.stored() if "buffer" in name]
     assert not len(model.eval().buffer.frames)
-    assert not hasattr(FFNeRV.for_decoding(model.config, model.shape), "buffer")
+    decoder = FFNeRV.for_decoding(model.config, model.shape).train()
+    assert not hasattr(decoder, "buffer")
+    assert decoder(torch.tensor([2.0])).requires_grad
 
 
 def test_a_step_sees_the_neighbours_of_the_buffer_without_their_gradients() -> None:

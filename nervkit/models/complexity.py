@@ -61,7 +61,8 @@ def _drawn(model_type: type[Representation], config: ModelConfig, shape: VideoSh
     with counter, operations, torch.no_grad():
         skeleton.eval()(torch.zeros(1, device="meta"))
     frame = SAMPLE_BYTES * 3 * shape.height * shape.width
-    memory = VALUE_BYTES * values + operations.largest + frame
+    kept = len(skeleton.neighbours) * frame  # from frame to frame
+    memory = VALUE_BYTES * values + operations.largest + frame + kept
     shapes = [
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (skeleton.weights(), skeleton.embeddings())

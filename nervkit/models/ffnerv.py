@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -302,9 +302,11 @@ class FFNeRV(Representation):
         here where it is empty."""
         super().train(mode)
         self.forget()
-        if not mode and hasattr(self, "buffer"):
+        if not hasattr(self, "buffer"):  # a decoder's
+            return self
+        if not mode:
             self.buffer.clear()
-        elif mode and not len(self.buffer.frames):
+        elif not len(self.buffer.frames):
             with torch.no_grad():
                 device = self.head.weight.device
                 positions = torch.arange(float(self.shape.frames), device=device)
@@ -368,7 +370,7 @@ class FrameBuffer(nn.Module):
         super().__init__()
         self.register_buffer("frames", torch.empty(0, dtype=torch.uint8))
 
-    def fill(self, frames: Any) -> None:
+    def fill(self, frames: Iterable[Tensor]) -> None:
         """Take all frames of a clip, (1, 3, H, W) in [0, 1] each."""
         self.frames = torch.cat([_to_bytes(frame) for frame in frames])
 

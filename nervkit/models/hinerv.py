@@ -113,7 +113,15 @@ class HiNeRV(Representation):
             most_norm=1.0,
             precision="float32",
         ),
-        "native": Recipe(loss="mse", lr=3e-3, batch=1, epochs=300, matrix_lr=0.03, warmup=0.05),
+        "native": Recipe(
+            loss="log_mse",
+            lr=3e-3,
+            batch=2,
+            epochs=300,
+            matrix_lr=0.05,
+            embedding_lr=0.01,
+            warmup=0.05,
+        ),
     }
     config: HiNeRVConfig
 

@@ -137,12 +137,21 @@ class Networks:
     def __init__(self, file: NervFile, header: Header, device: torch.device, most: int) -> None:
         self._file, self._header, self._device, self._most = file, header, device, most
         self._kept: OrderedDict[int, _Kept] = OrderedDict()  # the last used is the last
+        self._last: Representation | None = None
         self._lock = Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="nervkit-ahead")
 
     def get(self, index: int) -> Representation:
         """The network of a segment, built where it is not kept. Raises ChecksumError, FormatError,
         LimitError, ResourceError."""
+        network = self._found(index)
+        # What a network keeps from frame to frame is not among the bytes: one of all does so.
+        last, self._last = self._last, network
+        if last is not None and last is not network:
+            last.forget()
+        return network
+
+    def _found(self, index: int) -> Representation:
         while True:
             kept, mine = self._entry(index)
             if mine:
@@ -178,6 +187,7 @@ class Networks:
             for kept in self._kept.values():
                 kept.network.cancel()  # does nothing where it is there
             self._kept.clear()
+            self._last = None
 
     def _estimate(self, index: int) -> int:
         """Bytes of a network before it is built."""

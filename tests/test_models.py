@@ -23,13 +23,15 @@ from nervkit.models.base import MOTION, Representation, TooFewParametersError, c
 from nervkit.models.blocks import PositionalEncoding
 from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
 from nervkit.models.device import autocast, choose_device, choose_precision
+from nervkit.models.ffnerv import FFNeRV
 from nervkit.models.gridnerv import VELOCITY, GridNeRV, GridNeRVConfig
+from nervkit.models.hinerv import HiNeRV
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model, model_names
 
-MODELS: list[type[Representation]] = [GridNeRV, HNeRV, NeRV]
+MODELS: list[type[Representation]] = [FFNeRV, GridNeRV, HiNeRV, HNeRV, NeRV]
 SIZES = [(1, 1), (2, 3), (1, 500), (500, 1), (7, 11), (31, 17), (48, 64), (121, 161), (480, 854)]
 BUNNY = VideoShape(132, 640, 1280)
 
@@ -49,7 +51,7 @@ def randomised(model: Representation) -> Representation:
     """`model` with noise in every parameter and buffer, so that no part is at its special start."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in model.state_dict().values():
+        for tensor in filter(torch.is_floating_point, model.state_dict().values()):
             tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
     return model
 
@@ -132,6 +134,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "decay": "cosine",
         "warmup": 0.2,
         "warmup_from": 0.1,
+        "most_norm": None,
         "precision": "float32",
     }
     assert published(HNeRV.recipes["paper"]) == {
@@ -146,6 +149,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "decay": "cosine",
         "warmup": 0.1,
         "warmup_from": 0.1,
+        "most_norm": None,
         "precision": "float32",
     }
 
@@ -684,7 +688,7 @@ class Flat(Representation):
 
 
 def test_the_registry_knows_its_own_models() -> None:
-    assert list(registry.BUILT_IN) == ["gridnerv", "hnerv", "nerv"]
+    assert list(registry.BUILT_IN) == ["ffnerv", "gridnerv", "hinerv", "hnerv", "nerv"]
     assert set(model_names()) >= set(registry.BUILT_IN)  # plugins may be installed here
     assert load_model("gridnerv") is GridNeRV
     assert load_model("hnerv") is HNeRV
@@ -711,7 +715,7 @@ def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
     monkeypatch.setattr(registry, "_registered", {})
-    assert model_names() == ["flat", "gridnerv", "hnerv", "nerv"]
+    assert model_names() == ["ffnerv", "flat", "gridnerv", "hinerv", "hnerv", "nerv"]
     assert load_model("flat") is Flat
     assert load_model("nerv") is NeRV  # nobody takes the place of a built-in model
     assert set(asked) == {"nervkit.models"}

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -65,10 +64,10 @@ class Called(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, method: str, *arguments: Tensor) -> Tensor:
+    def forward(self, method: str, *arguments: Any) -> Any:
         return getattr(self.model, method)(*arguments)
 
-    def with_tensors(self, values: dict[str, Tensor], method: str, *arguments: Tensor) -> Tensor:
+    def with_tensors(self, values: dict[str, Tensor], method: str, *arguments: Any) -> Any:
         """What `model.method(*arguments)` gives with the tensors `values`, by name."""
         if not values:
             return self(method, *arguments)
@@ -180,12 +179,11 @@ class Stepper:
             if self.codec is not None:
                 values, integers = self.codec(tensors_of(self.model), rounding)
             with autocast(self.device, self.dtype):
-                output, target, known = self._compared(index, values)
-            if known is not None:
-                # What does not count is compared with itself, whatever the loss.
-                target = torch.lerp(output.detach(), target, known)
-            loss = self.metric.loss(self._loss, output, target)
-            measured = self._loss.error(loss.detach())
+                outputs, target, known = self._compared(index, values)
+            losses = [self._loss_of(output, target, known) for output in outputs]
+            measured = self._loss.error(losses[0].detach())
+            weighted = zip(self.model.output_weights, losses, strict=True)
+            loss = sum(weight * part for weight, part in weighted)
             if self.codec is not None:
                 # The rate is weighed against a logarithm, whatever the recipe's loss.
                 loss = self._loss.error(loss).clamp(min=LEAST_ERROR).log()
@@ -194,6 +192,8 @@ class Stepper:
                 loss = loss + RATE_EVERY * self.codec.weight * bits
                 self.codec.control(bits, measured if self._loss.by_value else None)
             loss.backward()
+        if self.recipe.most_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.most_norm)
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
@@ -202,18 +202,22 @@ class Stepper:
 
     def _compared(
         self, index: Tensor, values: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the loss compares, and how much each value counts: float32."""
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+        """What the loss compares, with what, and how much each value counts: float32."""
         frames, model = self.frames[index], self.model
-        call = partial(self._called.with_tensors, values)
+        by_value = self.metric.by_value(self._loss)
+        outputs = self._called.with_tensors(values, "fit_outputs", index.float(), frames, by_value)
         known = None if self.known is None else self.known[index].expand_as(frames)
-        if self.metric.by_value(self._loss):
-            output = call("fit_values", index.float(), frames)
+        if by_value:
             frames = model.arranged(frames)
             known = None if known is None else model.arranged(known)
-        else:
-            output = call("fit_forward", index.float(), to_float(frames)).float()
-        return output, to_float(frames), None if known is None else to_float(known)
+        return outputs, to_float(frames), None if known is None else to_float(known)
+
+    def _loss_of(self, output: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+        if known is not None:
+            # What does not count is compared with itself, whatever the loss.
+            target = torch.lerp(output.detach(), target, known)
+        return self.metric.loss(self._loss, output, target)
 
     def _batch_of(self, k: int) -> Tensor:
         """Frame indices of step k. The order of an epoch depends on the seed and the epoch only,

@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nervkit.metrics.msssim import WEIGHTS
 from nervkit.models.recipe import Loss
+
+WINDOW = 11  # pixels of SSIM's window
+LEAST_TERM = 1e-6  # that a scale of MS-SSIM counts as
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -15,16 +19,46 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, only where the window fits; a frame
     smaller than that gets the largest odd window that fits.
     """
-    size = min(11, *x.shape[-2:])
+    luminance, contrast = _local_terms(x, y, WINDOW)
+    return (luminance * contrast).mean()
+
+
+def ms_ssim(x: Tensor, y: Tensor, window: int = WINDOW) -> Tensor:
+    """Mean MS-SSIM (Wang et al., 2003, eq. 7) over channels and frames, with a `window` of so many
+    pixels; with that of 11, as metrics.ms_ssim measures it where both sides are over 160 pixels.
+
+    Smaller frames have fewer scales, down to one: those that the window fits, with their exponents
+    scaled to a sum of 1. The mean of a term counts as LEAST_TERM where it is less than that, so
+    that its power has a gradient.
+    """
+    scales = 1
+    while scales < len(WEIGHTS) and -(-min(x.shape[-2:]) // 2**scales) >= window:
+        scales += 1
+    exponents = [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
+    value = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
+    for scale, exponent in enumerate(exponents):
+        luminance, contrast = _local_terms(x, y, window)
+        last = scale == scales - 1
+        term = (luminance * contrast if last else contrast).mean(dim=(2, 3))
+        value = value * term.clamp(min=LEAST_TERM) ** exponent
+        if not last:
+            x, y = (F.avg_pool2d(z, 2, ceil_mode=True) for z in (x, y))
+    return value.mean()
+
+
+def _local_terms(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Luminance, and contrast times structure (Wang et al., 2004), around every pixel that the
+    window fits, or the largest odd one that fits the frame."""
+    size = min(window, *x.shape[-2:])
     size -= 1 - size % 2
     offsets = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
-    window = torch.exp(-(offsets**2) / (2 * 1.5**2))
-    window /= window.sum()
+    kernel = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    kernel /= kernel.sum()
 
     def blur(z: Tensor) -> Tensor:
         channels = z.shape[1]
-        z = F.conv2d(z, window.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-        return F.conv2d(z, window.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+        z = F.conv2d(z, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+        return F.conv2d(z, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
     channels = x.shape[1]
     moments = blur(torch.cat((x, y, x * x, y * y, x * y), dim=1)).split(channels, dim=1)
@@ -33,12 +67,17 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     covariance = product - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * (2 * covariance + c2) / (var_x + var_y + c2)).mean()
+    return luminance, (2 * covariance + c2) / (var_x + var_y + c2)
 
 
 def fusion6(x: Tensor, y: Tensor) -> Tensor:
     """0.7 L1 + 0.3 (1 - SSIM). NeRV (2110.13903), eq. 2."""
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ssim(x, y))
+
+
+def fusion10_5x5(x: Tensor, y: Tensor) -> Tensor:
+    """0.7 L1 + 0.3 (1 - MS-SSIM with a window of 5x5). HiNeRV (2306.09818), section 4.1."""
+    return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ms_ssim(x, y, 5))
 
 
 def log_mse(x: Tensor, y: Tensor, floor: float = 1e-4) -> Tensor:
@@ -53,6 +92,7 @@ LOSSES = {
         Loss("mse", F.mse_loss, by_value=True),
         Loss("log_mse", log_mse, by_value=True, error=torch.exp),
         Loss("fusion6", fusion6),
+        Loss("fusion10_5x5", fusion10_5x5),
     )
 }
 

@@ -34,7 +34,8 @@ class Representation(nn.Module):
     "paper" for a published model), `embedding_names` and `fit_only`, and implements `configure`,
     `forward`, and, where fitting needs the frames themselves, `start_fit`, `fit_forward` and
     `finish_fit`; `fit_values`, `arranged` and `value_patch` where a loss can be had more cheaply
-    than on whole frames.
+    than on whole frames; `fit_outputs` where it compares more than the frames that are shown;
+    `neighbours` and `forget` where a frame is made of others.
     """
 
     config_type: ClassVar[type[ModelConfig]]
@@ -46,6 +47,8 @@ class Representation(nn.Module):
     #: coders of further kinds of tensors, or in place of nervkit's: for each kind a class like
     #: fitting.coders.TensorCoder, and the step that it starts with
     codings: ClassVar[Mapping[str, tuple[type, float]]] = MappingProxyType({})
+    #: the weight in the loss of each of `fit_outputs`
+    output_weights: ClassVar[tuple[float, ...]] = (1.0,)
 
     def __init__(self, config: ModelConfig, shape: VideoShape) -> None:
         super().__init__()
@@ -96,6 +99,14 @@ class Representation(nn.Module):
         value by value costs least: that of `arranged`. `frames` are (B, 3, H, W) uint8."""
         return self.fit_forward(t, to_float(frames)).float()
 
+    def fit_outputs(self, t: Tensor, frames: Tensor, by_value: bool) -> tuple[Tensor, ...]:
+        """All that the loss of a step compares with the targets, float32, in one arrangement: first
+        what is shown, which is `fit_values` where the loss goes `by_value`, else `fit_forward`; and
+        then what else a model is fitted by. `frames` are (B, 3, H, W) uint8."""
+        if by_value:
+            return (self.fit_values(t, frames),)
+        return (self.fit_forward(t, to_float(frames)).float(),)
+
     def arranged(self, values: Tensor) -> Tensor:
         """(B, 3, H, W) values of any kind, in the arrangement of `fit_values`."""
         return values
@@ -108,6 +119,15 @@ class Representation(nn.Module):
 
     def finish_fit(self, frames: Iterable[Tensor]) -> None:
         """Called once after fitting with the clip's frames, in order, in batches as above."""
+
+    @property
+    def neighbours(self) -> tuple[int, ...]:
+        """Which other frames a frame is made of, by their distances in frames. Where frames are
+        read in order, what is computed of each of them is computed once."""
+        return ()
+
+    def forget(self) -> None:
+        """Let go of what is kept from frame to frame while decoding; frames stay the same."""
 
     def matrices(self) -> Iterable[str]:
         """Names of parameters that a matrix optimizer (Muon) may drive: inner conv and linear."""

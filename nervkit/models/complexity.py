@@ -30,7 +30,7 @@ class Blueprint:
     Attributes:
         weights, embeddings: shapes of the stored tensors, by name, in the file's order.
         values: how many numbers they hold.
-        macs: multiply-accumulates of decoding a frame.
+        macs: multiply-accumulates of decoding a frame, where frames are read in order.
         memory: bytes that decoding holds at once.
         gradient_memory: bytes that a backward pass through one frame holds at once, at most.
     """
@@ -61,12 +61,14 @@ def _drawn(model_type: type[Representation], config: ModelConfig, shape: VideoSh
     with counter, operations, torch.no_grad():
         skeleton.eval()(torch.zeros(1, device="meta"))
     frame = SAMPLE_BYTES * 3 * shape.height * shape.width
-    memory = VALUE_BYTES * values + operations.largest + frame
+    kept = len(skeleton.neighbours) * frame  # from frame to frame
+    memory = VALUE_BYTES * values + operations.largest + frame + kept
     shapes = [
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (skeleton.weights(), skeleton.embeddings())
     ]
-    macs = counter.get_total_flops() // 2
+    # In order, what is computed of a neighbour has been computed before.
+    macs = counter.get_total_flops() // 2 // (1 + len(skeleton.neighbours))
     return Blueprint(*shapes, values, macs, memory, memory + operations.largest + operations.made)
 
 
@@ -95,7 +97,7 @@ def _bytes(values: Any) -> int:
 
 
 def decode_macs(model_type: type[Representation], config: ModelConfig, shape: VideoShape) -> int:
-    """Multiply-accumulates of decoding one frame.
+    """Multiply-accumulates of decoding one frame, where frames are read in order.
 
     Convolutions (a padded border included), linear layers and every other matrix product of
     `forward`, wherever it is called; no biases, activations or other work per element. Nothing is

@@ -153,6 +153,9 @@ def _not_fitted(model: type[Representation], config: ModelConfig) -> str | None:
         side = network.value_patch
         if side is not None and not torch.equal(target, in_patches(frames[1:3], side)):
             return f"value_patch says patches of {side}, and arranged gives another arrangement"
+        outputs = network.fit_outputs(positions, frames[1:3], False)
+        if len(outputs) != len(network.output_weights):
+            return f"fit_outputs gives {len(outputs)}, output_weights {len(network.output_weights)}"
         (output - to_float(target)).square().mean().backward()
         network.eval()
         with torch.no_grad():

@@ -41,7 +41,9 @@ class Loss:
     error: Callable[[Tensor], Tensor] = _itself
 
 
-LossName = Literal["mse", "log_mse", "fusion6"]  # of nervkit's own, in fitting/losses.py
+LossName = Literal[
+    "mse", "log_mse", "fusion6", "fusion10_5x5"
+]  # of nervkit's own, in fitting/losses.py
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Recipe:
     decay: Literal["cosine", "linear"] = "cosine"
     warmup: float = 0.1  # share of all steps
     warmup_from: float = 0.1  # share of the peak rate
+    most_norm: float | None = None  # of all gradients together: longer ones are shortened to it
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     codec_lr: float = 0.02  # Adam's peak rate for steps, scales and contexts
     least_noise: float = 0.1  # of a step, at the start of a fit for rate and distortion,
@@ -82,7 +85,7 @@ class Recipe:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ModelError(f"a recipe's {name} must be a whole number from 1, not {value!r}")
-        for name in ("lr", "matrix_lr", "embedding_lr", "codec_lr"):
+        for name in ("lr", "matrix_lr", "embedding_lr", "most_norm", "codec_lr"):
             value = getattr(self, name)
             if not (_positive(value) or (value is None and name not in ("lr", "codec_lr"))):
                 raise ModelError(f"a recipe's {name} must be a positive number, not {value!r}")

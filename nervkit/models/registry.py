@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="type[Representation]")
 
 BUILT_IN = {
+    "ffnerv": "nervkit.models.ffnerv:FFNeRV",
     "gridnerv": "nervkit.models.gridnerv:GridNeRV",
+    "hinerv": "nervkit.models.hinerv:HiNeRV",
     "hnerv": "nervkit.models.hnerv:HNeRV",
     "nerv": "nervkit.models.nerv:NeRV",
 }

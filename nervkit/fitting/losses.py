@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nervkit.metrics.msssim import WEIGHTS
 from nervkit.models.recipe import Loss
+
+WINDOW = 11  # pixels of SSIM's window
+LEAST_TERM = 1e-6  # that a scale of MS-SSIM counts as
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -15,7 +19,37 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, only where the window fits; a frame
     smaller than that gets the largest odd window that fits.
     """
-    size = min(11, *x.shape[-2:])
+    luminance, contrast = _local_terms(x, y)
+    return (luminance * contrast).mean()
+
+
+def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Mean MS-SSIM (Wang et al., 2003, eq. 7) over channels and frames, as metrics.ms_ssim measures
+    it where both sides are over 160 pixels.
+
+    Smaller frames have fewer scales, down to one: those that the window of `ssim` fits, with their
+    exponents scaled to a sum of 1. The mean of a term counts as LEAST_TERM where it is less than
+    that, so that its power has a gradient.
+    """
+    scales = 1
+    while scales < len(WEIGHTS) and -(-min(x.shape[-2:]) // 2**scales) >= WINDOW:
+        scales += 1
+    exponents = [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
+    value = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
+    for scale, exponent in enumerate(exponents):
+        luminance, contrast = _local_terms(x, y)
+        last = scale == scales - 1
+        term = (luminance * contrast if last else contrast).mean(dim=(2, 3))
+        value = value * term.clamp(min=LEAST_TERM) ** exponent
+        if not last:
+            x, y = (F.avg_pool2d(z, 2, ceil_mode=True) for z in (x, y))
+    return value.mean()
+
+
+def _local_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Luminance, and contrast times structure (Wang et al., 2004), around every pixel that the
+    window fits."""
+    size = min(WINDOW, *x.shape[-2:])
     size -= 1 - size % 2
     offsets = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
     window = torch.exp(-(offsets**2) / (2 * 1.5**2))
@@ -33,12 +67,29 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     covariance = product - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * (2 * covariance + c2) / (var_x + var_y + c2)).mean()
+    return luminance, (2 * covariance + c2) / (var_x + var_y + c2)
 
 
 def fusion6(x: Tensor, y: Tensor) -> Tensor:
     """0.7 L1 + 0.3 (1 - SSIM). NeRV (2110.13903), eq. 2."""
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ssim(x, y))
+
+
+def fusion10(x: Tensor, y: Tensor) -> Tensor:
+    """0.7 L1 + 0.3 (1 - MS-SSIM), under the name that the NeRV repositories give it."""
+    return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ms_ssim(x, y))
+
+
+def frequency_l1(x: Tensor, y: Tensor) -> Tensor:
+    """Mean |FFT2(x) - FFT2(y)| over frequencies, and over real and imaginary parts, of transforms
+    that are sums and not means."""
+    return torch.view_as_real(torch.fft.fft2(x - y)).abs().mean()
+
+
+def fusion10_freq(x: Tensor, y: Tensor) -> Tensor:
+    """60 (0.7 L1 + 0.3 (1 - MS-SSIM)) + mean |FFT2(x) - FFT2(y)|: the loss that preserves high
+    frequencies. Boosting-NeRV (2402.18152), section 3.4."""
+    return 60 * fusion10(x, y) + frequency_l1(x, y)
 
 
 def log_mse(x: Tensor, y: Tensor, floor: float = 1e-4) -> Tensor:
@@ -53,6 +104,8 @@ LOSSES = {
         Loss("mse", F.mse_loss, by_value=True),
         Loss("log_mse", log_mse, by_value=True, error=torch.exp),
         Loss("fusion6", fusion6),
+        Loss("fusion10", fusion10),
+        Loss("fusion10_freq", fusion10_freq),
     )
 }
 

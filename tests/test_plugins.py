@@ -390,6 +390,7 @@ def test_names_are_those_that_a_file_can_hold(name: str) -> None:
     ("field", "value"),
     [
         *(("loss", "psnr"), ("matrix_optimizer", "sgd"), ("decay", "step"), ("precision", "half")),
+        ("optimizer", "sgd"),
         *(("lr", 0), ("lr", None), ("lr", "fast"), ("matrix_lr", -1), ("embedding_lr", 1e999)),
         *(("batch", 0), ("batch", 1.5), ("epochs", 0), ("warmup", 1.0), ("warmup_from", 2)),
         *(("betas", (0.9,)), ("betas", (0.9, 1.0))),

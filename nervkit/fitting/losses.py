@@ -28,13 +28,14 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     it where both sides are over 160 pixels.
 
     Smaller frames have fewer scales, down to one: those that the window of `ssim` fits, with their
-    exponents scaled to a sum of 1. The mean of a term counts as LEAST_TERM where it is less than
+    exponents scaled to the sum of all. The mean of a term counts as LEAST_TERM where it is less than
     that, so that its power has a gradient.
     """
     scales = 1
     while scales < len(WEIGHTS) and -(-min(x.shape[-2:]) // 2**scales) >= WINDOW:
         scales += 1
-    exponents = [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
+    share = sum(WEIGHTS[:scales]) / sum(WEIGHTS)
+    exponents = [weight / share for weight in WEIGHTS[:scales]]
     value = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
     for scale, exponent in enumerate(exponents):
         luminance, contrast = _local_terms(x, y)

@@ -27,9 +27,9 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     """Mean MS-SSIM (Wang et al., 2003, eq. 7) over channels and frames, as metrics.ms_ssim measures
     it where both sides are over 160 pixels.
 
-    Smaller frames have fewer scales, down to one: those that the window of `ssim` fits, with their
-    exponents scaled to the sum of all. The mean of a term counts as LEAST_TERM where it is less than
-    that, so that its power has a gradient.
+    Smaller frames have fewer scales, down to one: those that the window of `ssim` fits, with
+    exponents that are scaled to the sum of all. The mean of a term counts as LEAST_TERM where it is
+    less than that, so that its power has a gradient.
     """
     scales = 1
     while scales < len(WEIGHTS) and -(-min(x.shape[-2:]) // 2**scales) >= WINDOW:

@@ -847,6 +847,18 @@ def test_a_resumed_fit_ends_with_the_same_bits(
     assert same(run(fitted, 13, checkpoint=kept, saved=saved), expected)
 
 
+def test_a_resumed_fit_with_adan_ends_with_the_same_bits(tmp_path: Path) -> None:
+    recipe = replace(NeRV.recipes["paper"], optimizer="adan")
+    expected = run(stepper(NeRV, recipe=recipe, seed=5), 13)
+    kept = checkpoint(tmp_path)
+    for count in (5, 0, 4):
+        fitted = stepper(NeRV, recipe=recipe, seed=5)
+        with pytest.raises(Interrupted):
+            fit(fitted, 13, checkpoint=kept, saved=kept.load(), stop=stop_after(count))
+    fitted = stepper(NeRV, recipe=recipe, seed=5)
+    assert same(run(fitted, 13, checkpoint=kept, saved=kept.load()), expected)
+
+
 def test_a_resumed_fit_counts_the_seconds_of_all_sessions(tmp_path: Path) -> None:
     kept = checkpoint(tmp_path)
     with pytest.raises(Interrupted):

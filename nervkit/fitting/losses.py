@@ -89,7 +89,7 @@ def frequency_l1(x: Tensor, y: Tensor) -> Tensor:
 
 def fusion10_freq(x: Tensor, y: Tensor) -> Tensor:
     """60 (0.7 L1 + 0.3 (1 - MS-SSIM)) + mean |FFT2(x) - FFT2(y)|: the loss that preserves high
-    frequencies. Boosting-NeRV (2402.18152), section 3.4."""
+    frequencies. Boosting-NeRV (2402.18152), section 3."""
     return 60 * fusion10(x, y) + frequency_l1(x, y)
 
 

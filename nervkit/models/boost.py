@@ -36,8 +36,8 @@ NATIVE = Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup
 
 
 def paper_recipe(lr: float) -> Recipe:
-    """Section 4.1: Adan, batch 1, 10% warm-up, cosine, 300 epochs, and the loss that keeps high
-    frequencies. The rate differs between the models."""
+    """As the repository fits Bunny: Adan, batch 1, 10% warm-up, cosine, 300 epochs, and the loss
+    that keeps high frequencies. The rate differs between the models."""
     return Recipe(
         loss="fusion10_freq", lr=lr, batch=1, epochs=300, optimizer="adan", precision="float32"
     )
@@ -63,7 +63,7 @@ def convolutions(model: Representation) -> list[str]:
 
 class ScaleAndShift(nn.Module):
     """x * (1 + scale) + shift, channel by channel, each from its own MLP of the condition: the
-    temporal-aware affine transform (section 3.2), and SFT (1804.02815) of a vector.
+    temporal-aware affine transform (section 3), which is SFT (1804.02815) of a vector.
 
     Args of forward:
         x: (B, channels, h, w).
@@ -85,7 +85,7 @@ class ScaleAndShift(nn.Module):
 
 
 class ConditionedResidual(nn.Module):
-    """x + conv3x3(affine(GELU(conv3x3(affine(x))))): the residual block of section 3.2."""
+    """x + conv3x3(affine(GELU(conv3x3(affine(x))))): the residual block of section 3."""
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class ConditionedResidual(nn.Module):
 
 
 class BoostedBlock(nn.Module):
-    """A block whose activation is a sine, `up`, then the conditioned residual (section 3.3)."""
+    """A block whose activation is a sine, `up`, then the conditioned residual (section 3)."""
 
     def __init__(self, up: nn.Module, condition: int, channels: int) -> None:
         super().__init__()

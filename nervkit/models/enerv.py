@@ -59,7 +59,7 @@ class ENeRV(Representation):
 
     config_type = ENeRVConfig
     recipes: ClassVar = {
-        # Section 4.1, and the repository's configuration: as NeRV is fitted.
+        # The repository's configuration for Bunny: as NeRV is fitted.
         "paper": Recipe(
             loss="fusion6",
             lr=5e-4,
@@ -118,7 +118,7 @@ class ENeRV(Representation):
 
 
 class SpaceTimeStem(nn.Module):
-    """The disentangled stem (section 3.2): tokens of the grid's places, mixed by a transformer, are
+    """The disentangled stem (section 3): tokens of the grid's places, mixed by a transformer, are
     multiplied by a vector of time, mixed by another, and become the grid.
 
     Args of forward:
@@ -157,7 +157,7 @@ class SpaceTimeStem(nn.Module):
 
 class Transformer(nn.Module):
     """Self-attention and a feed-forward layer, each added to the (B, N, width) tokens, without
-    norms (section 3.2)."""
+    norms (section 3)."""
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Transformer(nn.Module):
 
 class Modulation(nn.Module):
     """Instance norm, then x * gamma + beta with (gamma, beta) = GELU(linear(condition)), channel by
-    channel: AdaIN (section 3.3)."""
+    channel: AdaIN (section 3)."""
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Modulation(nn.Module):
 
 class NarrowedUpBlock(nn.Module):
     """3x3 conv to a quarter of the channels, times stride^2 -> PixelShuffle -> 3x3 conv ->
-    activation (section 3.4): far fewer values than one convolution to many channels has."""
+    activation (section 3): far fewer values than one convolution to many channels has."""
 
     def __init__(
         self, cin: int, cout: int, stride: int, kernel: int, act: Callable[[], nn.Module] = nn.GELU

@@ -22,10 +22,20 @@ from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
 from nervkit.fitting.checkpoint import Checkpoint
 from nervkit.fitting.loop import FitSummary, Stepper, fit
-from nervkit.fitting.losses import LOSSES, fusion6, log_mse, ssim
-from nervkit.fitting.optimizers import Muon, Soap, build_optimizers, orthogonalize, schedule
+from nervkit.fitting.losses import (
+    LOSSES,
+    frequency_l1,
+    fusion6,
+    fusion10,
+    fusion10_freq,
+    log_mse,
+    ms_ssim,
+    ssim,
+)
+from nervkit.fitting.optimizers import Adan, Muon, Soap, build_optimizers, orthogonalize, schedule
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
+from nervkit.metrics import ms_ssim as measured_ms_ssim
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import cpu_has_bfloat16
@@ -270,7 +280,7 @@ def test_a_recipe_with_a_loss_of_ones_own() -> None:
     errors = [float(Stepper(model, frames, recipe).step(k, 0.5)) for k in range(30)]
     assert calls == 30
     assert errors[-1] < errors[0] / 2
-    with pytest.raises(ModelError, match="a Loss or one of mse, log_mse, fusion6"):
+    with pytest.raises(ModelError, match="a Loss or one of mse, log_mse, fusion6, fusion10"):
         replace(recipe, loss="l1")
 
 
@@ -284,6 +294,90 @@ def test_fusion6_weighs_l1_and_ssim() -> None:
     x, y = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     expected = 0.7 * (x - y).abs().mean() + 0.3 * (1 - ssim(x, y))
     torch.testing.assert_close(fusion6(x, y), expected)
+
+
+# Even at every scale, odd at every scale.
+@pytest.mark.parametrize(("height", "width"), [(176, 192), (161, 193)])
+def test_ms_ssim_is_what_is_measured(height: int, width: int) -> None:
+    target = video(1, height, width)[0]
+    noise = np.random.default_rng(0).normal(0, 20, target.shape)
+    frame = (target + noise).clip(0, 255).astype(np.uint8)
+    x, y = (torch.from_numpy(z).permute(2, 0, 1)[None].double() / 255 for z in (target, frame))
+    assert float(ms_ssim(x, y)) == pytest.approx(measured_ms_ssim(target, frame), abs=1e-9)
+    twice = ms_ssim(torch.cat([x, x]), torch.cat([y, x]))  # the mean over frames
+    assert float(twice) == pytest.approx((float(ms_ssim(x, y)) + 1) / 2, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("side", "exponents"),
+    [(10, [1]), (20, [1]), (21, [0.0448, 0.2856]), (41, [0.0448, 0.2856, 0.3001])],
+)
+def test_ms_ssim_of_small_frames_has_fewer_scales(side: int, exponents: list[float]) -> None:
+    """11 pixels are left at the coarsest; the exponents sum to what all five do."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 1, side, 64, generator=generator, dtype=torch.float64)
+    y = (x + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
+    expected, small = 1.0, (x, y)
+    for index, exponent in enumerate(exponents):
+        a, b = (z[0, 0].numpy() for z in small)
+        last = index == len(exponents) - 1
+        term = valid_ssim(a, b, contrast_only=not last)
+        expected *= term ** (1.0001 * exponent / sum(exponents))
+        small = tuple(F.avg_pool2d(z, 2, ceil_mode=True) for z in small)
+    assert float(ms_ssim(x, y)) == pytest.approx(expected, abs=1e-9)
+
+
+def valid_ssim(x: np.ndarray, y: np.ndarray, contrast_only: bool) -> float:
+    """Mean SSIM, or its contrast and structure, of two (H, W) planes by their equations."""
+    size = min(11, *x.shape)
+    size -= 1 - size % 2
+    offsets = np.arange(size) - size // 2
+    line = np.exp(-(offsets**2) / 4.5)
+    window = np.outer(line, line) / line.sum() ** 2
+    values = []
+    for i in range(x.shape[0] - size + 1):
+        for j in range(x.shape[1] - size + 1):
+            a, b = (z[i : i + size, j : j + size] for z in (x, y))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+            covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+            value = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
+            if not contrast_only:
+                value *= (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+            values.append(value)
+    return float(np.mean(values))
+
+
+def test_ms_ssim_has_a_gradient_where_structures_are_opposite() -> None:
+    x = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    frame = (1 - x).requires_grad_()
+    value = ms_ssim(frame, x)
+    value.backward()
+    assert 0 < float(value.detach()) < 0.2
+    assert bool(frame.grad.isfinite().all())
+
+
+def test_gradient_of_ms_ssim() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 1, 1, 22, 21, generator=generator, dtype=torch.float64)
+    y = 0.7 * x + 0.3 * y
+    assert torch.autograd.gradcheck(ms_ssim, (x.requires_grad_(), y), fast_mode=True)
+
+
+def test_fusion10_weighs_l1_and_ms_ssim() -> None:
+    x, y = torch.rand(2, 1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    expected = 0.7 * (x - y).abs().mean() + 0.3 * (1 - ms_ssim(x, y))
+    torch.testing.assert_close(fusion10(x, y), expected)
+    torch.testing.assert_close(fusion10_freq(x, y), 60 * expected + frequency_l1(x, y))
+
+
+def test_frequency_l1_is_of_the_sums_of_the_transform() -> None:
+    x, y = np.random.default_rng(0).random((2, 2, 3, 6, 5))
+    rows, columns = (np.exp(-2j * np.pi * np.outer(range(n), range(n)) / n) for n in (6, 5))
+    difference = rows @ (x - y) @ columns
+    expected = (np.abs(difference.real) + np.abs(difference.imag)).mean() / 2
+    value = frequency_l1(torch.from_numpy(x), torch.from_numpy(y))
+    assert float(value) == pytest.approx(expected, rel=1e-12)
 
 
 # Optimizers and the schedule
@@ -465,6 +559,66 @@ def test_soap_does_not_depend_on_the_axes() -> None:
             driver.step()
     torch.testing.assert_close(turned.detach(), u @ plain.detach() @ v.T)
     assert plain.detach().norm() > 0.1
+
+
+def adan_reference(gradients: list[np.ndarray], lr: float, eps: float) -> np.ndarray:
+    """Algorithm 1 of 2208.06677 with beta 0.02, 0.08 and 0.01, each average started from 0 and
+    corrected for that."""
+    mean, change, squares, weight = (np.zeros_like(gradients[0]) for _ in range(4))
+    for k, g in enumerate(gradients, start=1):
+        difference = g - gradients[max(k - 2, 0)]
+        mean = (1 - 0.02) * mean + 0.02 * g
+        change = (1 - 0.08) * change + 0.08 * difference
+        squares = (1 - 0.01) * squares + 0.01 * (g + (1 - 0.08) * difference) ** 2
+        step = mean / (1 - 0.98**k) + (1 - 0.08) * change / (1 - 0.92**k)
+        weight = weight - lr * step / (np.sqrt(squares / (1 - 0.99**k)) + eps)
+    return weight
+
+
+def test_adan_is_the_papers() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (5,), ()]
+    weights = [torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in shapes]
+    driver = Adan(weights, lr=0.1, eps=1e-3)
+    gradients = [[rng.normal(size=shape) for _ in range(9)] for shape in shapes]
+    for k in range(9):
+        for weight, given in zip(weights, gradients, strict=True):
+            weight.grad = torch.tensor(given[k])
+        driver.step()
+    for weight, given in zip(weights, gradients, strict=True):
+        # steps are counted in float32, as are the corrections
+        expected = torch.tensor(adan_reference(given, lr=0.1, eps=1e-3))
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_adan_counts_the_steps_of_each_parameter() -> None:
+    rng = np.random.default_rng(0)
+    late, alone = (torch.nn.Parameter(torch.zeros(4)) for _ in range(2))
+    other = torch.nn.Parameter(torch.zeros(2))
+    together, single = Adan([other, late], lr=0.1), Adan([alone], lr=0.1)
+    for k in range(6):
+        other.grad = torch.from_numpy(rng.normal(size=2)).float()
+        if k >= 3:
+            late.grad = torch.from_numpy(rng.normal(size=4)).float()
+            alone.grad = late.grad.clone()
+            single.step()
+        else:
+            assert not late.any()
+        together.step()
+    torch.testing.assert_close(late, alone)
+    assert late.abs().min() > 0
+
+
+@pytest.mark.parametrize("recipe", ["paper", "native"])
+def test_a_recipe_names_the_optimizer_of_the_rest(recipe: str) -> None:
+    network = stepper(NeRV).model
+    chosen = replace(NeRV.recipes[recipe], optimizer="adan", lr=0.01)
+    optimizer = build_optimizers(network, chosen)[0]
+    assert isinstance(optimizer, Adan)
+    assert [group["peak_lr"] for group in optimizer.param_groups] == [0.01]
+    matrices = set(network.matrices()) if recipe == "native" else set()
+    rest = [p for name, p in network.named_parameters() if name not in matrices]
+    assert set(optimizer.param_groups[0]["params"]) == set(rest)
 
 
 def test_a_recipe_names_the_optimizer_of_matrices() -> None:
@@ -691,6 +845,18 @@ def test_a_resumed_fit_ends_with_the_same_bits(
     assert saved.progress["step"] == sum(calls)
     fitted = stepper(model, precision=precision, seed=5)
     assert same(run(fitted, 13, checkpoint=kept, saved=saved), expected)
+
+
+def test_a_resumed_fit_with_adan_ends_with_the_same_bits(tmp_path: Path) -> None:
+    recipe = replace(NeRV.recipes["paper"], optimizer="adan")
+    expected = run(stepper(NeRV, recipe=recipe, seed=5), 13)
+    kept = checkpoint(tmp_path)
+    for count in (5, 0, 4):
+        fitted = stepper(NeRV, recipe=recipe, seed=5)
+        with pytest.raises(Interrupted):
+            fit(fitted, 13, checkpoint=kept, saved=kept.load(), stop=stop_after(count))
+    fitted = stepper(NeRV, recipe=recipe, seed=5)
+    assert same(run(fitted, 13, checkpoint=kept, saved=kept.load()), expected)
 
 
 def test_a_resumed_fit_counts_the_seconds_of_all_sessions(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from torch.utils._pytree import tree_flatten
 from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.models.base import Representation
+from nervkit.models.boost import NeRVBoost, NeRVBoostConfig
 from nervkit.models.config import VideoShape
+from nervkit.models.enerv import ENeRV, ENeRVConfig
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
@@ -25,6 +27,10 @@ CONFIGS = {
     GridNeRV: GridNeRVConfig(strides=(2, 4), widths=(10, 8), depths=(1, 1)),
     HNeRV: HNeRVConfig(strides=(4, 2), width=12),
     NeRV: NeRVConfig(strides=(2, 2), stem_width=16, grid_channels=4, min_width=8),
+    ENeRV: ENeRVConfig(strides=(2, 2), token_width=8, head_width=2, grid_channels=4, min_width=4),
+    NeRVBoost: NeRVBoostConfig(
+        strides=(2, 2), depths=(1, 1), stem_width=16, grid_channels=4, condition_width=6
+    ),
 }
 
 
@@ -85,7 +91,14 @@ def stepper(model: type[Representation], graphed: bool, recipe: str = "native") 
     return made
 
 
-CASES = [(GridNeRV, "native"), (HNeRV, "native"), (HNeRV, "paper"), (NeRV, "paper")]
+CASES = [
+    (GridNeRV, "native"),
+    (HNeRV, "native"),
+    (HNeRV, "paper"),
+    (NeRV, "paper"),
+    (ENeRV, "native"),
+    (NeRVBoost, "paper"),
+]
 
 
 @pytest.mark.parametrize(("model", "recipe"), CASES)

@@ -21,8 +21,10 @@ from nervkit.models import device as device_module
 from nervkit.models import registry
 from nervkit.models.base import MOTION, Representation, TooFewParametersError, count_stored
 from nervkit.models.blocks import PositionalEncoding
+from nervkit.models.boost import ENeRVBoost, HNeRVBoost, NeRVBoost
 from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
 from nervkit.models.device import autocast, choose_device, choose_precision
+from nervkit.models.enerv import ENeRV
 from nervkit.models.ffnerv import FFNeRV
 from nervkit.models.gridnerv import VELOCITY, GridNeRV, GridNeRVConfig
 from nervkit.models.hinerv import HiNeRV
@@ -31,7 +33,8 @@ from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model, model_names
 
-MODELS: list[type[Representation]] = [FFNeRV, GridNeRV, HiNeRV, HNeRV, NeRV]
+BOOSTED: list[type[Representation]] = [ENeRVBoost, HNeRVBoost, NeRVBoost]
+MODELS: list[type[Representation]] = [ENeRV, FFNeRV, GridNeRV, HiNeRV, HNeRV, NeRV, *BOOSTED]
 SIZES = [(1, 1), (2, 3), (1, 500), (500, 1), (7, 11), (31, 17), (48, 64), (121, 161), (480, 854)]
 BUNNY = VideoShape(132, 640, 1280)
 
@@ -127,6 +130,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "lr": 5e-4,
         "batch": 1,
         "epochs": 300,
+        "optimizer": "adam",
         "betas": (0.5, 0.999),
         "matrix_lr": None,
         "matrix_optimizer": "muon",
@@ -142,6 +146,7 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "lr": 1e-3,
         "batch": 2,
         "epochs": 300,
+        "optimizer": "adam",
         "betas": (0.9, 0.999),
         "matrix_lr": None,
         "matrix_optimizer": "muon",
@@ -533,11 +538,12 @@ def test_hnerv_interpolates_embeddings_between_frames() -> None:
     with torch.inference_mode():
         embedding = model.embedding
         middle, quarter, last = model(torch.tensor([2.5, 1.25, 4.0])).split(1)
-        expected = model.decode((embedding[2:3] + embedding[3:4]) / 2)
+        t = torch.zeros(1)  # which does not matter
+        expected = model.decode((embedding[2:3] + embedding[3:4]) / 2, t)
         torch.testing.assert_close(middle, expected, rtol=0, atol=1e-6)
-        expected = model.decode(0.75 * embedding[1:2] + 0.25 * embedding[2:3])
+        expected = model.decode(0.75 * embedding[1:2] + 0.25 * embedding[2:3], t)
         torch.testing.assert_close(quarter, expected, rtol=0, atol=1e-6)
-        torch.testing.assert_close(last, model.decode(embedding[4:5]), rtol=0, atol=1e-6)
+        torch.testing.assert_close(last, model.decode(embedding[4:5], t), rtol=0, atol=1e-6)
         mean_of_frames = (model(torch.tensor([2.0])) + model(torch.tensor([3.0]))) / 2
     assert (middle - mean_of_frames).abs().max() > 1e-3
 
@@ -665,6 +671,9 @@ def test_video_shapes_have_limits() -> None:
 
 # The registry
 
+OWN = ["enerv", "enerv-boost", "ffnerv", "gridnerv", "hinerv", "hnerv"]
+OWN += ["hnerv-boost", "nerv", "nerv-boost"]
+
 
 class Flat(Representation):
     """A third party's model: one colour per frame."""
@@ -688,7 +697,7 @@ class Flat(Representation):
 
 
 def test_the_registry_knows_its_own_models() -> None:
-    assert list(registry.BUILT_IN) == ["ffnerv", "gridnerv", "hinerv", "hnerv", "nerv"]
+    assert list(registry.BUILT_IN) == OWN
     assert set(model_names()) >= set(registry.BUILT_IN)  # plugins may be installed here
     assert load_model("gridnerv") is GridNeRV
     assert load_model("hnerv") is HNeRV
@@ -715,7 +724,7 @@ def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
     monkeypatch.setattr(registry, "_registered", {})
-    assert model_names() == ["ffnerv", "flat", "gridnerv", "hinerv", "hnerv", "nerv"]
+    assert model_names() == sorted(["flat", *OWN])
     assert load_model("flat") is Flat
     assert load_model("nerv") is NeRV  # nobody takes the place of a built-in model
     assert set(asked) == {"nervkit.models"}

@@ -128,7 +128,7 @@ def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: dict
     found = json.loads(listed.stdout)["models"]
     assert [m["name"] for m in found] == sorted(m["name"] for m in found)
     own = {m["name"]: m for m in found if m["source"] == "built in"}
-    assert list(own) == ["ffnerv", "gridnerv", "hinerv", "hnerv", "nerv"]
+    assert list(own) == sorted(registry.BUILT_IN)
     assert own["hnerv"]["recipes"] == ["paper", "native"]
     theirs = {m["name"]: m for m in found if m["source"] == "thirdparty 1.2"}
     assert theirs["waves"]["recipes"] == ["native"]
@@ -390,6 +390,7 @@ def test_names_are_those_that_a_file_can_hold(name: str) -> None:
     ("field", "value"),
     [
         *(("loss", "psnr"), ("matrix_optimizer", "sgd"), ("decay", "step"), ("precision", "half")),
+        ("optimizer", "sgd"),
         *(("lr", 0), ("lr", None), ("lr", "fast"), ("matrix_lr", -1), ("embedding_lr", 1e999)),
         *(("batch", 0), ("batch", 1.5), ("epochs", 0), ("warmup", 1.0), ("warmup_from", 2)),
         *(("betas", (0.9,)), ("betas", (0.9, 1.0))),

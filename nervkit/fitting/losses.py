@@ -27,14 +27,15 @@ def ms_ssim(x: Tensor, y: Tensor, window: int = WINDOW) -> Tensor:
     """Mean MS-SSIM (Wang et al., 2003, eq. 7) over channels and frames, with a `window` of so many
     pixels; with that of 11, as metrics.ms_ssim measures it where both sides are over 160 pixels.
 
-    Smaller frames have fewer scales, down to one: those that the window fits, with their exponents
-    scaled to a sum of 1. The mean of a term counts as LEAST_TERM where it is less than that, so
-    that its power has a gradient.
+    Smaller frames have fewer scales, down to one: those that the window fits, with exponents that
+    are scaled to the sum of all. The mean of a term counts as LEAST_TERM where it is less than
+    that, so that its power has a gradient.
     """
     scales = 1
     while scales < len(WEIGHTS) and -(-min(x.shape[-2:]) // 2**scales) >= window:
         scales += 1
-    exponents = [weight / sum(WEIGHTS[:scales]) for weight in WEIGHTS[:scales]]
+    share = sum(WEIGHTS[:scales]) / sum(WEIGHTS)
+    exponents = [weight / share for weight in WEIGHTS[:scales]]
     value = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
     for scale, exponent in enumerate(exponents):
         luminance, contrast = _local_terms(x, y, window)
@@ -75,9 +76,26 @@ def fusion6(x: Tensor, y: Tensor) -> Tensor:
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ssim(x, y))
 
 
+def fusion10(x: Tensor, y: Tensor) -> Tensor:
+    """0.7 L1 + 0.3 (1 - MS-SSIM), under the name that the NeRV repositories give it."""
+    return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ms_ssim(x, y))
+
+
 def fusion10_5x5(x: Tensor, y: Tensor) -> Tensor:
-    """0.7 L1 + 0.3 (1 - MS-SSIM with a window of 5x5). HiNeRV (2306.09818), section 4.1."""
+    """fusion10 with windows of 5x5. HiNeRV (2306.09818), section 4.1."""
     return 0.7 * F.l1_loss(x, y) + 0.3 * (1 - ms_ssim(x, y, 5))
+
+
+def frequency_l1(x: Tensor, y: Tensor) -> Tensor:
+    """Mean |FFT2(x) - FFT2(y)| over frequencies, and over real and imaginary parts, of transforms
+    that are sums and not means."""
+    return torch.view_as_real(torch.fft.fft2(x - y)).abs().mean()
+
+
+def fusion10_freq(x: Tensor, y: Tensor) -> Tensor:
+    """60 (0.7 L1 + 0.3 (1 - MS-SSIM)) + mean |FFT2(x) - FFT2(y)|: the loss that preserves high
+    frequencies. Boosting-NeRV (2402.18152), section 3."""
+    return 60 * fusion10(x, y) + frequency_l1(x, y)
 
 
 def log_mse(x: Tensor, y: Tensor, floor: float = 1e-4) -> Tensor:
@@ -92,7 +110,9 @@ LOSSES = {
         Loss("mse", F.mse_loss, by_value=True),
         Loss("log_mse", log_mse, by_value=True, error=torch.exp),
         Loss("fusion6", fusion6),
+        Loss("fusion10", fusion10),
         Loss("fusion10_5x5", fusion10_5x5),
+        Loss("fusion10_freq", fusion10_freq),
     )
 }
 

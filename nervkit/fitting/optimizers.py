@@ -156,12 +156,72 @@ class Soap(Optimizer):
             state["columns"] = torch.linalg.qr(state["right"] @ columns)[0]
 
 
+class Adan(Optimizer):
+    """Adam with Nesterov momentum from the change of the gradient (Xie et al., "Adan", 2208.06677,
+    algorithm 1, without weight decay or restarts):
+
+        m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) (g - g'),
+        n <- b3 n + (1 - b3) (g + b2 (g - g'))^2,   p <- p - lr (m + b2 v) / (sqrt(n) + eps)
+
+    where g' is the gradient before, at first g itself. `betas` are b1, b2 and b3, the paper's
+    subtracted from 1. m, v and n start at 0 and are divided by 1 - b^k in step k, as in the
+    authors' code.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update. Takes no closure."""
+        for group in self.param_groups:
+            driven = [p for p in group["params"] if p.grad is not None]
+            if driven:
+                self._update(driven, group["lr"], group["betas"], group["eps"])
+
+    def _update(
+        self, driven: list[Tensor], lr: float | Tensor, betas: tuple[float, ...], eps: float
+    ) -> None:
+        for p in driven:
+            if not self.state[p]:
+                averages = {name: torch.zeros_like(p) for name in ("mean", "change", "squares")}
+                steps = torch.zeros((), device=p.device)
+                self.state[p].update(averages, before=p.grad.clone(), steps=steps)
+        gradients = [p.grad for p in driven]
+        means, changes, squares, before, steps = (
+            [self.state[p][name] for p in driven]
+            for name in ("mean", "change", "squares", "before", "steps")
+        )
+        torch._foreach_add_(steps, 1)
+        difference = torch._foreach_sub(gradients, before)
+        torch._foreach_copy_(before, gradients)
+        ahead = torch._foreach_add(gradients, difference, alpha=betas[1])
+        followed = (gradients, difference, torch._foreach_mul(ahead, ahead))
+        corrected = []
+        for kept, new, beta in zip((means, changes, squares), followed, betas, strict=True):
+            torch._foreach_lerp_(kept, new, 1 - beta)
+            # 1 - beta^k, of tensors, so that a recorded step counts on
+            grown = torch._foreach_sub(torch._foreach_pow(beta, steps), 1)
+            corrected.append(torch._foreach_div(kept, torch._foreach_neg(grown)))
+        mean, change, square = corrected
+        update = torch._foreach_add(mean, change, alpha=betas[1])
+        deviation = torch._foreach_add(torch._foreach_sqrt(square), eps)
+        update = torch._foreach_mul(torch._foreach_div(update, deviation), lr)
+        torch._foreach_sub_(driven, update)
+
+
 MATRIX_OPTIMIZERS = {"muon": Muon, "soap": Soap}
 
 
 def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
-    """Muon or SOAP for the model's matrices where the recipe gives them a rate, Adam for all the
-    rest."""
+    """Muon or SOAP for the model's matrices where the recipe gives them a rate, Adam or Adan for
+    all the rest."""
     matrices = set(model.matrices()) if recipe.matrix_lr is not None else set()
     driven = {name: p for name, p in model.named_parameters() if p.requires_grad}
     embeddings = {name for name in driven if name.partition(".")[0] in model.embedding_names}
@@ -175,8 +235,11 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     optimizers: list[Optimizer] = []
     if any(group["params"] for group in groups):
         filled = [group for group in groups if group["params"]]
-        capturable = device.type == "cuda"
-        optimizers.append(Adam(filled, betas=recipe.betas, fused=True, capturable=capturable))
+        if recipe.optimizer == "adan":
+            optimizers.append(Adan(filled, recipe.lr))
+        else:
+            capturable = device.type == "cuda"
+            optimizers.append(Adam(filled, betas=recipe.betas, fused=True, capturable=capturable))
     if chosen := [p for name, p in driven.items() if name in matrices]:
         optimizers.append(MATRIX_OPTIMIZERS[recipe.matrix_optimizer](chosen, recipe.matrix_lr))
     return [_scheduled(optimizer, device) for optimizer in optimizers]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -25,6 +26,7 @@ MATRIX, SENSITIVE, GRID, MOTION, VECTOR = "matrix", "sensitive", "grid", "motion
 SEEDED = Lock()  # torch has one random state for all threads
 
 CODED_BITS = 2.2  # of a value, about, in a fit through a quantizer
+MOST_CHANNELS = 1024  # of a network that is scaled to a size
 
 
 class Representation(nn.Module):
@@ -231,3 +233,44 @@ def largest_within(count: Callable[[int], float], target: float, low: int, high:
         else:
             high = middle - 1
     return low
+
+
+def scaled_within(
+    model: type[Representation],
+    base: ModelConfig,
+    shape: VideoShape,
+    parameters: int,
+    sizes: Mapping[str, int],
+    *,
+    rest: str | None = None,
+    fixed: Collection[str] = (),
+) -> Any:
+    """`base` scaled to at most `parameters` stored values: the largest that there is.
+
+    `sizes` are fields of a published network. Smaller networks have all of them scaled alike, in a
+    larger one only the first grows; the field `rest` takes up what is left, to at most twice its
+    value. Fields that are `fixed` stay; where the first is, all do. Raises TooFewParametersError
+    where even fields of 1 are too large.
+    """
+    channels = next(iter(sizes))
+    if channels in fixed:
+        return base
+
+    def scaled(eighths: int) -> ModelConfig:  # of a channel
+        share = min(1.0, eighths / 8 / sizes[channels])
+        fields = {name: share * size for name, size in sizes.items() if name not in fixed}
+        fields[channels] = eighths / 8
+        return replace(base, **{name: max(1, round(size)) for name, size in fields.items()})
+
+    def count(config: ModelConfig) -> int:
+        return count_stored(model.skeleton(config, shape))
+
+    most = 8 * MOST_CHANNELS
+    config = scaled(largest_within(lambda n: count(scaled(n)), parameters, low=1, high=most))
+    if rest is None or rest in fixed:
+        return config
+    width = getattr(config, rest)
+    widest = largest_within(
+        lambda n: count(replace(config, **{rest: n})), parameters, low=width, high=2 * width
+    )
+    return replace(config, **{rest: widest})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -32,15 +34,34 @@ class PositionalEncoding(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Conv (same padding) to cout * stride^2 channels -> PixelShuffle -> GELU. NeRV, fig. 3."""
+    """Conv (same padding) to cout * stride^2 channels -> PixelShuffle -> activation, by default
+    GELU. NeRV, fig. 3."""
 
-    def __init__(self, cin: int, cout: int, stride: int, kernel: int) -> None:
+    def __init__(
+        self, cin: int, cout: int, stride: int, kernel: int, act: Callable[[], nn.Module] = nn.GELU
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(cin, cout * stride**2, kernel, padding=kernel // 2)
         self.stride = stride
+        self.act = act()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
+        return self.act(F.pixel_shuffle(self.conv(x), self.stride))
+
+
+class Sine(nn.Module):
+    """sin(x): an activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
+def mlp(*widths: int, act: Callable[[], nn.Module] = nn.GELU) -> nn.Sequential:
+    """Linear layers from each width to the next, with an activation after each."""
+    layers = nn.Sequential()
+    for cin, cout in pairwise(widths):
+        layers.extend([nn.Linear(cin, cout), act()])
+    return layers
 
 
 def principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -65,13 +66,49 @@ class HNeRVConfig(ModelConfig):
         return rows
 
 
-class HNeRV(Representation):
-    """Stored per-frame embedding -> 1x1 stem -> up-blocks -> frame; a ConvNeXt encoder makes the
-    embeddings while fitting and is then dropped (section 3.1)."""
+class Hybrid(Representation):
+    """Stored per-frame embedding -> decoder -> frame; a ConvNeXt encoder makes the embeddings while
+    fitting and is then dropped (section 3.1). A subclass is the decoder."""
 
-    config_type = HNeRVConfig
     embedding_names = ("embedding",)
     fit_only = ("encoder",)
+
+    def __init__(self, config: HNeRVConfig, shape: VideoShape) -> None:
+        super().__init__(config, shape)
+        factor = math.prod(config.strides)
+        grid = math.ceil(shape.height / factor), math.ceil(shape.width / factor)
+        self.encoder = Encoder(config.strides, config.embedding_channels)
+        self.register_buffer(
+            "embedding", torch.zeros(shape.frames, config.embedding_channels, *grid)
+        )
+
+    @abstractmethod
+    def decode(self, embedding: Tensor, t: Tensor) -> Tensor:
+        """(B, C, h, w) embeddings at positions `t` (B,) to (B, 3, H, W) frames in [0, 1]."""
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """(B, 3, H, W) frames to (B, C, h, w) embeddings, padding by repetition of the edge."""
+        return self.encoder(edge_padded(frames, math.prod(self.config.strides)))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """See Representation.forward. Between frames, embeddings are interpolated linearly."""
+        t = t.clamp(0, self.shape.frames - 1)
+        return self.decode(between(self.embedding, t), t)
+
+    def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
+        return self.decode(self.encode(frames), t)
+
+    def finish_fit(self, frames: Iterable[Tensor]) -> None:
+        start = 0
+        for batch in frames:
+            self.embedding[start : start + len(batch)] = self.encode(batch).float()
+            start += len(batch)
+
+
+class HNeRV(Hybrid):
+    """Embedding -> 1x1 stem -> up-blocks -> frame (section 3.2)."""
+
+    config_type = HNeRVConfig
     recipes: ClassVar = {
         # Section 4.1: Adam (0.9, 0.999), 1e-3, batch 2, 10% warm-up, cosine, MSE, 300 epochs.
         "paper": Recipe(loss="mse", lr=1e-3, batch=2, epochs=300, precision="float32"),
@@ -82,13 +119,7 @@ class HNeRV(Representation):
 
     def __init__(self, config: HNeRVConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
-        factor = math.prod(config.strides)
-        grid = math.ceil(shape.height / factor), math.ceil(shape.width / factor)
         stages = config.stages()
-        self.encoder = Encoder(config.strides, config.embedding_channels)
-        self.register_buffer(
-            "embedding", torch.zeros(shape.frames, config.embedding_channels, *grid)
-        )
         self.stem = nn.Conv2d(config.embedding_channels, config.width, 1)
         self.blocks = nn.Sequential(*(UpBlock(*stage) for stage in stages))
         self.head = nn.Conv2d(stages[-1][1], 3, 3, padding=1)
@@ -115,27 +146,10 @@ class HNeRV(Representation):
         width = largest_within(lambda n: count(n, floor), parameters, low=1, high=4096)
         return replace(base, width=width, min_width=floor)
 
-    def decode(self, embedding: Tensor) -> Tensor:
-        """(B, C, h, w) embeddings to (B, 3, H, W) frames in [0, 1] (section 3.2)."""
+    def decode(self, embedding: Tensor, t: Tensor) -> Tensor:
+        """See Hybrid.decode. The embedding alone says what a frame shows."""
         x = self.blocks(F.gelu(self.stem(embedding)))
         return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """(B, 3, H, W) frames to (B, C, h, w) embeddings, padding by repetition of the edge."""
-        return self.encoder(edge_padded(frames, math.prod(self.config.strides)))
-
-    def forward(self, t: Tensor) -> Tensor:
-        """See Representation.forward. Between frames, embeddings are interpolated linearly."""
-        return self.decode(between(self.embedding, t.clamp(0, self.shape.frames - 1)))
-
-    def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
-        return self.decode(self.encode(frames))
-
-    def finish_fit(self, frames: Iterable[Tensor]) -> None:
-        start = 0
-        for batch in frames:
-            self.embedding[start : start + len(batch)] = self.encode(batch).float()
-            start += len(batch)
 
     def matrices(self) -> list[str]:
         return [f"blocks.{index}.conv.weight" for index in range(len(self.blocks))]

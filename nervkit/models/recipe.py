@@ -41,9 +41,8 @@ class Loss:
     error: Callable[[Tensor], Tensor] = _itself
 
 
-LossName = Literal[
-    "mse", "log_mse", "fusion6", "fusion10_5x5"
-]  # of nervkit's own, in fitting/losses.py
+# of nervkit's own, in fitting/losses.py
+LossName = Literal["mse", "log_mse", "fusion6", "fusion10", "fusion10_5x5", "fusion10_freq"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,14 @@ class Recipe:
     """
 
     loss: LossName | Loss
-    lr: float  # Adam's peak rate
+    lr: float  # the optimizer's peak rate
     batch: int  # frames per step
     epochs: int  # as published: how long a fit is where the user does not say
-    betas: tuple[float, float] = (0.9, 0.999)
-    matrix_lr: float | None = None  # peak rate for the model's matrices; None: Adam for all
+    optimizer: Literal["adam", "adan"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)  # Adam's
+    matrix_lr: float | None = None  # peak rate for the model's matrices; None: `optimizer` for all
     matrix_optimizer: Literal["muon", "soap"] = "muon"
-    embedding_lr: float | None = None  # Adam's for fitted embeddings (grids); None: `lr`
+    embedding_lr: float | None = None  # `optimizer`'s for fitted embeddings (grids); None: `lr`
     decay: Literal["cosine", "linear"] = "cosine"
     warmup: float = 0.1  # share of all steps
     warmup_from: float = 0.1  # share of the peak rate

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="type[Representation]")
 
 BUILT_IN = {
+    "enerv": "nervkit.models.enerv:ENeRV",
+    "enerv-boost": "nervkit.models.boost:ENeRVBoost",
     "ffnerv": "nervkit.models.ffnerv:FFNeRV",
     "gridnerv": "nervkit.models.gridnerv:GridNeRV",
     "hinerv": "nervkit.models.hinerv:HiNeRV",
     "hnerv": "nervkit.models.hnerv:HNeRV",
+    "hnerv-boost": "nervkit.models.boost:HNeRVBoost",
     "nerv": "nervkit.models.nerv:NeRV",
+    "nerv-boost": "nervkit.models.boost:NeRVBoost",
 }
 ENTRY_POINT_GROUP = "nervkit.models"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.models.base import Representation
@@ -108,7 +109,7 @@ def test_steps_through_a_quantizer_are_recorded_for_each_combination_of_flags() 
         made = stepper(GridNeRV, False)
         model = made.model
         frames, recipe = made.frames, GridNeRV.recipes["native"]
-        through = Stepper(model, frames, recipe, precision="float32", target_bits=20_000)
+        through = Stepper(model, frames, recipe, precision="float32", codec=Codec(model, 20_000))
         if graphed:
             through._graphed = GraphedUpdate(through._update, through.notes.append, record)
         torch.manual_seed(3)

@@ -47,6 +47,9 @@ class Representation(nn.Module):
     #: fitting.coders.TensorCoder, and the step that it starts with
     codings: ClassVar[Mapping[str, tuple[type, float]]] = MappingProxyType({})
 
+    #: what a fit makes of embeddings that come from frames, by name; a fit sets and clears it
+    quantize_embedding: Callable[[str, Tensor], Tensor] | None = None
+
     def __init__(self, config: ModelConfig, shape: VideoShape) -> None:
         super().__init__()
         self.config = config
@@ -108,6 +111,11 @@ class Representation(nn.Module):
 
     def finish_fit(self, frames: Iterable[Tensor]) -> None:
         """Called once after fitting with the clip's frames, in order, in batches as above."""
+
+    def embedded(self, name: str, values: Tensor) -> Tensor:
+        """Embeddings (B, ...) of the stored tensor `name` that a model makes of frames while it is
+        fitted, as the fit's quantizer has them. `fit_forward` and `finish_fit` go on with these."""
+        return values if self.quantize_embedding is None else self.quantize_embedding(name, values)
 
     def matrices(self) -> Iterable[str]:
         """Names of parameters that a matrix optimizer (Muon) may drive: inner conv and linear."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from nervkit.errors import ModelError
 
@@ -68,6 +68,7 @@ class Recipe:
     least_noise: float = 0.1  # of a step, at the start of a fit for rate and distortion,
     whole_noise_from: float = 0.7  # and a whole step from this share of the fit on,
     rounding_from: float = 0.85  # until values are rounded
+    compression: str | None = None  # by name, that was published with it
 
     def __post_init__(self) -> None:
         """Raises ModelError on values that no fit can have."""
@@ -95,6 +96,16 @@ class Recipe:
             )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ModelError("a recipe's betas must be two numbers in 0 to 1 (exclusive)")
+
+    def slower(self, rate: float) -> Self:
+        """For a fit that goes on: `rate` times these rates, without a warm-up."""
+        return replace(
+            self,
+            lr=rate * self.lr,
+            matrix_lr=self.matrix_lr and rate * self.matrix_lr,
+            embedding_lr=self.embedding_lr and rate * self.embedding_lr,
+            warmup=0.0,
+        )
 
 
 def _positive(value: Any) -> bool:

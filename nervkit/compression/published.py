@@ -176,7 +176,7 @@ def compression_named(name: str, model: str, published: str | None) -> Compressi
     known = ", ".join(COMPRESSIONS)
     if name == PAPER and published is None:
         raise UsageError(f"{model} was published with no compression; choose from: {known}")
-    found = COMPRESSIONS.get(published if name == PAPER and published else name)
-    if found is None:
-        raise UsageError(f"unknown compression {name!r}; choose from: {known}, {PAPER}")
-    return found
+    wanted = published if name == PAPER and published is not None else name
+    if wanted not in COMPRESSIONS:
+        raise UsageError(f"unknown compression {wanted!r}; choose from: {known}, {PAPER}")
+    return COMPRESSIONS[wanted]

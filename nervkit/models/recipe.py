@@ -78,6 +78,8 @@ class Recipe:
             known = get_args(hint) if get_origin(hint) is Literal else ()
             if known and getattr(self, name) not in known:
                 raise ModelError(f"a recipe's {name} must be one of {', '.join(known)}")
+        if not isinstance(self.compression, str | None):
+            raise ModelError(f"a recipe's compression must be a name, not {self.compression!r}")
         for name in ("batch", "epochs"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

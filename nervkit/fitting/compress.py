@@ -80,27 +80,34 @@ def compress_network(
     masks = alive(network) if options.pruned_share else {}
     exact = {name: torch.from_numpy(q.dequantize()) for name, q in seen.items()}
     network.load_stored(network.stored() | exact)
-    embeddings, sections = network.embeddings(), []
-    found: dict[str, Quantized] = {}
-    for tensors, width in zip((network.weights(), embeddings), bits, strict=True):
-        unseen = {name: tensor for name, tensor in tensors.items() if name not in seen}
-        made = seen | quantize_tensors(_arrays(unseen), width)
-        own = {name: made[name] for name in tensors}
+    quantized: dict[str, Quantized] = {}
+    sections = []
+    for tensors, width in zip((network.weights(), network.embeddings()), bits, strict=True):
+        rest = quantize_tensors(_arrays({k: v for k, v in tensors.items() if k not in seen}), width)
+        own = {name: seen[name] if name in seen else rest[name] for name in tensors}
         if own:
             sections.append((ADAPTIVE, len(own), compress_quantized(list(own.values()))))
-        found |= own
-    compression = options.named_compression
+        quantized |= own
+    published = _published_bits(options, network, quantized, masks)
+    return Compressed(SegmentData.of(*sections), published)
+
+
+def _published_bits(
+    options: FitOptions,
+    network: Representation,
+    quantized: dict[str, Quantized],
+    masks: dict[str, Tensor],
+) -> float | None:
+    """What the paper of a compression counts for the `quantized` tensors of a network, of which
+    `masks` say where they were not pruned; None where there is no such paper."""
+    compression, embeddings = options.named_compression, network.embeddings()
     if compression is None or compression.accounting is None:
-        return Compressed(SegmentData.of(*sections))
-    accounted = [
-        Accounted(
-            quantized,
-            masks[name].bool().numpy() if name in masks else np.ones(quantized.values.shape, bool),
-            embedding=name in embeddings,
-        )
-        for name, quantized in found.items()
-    ]
-    return Compressed(SegmentData.of(*sections), compression.accounting.bits(accounted))
+        return None
+    tensors = []
+    for name, tensor in quantized.items():
+        mask = masks[name].numpy() != 0 if name in masks else np.ones(tensor.values.shape, bool)
+        tensors.append(Accounted(tensor, mask, embedding=name in embeddings))
+    return compression.accounting.bits(tensors)
 
 
 def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

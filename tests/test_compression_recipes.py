@@ -101,7 +101,7 @@ def accounted(values: Any, alive: Any = None, **options: Any) -> Accounted:
 def test_any_compression_suits_any_model(model: str, compression: str, tmp_path: Path) -> None:
     """Its file is what a decoder shows, and says how it was made; the paper's number is there."""
     source, output = video(4, 48, 64), tmp_path / "a.nerv"
-    report = encode(output, source, model=model, compression=compression)
+    report = encode(output, source, model=model, params=8000, compression=compression)
     assert report.bytes == output.stat().st_size
     assert report.steps == 20
     assert report.compression == compression

@@ -64,7 +64,7 @@ def huffman_bits(values: np.ndarray) -> float:
 
 def gaussian_bits(values: np.ndarray) -> float:
     """Bits of integers by a Gaussian of their own mean and deviation: -log2 of its mass within half
-    a step of each (HNeRV-Boost, 2402.18152, section 3.4), and 10^-5."""
+    a step of each (HNeRV-Boost, 2402.18152), and 10^-5."""
     q = values.astype(np.float64)
     mean, deviation = q.mean(), max(float(q.std()), LEAST_DEVIATION)
     mass = ndtr((q + 0.5 - mean) / deviation) - ndtr((q - 0.5 - mean) / deviation)
@@ -72,8 +72,8 @@ def gaussian_bits(values: np.ndarray) -> float:
 
 
 def nerv_bits(tensors: Sequence[Accounted]) -> float:
-    """NeRV (2110.13903, section 3.3): one Huffman code for all values that were not pruned. Leaves
-    out where pruned values are, the steps, the code's table and the header."""
+    """NeRV (2110.13903; its code): one Huffman code for all values that were not pruned. Leaves out
+    where pruned values are, the steps, the code's table and the header."""
     return huffman_bits(np.concatenate([tensor.left for tensor in tensors]))
 
 
@@ -86,14 +86,14 @@ def hnerv_bits(tensors: Sequence[Accounted]) -> float:
 
 
 def ffnerv_bits(tensors: Sequence[Accounted]) -> float:
-    """FFNeRV (2212.12294, section 4.3): one Huffman code for all values; there are no scales, as
-    values are within -1 and 1. Leaves out the code's table and the header."""
+    """FFNeRV (2212.12294; its code): one Huffman code for all values; they are within -1 and 1 and
+    need no scales. Leaves out the code's table and the header."""
     return huffman_bits(np.concatenate([tensor.quantized.values.ravel() for tensor in tensors]))
 
 
 def boost_bits(tensors: Sequence[Accounted]) -> float:
-    """HNeRV-Boost (2402.18152, section 3.4): each tensor by a Gaussian, with its mean, deviation
-    and scale in 32 bits each; embeddings by one for each frame, with a scale and an offset for all.
+    """HNeRV-Boost (2402.18152; its code): each tensor by a Gaussian, with its mean, deviation and
+    scale in 32 bits each; embeddings by one for each frame, with a scale and an offset for all.
     Leaves out the header."""
     total = 0.0
     for tensor in tensors:
@@ -105,9 +105,9 @@ def boost_bits(tensors: Sequence[Accounted]) -> float:
 
 
 def hinerv_bits(tensors: Sequence[Accounted]) -> float:
-    """HiNeRV (2306.09818, section 3.4): of each tensor the entropy of the values that were not
-    pruned, and of which these are; 16 bits for a scale and for each value of a vector. Leaves out
-    the tables of the arithmetic coder, and the archive around its files."""
+    """HiNeRV (2306.09818; its code makes real files): of each tensor the entropy of the values that
+    were not pruned, and of which these are; 16 bits for a scale and for each value of a vector.
+    Leaves out the tables of the arithmetic coder, and the archive around its files."""
     total = 0.0
     for tensor in tensors:
         if tensor.quantized.values.ndim < 2:

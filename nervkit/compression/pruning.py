@@ -20,7 +20,7 @@ def prune(model: Representation, share: float, score: Score = "magnitude") -> di
     Args:
         share: of the weights, in 0 to 1 (exclusive).
         score: what is least: "magnitude", |w|, or "normalized", |w| over the root of its tensor's
-            count, so that small tensors keep more (HiNeRV, 2306.09818, section 3.4).
+            count, so that small tensors keep more (HiNeRV, 2306.09818).
 
     Returns:
         Masks by parameter name, 1 where a weight lives on, for fine-tuning.

@@ -17,12 +17,12 @@ Score = Literal["magnitude", "normalized"]
 
 @dataclass(frozen=True)
 class Prune:
-    """Set the least of all weights to zero, and fit the rest on (NeRV, 2110.13903, section 3.3).
+    """Set the least of all weights to zero, and fit the rest on (NeRV, 2110.13903).
 
     Attributes:
         share: of the weights, in 0 to 1; biases and embeddings stay.
         score: by which weights are least: "magnitude", |w|, or "normalized", |w| over the root of
-            its tensor's count (HiNeRV, 2306.09818, section 3.4).
+            its tensor's count (HiNeRV, 2306.09818).
         epochs: of the fit that follows.
         rate: its learning rates, over the recipe's.
     """
@@ -44,7 +44,7 @@ class Prune:
 @dataclass(frozen=True)
 class QuantizationAware:
     """Fit tanh(w) rounded towards zero to n = 2^(bits - 1) - 1 levels of each sign, with gradients
-    as if it were not rounded (FFNeRV, 2212.12294, section 3.4): weights, biases and embeddings.
+    as if it were not rounded (FFNeRV, 2212.12294): weights, biases and embeddings.
 
     Attributes:
         bits: 2 to 12.
@@ -64,8 +64,8 @@ class QuantizationAware:
 
 @dataclass(frozen=True)
 class QuantNoise:
-    """Fit on with most values rounded, others at every step (Fan et al., 2004.07320; HiNeRV,
-    2306.09818, section 3.4): matrices, convolutions and fitted embeddings.
+    """Fit on with most values rounded, others at each step (Fan et al., 2004.07320; HiNeRV,
+    2306.09818): matrices, convolutions and fitted embeddings.
 
     Attributes:
         bits: 2 to 12.
@@ -89,7 +89,7 @@ class QuantNoise:
 @dataclass(frozen=True)
 class EntropyMinimisation:
     """Fit on with the bits in the loss, as long as they are too many: a learned step and a Gaussian
-    for each tensor (HNeRV-Boost, 2402.18152, section 3.4: "consistent entropy minimization").
+    for each tensor (HNeRV-Boost, 2402.18152: "consistent entropy minimization").
 
     Attributes:
         bits: from which the steps start, 2 to 12.

@@ -126,8 +126,8 @@ class StageQuantizing(Quantizing):
 
 class TanhRounding(StageQuantizing):
     """tanh(w), rounded towards zero to n levels of each sign, with gradients as if it were not
-    rounded (FFNeRV, 2212.12294, section 3.4). Levels are as far apart as the step of the ladder
-    that is nearest to 1 / n: 1 / 128 for 1 / 127."""
+    rounded (FFNeRV, 2212.12294). Levels are as far apart as the step of the ladder that is nearest
+    to 1 / n: 1 / 128 for 1 / 127."""
 
     def __init__(self, model: Representation, stage: QuantizationAware, pixels: int) -> None:
         super().__init__(model)
@@ -161,9 +161,9 @@ class TanhRounding(StageQuantizing):
 
 
 class NoisyRounding(StageQuantizing):
-    """Each value rounded with a probability, and without a gradient then (HiNeRV, 2306.09818,
-    section 3.4): matrices and grids, with steps that cover the largest value, of the tensor or of
-    each index of the longer of its first two axes. Vectors stay."""
+    """Each value rounded with a probability, and without a gradient then (HiNeRV, 2306.09818):
+    matrices and grids, with steps that cover the largest value, of the tensor or of each index of
+    the longer of its first two axes. Vectors stay."""
 
     def __init__(self, model: Representation, stage: QuantNoise, pixels: int) -> None:
         super().__init__(model)
@@ -199,7 +199,7 @@ class NoisyRounding(StageQuantizing):
 
 class EntropyMinimising(StageQuantizing):
     """Values rounded to a learned step for each tensor, and their bits in the loss as long as they
-    are too many (HNeRV-Boost, 2402.18152, section 3.4).
+    are too many (HNeRV-Boost, 2402.18152).
 
     The bits of a tensor are those of its values in steps, with uniform noise, by a Gaussian of
     their mean and deviation. The loss enters by its logarithm, so that the weight of the bits does

@@ -187,7 +187,7 @@ def encode(
         raise UsageError("target-psnr needs a fit through the quantizer: leave out --recipe paper")
     if target is not None and (bits, embedding_bits) != (None, None):
         raise UsageError("--bits and --embedding-bits are for a file without a target: choose one")
-    named = options.named_compression
+    named = options.compressing
     if named is not None and target is not None:
         raise UsageError("--compression is for a file without a target: choose one")
     if named is not None and (bits, embedding_bits) != (None, None):

@@ -243,8 +243,9 @@ def test_the_papers_recipe_has_the_papers_epochs(compression: str | None, epochs
 
 def test_a_papers_recipe_names_its_compression() -> None:
     for model in ("nerv", "hnerv"):
-        named = FitOptions(model=model, compression="paper").named_compression
-        assert named == COMPRESSIONS[model]
+        options = FitOptions(model=model, compression="paper")
+        assert options.compressing == COMPRESSIONS[model]
+        assert options.settings() == FitOptions(model=model, compression=model).settings()
     with pytest.raises(UsageError, match="gridnerv was published with no compression; choose from"):
         FitOptions(compression="paper")
     assert Recipe(loss="mse", lr=1.0, batch=1, epochs=1).compression is None

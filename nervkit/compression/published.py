@@ -171,12 +171,12 @@ COMPRESSIONS = {
 PAPER = "paper"  # the compression that the model was published with
 
 
-def compression_named(name: str, model: str, published: str | None) -> Compression:
-    """The compression of a name; of `PAPER`, the `published` one of a model. Raises UsageError."""
+def published_name(name: str, model: str, published: str | None) -> str:
+    """A name of `COMPRESSIONS`; `PAPER` is the `published` one of the model. Raises UsageError."""
     known = ", ".join(COMPRESSIONS)
     if name == PAPER and published is None:
         raise UsageError(f"{model} was published with no compression; choose from: {known}")
     wanted = published if name == PAPER and published is not None else name
     if wanted not in COMPRESSIONS:
         raise UsageError(f"unknown compression {wanted!r}; choose from: {known}, {PAPER}")
-    return COMPRESSIONS[wanted]
+    return wanted

@@ -104,8 +104,8 @@ def report_of(
     parameters = sum(report.parameters for report in reports)
     frames = sum(report.frames for report in reports)
     published = [r.published_bits for r in reports if r.published_bits is not None]
-    named = options.named_compression
-    accounting = None if named is None else named.accounting
+    compression = options.compressing
+    accounting = None if compression is None else compression.accounting
     with NervFile(output, UNLIMITED) as file:
         return EncodeReport(
             output=str(output),
@@ -125,7 +125,7 @@ def report_of(
             bytes_by_part=file.bytes_by_part,
             bpp=file.bpp,
             bits_per_parameter=8 * sum(report.bytes for report in reports) / parameters,
-            compression=None if named is None else str(options.compression),
+            compression=options.compression_name,
             published_bpp=sum(published) / (frames * size[0] * size[1]) if published else None,
             published_counts=None if accounting is None else accounting.counts,
             seconds=clock.perf_counter() - began,

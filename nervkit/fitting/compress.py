@@ -100,7 +100,7 @@ def _published_bits(
 ) -> float | None:
     """What the paper of a compression counts for the `quantized` tensors of a network, of which
     `masks` say where they were not pruned; None where there is no such paper."""
-    compression, embeddings = options.named_compression, network.embeddings()
+    compression, embeddings = options.compressing, network.embeddings()
     if compression is None or compression.accounting is None:
         return None
     tensors = []

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from nervkit.compression.published import (
+    COMPRESSIONS,
     Compression,
     EntropyMinimisation,
     Prune,
     Stage,
-    compression_named,
+    published_name,
 )
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import Budget
@@ -86,17 +87,25 @@ class FitOptions:
         return Budget.choose(*given)
 
     @property
-    def named_compression(self) -> Compression | None:
-        """The compression that is asked for, as data."""
-        if self.compression is None or isinstance(self.compression, Compression):
-            return self.compression
+    def compression_name(self) -> str | None:
+        """Of the compression that is asked for; of one's own, what it does."""
+        if self.compression is None:
+            return None
+        if isinstance(self.compression, Compression):
+            return str(self.compression)
         recipe = self.model_type.recipes.get(PAPER)
-        return compression_named(self.compression, self.model, recipe and recipe.compression)
+        return published_name(self.compression, self.model, recipe and recipe.compression)
+
+    @property
+    def compressing(self) -> Compression | None:
+        """The compression that is asked for, as data."""
+        name, own = self.compression_name, self.compression
+        return own if isinstance(own, Compression) else name and COMPRESSIONS[name]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What the fit does for its compression."""
-        if (compression := self.named_compression) is not None:
+        if (compression := self.compressing) is not None:
             return compression.stages
         return (Prune(self.prune),) if self.prune != 0 else ()
 
@@ -150,13 +159,14 @@ class FitOptions:
 
     def settings(self) -> dict[str, Any]:
         """What, besides model and frames, the fit depends on."""
+        name = self.compression_name
         return {
             "recipe": self.recipe,
             "budget": str(self.budget),
             "metric": self.metric,
             "prune": self.prune,
             # A setting is one of several that commas separate.
-            "compression": self.compression and str(self.compression).replace(", ", " "),
+            "compression": name and name.replace(", ", " "),
             "coded_bytes": self.coded_bytes,
             "coded_psnr": self.coded_psnr,
             "seed": self.seed,

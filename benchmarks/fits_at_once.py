@@ -28,8 +28,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from nervkit.compression.coded import compress_coded
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import EAGER_CALLS
-from nervkit.fitting.loop import RATE_EVERY, Stepper
+from nervkit.fitting.loop import Stepper
 from nervkit.fitting.optimizers import schedule, set_rates
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
@@ -53,7 +54,7 @@ def build(
     model = GridNeRV(config or GridNeRV.configure_coded(shape, size), shape).to(frames.device)
     model.start_fit(frames)
     changed = replace(GridNeRV.recipes["native"], **recipe)
-    return Stepper(model, frames, changed, seed=seed, target_bits=8 * size)
+    return Stepper(model, frames, changed, seed=seed, codec=Codec(model, 8 * size))
 
 
 def built(
@@ -89,7 +90,7 @@ class Branches:
         """The k-th update of all fits."""
         for stepper, index in zip(self.steppers, self.indices, strict=True):
             set_rates(stepper.optimizers, schedule(progress, stepper.recipe))
-            flags = stepper.codec.advance(progress, stepper.recipe), k % RATE_EVERY == 0
+            flags = stepper.codec.flags(k, progress, stepper.recipe)
             index.copy_(stepper._batch_of(k))
         if k <= EAGER_CALLS:
             torch.cuda.synchronize()

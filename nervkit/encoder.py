@@ -19,6 +19,7 @@ from nervkit.assembly import (
     check_storable,
     header_of,
 )
+from nervkit.compression.published import Compression
 from nervkit.compression.quantization import check_bits
 from nervkit.container.header import Segment as SegmentEntry
 from nervkit.container.header import pack_json
@@ -68,6 +69,7 @@ def encode(
     target_bitrate: str | int | None = None,
     target_psnr: float | None = None,
     prune: float = 0.0,
+    compression: str | Compression | None = None,
     bits: int | None = None,
     embedding_bits: int | None = None,
     start_from: str | Path | None = None,
@@ -103,8 +105,9 @@ def encode(
         model: a name from `model_names()`.
         params: stored values to aim at, such as 1.5e6 or "1.5M". Without a target they are fitted
             in float and quantized to `bits` afterwards, and so is a fit with `bits`,
-            `embedding_bits`, `prune` or the paper's recipe. Any other fit sees its quantizer, and
-            aims without a target at bytes that follow from the size of the video (`default_bytes`).
+            `embedding_bits`, `prune`, `compression` or the paper's recipe. Any other fit sees its
+            quantizer, and aims without a target at bytes that follow from the size of the video
+            (`default_bytes`).
         strides: of the model's stages, such as (5, 4, 4, 2, 2); by default, by the frame's size.
         recipe: "native" (nervkit's), or "paper" (as published).
         preset: "draft", "fast" (default), "medium", "slow" or "placebo"; or one of:
@@ -125,7 +128,12 @@ def encode(
             200_000 or "200k".
         target_psnr: the same by the quality that each segment is to have: dB of the metric, mean
             over frames, 10 to 60. Its size follows from what H.264 takes for it.
-        prune: share of weights set to zero, with the last 15% of the fit as fine-tuning.
+        prune: share of weights set to zero, with fine-tuning after it: 50 epochs of 350, or as much
+            of the fit as that is.
+        compression: as a paper has it, for any model: "nerv", "hnerv", "ffnerv", "hnerv-boost" or
+            "hinerv"; "paper" for that of the model's own; or a `Compression` of one's own (see
+            `nervkit.compression.published`). It prunes and quantizes by itself: not with a target,
+            `prune`, `bits` or `embedding_bits`.
         bits, embedding_bits: of weights and embeddings that are quantized after a fit in float, 2
             to 12; 8 by default. Not with a target.
         start_from: a .nerv file of the same frames, from whose network the fit begins, in its
@@ -169,6 +177,7 @@ def encode(
         time=time,
         metric=metric,
         prune=prune,
+        compression=compression,
         seed=seed,
         device=device,
         precision=precision,
@@ -178,12 +187,17 @@ def encode(
         raise UsageError("target-psnr needs a fit through the quantizer: leave out --recipe paper")
     if target is not None and (bits, embedding_bits) != (None, None):
         raise UsageError("--bits and --embedding-bits are for a file without a target: choose one")
+    named = options.compressing
+    if named is not None and target is not None:
+        raise UsageError("--compression is for a file without a target: choose one")
+    if named is not None and (bits, embedding_bits) != (None, None):
+        raise UsageError("--compression has bits of its own: leave out --bits and --embedding-bits")
     if start_from is not None and (params, strides) != (None, None):
         raise UsageError("--start-from has the network's size: leave out --params and --strides")
     values_or_bits = any(option is not None for option in (params, bits, embedding_bits))
-    in_float = values_or_bits or prune > 0 or recipe == PAPER
+    in_float = values_or_bits or bool(options.stages) or named is not None or recipe == PAPER
     chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
-    widths = chosen[0], chosen[1]
+    widths = (chosen[0], chosen[1]) if named is None else (named.bits, named.embedding_bits)
     for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
         check_bits(width, name)
     executor = executor_of(workers, ray)
@@ -345,7 +359,7 @@ class _Encode:
         notes = assemble(self.output, header, details, parts, quality, self.watch.stop)
         for note in notes if self.watch.on_note is not None else ():
             self.watch.on_note(note)
-        facts = self.aim.options.metric, settings, notes, self.began
+        facts = self.aim.options, settings, notes, self.began
         return report_of(self.output, details, size, reports, quality, *facts)
 
 

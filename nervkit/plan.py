@@ -62,7 +62,9 @@ def planner(
 
     def tell(outlook: Outlook, model: Representation) -> None:
         fixed = fixed_bytes(model.config)
-        tensors = options.coded_bytes or quantized_bytes(model, bits, options.prune)
+        tensors = options.coded_bytes or quantized_bytes(
+            model, bits, options.pruned_share, options.most_bits
+        )
         on_plan(
             FitPlan(
                 model=options.model,
@@ -79,13 +81,16 @@ def planner(
     return tell
 
 
-def quantized_bytes(model: Representation, bits: tuple[int, int], prune: float = 0.0) -> int:
-    """About how many bytes a model takes that is quantized after its fit. Of weights, a share of
-    `prune` is zero, and costs what it takes to say which."""
+def quantized_bytes(
+    model: Representation, bits: tuple[int, int], prune: float = 0.0, most: float = math.inf
+) -> int:
+    """About how many bytes a model takes that is quantized after its fit, or by it to at the `most`
+    so many bits a value. Of weights, a share of `prune` is zero, and costs what it takes to say
+    which."""
     weights, embeddings = (
         sum(tensor.numel() for tensor in tensors.values())
         for tensors in (model.weights(), model.embeddings())
     )
-    of_weight, of_embedding = (max(1.0, count - BITS_SAVED) for count in bits)
+    of_weight, of_embedding = (min(max(1.0, count - BITS_SAVED), most) for count in bits)
     which = -sum(p * math.log2(p) for p in (prune, 1 - prune) if p)
     return round((weights * ((1 - prune) * of_weight + which) + embeddings * of_embedding) / 8)

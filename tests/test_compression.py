@@ -36,6 +36,7 @@ from nervkit.compression.tensors import (
     NO_AXIS,
     compress_tensors,
     decompress_tensors,
+    quantize_tensors,
 )
 from nervkit.errors import FormatError, UsageError
 from nervkit.fitting import compress, job
@@ -614,18 +615,18 @@ def test_pruned_weights_are_zeros_in_the_decoder(
     pruned: dict[str, np.ndarray] = {}
     tuned: dict[str, np.ndarray] = {}
 
-    def prune_spy(fitted: Representation, share: float) -> dict[str, torch.Tensor]:
-        masks = prune(fitted, share)
+    def prune_spy(fitted: Representation, *how: Any) -> dict[str, torch.Tensor]:
+        masks = prune(fitted, *how)
         keep.update({name: mask.numpy() != 0 for name, mask in masks.items()})
         pruned.update({name: t.detach().numpy().copy() for name, t in fitted.weights().items()})
         return masks
 
-    def compress_spy(arrays: dict[str, np.ndarray], bits: int) -> bytes:
+    def quantize_spy(arrays: dict[str, np.ndarray], bits: int) -> dict[str, Quantized]:
         tuned.update(arrays)
-        return compress_tensors(arrays, bits)
+        return quantize_tensors(arrays, bits)
 
     monkeypatch.setattr(job, "prune_weights", prune_spy)
-    monkeypatch.setattr(compress, "compress_tensors", compress_spy)
+    monkeypatch.setattr(compress, "quantize_tensors", quantize_spy)
     frames = rng().integers(0, 256, (4, 16, 24, 3), np.uint8)
     output = tmp_path / "a.nerv"
     nervkit.encode(frames, output, model=model, params=5000, steps=30, prune=0.4, bits=bits)

@@ -17,6 +17,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 import nervkit
+from nervkit.compression.quantization import Quantized
 from nervkit.errors import Interrupted, ModelError, NervError, SourceError, UsageError
 from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
@@ -907,13 +908,13 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
 def coded(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """The float32 tensors that the last encode compressed, filled in by each encode."""
     tensors: dict[str, np.ndarray] = {}
-    original = compress.compress_tensors
+    original = compress.quantize_tensors
 
-    def spy(arrays: dict[str, np.ndarray], bits: int) -> bytes:
+    def spy(arrays: dict[str, np.ndarray], bits: int) -> dict[str, Quantized]:
         tensors.update({name: array.copy() for name, array in arrays.items()})
         return original(arrays, bits)
 
-    monkeypatch.setattr(compress, "compress_tensors", spy)
+    monkeypatch.setattr(compress, "quantize_tensors", spy)
     return tensors
 
 

@@ -12,8 +12,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from nervkit.compression.published import (
+    EntropyMinimisation,
+    Quantization,
+    QuantizationAware,
+    QuantNoise,
+)
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
 from nervkit.fitting.loop import Stepper, fit
+from nervkit.fitting.quantizing import quantizing
 from nervkit.models.base import Representation
 from nervkit.models.boost import NeRVBoost, NeRVBoostConfig
 from nervkit.models.config import VideoShape
@@ -121,7 +129,7 @@ def test_steps_through_a_quantizer_are_recorded_for_each_combination_of_flags() 
         made = stepper(GridNeRV, False)
         model = made.model
         frames, recipe = made.frames, GridNeRV.recipes["native"]
-        through = Stepper(model, frames, recipe, precision="float32", target_bits=20_000)
+        through = Stepper(model, frames, recipe, precision="float32", codec=Codec(model, 20_000))
         if graphed:
             through._graphed = GraphedUpdate(through._update, through.notes.append, record)
         torch.manual_seed(3)
@@ -136,6 +144,28 @@ def test_steps_through_a_quantizer_are_recorded_for_each_combination_of_flags() 
     ratio = float(graphed_fit.codec.weight / plain.codec.weight)
     assert ratio == pytest.approx(1, rel=0.2) and float(plain.codec.weight) > 0
     assert not graphed_fit.notes
+
+
+@pytest.mark.parametrize("model", [GridNeRV, HNeRV])
+@pytest.mark.parametrize("stage", [QuantizationAware(), QuantNoise(), EntropyMinimisation()])
+def test_steps_of_published_compressions_are_recorded(
+    model: type[Representation], stage: Quantization
+) -> None:
+    """Their noise differs from that of plain steps, too."""
+    ends = []
+    for graphed in (False, True):
+        made = stepper(model, False)
+        recipe = model.recipes["native"].slower(0.3)
+        codec = quantizing(made.model, stage, 16 * 24)
+        through = Stepper(made.model, made.frames, recipe, precision="float32", codec=codec)
+        if graphed:
+            through._graphed = GraphedUpdate(through._update, through.notes.append, record)
+        torch.manual_seed(3)
+        errors = [float(through.step(k, k / 24)) for k in range(24)]
+        ends.append(np.mean(errors[-6:]))
+        assert through.notes == []
+        assert not graphed or set(through._graphed._recorded) == {()}
+    assert ends[1] == pytest.approx(ends[0], rel=0.1)
 
 
 def test_recording_takes_nothing_and_replays_from_then_on() -> None:

@@ -97,6 +97,14 @@ def encode(
         ),
     ] = None,
     prune: Annotated[float, typer.Option(help="Share of weights to set to zero, 0 to 1.")] = 0.0,
+    compression: Annotated[
+        str | None,
+        typer.Option(
+            help="Compress as published, any model: nerv, hnerv, ffnerv, hnerv-boost, hinerv, or "
+            "paper (as the model's own paper).",
+            metavar="NAME",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     restart: options.Restart = False,
     json: options.Json = False,
@@ -148,6 +156,7 @@ def encode(
                 workers=workers,
                 ray=ray,
                 prune=prune,
+                compression=compression,
                 overwrite=overwrite,
                 restart=restart,
                 on_clip=on_clip,
@@ -187,6 +196,9 @@ def _tell(report: EncodeReport) -> None:
     if report.psnr_yuv is not None:
         say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")
     say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp of the video")
+    if report.published_bpp is not None:
+        counted_by = f"{report.published_bpp:.4f} bpp ({report.published_counts})"
+        say(f"by the paper's accounting: {counted_by}; the file: {report.bpp:.4f} bpp")
     if len(report.segments) > 1:
         say(f"{counted(len(report.segments), 'segment')} (nervkit info shows them)")
     say(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,14 +27,23 @@ NO_AXIS = 255
 VECTOR_EXTRA_BITS = 4  # biases are few and sensitive: they get this many bits more
 
 
+def quantize_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> dict[str, Quantized]:
+    """Float32 tensors as integers of `bits` bits (vectors of 4 more), by name."""
+    return {
+        name: quantize(t, min(bits + VECTOR_EXTRA_BITS, MAX_BITS) if t.ndim == 1 else bits)
+        for name, t in tensors.items()
+    }
+
+
 def compress_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> bytes:
-    """Quantize and code float32 tensors, in their order, to `bits` bits (vectors to 4 more)."""
-    quantized = [
-        quantize(t, min(bits + VECTOR_EXTRA_BITS, MAX_BITS) if t.ndim == 1 else bits)
-        for t in tensors.values()
-    ]
+    """Quantize float32 tensors as `quantize_tensors` does, and code them, in their order."""
+    return compress_quantized(list(quantize_tensors(tensors, bits).values()))
+
+
+def compress_quantized(tensors: Sequence[Quantized]) -> bytes:
+    """Code quantized tensors, in their order."""
     descriptors, coder = [], Encoder()
-    for q in quantized:
+    for q in tensors:
         values, predicted = _shorter(q.values)
         low, high = int(values.min()), int(values.max())
         first, last = int(q.steps.min()), int(q.steps.max())
@@ -42,7 +51,7 @@ def compress_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> bytes:
         descriptors.append(DESCRIPTOR.pack(q.bits, axis, predicted, low, high, first, last))
         coder.write(q.steps, first, last)
         coder.write(values, low, high)
-    return COUNT.pack(len(quantized)) + b"".join(descriptors) + coder.finish()
+    return COUNT.pack(len(tensors)) + b"".join(descriptors) + coder.finish()
 
 
 def decompress_tensors(

@@ -11,6 +11,7 @@ from typing import Any
 from nervkit.container.file import NervFile
 from nervkit.container.limits import UNLIMITED
 from nervkit.encoding.segment import SegmentReport
+from nervkit.fitting.options import FitOptions
 from nervkit.metrics import Quality, mean_quality
 from nervkit.video.clip import Details
 
@@ -29,6 +30,9 @@ class EncodeReport:
         bpp: bits per pixel of all but the tracks.
         parameters: values that travel: weights, biases and embeddings.
         bits_per_parameter: of the coded weights and embeddings.
+        compression: its name, or how it goes; None where none was asked for.
+        published_bpp: bits per pixel by the accounting of the compression's paper, which counts
+            `published_counts` and no more; `bpp` has all that a decoder needs.
         fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's, and
             `earlier_seconds` what was fitted in earlier ones.
         model, config: of the first segment.
@@ -54,6 +58,9 @@ class EncodeReport:
     bytes_by_part: dict[str, int]
     bpp: float
     bits_per_parameter: float
+    compression: str | None
+    published_bpp: float | None
+    published_counts: str | None
     seconds: float
     fit_seconds: float
     earlier_seconds: float
@@ -78,7 +85,7 @@ def report_of(
     size: tuple[int, int],
     reports: Sequence[SegmentReport],
     quality: Quality,
-    metric: str,
+    options: FitOptions,
     settings: str,
     notes: Sequence[str],
     began: float,
@@ -87,6 +94,7 @@ def report_of(
 
     Args:
         details: what the video has besides frames of `size` (width, height).
+        options: of every fit.
         reports: of its segments, in order; `quality` is that of all.
         notes: on the file as a whole.
         began: when the encode did, by the performance counter.
@@ -94,10 +102,14 @@ def report_of(
     of_segments = [note for report in reports for note in report.notes]
     memory = [r.device_memory for r in reports if r.device_memory is not None]
     parameters = sum(report.parameters for report in reports)
+    frames = sum(report.frames for report in reports)
+    published = [r.published_bits for r in reports if r.published_bits is not None]
+    compression = options.compressing
+    accounting = None if compression is None else compression.accounting
     with NervFile(output, UNLIMITED) as file:
         return EncodeReport(
             output=str(output),
-            frames=sum(report.frames for report in reports),
+            frames=frames,
             width=size[0],
             height=size[1],
             fps=float(details.fps),
@@ -105,7 +117,7 @@ def report_of(
             config=reports[0].config,
             parameters=parameters,
             steps=sum(report.steps for report in reports),
-            metric=metric,
+            metric=options.metric,
             psnr=quality.psnr,
             psnr_yuv=quality.psnr_yuv,
             ssim=quality.ssim,
@@ -113,6 +125,9 @@ def report_of(
             bytes_by_part=file.bytes_by_part,
             bpp=file.bpp,
             bits_per_parameter=8 * sum(report.bytes for report in reports) / parameters,
+            compression=options.compression_name,
+            published_bpp=sum(published) / (frames * size[0] * size[1]) if published else None,
+            published_counts=None if accounting is None else accounting.counts,
             seconds=clock.perf_counter() - began,
             fit_seconds=sum(report.fit_seconds for report in reports),
             earlier_seconds=sum(report.earlier_seconds for report in reports),

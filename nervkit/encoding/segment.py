@@ -21,6 +21,7 @@ from nervkit.container.settings import as_text
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import Interrupted
+from nervkit.fitting.coding import Codec
 from nervkit.fitting.compress import compress_network
 from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
 from nervkit.fitting.options import FitOptions
@@ -111,6 +112,7 @@ class SegmentReport:
         first: its first frame in the video; it has `frames`.
         parameters: values that travel.
         bytes: of the coded tensors.
+        published_bits: of the same by the accounting of the paper whose compression this is.
         psnr, psnr_yuv, ssim: means over frames, as of EncodeReport.
         samples: (frames, SAMPLES), the samples of each frame at its place in the video.
         fit_seconds, earlier_seconds, device_memory, notes: as of EncodeReport.
@@ -124,6 +126,7 @@ class SegmentReport:
     parameters: int
     steps: int
     bytes: int
+    published_bits: float | None
     psnr: float
     psnr_yuv: float | None
     ssim: float | None
@@ -177,7 +180,7 @@ def fit_segment(
     )
     device, config = next(network.parameters()).device, network.config.to_dict()
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    data = compress_network(
+    data, published_bits = compress_network(
         network, summary.codec, options, frames, job.colour, job.bits, job.asked, watch.stop
     )
     check = SelfCheck(network, frames, options.model, options.coded_bytes is not None)
@@ -186,7 +189,7 @@ def fit_segment(
     decoded, notes = _decoded(job, header, data, frames, check, watch.stop)
     quality = decoded.quality
     reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
-    if summary.codec is not None and job.asked:
+    if isinstance(summary.codec, Codec) and job.asked:
         missed = summary.codec.missed(data.sections[0].data, reached)
         notes += [] if missed is None else [missed]
     if summary.codec is None and options.coded_bytes is not None:
@@ -200,6 +203,7 @@ def fit_segment(
         parameters=header.values,
         steps=summary.steps,
         bytes=data.size,
+        published_bits=published_bits,
         psnr=quality.psnr,
         psnr_yuv=quality.psnr_yuv,
         ssim=quality.ssim,

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from nervkit.compression.coded import Data, compress_coded
 from nervkit.fitting.coders import GOLDEN, SIDE_BITS, GridCoder, codings_of, rounded
+from nervkit.fitting.quantizing import LEAST_ERROR, Quantizing
 from nervkit.models.base import Representation
-from nervkit.models.recipe import Recipe
+from nervkit.models.recipe import Loss, Recipe
 
 FIRST_WEIGHT = 0.45  # weight * bits; 0.8 is the optimum of a curve of 2.4 dB for each doubling
 MOST_WEIGHT = 4.0  # the same where the target cannot be had: more would undo the fit
 CONTROL = 25.0  # the exponent by which the weight follows the bits, over a whole fit,
 UNDERESTIMATED = 1.04  # real bits over those of the loss, which knows no rounding of contexts
+RATE_EVERY = 2  # steps: the rate's gradient changes slowly
 CONTROL_FROM = 0.3  # from this share of the fit on: values of little noise take few bits
 TOLERANCE, MOST_CHANGE, SEARCHES = 0.01, 16.0, 10  # of a size that is aimed at
 LOOSE_TOLERANCE = 0.1  # of one that nobody asked for
@@ -34,7 +36,7 @@ PSNR_TOLERANCE = 0.03  # dB
 CLOSER = "a longer fit or more --params come"
 
 
-class Codec(nn.Module):
+class Codec(Quantizing):
     """The coders of all tensors of a model that travel.
 
     The loss is ln D + weight * bits. On a curve of s dB for each doubling of the bytes it is least
@@ -85,8 +87,12 @@ class Codec(nn.Module):
         self.progress.fill_(progress)
         return progress >= recipe.rounding_from
 
+    def flags(self, k: int, progress: float, recipe: Recipe) -> tuple[bool, ...]:
+        """Whether values are rounded, and whether the rate is in the loss."""
+        return self.advance(progress, recipe), k % RATE_EVERY == 0
+
     def forward(
-        self, values: Mapping[str, Tensor], rounding: bool
+        self, values: Mapping[str, Tensor], rounding: bool, rate: bool = False
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Each tensor as it is quantized, and the values of each group in steps: rounded, or with
         noise.
@@ -120,6 +126,24 @@ class Codec(nn.Module):
         """The bits of all values, with an estimate for the side information."""
         total = sum(coder.bits(q).sum() for coder, q in zip(self.coders, integers, strict=True))
         return total + SIDE_BITS * sum(coder.side_values() for coder in self.coders)
+
+    def objective(
+        self,
+        loss: Tensor,
+        measured: Tensor,
+        aim: Loss,
+        coded: list[Tensor],
+        rounding: bool,
+        rate: bool,
+    ) -> Tensor:
+        """The loss by its logarithm, whatever the recipe's, and the rate weighed against it."""
+        error = aim.error(loss).clamp(min=LEAST_ERROR)
+        if not rate:
+            return error.log()
+        bits = self.bits(coded)
+        total = error.log() + RATE_EVERY * self.weight * bits
+        self.control(bits, measured if aim.by_value else None)
+        return total
 
     def control(self, bits: Tensor, error: Tensor | None) -> None:
         """Change the weight of the rate by how far `bits` are from the target, or the mean squared

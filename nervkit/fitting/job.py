@@ -1,4 +1,5 @@
-"""One fit from a user's options, and its phases: the fit itself, pruning, fine-tuning."""
+"""One fit from a user's options, and its phases: the fit itself, and what its compression asks for
+after it."""
 
 from __future__ import annotations
 
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from nervkit.compression.pruning import alive
 from nervkit.compression.pruning import prune as prune_weights
+from nervkit.compression.published import Prune, Quantization
 from nervkit.errors import ResourceError
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.loop import FitSummary, Stepper, fit
+from nervkit.fitting.coding import Codec
+from nervkit.fitting.loop import FitSummary, Stepper, fit, joined
 from nervkit.fitting.metric import RGB, Metric, metric_of
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Outlook, Progress
+from nervkit.fitting.quantizing import Quantizing, quantizing
 from nervkit.fitting.start import Start
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
@@ -30,8 +34,7 @@ from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_colour
 from nervkit.video.ranges import fingerprint_of
 
-FINE_TUNE_SHARE = 0.15  # of all work is fine-tuning after pruning, as HNeRV's 50 of 350 epochs
-FINE_TUNE_RATE = 0.3  # of the recipe's rates
+FIT = "fit"  # the name of the phase that every fit has
 LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
@@ -127,9 +130,49 @@ def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values).permute(0, 3, 1, 2).to(device)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a fit, with optimizers of its own.
+
+    Attributes:
+        name: in checkpoints and progress.
+        epochs: as published, in proportion to those of the other phases.
+        recipe: what it is fitted by.
+        prune: what it begins with.
+        quantization: through which it is fitted.
+        pruned: whether weights were pruned, by this phase or one before.
+    """
+
+    name: str
+    epochs: int
+    recipe: Recipe
+    prune: Prune | None = None
+    quantization: Quantization | None = None
+    pruned: bool = False
+
+
+def phases_of(options: FitOptions) -> list[Phase]:
+    """The phases of a fit, in order. A stage without epochs of its own holds from the start, and a
+    quantization until the next one."""
+    recipe = options.model_type.recipes[options.recipe]
+    phase = Phase(FIT, recipe.epochs, recipe)
+    phases = [phase]
+    for stage in options.stages:
+        prune = stage if isinstance(stage, Prune) else None
+        quantization = phase.quantization if isinstance(stage, Prune) else stage
+        pruned = phase.pruned or prune is not None
+        if not stage.epochs:
+            phase = phases[0] = replace(phase, quantization=quantization)
+            continue
+        slower = recipe.slower(stage.rate)
+        phase = Phase(stage.phase, stage.epochs, slower, prune, quantization, pruned)
+        phases.append(phase)
+    return phases
+
+
 @dataclass
 class FitJob:
-    """The phases of one fit: the fit itself and, where weights are pruned, the fine-tuning."""
+    """The phases of one fit, one after the other."""
 
     model: Representation
     frames: Tensor
@@ -141,78 +184,76 @@ class FitJob:
     def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
         """Run what is left of the phases, given what `checkpoint` holds."""
         began = clock.perf_counter()
-        recipe = self.options.model_type.recipes[self.options.recipe]
+        phases = phases_of(self.options)
         saved = checkpoint.load() if checkpoint is not None else None
         if saved is None and self.start is not None:
             self.start.apply(self.model)
         elif saved is None:
             self.model.start_fit(self.frames)
         earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
-        stepper = self._stepper(recipe)
-        first, second = self._lengths(stepper, clock.perf_counter() - began)
+        lengths = self._lengths(phases, clock.perf_counter() - began)
         common: dict[str, Any] = {
             "checkpoint": checkpoint,
-            "on_pace": self._announced(watch, (first, second), saved, earlier),
+            "on_pace": self._announced(watch, lengths, saved, earlier),
             "on_progress": watch.on_progress,
             "on_note": watch.on_note,
             "stop": watch.stop,
         }
 
-        if saved is None or saved.progress["phase"] == "fit":
-            record = {"phase": "fit", "length": first, "before": 0.0}
+        summary = FitSummary(0, 0.0)
+        masks: dict[str, Tensor] = {}
+        for phase, length in zip(phases, lengths, strict=True):
+            if saved is not None and phase.name != saved.progress["phase"]:
+                continue  # an earlier session has finished it
+            codec = self._codec(phase)
             if saved is not None:
-                record["length"] = saved.progress["length"]
-            summary = fit(stepper, **record["length"], record=record, saved=saved, **common)
-            if second is None:
-                return replace(summary, earlier_seconds=earlier)
-            record = {
-                "phase": "fine-tune",
-                "length": second,
-                "before": summary.seconds,
-                "steps_before": summary.steps,
-                "notes": summary.notes,
-            }
-            keep, saved = prune_weights(self.model, self.options.prune), None
-        else:
-            kept = ("phase", "length", "before", "steps_before", "notes")
-            record = {k: saved.progress[k] for k in kept}
-            saved.restore(self.model, [])
-            keep = alive(self.model)
-        rate = FINE_TUNE_RATE
-        gentle = replace(
-            recipe,
-            lr=recipe.lr * rate,
-            matrix_lr=recipe.matrix_lr and recipe.matrix_lr * rate,
-            embedding_lr=recipe.embedding_lr and recipe.embedding_lr * rate,
-        )
-        stepper = self._stepper(gentle, keep)
-        tuned = fit(stepper, **record["length"], record=record, saved=saved, **common)
-        return FitSummary(
-            record["steps_before"] + tuned.steps,
-            record["before"] + tuned.seconds,
-            earlier,
-            (*record["notes"], *tuned.notes),
-            tuned.psnr,
-        )
+                kept = ("length", "before", "steps_before", "notes")
+                record = {name: saved.progress[name] for name in kept}
+                saved.restore(joined(self.model, codec), [])
+                masks = alive(self.model) if phase.pruned else {}
+            else:
+                record = {
+                    "length": length,
+                    "before": summary.seconds,
+                    "steps_before": summary.steps,
+                    "notes": summary.notes,
+                }
+                if phase.prune is not None:
+                    masks = prune_weights(self.model, phase.prune.share, phase.prune.score)
+            record = {"phase": phase.name, **record}
+            stepper = self._stepper(phase, codec, masks)
+            made = fit(stepper, **record["length"], record=record, saved=saved, **common)
+            saved = None
+            summary = FitSummary(
+                record["steps_before"] + made.steps,
+                record["before"] + made.seconds,
+                earlier,
+                (*record["notes"], *made.notes),
+                made.psnr,
+                made.codec,
+            )
+        self.model.quantize_embedding = None
+        return summary
 
-    def _lengths(
-        self, stepper: Stepper, spent: float
-    ) -> tuple[dict[str, float], dict[str, float] | None]:
-        """How long the fit and, where weights are pruned, the fine-tuning are: `steps` or `seconds`
-        of `fit`. `spent` is what the start has taken of a time."""
-        budget, share = self.options.budget, FINE_TUNE_SHARE if self.options.prune else 0.0
+    def _lengths(self, phases: list[Phase], spent: float) -> list[dict[str, float]]:
+        """How long each phase is: `steps` or `seconds` of `fit`, in proportion to its epochs.
+        `spent` is what the start has taken of a time."""
+        budget, all_epochs = self.options.budget, sum(phase.epochs for phase in phases)
+        shares = [phase.epochs / all_epochs for phase in phases]
         if budget.seconds is not None:
-            fitting = max(LEAST_SECONDS, (1 - share) * budget.seconds - spent)
-            second = {"seconds": share * budget.seconds} if share else None
-            return {"seconds": fitting}, second
-        total = budget.total_steps(stepper.steps_per_epoch, stepper.pixels_per_step)
-        tuning = max(1, round(share * total)) if share else 0
-        return {"steps": max(1, total - tuning)}, {"steps": tuning} if tuning else None
+            times = [share * budget.seconds for share in shares]
+            times[0] = max(LEAST_SECONDS, times[0] - spent)
+            return [{"seconds": seconds} for seconds in times]
+        frames, _, height, width = self.frames.shape
+        total = self.options.steps_for(VideoShape(frames, height, width))
+        assert total is not None, "a fit that does not go by the clock has a number of steps"
+        later = [max(1, round(share * total)) for share in shares[1:]]
+        return [{"steps": steps} for steps in (max(1, total - sum(later)), *later)]
 
     def _announced(
         self,
         watch: Watch,
-        lengths: tuple[dict[str, float] | None, ...],
+        lengths: list[dict[str, float]],
         saved: Saved | None,
         earlier: float,
     ) -> Callable[[float], None] | None:
@@ -224,9 +265,8 @@ class FitJob:
         if seconds is not None:
             tell(Outlook(None, 0, max(0.0, seconds - earlier), None), self.model)
             return None
-        total = int(sum(length["steps"] for length in lengths if length is not None))
-        at = {} if saved is None else saved.progress
-        done = at.get("step", 0) + at.get("steps_before", 0)
+        total = int(sum(length["steps"] for length in lengths))
+        done = 0 if saved is None else saved.progress["step"] + saved.progress["steps_before"]
         told = False
 
         def on_pace(pace: float) -> None:
@@ -238,19 +278,28 @@ class FitJob:
 
         return on_pace
 
-    def _stepper(self, recipe: Recipe, keep: dict[str, Tensor] | None = None) -> Stepper:
-        stepper = Stepper(
+    def _codec(self, phase: Phase) -> Quantizing | None:
+        """What a phase is fitted through, which begins with what the model is now."""
+        options = self.options
+        if options.through_quantizer:
+            codec = Codec(self.model, 8 * options.coded_bytes, options.coded_psnr)
+            if self.start is not None:
+                codec.start_from(self.start.coded)
+            return codec.to(self.frames.device)
+        if phase.quantization is None:
+            return None
+        pixels = self.frames.shape[2] * self.frames.shape[3]
+        return quantizing(self.model, phase.quantization, pixels).to(self.frames.device)
+
+    def _stepper(self, phase: Phase, codec: Quantizing | None, keep: dict[str, Tensor]) -> Stepper:
+        return Stepper(
             self.model,
             self.frames,
-            recipe,
+            phase.recipe,
             seed=self.options.seed,
             keep=keep,
             known=self.known,
             precision=self.options.precision,
-            target_bits=8 * self.options.coded_bytes if self.options.through_quantizer else None,
-            target_psnr=self.options.coded_psnr,
+            codec=codec,
             metric=self.metric,
         )
-        if stepper.codec is not None and self.start is not None:
-            stepper.codec.start_from(self.start.coded)
-        return stepper

@@ -15,7 +15,6 @@ from torch.func import functional_call
 from nervkit.errors import Interrupted, OutputError
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.checkpoint import Checkpoint, Saved
-from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.metric import RGB, Metric, loss_of
@@ -27,6 +26,7 @@ from nervkit.fitting.optimizers import (
     set_rates,
 )
 from nervkit.fitting.progress import Meter, Pace, Progress
+from nervkit.fitting.quantizing import Quantizing
 from nervkit.fitting.threads import computing
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
@@ -34,8 +34,6 @@ from nervkit.models.device import autocast, choose_precision, reproducible
 from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
-LEAST_ERROR = 1e-10  # whose logarithm is taken
-RATE_EVERY = 2  # steps: the rate's gradient changes slowly
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class FitSummary:
     earlier_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     psnr: float = float("nan")
-    codec: Codec | None = None  # of a fit for rate and distortion
+    codec: Quantizing | None = None  # through which the network was fitted
 
 
 def probed(frames: int) -> Tensor:
@@ -80,6 +78,11 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_buffers()) | dict(model.named_parameters())
 
 
+def joined(model: Representation, codec: Quantizing | None) -> nn.Module:
+    """All that updates of a fit change: a model, and what it is fitted through."""
+    return model if codec is None else nn.ModuleList([model, codec])
+
+
 class Stepper:
     """One model, its frames and its optimizers; `step(k, progress)` is the k-th update of a fit."""
 
@@ -93,15 +96,13 @@ class Stepper:
         keep: dict[str, Tensor] | None = None,
         known: Tensor | None = None,
         precision: str = "auto",
-        target_bits: float | None = None,
-        target_psnr: float | None = None,
+        codec: Quantizing | None = None,
         metric: Metric | None = None,
     ) -> None:
         """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
         pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
-        counts, from 0 (not at all) to 255. With `target_bits`, the model is fitted to take about so
-        many once it is coded, or to show `target_psnr` dB (see Codec). `metric` is what the fit is
-        optimised for, by default RGB, which `known` needs."""
+        counts, from 0 (not at all) to 255. The model is fitted through `codec`, where there is one.
+        `metric` is what the fit is optimised for, by default RGB, which `known` needs."""
         if known is not None and metric is not None and metric.name != RGB:
             raise ValueError("known values are of RGB: give no other metric with them")
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
@@ -115,12 +116,12 @@ class Stepper:
             model.to(memory_format=torch.channels_last)
         model.train()
         self.optimizers = build_optimizers(model, recipe)
-        self.codec: Codec | None = None
-        if target_bits is not None:
-            self.codec = Codec(model, target_bits, target_psnr).to(self.device)
+        self.codec = None if codec is None else codec.to(self.device)
+        if self.codec is not None and any(True for _ in self.codec.parameters()):
             self.optimizers.append(build_codec_optimizer(self.codec, recipe))
+        model.quantize_embedding = None if self.codec is None else self.codec.embedded
         #: all that updates change
-        self.module = model if self.codec is None else nn.ModuleList([model, self.codec])
+        self.module = joined(model, self.codec)
         self._called = Called(model)
         self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
         self.notes: list[str] = []  # what went wrong and was mended
@@ -141,9 +142,8 @@ class Stepper:
         device, valid until the next one. Nothing here waits for the device."""
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
         update, index = self._graphed or self._update, self._batch_of(k)
-        if self.codec is None:
-            return update(index)
-        return update(index, self.codec.advance(progress, self.recipe), k % RATE_EVERY == 0)
+        flags = () if self.codec is None else self.codec.flags(k, progress, self.recipe)
+        return update(index, *flags)
 
     def keep_up(self) -> None:
         """Wait for the update before the last one, so that the clock tells what a GPU has done and
@@ -168,16 +168,16 @@ class Stepper:
         if self._graphed is not None:
             self._graphed.forget()
 
-    def _update(self, index: Tensor, rounding: bool = False, rate: bool = False) -> Tensor:
-        """One update on the frames at `index` (B,), all of it on the device. With a codec: whether
-        it rounds, and whether the rate is in the loss this time."""
+    def _update(self, index: Tensor, *flags: bool) -> Tensor:
+        """One update on the frames at `index` (B,), all of it on the device, with the codec's
+        flags."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
-        integers: list[Tensor] = []
+        coded: list[Tensor] = []
         with reproducible(self.device):
             if self.codec is not None:
-                values, integers = self.codec(tensors_of(self.model), rounding)
+                values, coded = self.codec(tensors_of(self.model), *flags)
             with autocast(self.device, self.dtype):
                 outputs, target, known = self._compared(index, values)
             losses = [self._loss_of(output, target, known) for output in outputs]
@@ -185,12 +185,7 @@ class Stepper:
             weighted = zip(self.model.output_weights, losses, strict=True)
             loss = sum(weight * part for weight, part in weighted)
             if self.codec is not None:
-                # The rate is weighed against a logarithm, whatever the recipe's loss.
-                loss = self._loss.error(loss).clamp(min=LEAST_ERROR).log()
-            if self.codec is not None and rate:
-                bits = self.codec.bits(integers)
-                loss = loss + RATE_EVERY * self.codec.weight * bits
-                self.codec.control(bits, measured if self._loss.by_value else None)
+                loss = self.codec.objective(loss, measured, self._loss, coded, *flags)
             loss.backward()
         if self.recipe.most_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.most_norm)

@@ -10,6 +10,14 @@ from typing import Any
 
 import torch
 
+from nervkit.compression.published import (
+    COMPRESSIONS,
+    Compression,
+    EntropyMinimisation,
+    Prune,
+    Stage,
+    published_name,
+)
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.metric import RGB, loss_of
@@ -37,6 +45,7 @@ class FitOptions:
     time: str | float | None = None
     metric: str = RGB
     prune: float = 0.0
+    compression: str | Compression | None = None
     coded_bytes: int | None = None
     coded_psnr: float | None = None
     seed: int = 0
@@ -44,10 +53,11 @@ class FitOptions:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prune < 1:
-            raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {self.prune}")
-        if self.coded_bytes is not None and self.prune:
-            raise UsageError("--prune is for a fit without a target: choose one")
+        if self.compression is not None and self.prune:
+            raise UsageError("--compression prunes by itself: leave out --prune")
+        for option in ("prune", "compression"):
+            if self.coded_bytes is not None and getattr(self, option):
+                raise UsageError(f"--{option} is for a fit without a target: choose one")
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {self.seed}")
         if self.recipe not in self.model_type.recipes:
@@ -57,7 +67,7 @@ class FitOptions:
             )
         recipe = self.model_type.recipes[self.recipe]
         loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
-        _ = self.budget, self.asked
+        _ = self.stages, self.budget, self.asked
         choose_precision(self.precision, choose_device(self.device))
 
     @property
@@ -67,13 +77,48 @@ class FitOptions:
 
     @property
     def budget(self) -> Budget:
-        """How long to fit: as the user says, else as long as the paper with its recipe, else the
-        default preset."""
+        """How long to fit, all phases together: as the user says, else as long as the paper with
+        its recipe, else the default preset."""
         seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
         given = (self.preset, self.epochs, self.steps, seconds)
         if self.recipe == PAPER and all(amount is None for amount in given):
-            return Budget(epochs=self.model_type.recipes[PAPER].epochs)
+            own = sum(stage.epochs for stage in self.stages)
+            return Budget(epochs=self.model_type.recipes[PAPER].epochs + own)
         return Budget.choose(*given)
+
+    @property
+    def compression_name(self) -> str | None:
+        """Of the compression that is asked for; of one's own, what it does."""
+        if self.compression is None:
+            return None
+        if isinstance(self.compression, Compression):
+            return str(self.compression)
+        recipe = self.model_type.recipes.get(PAPER)
+        return published_name(self.compression, self.model, recipe and recipe.compression)
+
+    @property
+    def compressing(self) -> Compression | None:
+        """The compression that is asked for, as data."""
+        name, own = self.compression_name, self.compression
+        return own if isinstance(own, Compression) else name and COMPRESSIONS[name]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What the fit does for its compression."""
+        if (compression := self.compressing) is not None:
+            return compression.stages
+        return (Prune(self.prune),) if self.prune != 0 else ()
+
+    @property
+    def pruned_share(self) -> float:
+        """Of the weights, that become zero."""
+        return next((stage.share for stage in self.stages if isinstance(stage, Prune)), 0.0)
+
+    @property
+    def most_bits(self) -> float:
+        """Of a coded value, as far as a stage sees to it."""
+        aims = (s.target_bits for s in self.stages if isinstance(s, EntropyMinimisation))
+        return next(aims, math.inf)
 
     @property
     def through_quantizer(self) -> bool:
@@ -115,11 +160,14 @@ class FitOptions:
 
     def settings(self) -> dict[str, Any]:
         """What, besides model and frames, the fit depends on."""
+        name = self.compression_name
         return {
             "recipe": self.recipe,
             "budget": str(self.budget),
             "metric": self.metric,
             "prune": self.prune,
+            # A setting is one of several that commas separate.
+            "compression": name and name.replace(", ", " "),
             "coded_bytes": self.coded_bytes,
             "coded_psnr": self.coded_psnr,
             "seed": self.seed,

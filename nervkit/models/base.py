@@ -52,6 +52,9 @@ class Representation(nn.Module):
     #: the weight in the loss of each of `fit_outputs`
     output_weights: ClassVar[tuple[float, ...]] = (1.0,)
 
+    #: what a fit makes of embeddings that come from frames, by name; a fit sets and clears it
+    quantize_embedding: Callable[[str, Tensor], Tensor] | None = None
+
     def __init__(self, config: ModelConfig, shape: VideoShape) -> None:
         super().__init__()
         self.config = config
@@ -130,6 +133,11 @@ class Representation(nn.Module):
 
     def forget(self) -> None:
         """Let go of what is kept from frame to frame while decoding; frames stay the same."""
+
+    def embedded(self, name: str, values: Tensor) -> Tensor:
+        """Embeddings (B, ...) of the stored tensor `name` that a model makes of frames while it is
+        fitted, as the fit's quantizer has them. `fit_forward` and `finish_fit` go on with these."""
+        return values if self.quantize_embedding is None else self.quantize_embedding(name, values)
 
     def matrices(self) -> Iterable[str]:
         """Names of parameters that a matrix optimizer (Muon) may drive: inner conv and linear."""

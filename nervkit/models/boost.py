@@ -39,7 +39,13 @@ def paper_recipe(lr: float) -> Recipe:
     """As the repository fits Bunny: Adan, batch 1, 10% warm-up, cosine, 300 epochs, and the loss
     that keeps high frequencies. The rate differs between the models."""
     return Recipe(
-        loss="fusion10_freq", lr=lr, batch=1, epochs=300, optimizer="adan", precision="float32"
+        loss="fusion10_freq",
+        lr=lr,
+        batch=1,
+        epochs=300,
+        optimizer="adan",
+        precision="float32",
+        compression="hnerv-boost",
     )
 
 

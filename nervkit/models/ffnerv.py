@@ -101,6 +101,7 @@ class FFNeRV(Representation):
             betas=(0.5, 0.999),
             warmup=0.2,
             precision="float32",
+            compression="ffnerv",
         ),
         "native": Recipe(
             loss="log_mse",

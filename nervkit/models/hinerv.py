@@ -112,6 +112,7 @@ class HiNeRV(Representation):
             warmup_from=0.01,
             most_norm=1.0,
             precision="float32",
+            compression="hinerv",
         ),
         "native": Recipe(
             loss="log_mse",

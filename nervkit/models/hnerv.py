@@ -88,7 +88,8 @@ class Hybrid(Representation):
 
     def encode(self, frames: Tensor) -> Tensor:
         """(B, 3, H, W) frames to (B, C, h, w) embeddings, padding by repetition of the edge."""
-        return self.encoder(edge_padded(frames, math.prod(self.config.strides)))
+        made = self.encoder(edge_padded(frames, math.prod(self.config.strides)))
+        return self.embedded("embedding", made)
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, embeddings are interpolated linearly."""
@@ -111,7 +112,9 @@ class HNeRV(Hybrid):
     config_type = HNeRVConfig
     recipes: ClassVar = {
         # Section 4.1: Adam (0.9, 0.999), 1e-3, batch 2, 10% warm-up, cosine, MSE, 300 epochs.
-        "paper": Recipe(loss="mse", lr=1e-3, batch=2, epochs=300, precision="float32"),
+        "paper": Recipe(
+            loss="mse", lr=1e-3, batch=2, epochs=300, precision="float32", compression="hnerv"
+        ),
         # Muon on the decoder's convolutions. At 3e-3 Adam drives the encoder into a constant
         # output on larger frames: the fit then ends at the mean picture.
         "native": Recipe(loss="mse", lr=1e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05),

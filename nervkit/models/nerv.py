@@ -63,6 +63,7 @@ class NeRV(Representation):
             betas=(0.5, 0.999),
             warmup=0.2,
             precision="float32",
+            compression="nerv",
         ),
         "native": Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05),
     }

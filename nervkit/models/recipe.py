@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from nervkit.errors import ModelError
 
@@ -72,6 +72,7 @@ class Recipe:
     whole_noise_from: float = 0.7  # and a whole step from this share of the fit on,
     rounding_from: float = 0.85  # until values are rounded
     repeated: tuple[int, ...] = ()  # frames that an epoch draws once more; -1 is the last
+    compression: str | None = None  # by name, that was published with it
 
     def __post_init__(self) -> None:
         """Raises ModelError on values that no fit can have."""
@@ -81,6 +82,8 @@ class Recipe:
             known = get_args(hint) if get_origin(hint) is Literal else ()
             if known and getattr(self, name) not in known:
                 raise ModelError(f"a recipe's {name} must be one of {', '.join(known)}")
+        if not isinstance(self.compression, str | None):
+            raise ModelError(f"a recipe's compression must be a name, not {self.compression!r}")
         for name in ("batch", "epochs"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -108,6 +111,16 @@ class Recipe:
         few = frames < 4 * len(self.repeated)
         again = () if few else self.repeated
         return [*range(frames), *(frame % frames for frame in again)]
+
+    def slower(self, rate: float) -> Self:
+        """For a fit that goes on: `rate` times these rates, without a warm-up."""
+        return replace(
+            self,
+            lr=rate * self.lr,
+            matrix_lr=self.matrix_lr and rate * self.matrix_lr,
+            embedding_lr=self.embedding_lr and rate * self.embedding_lr,
+            warmup=0.0,
+        )
 
 
 def _positive(value: Any) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nervkit.restoration.stored import StoredFits
 
 #: options of a fit that is made for a file
-OF_FILES = ("prune", "coded_bytes", "coded_psnr", "metric")
+OF_FILES = ("prune", "compression", "coded_bytes", "coded_psnr", "metric")
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in OF_FILES)
 # Whoever says how large a fit is to be, or how long, asks for one.
 ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")

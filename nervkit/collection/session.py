@@ -1,5 +1,5 @@
-"""The fit of one video of a collection: which shared weights it uses, and what the free ones of them
-become (PFNR, 2306.11305, section 3.1 and algorithm 1)."""
+"""The fit of one video of a collection: which shared weights it uses, and what the free ones of
+them become (PFNR, 2306.11305, section 3.1 and algorithm 1)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,12 @@ class ChosenNetwork(PFNR):
     """PFNR's network with every shared tensor seen through `Chosen`."""
 
     def __init__(
-        self, config: PFNRConfig, shape: VideoShape, weights: SharedWeights, keep: float, reuse: bool
+        self,
+        config: PFNRConfig,
+        shape: VideoShape,
+        weights: SharedWeights,
+        keep: float,
+        reuse: bool,
     ) -> None:
         super().__init__(config, shape)
         self.places = {
@@ -135,6 +140,11 @@ class FittedVideo:
     head: dict[str, Integers]
     steps: int
     notes: tuple[str, ...]
+
+    def taken(self, weights: SharedWeights) -> dict[str, np.ndarray]:
+        """Count the video in, and give its float32 tensors, those of the head flat."""
+        head = {name: integers.dequantize() for name, integers in self.head.items()}
+        return weights.take(self.masks, self.added) | head
 
 
 def fit_video(

@@ -1,5 +1,5 @@
-"""The weights that videos share: which of them each video uses, and those that it adds, as integers.
-Numpy only; docs/collection.md has the layout.
+"""The weights that videos share: which of them each video uses, and those that it adds, as
+integers. Numpy only; docs/collection.md has the layout.
 
 A mask is coded with what earlier videos used as its context; of the weights that a video uses, only
 those are coded that no earlier one did.

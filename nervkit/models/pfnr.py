@@ -20,6 +20,7 @@ from nervkit.models.recipe import Recipe
 
 SUM, ALONE, NONE = "sum", "alone", "none"
 PAPER = {"stem_width": 512, "grid_channels": 112, "min_width": 96}  # at 720p (section 4.1)
+ROWS_OF_720P, LEAST_ROWS = 9, 3  # of the grid: fewer in proportion
 HEAD = "head."  # what begins so is a video's own; all other tensors are shared
 
 
@@ -159,16 +160,18 @@ class PFNR(NeRV):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> PFNRConfig:
-        """See Representation.configure; a head counts. Other sizes than the paper's keep its ratio of
-        widths, up to its stem and floor. The Fourier operator has half of the modes of its stage in
-        each direction, as in the authors' runs; there is none where the stage has a single row."""
-        options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows=9))
+        """See Representation.configure; a head counts. Other sizes than the paper's keep its ratio
+        of widths, up to its stem and floor, and smaller frames get a grid of fewer rows. The
+        Fourier operator has half of the modes of its stage in each direction, as in the authors'
+        runs; there is none where the stage has a single row."""
+        rows = max(LEAST_ROWS, ROWS_OF_720P * min(shape.height, shape.width) / 720)
+        options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows))
         factor = math.prod(options["strides"])
         scale = math.prod(options["strides"][: options.get("fourier_stage", 0)])
         height, width = (scale * math.ceil(side / factor) for side in (shape.height, shape.width))
         if height < 2:
             options.setdefault("fourier", NONE)
-        options.setdefault("fourier_rows", max(1, height // 4))
+        options.setdefault("fourier_rows", max(1, height // 2))
         options.setdefault("fourier_columns", max(1, width // 2))
 
         def scaled(channels: int) -> PFNRConfig:

@@ -206,8 +206,8 @@ def extract(
 
 @collection.command()
 def verify(file: File, limit: options.Limit = None, json: options.Json = False) -> None:
-    """Check every checksum of a collection, and every frame against what was seen when its video was
-    added."""
+    """Check every checksum of a collection, and every frame against what was seen when its video
+    was added."""
     from nervkit.collection.reading import verify as run
 
     with counting("verify") as on_progress:

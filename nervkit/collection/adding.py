@@ -52,6 +52,7 @@ from nervkit.video.reader import clip_of
 
 DEFAULT_KEEP = 0.5
 DEFAULT_BITS = 6
+FULL = 0.02  # of all weights: with fewer that are free, a video can only reuse
 SUFFIX = ".nervc"
 
 
@@ -176,8 +177,11 @@ def add(
         plan, config, _ = plan_of(network, 0 if earlier is None else len(earlier), len(clip.frames))
         weights = SharedWeights(shared_shapes(plan)) if earlier is None else earlier.weights()
         notes = _left_out(clip)
-        if not weights.free:
-            notes.append(f"no weight is free any more: {name} only reuses those of earlier videos")
+        if weights.free < FULL * weights.count:
+            notes.append(
+                f"of {weights.count:,} weights {weights.free:,} are free: {name} reuses those of "
+                "earlier videos; a new collection has room"
+            )
         start = clock.perf_counter()
         with memory_errors(name):
             fitted = fit_video(

@@ -39,7 +39,7 @@ def row(how: str, clip: str, size: int, psnr: float, **more: Any) -> dict[str, A
 
 
 def of_added(how: str, made: AddReport) -> dict[str, Any]:
-    """The line of a clip in a collection. The header counts for the first one, and for each that has
+    """The line of a clip in a collection. The header counts for the first one, and where a clip has
     a file to itself."""
     whole = made.bytes if made.videos == 1 else made.added_bytes
     parts = made.bytes_by_part

@@ -33,6 +33,7 @@ from nervkit.container.collection import (
     pack_entry,
     write_grown,
 )
+from nervkit.container.extras import Extras
 from nervkit.container.timing import Timing
 from nervkit.errors import (
     ChecksumError,
@@ -113,7 +114,9 @@ def test_any_frame_of_any_video(grown: tuple[Path, list[bytes], list[np.ndarray]
 def test_a_video_is_more_like_its_source_than_the_other_is(tmp_path: Path) -> None:
     path, sources = tmp_path / "a.nervc", [waves(0).frames, 255 - waves(0).frames // 2]
     made = [
-        collection.add(path, source, name=str(k), fps=25, **(MORE if k else MAKING) | {"steps": 60})
+        collection.add(
+            path, source, name=str(k), fps=25, **(MORE if k else MAKING) | {"steps": 120}
+        )
         for k, source in enumerate(sources)
     ]
     with nervkit.Collection(path) as opened:
@@ -213,6 +216,12 @@ def test_frames_are_brought_to_size_on_demand(tmp_path: Path) -> None:
     large = waves(1, height=80, width=128).frames
     report = collection.add(path, large, name="b", resize="64x40", fps=25, **MORE)
     assert (report.width, report.height, report.fps) == (64, 40, 25)
+
+
+def test_what_is_no_picture_is_left_out_with_a_note(tmp_path: Path) -> None:
+    clip = replace(waves(0), extras=Extras(tags={"title": "Waves"}), notes=["read somehow"])
+    report = collection.add(tmp_path / "a.nervc", clip, name="a", **MAKING)
+    assert report.notes == ["read somehow", "a collection holds pictures only: left out are tags"]
 
 
 def test_a_full_network_says_so_and_reuses(tmp_path: Path) -> None:
@@ -393,9 +402,8 @@ def test_hostile_files_are_refused(grown: tuple[Path, list[bytes], list[np.ndarr
 
     for message, change in (
         ("uses other weights than it says", described(kept=entry.kept + 1)),
-        ("must be a whole number from 1", described(frames=entry.frames)),
         ("more weights than there are", described(kept=head.weights + 1, added=head.weights + 1)),
-        ("the frame checks do not cover", described(frames=3)),
+        ("the timing is longer than allowed", described(frames=3)),
         ("frames of another size", described(header=replace(entry.header, width=62))),
         ("configuration is impossible", with_config(strides=[9])),
         ("configuration is impossible", with_config(fourier_rows=500)),
@@ -412,10 +420,6 @@ def test_hostile_files_are_refused(grown: tuple[Path, list[bytes], list[np.ndarr
         ("not a whole number of words", with_part(MASKS, b"abc")),
         ("uses other weights", with_part(MASKS, b"")),
     ):
-        if "must be" in message:
-            with pytest.raises(FormatError, match=message):
-                pack_entry(entry.name, entry.header, 0, 1, 1)
-            continue
         data = crafted(grown, change)
         with pytest.raises(FormatError, match=message):
             collection.verify(data)
@@ -428,9 +432,8 @@ def test_what_decoding_takes_is_limited_before_it_is_allocated(
     shape = VideoShape(1, HEIGHT, WIDTH)
 
     def vast(network: Network, parts: list[tuple[bytes, bytes]]) -> tuple[Network, list[Any]]:
-        config = PFNRConfig.from_dict(network.config | {"video": 0, "stem_width": 4096})
-        config = replace(config, grid_channels=1024, min_width=1024)
-        weights = len(PFNR.skeleton(config, shape).shared())
+        config = PFNRConfig.from_dict(network.config | {"video": 0, "stem_width": 2048})
+        config = replace(config, grid_channels=256, min_width=256)
         skeleton = PFNR.skeleton(config, shape)
         stored = skeleton.stored()
         weights = sum(stored[name].numel() for name in skeleton.shared())
@@ -509,8 +512,11 @@ def test_integers_come_back() -> None:
         assert found.step == tensors[name].step
     with pytest.raises(FormatError, match="not those of 2 tensors"):
         read_integers(data, {"a": 4, "wide": 2})
+    impossible = pack_integers([Integers(np.array([1], np.int32), 512)])
+    with pytest.raises(FormatError, match="tensor a has an impossible description"):
+        read_integers(impossible, {"a": 1})
     with pytest.raises(FormatError):
-        read_integers(data, counts | {"wide": 40})
+        read_integers(data + data, counts)
 
 
 def test_the_papers_network_has_as_many_weights() -> None:

@@ -48,7 +48,7 @@ from nervkit.networks import render
 from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.video.clip import Clip
 from nervkit.video.edit import parse_seconds
-from nervkit.video.reader import clip_of
+from nervkit.video.reader import clip_of, title_of
 
 DEFAULT_KEEP = 0.5
 DEFAULT_BITS = 6
@@ -274,7 +274,7 @@ def _name(name: str | None, source: Any) -> str:
     if name is None:
         if source == "-" or not isinstance(source, (str, Path)):
             raise UsageError("a video that has no file needs a name: --name")
-        name = Path(source).stem
+        name = title_of(source)
     try:
         if not line(name, "a video's name", MOST_NAME):
             raise UsageError("a video's name is empty")

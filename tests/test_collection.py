@@ -51,6 +51,7 @@ from nervkit.models.config import VideoShape
 from nervkit.models.pfnr import ALONE, NONE, PAPER, PFNR, FourierOperator, PFNRConfig
 from nervkit.video.clip import Clip
 from tests.command import run_nervkit
+from tests.reference_collection import decode_collection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEIGHT, WIDTH = 40, 64
@@ -94,6 +95,23 @@ def test_earlier_videos_stay_bit_by_bit(
     end = len(chunks.pack_chunk(chunks.END, b""))
     for before, after in pairwise(files):
         assert after.startswith(before[:-end])
+
+
+def test_a_second_decoder_shows_the_same(
+    grown: tuple[Path, list[bytes], list[np.ndarray]], tmp_path: Path
+) -> None:
+    _, files, frames = grown
+    found = decode_collection(files[-1])
+    assert [*found] == ["waves 0", "waves 1", "waves 2"]
+    alone = tmp_path / "a.nervc"
+    collection.add(alone, waves(0), name="a", fourier="alone", **MAKING)
+    with nervkit.Collection(alone) as opened:
+        pairs = [*zip(found.values(), frames, strict=True)]
+        pairs += [(decode_collection(alone.read_bytes())["a"], opened["a"][:])]
+    for theirs, ours in pairs:
+        difference = np.abs(theirs.astype(int) - ours)
+        assert difference.max() <= 1
+        assert np.mean(difference != 0) < 0.01
 
 
 def test_any_frame_of_any_video(grown: tuple[Path, list[bytes], list[np.ndarray]]) -> None:

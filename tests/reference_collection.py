@@ -138,10 +138,11 @@ def operated(x: np.ndarray, real: np.ndarray, imaginary: np.ndarray, s: int) -> 
     spectrum = np.fft.fft2(x) / (a * b)
     p, q = np.mgrid[: s * a, : s * b]
     result = np.zeros((real.shape[1], s * a, s * b))
-    for j, k, l in modes(real.shape):
-        y = np.einsum("c,co->o", spectrum[:, k, l], real[:, :, j, l] + 1j * imaginary[:, :, j, l])
-        g = 1 if l == 0 or 2 * l == s * b else 2
-        wave = np.exp(2j * math.pi * (k * p / (s * a) + l * q / (s * b)))
+    weight = real + 1j * imaginary
+    for row, k, column in modes(real.shape):
+        y = np.einsum("c,co->o", spectrum[:, k, column], weight[:, :, row, column])
+        g = 1 if column == 0 or 2 * column == s * b else 2
+        wave = np.exp(2j * math.pi * (k * p / (s * a) + column * q / (s * b)))
         result += g * np.real(y[:, None, None] * wave)
     return result
 

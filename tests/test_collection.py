@@ -40,6 +40,7 @@ from nervkit.errors import (
     FormatError,
     Interrupted,
     LimitError,
+    NervError,
     OutputError,
     TruncatedError,
     UsageError,
@@ -442,6 +443,27 @@ def test_hostile_files_are_refused(grown: tuple[Path, list[bytes], list[np.ndarr
         with pytest.raises(FormatError, match=message):
             collection.verify(data)
     assert collection.verify(crafted(grown, lambda n, p: (n, [*p, (b"xTRA", b"new")]))).wrong == 0
+
+
+def test_mutated_parts_give_frames_or_one_line(
+    grown: tuple[Path, list[bytes], list[np.ndarray]],
+) -> None:
+    rng = np.random.default_rng(4)
+    refused = 0
+    for _ in range(40):
+
+        def change(network: Network, parts: list[tuple[bytes, bytes]]) -> tuple[Network, list[Any]]:
+            place = int(rng.integers(1, len(parts)))
+            payload = bytearray(parts[place][1])
+            payload[int(rng.integers(len(payload)))] = int(rng.integers(256))
+            return network, [*parts[:place], (parts[place][0], bytes(payload)), *parts[place + 1 :]]
+
+        try:
+            collection.verify(crafted(grown, change))
+        except NervError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 0 < refused < 40
 
 
 def test_what_decoding_takes_is_limited_before_it_is_allocated(

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 
 from nervkit.assembly import DecodedFrames, check_storable, header_of
-from nervkit.collection.reading import Collection, model_of, plan_of, shape_of, shared_shapes
+from nervkit.collection.reading import (
+    Collection,
+    check_costs,
+    model_of,
+    plan_of,
+    shape_of,
+    shared_shapes,
+)
 from nervkit.collection.session import fit_video
 from nervkit.compression.masked import SharedWeights, pack_integers, sizes
 from nervkit.compression.quantization import check_bits
@@ -32,7 +39,7 @@ from nervkit.container.fields import line
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.settings import as_text
 from nervkit.decoder import computed_ahead
-from nervkit.errors import FormatError, Interrupted, NervError, UsageError
+from nervkit.errors import FormatError, Interrupted, LimitError, NervError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.options import default_parameters, parse_count, parse_strides
 from nervkit.fitting.progress import Progress
@@ -217,10 +224,11 @@ def add(
         parts += [(chunks.CHECKS, checks.pack()), (chunks.SAMPLES, checks.samples.tobytes())]
         with replacing(path) as partial:
             with partial.open("wb") as file:
-                write_grown(file, earlier and earlier.file, network, parts)
+                write_grown(file, None if earlier is None else earlier.file, network, parts)
             with Collection(partial, limits=UNLIMITED) as written:
                 _check_written(written, name, model, path)
                 entry, videos_now, size = written.file.entries[-1], len(written), written.file.size
+            notes += _over_limits(partial)
     return AddReport(
         output=str(path),
         name=name,
@@ -370,6 +378,17 @@ def _decoded(model: PFNR, clip: Clip, stop: Callable[[], bool]) -> DecodedFrames
             raise Interrupted("stopped while the video was checked")
         decoded.add(frame, quality_of(reference, frame))
     return decoded
+
+
+def _over_limits(path: Path) -> list[str]:
+    """A note where the last video takes more than readers allow by default."""
+    try:
+        with Collection(path) as collection:
+            check_costs(collection.file, len(collection) - 1)
+    except LimitError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        return [f"who extracts this video must raise a limit: {reason}"]
+    return []
 
 
 def _check_written(written: Collection, name: str, model: PFNR, path: Path) -> None:

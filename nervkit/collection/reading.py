@@ -192,7 +192,6 @@ def shared_weights(file: CollectionFile) -> SharedWeights:
     """The shared weights before any video. Raises FormatError, LimitError."""
     with file.naming():
         plan, _, _ = plan_of(file.network, 0, 1)
-        # Each mask has a symbol for each weight.
         file.limits.check("values", plan.values * len(file.entries), file.size)
         return SharedWeights(shared_shapes(plan))
 
@@ -220,7 +219,7 @@ def check_costs(file: CollectionFile, index: int) -> None:
         plan, _, shape = plan_of(file.network, index, file.entries[index].frames)
         costs = {
             "pixels": shape.pixels,
-            "values": plan.values,
+            "values": plan.values * len(file.entries),  # each mask has a symbol for each weight
             "memory": plan.memory,
             "macs_per_frame": plan.macs,
             "macs_per_file": plan.macs * shape.frames,

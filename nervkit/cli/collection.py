@@ -206,8 +206,7 @@ def extract(
 
 @collection.command()
 def verify(file: File, limit: options.Limit = None, json: options.Json = False) -> None:
-    """Check every checksum of a collection, and every frame against what was seen when its video
-    was added."""
+    """Check every checksum and every frame of a collection. Fails where one is wrong."""
     from nervkit.collection.reading import verify as run
 
     with counting("verify") as on_progress:

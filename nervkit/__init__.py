@@ -22,6 +22,7 @@ from nervkit.imageio_plugin import register  # noqa: E402
 from nervkit.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from nervkit.collection.reading import Collection
     from nervkit.container.limits import Limits
     from nervkit.decoder import DecodeReport, NervVideo, decode
     from nervkit.encoder import EncodeReport, encode
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Clip": "nervkit.video.clip",
+    "Collection": "nervkit.collection.reading",
     "DecodeReport": "nervkit.decoder",
     "EncodeReport": "nervkit.encoder",
     "FitPlan": "nervkit.plan",
@@ -64,6 +66,7 @@ _LAZY = {
 }
 __all__ = [
     "Clip",
+    "Collection",
     "DecodeReport",
     "EncodeReport",
     "FitPlan",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli.bench import bench
+from nervkit.cli.collection import collection
 from nervkit.cli.console import say
 from nervkit.cli.decode import decode
 from nervkit.cli.denoise import denoise
@@ -44,6 +45,7 @@ app.command()(denoise)
 app.command()(inpaint)
 app.command()(interpolate)
 app.command()(models)
+app.add_typer(collection, name="collection")
 app.add_typer(bench, name="bench")
 
 

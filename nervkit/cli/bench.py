@@ -275,6 +275,7 @@ def _clips(
 ) -> list[ClipSpec]:
     """What to measure on, from paths or from a dataset."""
     from nervkit.bench.datasets import ClipSpec, dataset_clips, unique_name
+    from nervkit.video.reader import title_of
 
     if bool(paths) == bool(dataset):
         raise UsageError("give clips, or --dataset NAME --root DIR")
@@ -301,17 +302,11 @@ def _clips(
     for path in paths:
         if path == "-":
             raise UsageError("bench reads its clips more than once: standard input cannot be one")
-        name = unique_name(_stem(Path(path)), [spec.name for spec in specs])
+        name = unique_name(title_of(path), [spec.name for spec in specs])
         if "%" not in path and not Path(path).exists():
             raise SourceError(f"{path}: no such file or folder")
         specs.append(ClipSpec(name, Path(path), None, reading))
     return specs
-
-
-def _stem(path: Path) -> str:
-    """What to call a clip: its file or folder, or the folder around images/ or %05d.png."""
-    generic = "%" in path.name or path.name.lower() in ("frames", "images")
-    return path.absolute().parent.name if generic else path.stem
 
 
 def _rates(texts: list[str]) -> dict[str, list[int]]:

@@ -1,4 +1,4 @@
-"""The outer layer of a .nerv file: signature, chunks with checksums.
+"""The outer layer of a .nerv file, and of a collection's: signature, chunks with checksums.
 
 docs/format.md is the specification.
 """
@@ -14,8 +14,6 @@ from typing import BinaryIO
 from nervkit.errors import ChecksumError, FormatError, LimitError, TruncatedError, VersionError
 
 SIGNATURE = b"\x89NERV\r\n\x1a"
-MAJOR, MINOR = 2, 0  # that is written
-READ = (1, 2)  # majors
 PREAMBLE = struct.Struct("<8sHHI")  # signature, major, minor, CRC-32 of what precedes
 CHUNK_HEAD = struct.Struct("<4sQ")  # type, payload length
 CRC = struct.Struct("<I")  # of type, length and payload
@@ -28,6 +26,23 @@ CHECKS, SAMPLES, DESCRIPTION, ATTACHMENT, TRACK = b"cHCK", b"cSMP", b"mETA", b"a
 TRACK_INDEX = b"tIDX"
 PIECE = 1 << 20  # bytes that are held at once where a checksum is verified
 CUT_SHORT = "the file ends inside a chunk: it is cut short"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: the version that is written, the major versions that are `read`, and the
+    commands for it."""
+
+    name: str
+    signature: bytes
+    major: int
+    minor: int
+    read: tuple[int, ...]
+    commands: str
+
+
+NERV = Kind(".nerv", SIGNATURE, 2, 0, (1, 2), "nervkit info, decode and verify")
+COLLECTION = Kind(".nervc", b"\x89NERC\r\n\x1a", 1, 0, (1,), "nervkit collection")
 
 
 @dataclass(frozen=True)
@@ -49,9 +64,9 @@ class Chunk:
         return self.offset + self.length + CRC.size
 
 
-def preamble() -> bytes:
+def preamble(kind: Kind = NERV) -> bytes:
     """The first bytes of every file."""
-    start = PREAMBLE.pack(SIGNATURE, MAJOR, MINOR, 0)[: -CRC.size]
+    start = PREAMBLE.pack(kind.signature, kind.major, kind.minor, 0)[: -CRC.size]
     return start + CRC.pack(zlib.crc32(start))
 
 
@@ -128,20 +143,24 @@ def inflate(data: bytes, limit: int, what: str) -> bytes:
     return result
 
 
-def read_version(file: BinaryIO) -> tuple[int, int]:
+def read_version(file: BinaryIO, kind: Kind = NERV) -> tuple[int, int]:
     """Major and minor version from the first bytes of a file. Raises FormatError where they are
-    not those of a .nerv file, VersionError where this nervkit does not read it."""
+    not those of a file of that kind, VersionError where this nervkit does not read it."""
     file.seek(0)
     data = file.read(PREAMBLE.size)
-    if data[: len(SIGNATURE)] != SIGNATURE[: len(data)] or len(data) < len(SIGNATURE):
-        raise FormatError("not a .nerv file")
+    for other in (NERV, COLLECTION):
+        if other is not kind and data.startswith(other.signature):
+            raise FormatError(f"is a {other.name} file, no {kind.name}: it is for {other.commands}")
+    size = len(kind.signature)
+    if data[:size] != kind.signature[: len(data)] or len(data) < size:
+        raise FormatError(f"not a {kind.name} file")
     if len(data) < PREAMBLE.size:
         raise TruncatedError("the file ends inside its first bytes: it is cut short")
     _, major, minor, crc = PREAMBLE.unpack(data)
     if crc != zlib.crc32(data[: -CRC.size]):
         raise ChecksumError("the first bytes of the file are damaged: their checksum is wrong")
-    if major not in READ:
-        known = " and ".join(f"{major}.x" for major in READ)
+    if major not in kind.read:
+        known = " and ".join(f"{major}.x" for major in kind.read)
         raise VersionError(
             f"the file has format version {major}.{minor}; this nervkit reads {known}: "
             "install a newer nervkit"

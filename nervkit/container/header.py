@@ -105,16 +105,18 @@ class Header:
     def pack(self) -> bytes:
         """The payload of the header chunk: zlib-compressed JSON of all but the segments. Raises
         FormatError where a decoder would refuse it."""
-        fields = {name: getattr(self, name) for name in FIELDS}
-        ratio = self.sample_aspect_ratio
-        fields["sample_aspect_ratio"] = [ratio.numerator, ratio.denominator]
-        if self.exact:
-            fields["exact"] = True
-        payload = pack_json(fields)
+        payload = pack_json(self.to_dict())
         checked = self.unpack(payload)
         if self.segments:
             checked.of_segments(self.segments)
         return payload
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the segments, JSON-ready; `parse` is the inverse."""
+        fields = {name: getattr(self, name) for name in FIELDS}
+        ratio = self.sample_aspect_ratio
+        fields["sample_aspect_ratio"] = [ratio.numerator, ratio.denominator]
+        return fields | {"exact": True} if self.exact else fields
 
     @classmethod
     def unpack(cls, payload: bytes) -> Header:

@@ -198,6 +198,13 @@ def exists(name: str) -> bool:
         return False
 
 
+def title_of(name: str | Path) -> str:
+    """What to call a source: its file or folder, or the folder around images/ or %05d.png."""
+    path = Path(name)
+    generic = "%" in path.name or path.name.lower() in ("frames", "images")
+    return path.absolute().parent.name if generic else path.stem
+
+
 def _open_absent(name: str, edit: Edit, rate: Fraction | None, allow_network: bool) -> Source:
     """The source of a name that no file or folder has: a pattern, or an address."""
     if URL.match(name):

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -122,6 +123,40 @@ def test_a_packages_model_goes_all_the_way(tmp_path: Path, installed: dict[str, 
     assert not (tmp_path / "x.npy").exists()
 
 
+def test_the_example_of_a_package_goes_all_the_way(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "own_model"
+    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+    info = tmp_path / f"nervkit_siren-{project['version']}.dist-info"
+    info.mkdir()
+    name, version = project["name"], project["version"]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    points = project["entry-points"]["nervkit.models"]
+    lines = [f"{key} = {value}\n" for key, value in points.items()]
+    (info / "entry_points.txt").write_text("[nervkit.models]\n" + "".join(lines))
+    paths = [str(tmp_path), str(example), os.environ.get("PYTHONPATH", str(ROOT))]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+    listed = json.loads(run("models", "--json", cwd=tmp_path, env=env).stdout)["models"]
+    siren = next(model for model in listed if model["name"] == "siren")
+    assert siren["error"] is None and siren["source"] == "nervkit-siren 1.0"
+    np.save(tmp_path / "clip.npy", clip(8))
+    encode = ("encode", "clip.npy", "-o", "a.nerv", "-y", "--model", "siren", "--json")
+    for options in (
+        ("--params", "5000", "--steps", "400"),
+        ("--target-size", "4k", "--steps", "400"),
+        ("--params", "5000", "--steps", "40", "--segments", "4"),
+    ):
+        made = run(*encode, *options, cwd=tmp_path, env=env)
+        assert made.returncode == 0, made.stderr
+        report = json.loads(made.stdout)
+        assert report["steps"] < 100 or report["psnr"] > 24
+        checked = run("verify", "a.nerv", "--json", cwd=tmp_path, env=env)
+        assert json.loads(checked.stdout)["identical"] == 8
+    between = run("interpolate", "a.nerv", "-o", "x.npy", "--factor", "2", cwd=tmp_path, env=env)
+    assert between.returncode == 0, between.stderr
+    assert len(np.load(tmp_path / "x.npy")) in (15, 16)
+
+
 def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: dict[str, str]) -> None:
     listed = run("models", "--json", cwd=tmp_path, env=installed)
     assert listed.returncode == 0, listed.stderr
@@ -137,8 +172,13 @@ def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: dict
     assert "(RuntimeError: no luck)" in theirs["broken"]["error"]
     assert "Absent" in theirs["absent"]["error"]
     assert "another model has this name" in theirs["hnerv"]["error"]
+    assert own["hinerv"]["compression"] == "hinerv" and "2306.09818" in own["hinerv"]["paper"]
+    assert theirs["waves"]["values"] > 0 and theirs["half"]["values"] is None
+    smaller = run("models", "--json", "--params", "100k", cwd=tmp_path, env=installed)
+    counts = {m["target"]: m["values"] for m in json.loads(smaller.stdout)["models"]}
+    assert all(0.6e5 < counts[m["target"]] <= 1e5 for m in own.values()), counts
     shown = run("models", cwd=tmp_path, env=installed).stdout.splitlines()
-    assert len(shown) == len(found)
+    assert len(shown) == len(found) + 1
     assert any("waves" in line and "thirdparty 1.2" in line for line in shown)
 
 

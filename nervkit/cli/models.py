@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import emit
 
+if TYPE_CHECKING:
+    from nervkit.models.config import VideoShape
+    from nervkit.models.registry import ModelInfo
 
-def models(json: options.Json = False) -> None:
-    """List all models, nervkit's own and those that packages bring."""
+
+def models(
+    size: Annotated[str, typer.Option(help="The video's frame size, such as 640x360.")] = (
+        "1280x720"
+    ),
+    frames: Annotated[int, typer.Option(min=1, help="How many frames the video has.")] = 132,
+    params: Annotated[
+        str, typer.Option(help="Stored values to aim at, such as 350k or 1.5M.")
+    ] = "1.5M",
+    json: options.Json = False,
+) -> None:
+    """List all models, nervkit's own and those that packages bring, and what they cost.
+
+    Stored values and multiply-accumulates (MACs) per pixel are those of a video of the given size
+    and length.
+    """
+    from nervkit.fitting.options import parse_count
+    from nervkit.models.config import VideoShape
     from nervkit.models.registry import list_models
+    from nervkit.video.edit import parse_size
 
-    found = list_models()
+    width, height = parse_size(size, "size")
+    shape, wanted = VideoShape(frames, height, width), parse_count(params)
+    found = [asdict(info) | _costs(info, shape, wanted) for info in list_models()]
     if json:
-        emit({"models": [asdict(info) for info in found]})
+        emit({"models": found})
         return
-    for info in found:
-        details = f"recipes {', '.join(info.recipes)}" if info.error is None else info.error
-        typer.echo(f"{info.name:<14}{info.source}, {info.target}: {details}")
+    typer.echo(f"{'model':<14}{'values':>11}{'MAC/pixel':>11}  recipes; published in")
+    for row in found:
+        if row["error"] is not None:
+            typer.echo(f"{row['name']:<14}{row['source']}, {row['target']}: {row['error']}")
+            continue
+        published = row["paper"] or f"{row['source']}, {row['target']}"
+        recipes = ", ".join(row["recipes"])
+        if row["compression"] is not None:
+            recipes += f" (compression {row['compression']})"
+        costs = f"{row['values']:>11,}{row['macs_per_pixel']:>11,.0f}"
+        typer.echo(f"{row['name']:<14}{costs}  {recipes}; {published}")
+
+
+def _costs(info: ModelInfo, shape: VideoShape, parameters: int) -> dict[str, Any]:
+    """What a model costs with about so many parameters, or as few as it can have."""
+    from nervkit.models.base import TooFewParametersError
+    from nervkit.models.complexity import blueprint
+    from nervkit.models.registry import load_model
+
+    if info.error is not None:
+        return {"values": None, "macs_per_pixel": None}
+    model_type = load_model(info.name)
+    try:
+        config = model_type.configure(shape, parameters)
+    except TooFewParametersError as error:
+        config = model_type.configure(shape, error.least)
+    plan = blueprint(model_type, config, shape)
+    return {"values": plan.values, "macs_per_pixel": plan.macs / (shape.height * shape.width)}

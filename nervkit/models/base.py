@@ -40,6 +40,8 @@ class Representation(nn.Module):
     `neighbours` and `forget` where a frame is made of others.
     """
 
+    #: where it was published: name, venue and year, arXiv number
+    paper: ClassVar[str] = ""
     config_type: ClassVar[type[ModelConfig]]
     recipes: ClassVar[dict[str, Recipe]]
     #: names of tensors, or lists of them, that hold content by time; coded separately from weights

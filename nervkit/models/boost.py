@@ -32,6 +32,7 @@ from nervkit.models.hnerv import HNeRVConfig, Hybrid
 from nervkit.models.nerv import STRIDES
 from nervkit.models.recipe import Recipe
 
+PUBLISHED = "Boosting-NeRV (CVPR 2024, arXiv 2402.18152)"
 NATIVE = Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05)
 
 
@@ -172,6 +173,7 @@ def hybrid_strides(shape: VideoShape, parameters: int | None, channels: int) -> 
 class HNeRVBoost(Hybrid):
     """HNeRV's embeddings -> 1x1 stem -> conditioned blocks -> frame."""
 
+    paper = PUBLISHED
     config_type = HNeRVBoostConfig
     # HNeRV's rate: at 3e-3 the encoder ends lower, as there.
     recipes: ClassVar = {"paper": paper_recipe(3e-3), "native": replace(NATIVE, lr=1e-3)}
@@ -236,6 +238,7 @@ class NeRVBoostConfig(ModelConfig):
 class NeRVBoost(Representation):
     """Time -> positional encoding -> MLP -> grid -> conditioned blocks -> frame."""
 
+    paper = PUBLISHED
     config_type = NeRVBoostConfig
     recipes: ClassVar = {"paper": paper_recipe(3e-3), "native": NATIVE}
 
@@ -292,6 +295,7 @@ class ENeRVBoostConfig(ENeRVConfig):
 class ENeRVBoost(Representation):
     """E-NeRV's stem -> conditioned blocks, which take the place of its modulation -> frame."""
 
+    paper = PUBLISHED
     config_type = ENeRVBoostConfig
     recipes: ClassVar = {"paper": paper_recipe(1.5e-3), "native": NATIVE}
 

@@ -57,6 +57,7 @@ class ENeRV(Representation):
     """Tokens of places and a vector of time -> transformers -> grid -> up-blocks, each modulated by
     time -> frame (section 3)."""
 
+    paper = "E-NeRV (ECCV 2022, arXiv 2207.08132)"
     config_type = ENeRVConfig
     recipes: ClassVar = {
         # The repository's configuration for Bunny: as NeRV is fitted.

@@ -87,6 +87,7 @@ class FFNeRV(Representation):
     """Temporal grids -> up-blocks -> independent frame and flows; the frame is blended with its
     neighbours' independent frames, moved along the flows (fig. 2)."""
 
+    paper = "FFNeRV (ACM MM 2023, arXiv 2212.12294)"
     config_type = FFNeRVConfig
     embedding_names = ("grids",)
     fit_only = ("buffer",)

@@ -98,6 +98,7 @@ class Span(NamedTuple):
 class HiNeRV(Representation):
     """Base grids -> stem -> stages of upsampling, local grids and ConvNeXt blocks -> frame."""
 
+    paper = "HiNeRV (NeurIPS 2023, arXiv 2306.09818)"
     config_type = HiNeRVConfig
     embedding_names = ("base", "local")
     recipes: ClassVar = {

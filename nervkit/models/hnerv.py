@@ -109,6 +109,7 @@ class Hybrid(Representation):
 class HNeRV(Hybrid):
     """Embedding -> 1x1 stem -> up-blocks -> frame (section 3.2)."""
 
+    paper = "HNeRV (CVPR 2023, arXiv 2304.02633)"
     config_type = HNeRVConfig
     recipes: ClassVar = {
         # Section 4.1: Adam (0.9, 0.999), 1e-3, batch 2, 10% warm-up, cosine, MSE, 300 epochs.

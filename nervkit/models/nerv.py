@@ -52,6 +52,7 @@ class NeRVConfig(ModelConfig):
 class NeRV(Representation):
     """Frame index -> positional encoding -> MLP -> grid -> up-blocks -> frame (section 3.1)."""
 
+    paper = "NeRV (NeurIPS 2021, arXiv 2110.13903)"
     config_type = NeRVConfig
     recipes: ClassVar = {
         # Section 4.1: Adam (0.5, 0.999), 5e-4, batch 1, 20% warm-up, cosine, 0.7 L1 + 0.3 (1-SSIM).

@@ -7,12 +7,13 @@ point group "nervkit.models" (name = "package.module:Class"), a notebook with `r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from nervkit.errors import ModelError, UsageError
+from nervkit.models.recipe import PAPER
 
 if TYPE_CHECKING:
     from nervkit.models.base import Representation
@@ -39,13 +40,16 @@ _checked: dict[EntryPoint, type[Representation]] = {}
 @dataclass(frozen=True)
 class ModelInfo:
     """A model that there is. `source` is "built in", "registered", or the distribution that brings
-    it with its version; `error` says why it cannot be used."""
+    it with its version; `paper` is where the model was published, `compression` the name of the
+    paper's; `error` says why the model cannot be used."""
 
     name: str
     source: str
     target: str  # module:Class
     recipes: tuple[str, ...] = ()
     error: str | None = None
+    paper: str = ""
+    compression: str | None = None
 
 
 def model_names() -> list[str]:
@@ -112,10 +116,16 @@ def _described(info: ModelInfo) -> ModelInfo:
     if info.error is not None:
         return info
     try:
-        recipes = tuple(load_model(info.name).recipes)
+        model = load_model(info.name)
     except ModelError as error:
-        return ModelInfo(info.name, info.source, info.target, error=str(error))
-    return ModelInfo(info.name, info.source, info.target, recipes)
+        return replace(info, error=str(error))
+    published = model.recipes.get(PAPER)
+    return replace(
+        info,
+        recipes=tuple(model.recipes),
+        paper=model.paper,
+        compression=published and published.compression,
+    )
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -1,0 +1,101 @@
+"""All models at equal stored values: by the papers' recipes and compression, and by nervkit's own.
+
+    python benchmarks/model_family.py [MODEL ...]
+
+Bunny and basketballpass at reduced size, about 0.2 and 0.5 million stored values. Three fits of a
+model: "paper", its recipe and its compression as published (or 8 bits), STEPS steps; "native",
+nervkit's recipe through the quantizer to BITS bits a value, as many steps; and "time", the same for
+SECONDS. `bytes` are those of a real file that was written and decoded, without sound. Rows that
+results/model_family.json has are kept, so that a run goes on; models that are named are measured
+anew. About two hours on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, SHARED, report
+
+import nervkit
+from nervkit.models.complexity import blueprint
+from nervkit.models.config import VideoShape
+from nervkit.models.recipe import PAPER
+from nervkit.models.registry import BUILT_IN, load_model
+from nervkit.video.clip import Clip
+
+NAME = "model_family"
+STEPS, SECONDS, BITS = 300, 45, 3
+SIZES = (200_000, 500_000)
+CLIPS = {
+    "bunny": lambda: nervkit.read_clip("examples/bunny.mp4", crop="1280x640", resize="160x80"),
+    "basketballpass": lambda: nervkit.read_clip(
+        SHARED / "basketballpass", fps=50, resize="208x120"
+    ),
+}
+
+
+def how(model: str, kind: str, params: int) -> dict[str, Any]:
+    """The options of a fit."""
+    if kind == "paper":
+        published = load_model(model).recipes[PAPER].compression
+        return {"recipe": "paper", "steps": STEPS, "compression": published and "paper"}
+    length = {"steps": STEPS} if kind == "native" else {"time": SECONDS}
+    return {"target_size": params * BITS // 8, **length}
+
+
+def measure(name: str, clip: Clip, model: str, kind: str, params: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nerv"
+        options = how(model, kind, params)
+        made = nervkit.encode(clip, path, model=model, params=params, device="cpu", **options)
+        with nervkit.open(path) as video:
+            video[0]
+            began = time.perf_counter()
+            count = sum(1 for _ in video)
+            seconds = time.perf_counter() - began
+    shape = VideoShape(*clip.shape[:3])
+    model_type = load_model(model)
+    plan = blueprint(model_type, model_type.config_type.from_dict(made.config), shape)
+    return {
+        "clip": name,
+        "params": params,
+        "model": model,
+        "fit": kind,
+        "values": made.parameters,
+        "steps": made.steps,
+        "psnr": made.psnr,
+        "bytes": made.bytes - made.bytes_by_part["tracks"],
+        "bpp": made.bpp,
+        "paper_bpp": made.published_bpp,
+        "steps_per_second": made.steps / made.fit_seconds,
+        "macs_per_pixel": plan.macs / (shape.height * shape.width),
+        "decoded_per_second": count / seconds,
+    }
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["clip"], row["params"], row["model"], row["fit"]
+
+
+if __name__ == "__main__":
+    path, asked = RESULTS / f"{NAME}.json", sys.argv[1:]
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    rows = [row for row in rows if row["model"] not in asked]
+    done = {key(row) for row in rows}
+    clips = {name: read() for name, read in CLIPS.items()}
+    for params in SIZES:
+        for name, clip in clips.items():
+            for model in BUILT_IN:
+                kinds = ["native", "time"] + ["paper"] * (PAPER in load_model(model).recipes)
+                for kind in kinds:
+                    if (name, params, model, kind) in done:
+                        continue
+                    rows.append(measure(name, clip, model, kind, params))
+                    order = list(BUILT_IN)
+                    rows.sort(key=lambda r: (*key(r)[:2], order.index(r["model"]), r["fit"]))
+                    report(NAME, rows, steps=STEPS, seconds=SECONDS, bits=BITS)

@@ -35,6 +35,7 @@ from nervkit.fitting.job import CheckpointOptions
 from nervkit.fitting.options import FitOptions
 from nervkit.models.config import VideoShape
 from nervkit.video.colour import Colour
+from nervkit.video.probe import content_bytes
 from nervkit.video.ranges import Locator, fingerprint_of
 from nervkit.video.reader import Reading
 
@@ -146,6 +147,16 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 
 
 # Targets
+
+
+def test_what_there_is_to_see_is_the_same_every_time(bunny: Path) -> None:
+    frames = nervkit.read_clip(bunny, frames="0:40", resize="320x180").frames
+    rng = np.random.default_rng(0)
+    found = set()
+    for _ in range(8):
+        _ = [rng.integers(0, 256, size, np.uint8) for size in rng.integers(1_000, 400_000, 50)]
+        found.add(content_bytes(frames))
+    assert len(found) == 1
 
 
 def test_bytes_go_where_there_is_more_to_see() -> None:

@@ -28,7 +28,7 @@ from nervkit.video.splitting import MOST_FRAMES, Segment, Splitter
 LEAST_BITS = 2.0  # of a value in a fit through the quantizer to no target
 #: x264's bytes for a frame (video.probe: content_bytes) over those of `default_bytes`, about, and
 #: how far a segment may be from that
-TYPICAL, MOST_CONTENT = 2.2, 4.0
+TYPICAL, MOST_CONTENT = 2.8, 4.0
 PRESET_FRAMES = {"slow": 500, "placebo": 500}  # of a segment; MOST_FRAMES otherwise
 LEAST_SEGMENT = 16  # frames
 MEMORY_SHARE = 0.3  # of the free memory may hold the frames of segments in work,

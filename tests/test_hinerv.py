@@ -305,7 +305,8 @@ def plain_ms_ssim(x: np.ndarray, y: np.ndarray, window: int, scales: int) -> flo
         return gaussian_filter(z, 1.5, radius=window // 2)[inside, inside]
 
     exponents, value = np.array(msssim.WEIGHTS[:scales]), 1.0
-    for scale, exponent in enumerate(exponents / exponents.sum()):
+    exponents *= sum(msssim.WEIGHTS) / exponents.sum()
+    for scale, exponent in enumerate(exponents):
         mx, my = blurred(x), blurred(y)
         vx, vy, cov = blurred(x * x) - mx**2, blurred(y * y) - my**2, blurred(x * y) - mx * my
         term = (2 * cov + 0.03**2) / (vx + vy + 0.03**2)

@@ -140,6 +140,8 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "warmup_from": 0.1,
         "most_norm": None,
         "precision": "float32",
+        "repeated": (),
+        "compression": "nerv",
     }
     assert published(HNeRV.recipes["paper"]) == {
         "loss": "mse",
@@ -156,6 +158,8 @@ def test_paper_recipes_hold_the_published_numbers() -> None:
         "warmup_from": 0.1,
         "most_norm": None,
         "precision": "float32",
+        "repeated": (),
+        "compression": "hnerv",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,16 @@ from nervkit.compression.masked import Integers, SharedWeights
 from nervkit.compression.quantization import MAX_BITS, ladder_step, peak, quantize
 from nervkit.compression.tensors import VECTOR_EXTRA_BITS
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.job import FINE_TUNE_RATE, FINE_TUNE_SHARE, LEAST_SECONDS
+from nervkit.fitting.job import LEAST_SECONDS
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import SEEDED
 from nervkit.models.config import VideoShape
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.models.recipe import Recipe
+
+ROUNDING_SHARE = 0.15  # of a fit: masks are fixed, free weights are rounded, and rates are
+ROUNDING_RATE = 0.3  # so much of the recipe's
 
 
 class Chosen(nn.Module):
@@ -188,12 +191,7 @@ def fit_video(
         name: chosen.settle(weight, wide(bits, weight))
         for name, (chosen, weight) in network.chosen().items()
     }
-    gentle = replace(
-        recipe,
-        lr=recipe.lr * FINE_TUNE_RATE,
-        matrix_lr=recipe.matrix_lr and recipe.matrix_lr * FINE_TUNE_RATE,
-    )
-    stepper = Stepper(network, frames, gentle, seed=seed)
+    stepper = Stepper(network, frames, recipe.slower(ROUNDING_RATE), seed=seed)
     tuned = fit(stepper, **second, record={"phase": "round"}, **common)
     masks, added = {}, {}
     for name, (chosen, weight) in network.chosen().items():
@@ -220,8 +218,8 @@ def whole(tensor: Tensor) -> Integers:
 def lengths(budget: Budget, stepper: Stepper) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """How long the fit and the rounding are: `steps` or `seconds` of `fit`."""
     if budget.seconds is not None:
-        second = FINE_TUNE_SHARE * budget.seconds
+        second = ROUNDING_SHARE * budget.seconds
         return {"seconds": max(LEAST_SECONDS, budget.seconds - second)}, {"seconds": second}
     total = budget.total_steps(stepper.steps_per_epoch, stepper.pixels_per_step)
-    second = max(1, round(FINE_TUNE_SHARE * total))
+    second = max(1, round(ROUNDING_SHARE * total))
     return {"steps": max(1, total - second)}, {"steps": second}

@@ -385,7 +385,6 @@ def test_what_is_encoded_is_decoded_and_verified(name: str, tmp_path: Path) -> N
     one_by_one = nervkit.open(output)
     for t in (2, 0, 3):
         assert np.array_equal(one_by_one[t], frames[t])
-    torch.set_num_threads(2)
     assert np.array_equal(nervkit.open(output)[:], frames)
 
 

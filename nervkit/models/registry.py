@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="type[Representation]")
 
 BUILT_IN = {
+    "gaussians": "nervkit.models.gaussians:Gaussians",
     "gridnerv": "nervkit.models.gridnerv:GridNeRV",
     "hnerv": "nervkit.models.hnerv:HNeRV",
     "nerv": "nervkit.models.nerv:NeRV",

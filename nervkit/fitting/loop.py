@@ -142,8 +142,11 @@ class Stepper:
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
         update, index = self._graphed or self._update, self._batch_of(k)
         if self.codec is None:
-            return update(index)
-        return update(index, self.codec.advance(progress, self.recipe), k % RATE_EVERY == 0)
+            error = update(index)
+        else:
+            error = update(index, self.codec.advance(progress, self.recipe), k % RATE_EVERY == 0)
+        self.model.after_step(k, progress, self.frames)
+        return error
 
     def keep_up(self) -> None:
         """Wait for the update before the last one, so that the clock tells what a GPU has done and

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -35,9 +37,15 @@ from nervkit.models.splatting import EXTENT, conics, splat
 LARGEST = 0.7  # standard deviation, in the spacing of its level,
 SMALLEST = 0.4  # and in cells of the grid that the level is summed on
 FIRST_SIGMA = 0.5  # in the spacing
+FIRST_SHAPE = math.log(FIRST_SIGMA / (LARGEST - FIRST_SIGMA))
+OVERLAP = 2 * math.pi * FIRST_SIGMA**2  # of the weights of neighbours that begin so
 FRAMES_PER_KNOT = 16
 BACKGROUND_ROWS = 8
+NEIGHBOURS = 8  # whose colours fill what was removed
 START_FRAMES = 9  # that colours start from
+RIGIDITY = 0.01  # of the way to their neighbours' mean that paths go in an update
+SEEDING_STEPS, SEEDING_UNTIL, SEEDING_FRAMES = 200, 0.6, 4
+DEAD, MOST_SEEDED = 0.02, 50  # of the mean of what Gaussians show; one in so many at a time
 FLOWS, FLOW_SIDE = 64, 200  # of a clip, and pixels of their longer side
 
 
@@ -88,10 +96,9 @@ class Gaussians(Representation):
         self.shapes = parameters(config.shape_degree + 1, 3)  # two sizes, and the angle
         self.colours = parameters(1, 3)
         self.background = nn.Parameter(torch.zeros(1, 3, *config.background))
-        first = math.log(FIRST_SIGMA / (LARGEST - FIRST_SIGMA))
         with torch.no_grad():
             for shapes in self.shapes:
-                shapes[0, :2] = first
+                shapes[0, :2] = FIRST_SHAPE
 
     @classmethod
     def configure(
@@ -144,11 +151,12 @@ class Gaussians(Representation):
         colours: Sequence[Tensor] = (),
     ) -> Tensor:
         t = t.clamp(0, self.shape.frames - 1)
-        poses = self.camera(t) if camera else self.camera.at_rest(t)
         image = self.background
-        for level in range(self.config.levels - 1, -1, -1):
-            own = self.colours[level] if not colours else colours[level]
-            image = self.with_level(image, level, t, poses, own, size)
+        with full_precision(image.device):
+            poses = self.camera(t) if camera else self.camera.at_rest(t)
+            for level in range(self.config.levels - 1, -1, -1):
+                own = self.colours[level] if not colours else colours[level]
+                image = self.with_level(image, level, t, poses, own, size)
         return image
 
     def with_level(
@@ -213,6 +221,72 @@ class Gaussians(Representation):
         sigmas = (sigmas * poses[:, 2, None, None].exp()).clamp(least, most)
         return sigmas.transpose(1, 2), raw[:, 2] + poses[:, 3, None]
 
+    def track(self, point: tuple[float, float], t: float, times: Tensor) -> Tensor:
+        """(len(times), 2): x and y, in pixels, at positions `times`, of what is at `point` at
+        position `t`. In the scene it moves as the Gaussians that shape the picture there do, mean
+        by how steep they are."""
+        moment = times.new_tensor([t])
+        pose, shown = self.camera(moment), times.new_tensor([[point]])
+        start = self.camera.to_scene(pose, shown)
+        total, weight = start.new_zeros(len(times), 2), start.new_zeros(())
+        for level in range(self.config.levels):
+            places = self.scene_places(level, moment)
+            distance = shown - self.camera.to_screen(pose, places)
+            sigmas, angle = self.spreads(level, moment, pose)
+            a, b, c = conics(sigmas, angle)
+            x, y = distance.unbind(-1)
+            near = torch.exp(-0.5 * (a * x * x + 2 * b * x * y + c * y * y))[0]
+            steep = near * self.colours[level][0].flatten(1).norm(dim=0) / sigmas[0].mean(1)
+            moved = self.scene_places(level, times) - places
+            total = total + torch.einsum("n,tnc->tc", steep, moved)
+            weight = weight + steep.sum()
+        moved = total / weight.clamp(min=1e-12)
+        return self.camera.to_screen(self.camera(times), start + moved[:, None])[:, 0]
+
+    def within(self, mask: Tensor, t: float) -> list[Tensor]:
+        """Of each level, which Gaussians (rows * columns,) lie mostly in a mask (H, W), True there,
+        at position `t`: by the share of their weight."""
+        moment = self.background.new_tensor([t])
+        pose, size = self.camera(moment), (self.shape.height, self.shape.width)
+        found = []
+        for level in range(self.config.levels):
+            places = self.camera.to_screen(pose, self.scene_places(level, moment))
+            sigmas = self.spreads(level, moment, pose)[0][0].mean(1)
+            # The mask's mean under a Gaussian, by five of its points.
+            around = torch.tensor([[0.0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]).to(places)
+            points = places[0] + around[:, None] * sigmas[:, None]
+            inside = sampled(mask[None].to(places), points.flatten(0, 1), size)
+            found.append(inside.view(5, -1).mean(0) > 0.5)
+        return found
+
+    def without(self, chosen: Sequence[Tensor], t: float) -> list[Tensor]:
+        """The colours of all levels where those that are `chosen` (see `within`) are as the nearest
+        other ones at position `t`."""
+        moment = self.background.new_tensor([t])
+        filled = []
+        for level, gone in enumerate(chosen):
+            colours = self.colours[level].flatten(2).clone()
+            if gone.any() and not gone.all():
+                places = self.scene_places(level, moment)[0]
+                distances = torch.cdist(places[gone], places[~gone])
+                count = min(NEIGHBOURS, distances.shape[1])
+                near = distances.topk(count, largest=False).indices
+                colours[0][:, gone] = colours[0][:, ~gone][:, near].mean(2)
+            filled.append(colours.view_as(self.colours[level]))
+        return filled
+
+    def tinted(self, chosen: Sequence[Tensor], colour: Tensor) -> list[Tensor]:
+        """The colours of all levels where those that are `chosen` (see `within`) have the hue of
+        `colour` (3,), RGB in [0, 1], and their own luma."""
+        luma = colour.new_tensor(LUMA)
+        hue = colour / (luma @ colour).clamp(min=1e-3)
+        tinted = []
+        for colours, taken in zip(self.colours, chosen, strict=True):
+            flat = colours.flatten(2).clone()
+            flat[0][:, taken] = hue[:, None] * (luma @ flat[0][:, taken])
+            tinted.append(flat.view_as(colours))
+        return tinted
+
     def kinds(self) -> dict[str, str]:
         """See Representation.kinds. An error of the camera moves everything: its matrices are
         coded as finely as vectors."""
@@ -227,6 +301,56 @@ class Gaussians(Representation):
         """Start from the clip: the camera from what moves as a whole, trajectories from the rest of
         the optical flow, places where there is detail, colours coarse to fine."""
         Start(self, frames).run()
+
+    @torch.no_grad()
+    def after_step(self, k: int, progress: float, frames: Tensor) -> None:
+        """See Representation.after_step. Neighbours move alike (Splatter a Video, section 3.3:
+        rigidity, here a pull to the mean of 3x3 on the lattice), and what is not seen starts anew
+        where the error is largest (GaussianVideo, section 3.4)."""
+        for paths in self.paths:
+            mean = F.avg_pool2d(F.pad(paths, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+            paths.lerp_(mean, RIGIDITY)
+        if k % SEEDING_STEPS == SEEDING_STEPS - 1 and progress < SEEDING_UNTIL:
+            self._seed(frames)
+
+    def _seed(self, frames: Tensor) -> None:
+        """Move the finest level's Gaussians that show next to nothing in a few frames to where the
+        squared error of these is largest, on the paths of what is nearest."""
+        rows, columns = self.config.lattice(0)
+        size = frames.shape[-2:]
+        t = torch.linspace(0, len(frames) - 1, min(SEEDING_FRAMES, len(frames))).round().long()
+        t = t.to(frames.device)
+        poses = self.camera(t.float())
+        places = self.camera.to_screen(poses, self.scene_places(0, t.float()))
+        limits = places.new_tensor([size[1], size[0]])
+        seen = ((places > 0) & (places < limits)).all(-1).any(0)
+        area = self.spreads(0, t.float(), poses)[0].mean(0).prod(-1)
+        shown = seen * area * self.colours[0][0].flatten(1).norm(dim=0)
+        dead = (shown < DEAD * shown.mean()).nonzero()[: rows * columns // MOST_SEEDED, 0]
+        if not len(dead) or len(dead) == rows * columns:
+            return
+        rest = torch.cat([to_float(frames[i]) - self(i[None].float()) for i in t])
+        errors = F.adaptive_avg_pool2d(rest.square().sum(1, keepdim=True), (rows, columns))
+        worst = errors.flatten().topk(len(dead)).indices
+        frame, cell = worst // (rows * columns), worst % (rows * columns)
+        target = self.lattice(0)[cell]
+        colours = F.adaptive_avg_pool2d(rest, (rows, columns)).flatten(2)
+        alive = torch.ones(rows * columns, dtype=torch.bool, device=frames.device)
+        alive[dead] = False
+        alive = alive.nonzero()[:, 0]
+        basis = spline_basis(t.float(), self.shape.frames, self.config.knots)
+        spacing = target.new_tensor(self.spacing(0))
+        for index, at, where, pixel in zip(dead, frame, cell, target, strict=True):
+            nearest = alive[(places[at, alive] - pixel).square().sum(1).argmin()]
+            row, column = index // columns, index % columns
+            paths = self.paths[0]
+            paths[:, :, row, column] = paths[:, :, nearest // columns, nearest % columns]
+            scene = self.camera.to_scene(poses[at][None], pixel[None, None])[0, 0]
+            offset = (scene - self.lattice(0)[index]) / spacing
+            self.places[0][0, :, row, column] = offset - basis[at] @ paths[:, :, row, column]
+            self.shapes[0][:, :, row, column] = 0
+            self.shapes[0][0, :2, row, column] = FIRST_SHAPE
+            self.colours[0][0, :, row, column] = colours[at, :, where] / OVERLAP
 
 
 class Start:
@@ -264,11 +388,8 @@ class Start:
     def _flows(self) -> list[Tensor]:
         """(2, H, W) each: how far, in x and y, what a chosen frame shows has moved until the next
         one."""
-        lumas = [
-            self.frames[t].permute(1, 2, 0).cpu().numpy() @ LUMA for t in self.times.tolist()
-        ]
-        pairs = zip(lumas, lumas[1:], strict=False)
-        return [torch.from_numpy(optical_flow(a, b, FLOW_SIDE)).flip(0) for a, b in pairs]
+        lumas = [self.frames[t].permute(1, 2, 0).cpu().numpy() @ LUMA for t in self.times.tolist()]
+        return [torch.from_numpy(optical_flow(a, b, FLOW_SIDE)).flip(0) for a, b in pairwise(lumas)]
 
     def _path(self, flows: list[Tensor]) -> Tensor:
         """(N, 4): poses of the camera that follow most of the flow."""
@@ -294,7 +415,9 @@ class Start:
         pixels = (torch.stack([x, y], -1).flatten(0, 1) + 0.5).to(self.device)
         for frame, pose in zip(self._targets(), self.poses, strict=True):
             luma = torch.einsum("chw,c->hw", frame, frame.new_tensor(LUMA))
-            slopes = [s.abs() for s in torch.gradient(F.pad(luma[None], (1, 1, 1, 1), "replicate")[0])]
+            slopes = [
+                s.abs() for s in torch.gradient(F.pad(luma[None], (1, 1, 1, 1), "replicate")[0])
+            ]
             detail = (slopes[0] + slopes[1])[1:-1, 1:-1].flatten()
             scene = self.model.camera.to_scene(pose[None], pixels[None])[0]
             column = ((scene[:, 0] + width / 2) / 2).long().clamp(0, columns - 1)
@@ -362,8 +485,15 @@ class Start:
             rest = F.adaptive_avg_pool2d(frame[None] - image, model.config.lattice(level))
             places = model.camera.to_screen(pose[None], model.scene_places(level, time))[0]
             sums += sampled(rest[0], places, size).T
-        overlap = 2 * math.pi * FIRST_SIGMA**2
-        model.colours[level].copy_((sums / len(self.shown) / overlap).view_as(model.colours[level]))
+        colours = sums / len(self.shown) / OVERLAP
+        model.colours[level].copy_(colours.view_as(model.colours[level]))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """No autocast: half of the bits are too few for a place."""
+    if device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def quantiles(weights: Tensor, count: int) -> Tensor:

@@ -61,9 +61,7 @@ def splat(
         cell = place.detach().floor().clamp(-radius - 1, most + radius)
         distances.append((cell + 0.5 - place) * side)
         cells.append(cell.long() + 2 * radius + 1)
-    y, x = (
-        torch.arange(-radius, radius + 1, device=centres.device) for radius in radii
-    )
+    y, x = (torch.arange(-radius, radius + 1, device=centres.device) for radius in radii)
     y, x = y.repeat_interleave(len(x)), x.repeat(len(y))
     window = y * columns + x
     weights = _weights(conic, distances, (sides[0] * y, sides[1] * x))

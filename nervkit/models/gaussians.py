@@ -77,7 +77,7 @@ class Gaussians(Representation):
             lr=1e-3,
             batch=2,
             epochs=300,
-            embedding_lr=1e-2,
+            embedding_lr=3e-2,
             warmup=0.05,
             precision="float32",
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import UsageError
 from nervkit.models.device import memory_errors
+from nervkit.models.flow import LUMA
 from nervkit.networks import render as render_frames
 from nervkit.restoration.masks import check_mask, read_mask
 from nervkit.segments import VideoSegment
@@ -122,6 +123,16 @@ class View:
         return None
 
 
+@dataclass(frozen=True)
+class Edited:
+    """Gaussians of a segment that are edited: which of each level, and the colours of all of them
+    where they are removed, or the hue (3,) that what they show gets, of luma 1."""
+
+    chosen: list[Tensor]
+    colours: Sequence[Tensor] = ()
+    hue: Tensor | None = None
+
+
 def render(
     source: NervSource,
     output: str | Path,
@@ -189,7 +200,8 @@ def _rendered(
         raise UsageError(f"at {view.at} is beyond the end: there are {len(video)} frames")
     video.check(0, len(video))
     timing, places = paced(video.timing, view.speed)
-    edits, edited = _edits(video, view)
+    edits = _edits(video, view)
+    edited = sum(int(level.sum()) for e in edits.values() for level in e.chosen)
     notes = list(video.file.notes)
     if view.speed != 1 and video.tracks:
         notes.append("sound and subtitles are left out: they have the video's own speed")
@@ -230,7 +242,7 @@ def _frames(
     video: NervVideo,
     places: list[Fraction],
     view: View,
-    edits: dict[int, list[Tensor]],
+    edits: dict[int, Edited],
 ) -> Iterator[np.ndarray]:
     """The (H, W, 3) uint8 frames at `places`. Between two segments the nearer one stays."""
     own = video.header.width, video.header.height
@@ -245,11 +257,11 @@ def _frames(
             if plain:
                 yield render_frames(segment.model, [t])[0]
             else:
-                yield _seen(segment.model, t, view, edits.get(segment.index, []))
+                yield _seen(segment.model, t, view, edits.get(segment.index))
 
 
 @torch.inference_mode()
-def _seen(model: Gaussians, t: float, view: View, colours: list[Tensor]) -> np.ndarray:
+def _seen(model: Gaussians, t: float, view: View, edited: Edited | None) -> np.ndarray:
     """One (H, W, 3) uint8 frame. What becomes smaller is computed at the video's size, or a whole
     part of the larger one, and averaged."""
     height, width = model.shape.height, model.shape.width
@@ -257,7 +269,12 @@ def _seen(model: Gaussians, t: float, view: View, colours: list[Tensor]) -> np.n
         width, height = view.size
     moment = model.background.new_tensor([t])
     full = max(height, model.shape.height), max(width, model.shape.width)
-    frame = model.render(moment, full, not view.stabilise, colours)[0]
+    moves = not view.stabilise
+    frame = model.render(moment, full, moves, edited.colours if edited else ())[0]
+    if edited and edited.hue is not None:
+        luma = torch.einsum("chw,c->hw", frame, frame.new_tensor(LUMA))
+        tinted = (luma * edited.hue[:, None, None]).clamp(0, 1)
+        frame = torch.lerp(frame, tinted, model.carried(edited.chosen, moment, full, moves)[0])
     if full != (height, width):
         frame = torch.nn.functional.interpolate(frame[None], (height, width), mode="area")[0]
     pixels = frame.float().mul(255).round_().clamp_(0, 255).byte()
@@ -265,23 +282,23 @@ def _seen(model: Gaussians, t: float, view: View, colours: list[Tensor]) -> np.n
 
 
 @torch.inference_mode()
-def _edits(video: NervVideo, view: View) -> tuple[dict[int, list[Tensor]], int]:
-    """The colours of the segment that the mask is of, by its index, and how many Gaussians differ
-    from what is stored. Other segments have other Gaussians: they stay."""
+def _edits(video: NervVideo, view: View) -> dict[int, Edited]:
+    """The edit of the segment that the mask is of, by its index. Other segments have other
+    Gaussians: they stay."""
     mask = view.recolour if view.remove is None else view.remove
     if mask is None:
-        return {}, 0
+        return {}
     size = video.header.height, video.header.width
-    unknown = torch.from_numpy(read_mask(mask, (), (1, *size), {})[0])
+    marked = torch.from_numpy(read_mask(mask, (), (1, *size), {})[0])
     index = video.segments.index_at(view.at)
     segment = video.segments[index]
     model, t = segment.model, float(view.at - segment.start)
-    chosen = model.within(unknown.to(model.background.device), t)
+    chosen = model.within(marked.to(model.background.device), t)
     if view.colour is None:
-        colours = model.without(chosen, t)
-    else:
-        colours = model.tinted(chosen, model.background.new_tensor(view.colour) / 255)
-    return {index: colours}, int(sum(level.sum() for level in chosen))
+        return {index: Edited(chosen, colours=model.without(chosen, t))}
+    colour = model.background.new_tensor(view.colour) / 255
+    hue = colour / (colour @ colour.new_tensor(LUMA)).clamp(min=1 / 255)
+    return {index: Edited(chosen, hue=hue)}
 
 
 def _check_gaussians(name: str, segment: VideoSegment, wanted: str) -> None:

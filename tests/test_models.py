@@ -684,7 +684,7 @@ class Flat(Representation):
 
 
 def test_the_registry_knows_its_own_models() -> None:
-    assert list(registry.BUILT_IN) == ["gridnerv", "hnerv", "nerv"]
+    assert list(registry.BUILT_IN) == ["gaussians", "gridnerv", "hnerv", "nerv"]
     assert set(model_names()) >= set(registry.BUILT_IN)  # plugins may be installed here
     assert load_model("gridnerv") is GridNeRV
     assert load_model("hnerv") is HNeRV
@@ -711,7 +711,7 @@ def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
     monkeypatch.setattr(registry, "_registered", {})
-    assert model_names() == ["flat", "gridnerv", "hnerv", "nerv"]
+    assert model_names() == ["flat", "gaussians", "gridnerv", "hnerv", "nerv"]
     assert load_model("flat") is Flat
     assert load_model("nerv") is NeRV  # nobody takes the place of a built-in model
     assert set(asked) == {"nervkit.models"}

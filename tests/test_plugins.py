@@ -128,7 +128,7 @@ def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: dict
     found = json.loads(listed.stdout)["models"]
     assert [m["name"] for m in found] == sorted(m["name"] for m in found)
     own = {m["name"]: m for m in found if m["source"] == "built in"}
-    assert list(own) == ["gridnerv", "hnerv", "nerv"]
+    assert list(own) == ["gaussians", "gridnerv", "hnerv", "nerv"]
     assert own["hnerv"]["recipes"] == ["paper", "native"]
     theirs = {m["name"]: m for m in found if m["source"] == "thirdparty 1.2"}
     assert theirs["waves"]["recipes"] == ["native"]

@@ -42,6 +42,7 @@ OVERLAP = 2 * math.pi * FIRST_SIGMA**2  # of the weights of neighbours that begi
 FRAMES_PER_KNOT = 16
 BACKGROUND_ROWS = 8
 NEIGHBOURS = 8  # whose colours fill what was removed
+LEAST_WEIGHT = 0.05  # of all Gaussians at a pixel, for shares of it
 START_FRAMES = 9  # that colours start from
 RIGIDITY = 0.01  # of the way to their neighbours' mean that paths go in an update
 SEEDING_STEPS, SEEDING_UNTIL, SEEDING_FRAMES = 200, 0.6, 4
@@ -172,15 +173,21 @@ class Gaussians(Representation):
         in its own: `size` for the finest, half that of the video for the next, and so on."""
         shape = self.shape.height, self.shape.width
         grid = tuple(math.ceil(side / 2**level) for side in shape) if level else size
-        added = splat(
+        added = self._splat(level, t, poses, colours[0].flatten(1).T, grid)
+        return F.interpolate(image, size=grid, mode="bicubic") + added
+
+    def _splat(
+        self, level: int, t: Tensor, poses: Tensor, values: Tensor, grid: tuple[int, ...]
+    ) -> Tensor:
+        """(B, C, *grid): the Gaussians of a level with `values` (N, C) in place of colours."""
+        return splat(
             self.camera.to_screen(poses, self.scene_places(level, t)),
             conics(*self.spreads(level, t, poses)),
-            colours[0].flatten(1).T,
+            values,
             EXTENT * self.largest(level),
             grid,
-            shape,
+            (self.shape.height, self.shape.width),
         )
-        return F.interpolate(image, size=grid, mode="bicubic") + added
 
     def spacing(self, level: int) -> tuple[float, float]:
         """Pixels between Gaussians of a level, in x and y."""
@@ -275,17 +282,18 @@ class Gaussians(Representation):
             filled.append(colours.view_as(self.colours[level]))
         return filled
 
-    def tinted(self, chosen: Sequence[Tensor], colour: Tensor) -> list[Tensor]:
-        """The colours of all levels where those that are `chosen` (see `within`) have the hue of
-        `colour` (3,), RGB in [0, 1], and their own luma."""
-        luma = colour.new_tensor(LUMA)
-        hue = colour / (luma @ colour).clamp(min=1e-3)
-        tinted = []
-        for colours, taken in zip(self.colours, chosen, strict=True):
-            flat = colours.flatten(2).clone()
-            flat[0][:, taken] = hue[:, None] * (luma @ flat[0][:, taken])
-            tinted.append(flat.view_as(colours))
-        return tinted
+    def carried(
+        self, chosen: Sequence[Tensor], t: Tensor, size: tuple[int, int], camera: bool = True
+    ) -> Tensor:
+        """(B, 1, *size) in [0, 1]: where what was `chosen` (see `within`) is at positions `t`, as
+        its share in the weight of the finest level. So a mask of one frame follows to all."""
+        t = t.clamp(0, self.shape.frames - 1)
+        taken = chosen[0].to(self.background)
+        with full_precision(t.device):
+            poses = self.camera(t) if camera else self.camera.at_rest(t)
+            values = torch.stack([taken, torch.ones_like(taken)], 1)
+            own, whole = self._splat(0, t, poses, values, size).split(1, 1)
+        return own / whole.clamp(min=LEAST_WEIGHT)
 
     def kinds(self) -> dict[str, str]:
         """See Representation.kinds. An error of the camera moves everything: its matrices are
@@ -326,7 +334,8 @@ class Gaussians(Representation):
         seen = ((places > 0) & (places < limits)).all(-1).any(0)
         area = self.spreads(0, t.float(), poses)[0].mean(0).prod(-1)
         shown = seen * area * self.colours[0][0].flatten(1).norm(dim=0)
-        dead = (shown < DEAD * shown.mean()).nonzero()[: rows * columns // MOST_SEEDED, 0]
+        least = shown.topk(rows * columns // MOST_SEEDED, largest=False).indices
+        dead = least[shown[least] < DEAD * shown.mean()]
         if not len(dead) or len(dead) == rows * columns:
             return
         rest = torch.cat([to_float(frames[i]) - self(i[None].float()) for i in t])

@@ -50,7 +50,7 @@ def splat(
         (B, C, rows, columns).
     """
     batch, count = centres.shape[:2]
-    channels = colours.shape[-1]
+    channels, dtype = colours.shape[-1], centres.dtype
     sides = [pixels / cells for pixels, cells in zip(shape, grid, strict=True)]  # of a cell
     radii = [max(1, math.ceil(reach / side - 0.5)) for side in sides]
     # Around the grid there is room for a whole window of a Gaussian that is just beyond it.
@@ -64,7 +64,7 @@ def splat(
     y, x = (torch.arange(-radius, radius + 1, device=centres.device) for radius in radii)
     y, x = y.repeat_interleave(len(x)), x.repeat(len(y))
     window = y * columns + x
-    weights = _weights(conic, distances, (sides[0] * y, sides[1] * x))
+    weights = _weights(conic, distances, (sides[0] * y.to(dtype), sides[1] * x.to(dtype)))
     frame = rows * columns * torch.arange(batch, device=window.device)
     index = (frame[:, None] + cells[0] * columns + cells[1])[..., None] + window
     shades = colours.expand(batch, count, channels).flatten(0, 1).T
@@ -82,7 +82,7 @@ def _weights(
     matrix product, and so are its gradients."""
     a, b, c = conic
     dy, dx = distances
-    y, x = (offset.to(dx.dtype) for offset in offsets)
+    y, x = offsets
     along, across = a * dx + b * dy, b * dx + c * dy
     factors = torch.stack([a, 2 * b, c, 2 * along, 2 * across, along * dx + across * dy], -1)
     terms = torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)])

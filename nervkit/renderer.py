@@ -200,7 +200,8 @@ def _rendered(
         raise UsageError(f"at {view.at} is beyond the end: there are {len(video)} frames")
     video.check(0, len(video))
     timing, places = paced(video.timing, view.speed)
-    edits = _edits(video, view)
+    with memory_errors(video.file.name):
+        edits = _edits(video, view)
     edited = sum(int(level.sum()) for e in edits.values() for level in e.chosen)
     notes = list(video.file.notes)
     if view.speed != 1 and video.tracks:

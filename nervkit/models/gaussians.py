@@ -212,8 +212,9 @@ class Gaussians(Representation):
         basis = spline_basis(t, self.shape.frames, self.config.knots)
         paths = basis.to(self.paths[level].dtype) @ self.paths[level].flatten(1)
         moved = paths.view(len(t), 2, -1) + self.places[level].flatten(2)
-        spacing = moved.new_tensor(self.spacing(level))
-        return self.lattice(level).to(moved.dtype) + moved.transpose(1, 2) * spacing
+        width, height = self.spacing(level)
+        offsets = torch.stack([width * moved[:, 0], height * moved[:, 1]], -1)
+        return self.lattice(level).to(moved.dtype) + offsets
 
     def spreads(self, level: int, t: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N, 2) standard deviations of a level's Gaussians as they are shown, in pixels, and
@@ -235,17 +236,19 @@ class Gaussians(Representation):
         moment = times.new_tensor([t])
         pose, shown = self.camera(moment), times.new_tensor([[point]])
         start = self.camera.to_scene(pose, shown)
+        count = self.config.knots
+        basis = spline_basis(times, self.shape.frames, count)
+        basis = basis - spline_basis(moment, self.shape.frames, count)
         total, weight = start.new_zeros(len(times), 2), start.new_zeros(())
         for level in range(self.config.levels):
-            places = self.scene_places(level, moment)
-            distance = shown - self.camera.to_screen(pose, places)
+            distance = shown - self.camera.to_screen(pose, self.scene_places(level, moment))
             sigmas, angle = self.spreads(level, moment, pose)
             a, b, c = conics(sigmas, angle)
             x, y = distance.unbind(-1)
             near = torch.exp(-0.5 * (a * x * x + 2 * b * x * y + c * y * y))[0]
             steep = near * self.colours[level][0].flatten(1).norm(dim=0) / sigmas[0].mean(1)
-            moved = self.scene_places(level, times) - places
-            total = total + torch.einsum("n,tnc->tc", steep, moved)
+            path = self.paths[level].flatten(2) @ steep
+            total = total + basis @ path * path.new_tensor(self.spacing(level))
             weight = weight + steep.sum()
         moved = total / weight.clamp(min=1e-12)
         return self.camera.to_screen(self.camera(times), start + moved[:, None])[:, 0]

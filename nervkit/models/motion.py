@@ -12,6 +12,8 @@ zero begins as a camera that rests.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -94,15 +96,18 @@ class Camera(nn.Module):
 
     def to_screen(self, poses: Tensor, points: Tensor) -> Tensor:
         """Where points of the scene, (B or 1, N, 2) x and y in pixels, are shown: (B, N, 2)."""
-        centre = points.new_tensor(self.centre)
-        turned = _turned(points - centre, poses[:, 3], poses[:, 2].exp())
-        return turned + centre + self.height * poses[:, None, :2]
+        scale = poses[:, 2].exp()
+        return _turned(points, self.centre, poses[:, 3], scale, self._shift(poses))
 
     def to_scene(self, poses: Tensor, points: Tensor) -> Tensor:
         """The inverse of `to_screen`."""
-        centre = points.new_tensor(self.centre)
-        shifted = points - centre - self.height * poses[:, None, :2]
-        return _turned(shifted, -poses[:, 3], (-poses[:, 2]).exp()) + centre
+        scale = (-poses[:, 2]).exp()
+        return _turned(points, self._shift(poses), -poses[:, 3], scale, self.centre)
+
+    def _shift(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1) x and y of where the scene's centre is shown."""
+        shift = self.height * poses[:, :2]
+        return self.centre[0] + shift[:, :1], self.centre[1] + shift[:, 1:]
 
     def follow(self, t: Tensor, poses: Tensor) -> None:
         """Start from a path: fit the ODE to `poses` (N, 4) at positions `t` (N,), by squared
@@ -118,11 +123,19 @@ class Camera(nn.Module):
                 optimizer.step()
 
 
-def _turned(vectors: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
-    """(B, N, 2) vectors turned by `angle` (B,), x towards y, and scaled."""
+def _turned(
+    points: Tensor,
+    centre: tuple[Any, Any],
+    angle: Tensor,
+    scale: Tensor,
+    new_centre: tuple[Any, Any],
+) -> Tensor:
+    """(B, N, 2) points turned about a centre by `angle` (B,), x towards y, scaled, and moved so
+    that the centre is at the new one."""
     cosine, sine = (scale * angle.cos())[:, None], (scale * angle.sin())[:, None]
-    x, y = vectors.unbind(-1)
-    return torch.stack([cosine * x - sine * y, sine * x + cosine * y], -1)
+    x, y = (part - middle for part, middle in zip(points.unbind(-1), centre, strict=True))
+    x, y = cosine * x - sine * y + new_centre[0], sine * x + cosine * y + new_centre[1]
+    return torch.stack([x, y], -1)
 
 
 def similarity_of(flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,12 +137,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="of one thread, for each fit")
     seconds = parser.parse_args().seconds
     torch.set_num_threads(1)
+    clips = {name: (read(), size) for name, (read, size) in CLIPS.items()}
     rows = [
         {"clip": f"a still, {kind}", "model": "gaussians"} | tracked(kind, TRACKED_SHARE * seconds)
         for kind in ("pan", "turn")
     ]
-    for name, (read, size) in CLIPS.items():
-        clip = read()
+    for name, (clip, size) in clips.items():
         for model in ("gaussians", "gridnerv"):
             rows.append({"clip": name, "model": model} | coded(clip, model, size, seconds))
     report("gaussians", rows, seconds=seconds)

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from nervkit.encoder import EncodeReport, encode
     from nervkit.models.registry import model_names, register_model
     from nervkit.plan import FitPlan
+    from nervkit.renderer import RenderReport, render
     from nervkit.requantizer import RequantizeReport, requantize
     from nervkit.restoration.denoise import denoise
     from nervkit.restoration.inpaint import inpaint
     from nervkit.restoration.interpolate import interpolate
     from nervkit.restoration.task import RestoreReport
     from nervkit.summary import info
+    from nervkit.tracker import Tracks, tracks
     from nervkit.verifier import VerifyReport, verify
     from nervkit.video.clip import Clip
     from nervkit.video.reader import read_clip
@@ -48,9 +50,11 @@ _LAZY = {
     "FitPlan": "nervkit.plan",
     "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
+    "RenderReport": "nervkit.renderer",
     "RequantizeReport": "nervkit.requantizer",
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
+    "Tracks": "nervkit.tracker",
     "decode": "nervkit.decoder",
     "denoise": "nervkit.restoration.denoise",
     "encode": "nervkit.encoder",
@@ -61,7 +65,9 @@ _LAZY = {
     "open": "nervkit.decoder:NervVideo",
     "read_clip": "nervkit.video.reader",
     "register_model": "nervkit.models.registry",
+    "render": "nervkit.renderer",
     "requantize": "nervkit.requantizer",
+    "tracks": "nervkit.tracker",
     "verify": "nervkit.verifier",
 }
 __all__ = [
@@ -73,8 +79,10 @@ __all__ = [
     "Limits",
     "NervError",
     "NervVideo",
+    "RenderReport",
     "RequantizeReport",
     "RestoreReport",
+    "Tracks",
     "VerifyReport",
     "__version__",
     "decode",
@@ -87,7 +95,9 @@ __all__ = [
     "open",
     "read_clip",
     "register_model",
+    "render",
     "requantize",
+    "tracks",
     "verify",
 ]
 

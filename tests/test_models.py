@@ -676,7 +676,7 @@ def test_video_shapes_have_limits() -> None:
 
 # The registry
 
-OWN = ["enerv", "enerv-boost", "ffnerv", "gridnerv", "hinerv", "hnerv"]
+OWN = ["enerv", "enerv-boost", "ffnerv", "gaussians", "gridnerv", "hinerv", "hnerv"]
 OWN += ["hnerv-boost", "nerv", "nerv-boost"]
 
 

@@ -19,7 +19,9 @@ from nervkit.cli.inpaint import inpaint
 from nervkit.cli.interpolate import interpolate
 from nervkit.cli.interruption import EXIT_CODE, interruption
 from nervkit.cli.models import models
+from nervkit.cli.render import render
 from nervkit.cli.requantize import requantize
+from nervkit.cli.tracks import tracks
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
 from nervkit.version import __version__
@@ -44,6 +46,8 @@ app.command()(requantize)
 app.command()(denoise)
 app.command()(inpaint)
 app.command()(interpolate)
+app.command()(render)
+app.command()(tracks)
 app.command()(models)
 app.add_typer(collection, name="collection")
 app.add_typer(bench, name="bench")

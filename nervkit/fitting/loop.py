@@ -143,7 +143,9 @@ class Stepper:
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
         update, index = self._graphed or self._update, self._batch_of(k)
         flags = () if self.codec is None else self.codec.flags(k, progress, self.recipe)
-        return update(index, *flags)
+        error = update(index, *flags)
+        self.model.after_step(k, progress, self.frames)
+        return error
 
     def keep_up(self) -> None:
         """Wait for the update before the last one, so that the clock tells what a GPU has done and

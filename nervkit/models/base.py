@@ -35,9 +35,10 @@ class Representation(nn.Module):
     A subclass is one file and one registry line. It sets `config_type`, `recipes` ("native", and
     "paper" for a published model), `embedding_names` and `fit_only`, and implements `configure`,
     `forward`, and, where fitting needs the frames themselves, `start_fit`, `fit_forward` and
-    `finish_fit`; `fit_values`, `arranged` and `value_patch` where a loss can be had more cheaply
-    than on whole frames; `fit_outputs` where it compares more than the frames that are shown;
-    `neighbours` and `forget` where a frame is made of others.
+    `finish_fit`; `after_step`, for what a fit does besides following gradients; `fit_values`,
+    `arranged` and `value_patch` where a loss can be had more cheaply than on whole frames;
+    `fit_outputs` where it compares more than the frames that are shown; `neighbours` and `forget`
+    where a frame is made of others.
     """
 
     #: where it was published: name, venue and year, arXiv number
@@ -100,6 +101,12 @@ class Representation(nn.Module):
     def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
         """Frames at integer positions `t` while fitting; `frames` (B, 3, H, W) are the targets."""
         return self(t)
+
+    def after_step(self, k: int, progress: float, frames: Tensor) -> None:
+        """Called after the k-th update of a fit, at `progress` in [0, 1), with the clip's frames as
+        of `start_fit`: what a fit does besides following gradients. It may change parameters in
+        place, by what it is given and they are, and by nothing else: so a fit goes on from a
+        checkpoint as if it had not stopped."""
 
     def fit_values(self, t: Tensor, frames: Tensor) -> Tensor:
         """The values of `fit_forward`, float32, in the arrangement in which a loss that compares

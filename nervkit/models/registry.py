@@ -24,6 +24,7 @@ BUILT_IN = {
     "enerv": "nervkit.models.enerv:ENeRV",
     "enerv-boost": "nervkit.models.boost:ENeRVBoost",
     "ffnerv": "nervkit.models.ffnerv:FFNeRV",
+    "gaussians": "nervkit.models.gaussians:Gaussians",
     "gridnerv": "nervkit.models.gridnerv:GridNeRV",
     "hinerv": "nervkit.models.hinerv:HiNeRV",
     "hnerv": "nervkit.models.hnerv:HNeRV",

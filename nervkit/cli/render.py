@@ -1,0 +1,80 @@
+"""nervkit render"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.console import counted, counting, duration, emit, say
+from nervkit.errors import UsageError
+
+
+def render(
+    source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    output: options.MovieOutput,
+    size: Annotated[
+        str | None, typer.Option(help="Any size (model gaussians).", metavar="WxH")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="0.25 or 1/4 is slow motion, with frames between frames.")
+    ] = "1",
+    stabilise: Annotated[
+        bool, typer.Option("--stabilise", help="Leave out the camera's motion (gaussians).")
+    ] = False,
+    remove: Annotated[
+        str | None,
+        typer.Option(help="Remove what this image masks, not black there (gaussians)."),
+    ] = None,
+    recolour: Annotated[
+        str | None, typer.Option(help="Give what this image masks another --colour (gaussians).")
+    ] = None,
+    colour: Annotated[str | None, typer.Option(help="Such as ff8000.", metavar="RRGGBB")] = None,
+    at: Annotated[int, typer.Option(min=0, help="The frame that the mask is of.")] = 0,
+    codec: options.Codec = None,
+    crf: options.Crf = None,
+    pixel_format: Annotated[
+        str | None, typer.Option(help="Pixel format of the output, such as yuv444p.")
+    ] = None,
+    device: options.Device = "auto",
+    limit: options.Limit = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Show a .nerv file at another speed or size, at rest, or with something edited.
+
+    Any model can be slowed down. The rest needs a file of the model gaussians.
+    """
+    if json and output in ("-", "/dev/stdout"):
+        raise UsageError(f"--json and -o {output} both need stdout; choose one")
+    from nervkit.renderer import render as run
+
+    with counting("render") as on_progress:
+        report = run(
+            source,
+            output,
+            size=size,
+            speed=speed,
+            stabilise=stabilise,
+            remove=remove,
+            recolour=recolour,
+            colour=colour,
+            at=at,
+            codec=codec,
+            crf=crf,
+            pixel_format=pixel_format,
+            overwrite=overwrite,
+            device=device,
+            limits=options.limits_of(limit),
+            on_progress=on_progress,
+        )
+    for note in report.notes:
+        say(f"note: {note}")
+    if json:
+        emit(report.to_dict())
+    edited = f", {counted(report.edited, 'Gaussian')} edited" if remove or recolour else ""
+    say(
+        f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
+        f"{duration(report.seconds)}{edited}"
+    )

@@ -1,0 +1,49 @@
+"""nervkit tracks"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nervkit.cli import options
+from nervkit.cli.console import counted, counting, emit, say
+
+
+def tracks(
+    source: Annotated[str, typer.Argument(help="A .nerv file of the model gaussians.")],
+    at: Annotated[
+        list[str],
+        typer.Option(help="A point in pixels, and its frame. Repeatable.", metavar="X,Y,FRAME"),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="A JSON file; standard output otherwise."),
+    ] = None,
+    draw: Annotated[
+        str | None, typer.Option(help="Also draw the trajectories on the video: out.mp4, ...")
+    ] = None,
+    codec: options.Codec = None,
+    crf: options.Crf = None,
+    limit: options.Limit = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Follow points of a frame through all others."""
+    from nervkit.tracker import tracks as run
+
+    with counting("tracks") as on_progress:
+        found = run(
+            source,
+            at,
+            output=output,
+            draw=draw,
+            codec=codec,
+            crf=crf,
+            overwrite=overwrite,
+            limits=options.limits_of(limit),
+            on_progress=on_progress,
+        )
+    if output is None:
+        emit(found.to_dict())
+    for written in filter(None, (output, draw)):
+        say(f"{written}: {counted(len(found.tracks), 'track')}")

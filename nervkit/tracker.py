@@ -1,0 +1,186 @@
+"""Where what a frame shows is in all others, by the trajectories that a .nerv file stores."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from nervkit.container.limits import Limits
+from nervkit.container.source import NervSource
+from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.errors import UsageError
+from nervkit.models.device import memory_errors
+from nervkit.output import check_output, replacing
+from nervkit.video.colour import Colour
+from nervkit.video.movies import MovieOptions
+from nervkit.video.writer import Stream, check_destination, write_video
+
+TAIL = 12  # frames of a trajectory that are drawn behind its point
+COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ffd60a", "#ff2d95", "#5ac8fa")
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Where a point goes.
+
+    Attributes:
+        at: x and y in pixels, from the frame's upper left corner, and the frame.
+        first_frame: of the segment that has it; trajectories end with their segment.
+        points: x and y in each of the segment's frames. They may lie outside of the frame.
+    """
+
+    at: Point
+    first_frame: int
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Trajectories in a video of `frames` frames of `width` x `height`."""
+
+    frames: int
+    width: int
+    height: int
+    tracks: tuple[Trajectory, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; docs/json.md documents the keys."""
+        return asdict(self)
+
+
+def tracks(
+    source: NervSource,
+    at: Iterable[str | Point],
+    *,
+    output: str | Path | None = None,
+    draw: str | Path | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    overwrite: bool = False,
+    limits: Limits | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Tracks:
+    """Follow points through a .nerv file of the model "gaussians".
+
+    Args:
+        source: a .nerv file, as of `NervVideo`.
+        at: points, each (x, y, frame) or "x,y,frame": x and y in pixels, the middle of the upper
+            left one at 0.5.
+        output: write the trajectories as JSON.
+        draw: write the video with the trajectories drawn on it, as `decode` writes.
+        codec, crf, overwrite, limits, on_progress: as of `decode`, for what is drawn.
+
+    Raises:
+        UsageError: a point is not understood or not in the video, or the model has no trajectories.
+        FormatError, OutputError, LimitError, ResourceError: as of `decode`.
+    """
+    points = [_parse_point(point) for point in at]
+    if not points:
+        raise UsageError("say which points to follow: --at x,y,frame")
+    options = MovieOptions(codec, crf)
+    if draw is not None:
+        check_destination(str(draw), options, overwrite, source)
+    elif codec is not None or crf is not None:
+        raise UsageError("--codec and --crf are for what is drawn: give --draw too")
+    if output is not None:
+        check_output(Path(output), overwrite, source)
+    with NervVideo(source, limits=limits) as video:
+        count, height, width, _ = video.shape
+        for x, y, t in points:
+            if not (x < width and y < height and t < count):
+                raise UsageError(
+                    f"the point {x:g},{y:g},{t:g} is not in {count} frames of {width}x{height}"
+                )
+        found = Tracks(count, width, height, tuple(_followed(video, point) for point in points))
+        if output is not None:
+            with replacing(Path(output)) as partial:
+                partial.write_text(json.dumps(found.to_dict(), allow_nan=False) + "\n")
+        if draw is not None:
+            _draw(video, found.tracks, str(draw), options, on_progress)
+    return found
+
+
+@torch.inference_mode()
+def _followed(video: NervVideo, at: Point) -> Trajectory:
+    x, y, t = at
+    segment = video.segments[video.segments.index_at(int(t))]
+    if segment.model_name != "gaussians":
+        raise UsageError(
+            f"{video.file.name}: {segment.model_name} stores no trajectories: tracks needs a file "
+            "of the model gaussians"
+        )
+    with memory_errors(video.file.name):
+        local = min(t - segment.start, segment.frames - 1.0)
+        path = segment.model.track((x, y), local, torch.arange(float(segment.frames)))
+    points = tuple((round(x, 3), round(y, 3)) for x, y in path.tolist())
+    return Trajectory(at, segment.start, points)
+
+
+def _draw(
+    video: NervVideo,
+    trajectories: Sequence[Trajectory],
+    output: str,
+    options: MovieOptions,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write the video with a dot at each point, and a line where it comes from."""
+
+    def pictures() -> Iterator[np.ndarray]:
+        for index, frame in enumerate(computed_ahead(iter(video))):
+            yield drawn(frame, index, trajectories)
+            if on_progress is not None:
+                on_progress(index + 1, len(video))
+
+    header = video.header
+    stream = Stream(
+        frames=pictures(),
+        width=header.width,
+        height=header.height,
+        timing=video.timing,
+        sample_aspect_ratio=header.sample_aspect_ratio,
+        colour=Colour.from_dict(header.colour),
+        tracks=tuple(video.tracks),
+        extras=video.file.extras(),
+    )
+    write_video(output, stream, options)
+
+
+def drawn(frame: np.ndarray, index: int, trajectories: Sequence[Trajectory]) -> np.ndarray:
+    """A copy of the (H, W, 3) uint8 frame number `index` with the trajectories that pass it."""
+    image = Image.fromarray(frame)
+    canvas = ImageDraw.Draw(image)
+    radius = max(1.5, min(image.size) / 80)
+    for number, trajectory in enumerate(trajectories):
+        place = index - trajectory.first_frame
+        if not 0 <= place < len(trajectory.points):
+            continue
+        colour = COLOURS[number % len(COLOURS)]
+        tail = trajectory.points[max(0, place - TAIL) : place + 1]
+        # A picture's coordinates have the middle of the upper left pixel at 0.
+        tail = [(x - 0.5, y - 0.5) for x, y in tail]
+        if len(tail) > 1:
+            canvas.line(tail, fill=colour, width=max(1, round(radius / 2)))
+        x, y = tail[-1]
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour)
+    return np.asarray(image)
+
+
+def _parse_point(point: str | Point) -> Point:
+    parts = point.split(",") if isinstance(point, str) else list(point)
+    number = re.compile(r"\s*\d+(\.\d+)?\s*")
+    if len(parts) == 3 and all(number.fullmatch(str(part)) for part in parts):
+        x, y, t = (float(part) for part in parts)
+        if all(map(math.isfinite, (x, y, t))):
+            return x, y, t
+    raise UsageError(f"a point is x,y,frame such as 120,80,0, not {point!r}")

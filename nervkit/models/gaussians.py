@@ -70,7 +70,7 @@ class GaussiansConfig(ModelConfig):
 class Gaussians(Representation):
     """Frames as sums of Gaussians that move in the plane, with a camera."""
 
-    paper = "after GaussianVideo (arXiv 2501.04782) and Splatter a Video (NeurIPS 2024, arXiv 2406.13870)"
+    paper = "after GaussianVideo (2025, arXiv 2501.04782), in the plane"
     config_type = GaussiansConfig
     embedding_names = ("places", "paths", "shapes", "colours", "background")
     recipes: ClassVar = {

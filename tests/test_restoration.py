@@ -421,7 +421,9 @@ def test_unknown_values_pull_at_nothing(model: Any, config: Any, weights: str) -
         network = model(config, VideoShape(4, 22, 30))
         stepper = Stepper(network, given, model.recipes["native"], known=known, precision="float32")
         if model is HNeRV:  # its encoder sees the frames: the loss alone is of interest
-            stepper.model.fit_forward = lambda t, f, n=network: n.decode(n.encode(frames[:2] / 255))
+            stepper.model.fit_forward = lambda t, f, n=network: n.decode(
+                n.encode(frames[:2] / 255), t
+            )
         for k in range(3):
             stepper.step(k, 3)
         results.append([p.detach().clone() for p in network.parameters()])

@@ -22,7 +22,7 @@ from nervkit.errors import OutputError, UsageError
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.models.base import TooFewParametersError, count_stored
 from nervkit.models.config import VideoShape
-from nervkit.models.gaussians import Gaussians, GaussiansConfig, quantiles
+from nervkit.models.gaussians import RIGIDITY, Gaussians, GaussiansConfig, quantiles
 from nervkit.models.motion import Camera, similarity_of, spline_basis
 from nervkit.models.splatting import FLOOR, conics, splat
 from nervkit.renderer import paced
@@ -333,8 +333,8 @@ def test_neighbours_are_pulled_together() -> None:
         model.paths[0][1, 0, 3, 3] = 9.0
     model.after_step(0, 0.0, panned((0, 0)))
     paths = model.paths[0].detach()
-    assert float(paths[1, 0, 3, 3]) == pytest.approx(9 - 0.01 * 8, rel=1e-5)
-    assert float(paths[1, 0, 3, 4]) == pytest.approx(0.01, rel=1e-5)
+    assert float(paths[1, 0, 3, 3]) == pytest.approx(9 - RIGIDITY * 8, rel=1e-5)
+    assert float(paths[1, 0, 3, 4]) == pytest.approx(RIGIDITY, rel=1e-4)
     assert paths[1, 1].abs().max() == 0
 
 

@@ -44,7 +44,7 @@ BACKGROUND_ROWS = 8
 NEIGHBOURS = 8  # whose colours fill what was removed
 LEAST_WEIGHT = 0.05  # of all Gaussians at a pixel, for shares of it
 START_FRAMES = 9  # that colours start from
-RIGIDITY = 0.01  # of the way to their neighbours' mean that paths go in an update
+RIGIDITY = 0.002  # of the way to their neighbours' mean that paths go in an update
 SEEDING_STEPS, SEEDING_UNTIL, SEEDING_FRAMES = 200, 0.6, 4
 DEAD, MOST_SEEDED = 0.02, 50  # of the mean of what Gaussians show; one in so many at a time
 FLOWS, FLOW_SIDE = 64, 200  # of a clip, and pixels of their longer side
@@ -75,11 +75,12 @@ class Gaussians(Representation):
     embedding_names = ("places", "paths", "shapes", "colours", "background")
     recipes: ClassVar = {
         "native": Recipe(
-            loss="mse",
+            loss="log_mse",
             lr=1e-3,
             batch=2,
             epochs=300,
-            embedding_lr=3e-2,
+            embedding_lr=5e-2,
+            decay="linear",
             warmup=0.05,
             precision="float32",
         ),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nervkit.bench.datasets import ClipSpec
     from nervkit.restoration.evaluate import Score
 
+#: options of fits that are quantized afterwards
+AFTER_FIT = ("bits", "embedding_bits", "prune", "compression")
+
 
 class _RunUnlessNamed(TyperGroup):
     """`nervkit bench CLIP ...` is `nervkit bench run CLIP ...`."""
@@ -96,6 +99,10 @@ def run(
     bits: Annotated[int | None, typer.Option(help="Bits of a weight.")] = None,
     embedding_bits: Annotated[int | None, typer.Option(help="Bits of an embedding value.")] = None,
     prune: Annotated[float | None, typer.Option(help="Share of weights set to zero.")] = None,
+    compression: Annotated[
+        str | None,
+        typer.Option(help="Compression as published, by name, or paper: each model's own."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the fits.")] = 0,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     device: options.Device = "auto",
@@ -121,11 +128,15 @@ def run(
         "bits": bits,
         "embedding_bits": embedding_bits,
         "prune": prune,
+        "compression": compression,
         "precision": precision,
     }
     if params and target_bpp:
         raise UsageError("give one of --params and --target-bpp")
-    after_fit = [name for name in ("bits", "embedding_bits", "prune") if fitting[name] is not None]
+    after_fit = [name for name in AFTER_FIT if fitting[name] is not None]
+    if compression is not None and len(after_fit) > 1:
+        flag = after_fit[0].replace("_", "-")
+        raise UsageError(f"--compression says how values are quantized: leave out --{flag}")
     if after_fit and not params:
         flag = after_fit[0].replace("_", "-")
         raise UsageError(f"--{flag} is for fits that are quantized afterwards: give --params too")

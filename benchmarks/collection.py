@@ -1,6 +1,7 @@
 """What a collection gains over separate files: bytes and PSNR of clips in one network, with and
 without the weights of earlier clips, beside the same network for each clip alone, and beside NeRV
-fitted for rate and distortion to the bytes that the collection takes.
+and GridNeRV fitted for rate and distortion to the bytes that the collection takes. GridNeRV also
+shares: the network of the first clip, as its file holds it, with grids of each later clip.
 
     python benchmarks/collection.py [--clips bunny,...] [--keep 0.5] [--frames 24] [--steps 400]
 
@@ -16,11 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, SHARED, earlier_rows, report
+import torch
+from common import ROOT, SHARED, earlier_rows, quality, report
+from torch import Tensor
 
 import nervkit
 from nervkit.collection import add
 from nervkit.collection.adding import AddReport
+from nervkit.fitting.coding import Codec
+from nervkit.fitting.loop import Stepper, fit
+from nervkit.models.config import VideoShape
+from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.video.clip import Clip
 
 CLIPS = {
@@ -73,19 +80,50 @@ def alone(how: str, clips: dict[str, Clip], folder: Path, **options: Any) -> Ite
         yield of_added(how, add(path, clip, name=name, device="cpu", **options))
 
 
-def nerv(clips: dict[str, Clip], folder: Path, size: int, steps: int) -> Iterator[dict[str, Any]]:
-    """A .nerv file of the model `nerv` for each clip, of so many bytes."""
+def files(
+    model: str, clips: dict[str, Clip], folder: Path, size: int, steps: int, **options: Any
+) -> Iterator[dict[str, Any]]:
+    """A .nerv file of a model for each clip, of so many bytes."""
     for name, clip in clips.items():
-        made = nervkit.encode(
-            clip,
-            folder / f"{name}.nerv",
-            model="nerv",
-            strides=STRIDES,
-            target_size=size,
-            steps=steps,
-            device="cpu",
-        )
-        yield row("nerv to the same bytes", name, made.bytes, made.psnr)
+        path = folder / f"{model}-{name}.nerv"
+        length = {"target_size": size, "steps": steps, "device": "cpu"}
+        made = nervkit.encode(clip, path, model=model, **length, **options)
+        yield row(f"{model} to the same bytes", name, made.bytes, made.psnr)
+
+
+class Grids(GridNeRV):
+    """GridNeRV whose weights are given: only its grids are fitted, and stored."""
+
+    def weights(self) -> dict[str, Tensor]:
+        return {}
+
+    def matrices(self) -> list[str]:
+        return []
+
+
+def sharing(clips: dict[str, Clip], folder: Path, size: int, steps: int) -> Iterator[dict]:
+    """The network of the first clip's file, and grids of each later clip in so many bytes."""
+    how, recipe = "gridnerv, shared network", Grids.recipes["native"]
+    (first, *later), path = clips, folder / "gridnerv-shared.nerv"
+    made = nervkit.encode(clips[first], path, target_size=size, steps=steps, device="cpu")
+    yield row(how, first, made.bytes, made.psnr)
+    with nervkit.open(path) as video:
+        config, trained = video.segments[0].config, video.model.state_dict()
+    for name in later:
+        clip = clips[name]
+        torch.manual_seed(0)
+        network = Grids(GridNeRVConfig.from_dict(config), VideoShape(*clip.shape[:3]))
+        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        network.start_fit(frames)
+        own = network.embeddings()
+        network.load_state_dict({k: v for k, v in trained.items() if k not in own}, strict=False)
+        for key, parameter in network.named_parameters():
+            parameter.requires_grad_(key in own)
+        codec = Codec(network, 8 * size)
+        fit(Stepper(network, frames, recipe, codec=codec), steps)
+        payload = codec.compress(network, None, True)
+        network.load_stored(codec.rounded(network))
+        yield row(how, name, len(payload), quality(network, clip))
 
 
 def totals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,7 +148,10 @@ def measured(clips: dict[str, Clip], params: int, keep: float, steps: int) -> It
         yield from together("without reuse", clips, folder, params=params, reuse=False, **common)
         dense = common | {"keep": 1.0, "params": round(params * keep)}
         yield from alone("network alone", clips, folder, **dense)
-        yield from nerv(clips, folder, sum(x["bytes"] for x in first) // len(first), steps)
+        share = sum(x["bytes"] for x in first) // len(first)
+        yield from files("nerv", clips, folder, share, steps, strides=STRIDES)
+        yield from files("gridnerv", clips, folder, share, steps)
+        yield from sharing(clips, folder, share, steps)
 
 
 if __name__ == "__main__":

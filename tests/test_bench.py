@@ -21,7 +21,7 @@ import pytest
 
 import nervkit
 from nervkit.bench.anchors import ANCHORS, FFmpeg, Frames, decode_arguments, decoded_planes
-from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions
+from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralCodec, NeuralOptions
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.process import Runner
 from nervkit.bench.reference import CONVERTED, OWN, OWN_RESIZED, prepare
@@ -439,7 +439,6 @@ class TestSweep:
     def test_default_sizes_are_possible_ones(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg
     ) -> None:
-        from nervkit.bench.codecs import NeuralCodec
 
         for options in (SMALL, SMALL | {"resize": "16x16", "frames": "0:1"}):
             reference = prepare(ClipSpec("b", bunny, None, options), tmp_path, 0)
@@ -532,9 +531,21 @@ class TestSweep:
         messages: list[str] = []
         sweep([spec], tmp_path, options, messages.append)
         assert sum("(kept)" in line for line in messages) == 3
-        sweep([spec], tmp_path, replace(options, fit=replace(by_bpp, separate=True)))
-        high, middle, low = records()
-        assert [point["steps"] for point in (high, middle, low)] == [20, 20, 20]
+
+    @pytest.mark.parametrize(
+        ("model", "changes", "one_fit"),
+        [
+            ("gridnerv", {}, True),
+            ("gridnerv", {"separate": True}, False),
+            ("gridnerv", {"rate": PARAMS}, False),
+            ("hnerv", {}, False),  # its encoder is not in a file
+        ],
+    )
+    def test_which_rates_have_one_fit(
+        self, model: str, changes: dict[str, Any], one_fit: bool
+    ) -> None:
+        fit = replace(OPTIONS.fit, rate=TARGET_BPP)
+        assert NeuralCodec(model, "native", replace(fit, **changes), Runner()).one_fit == one_fit
 
     def test_anchors_enclose_the_quality_by_the_runs_metric(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch

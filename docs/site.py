@@ -1,7 +1,7 @@
 """A hook of MkDocs: what the site shows from outside docs/.
 
-The README is the first page. Other files keep their paths from the root of the repository, so a link
-that leaves docs/ needs one step up less, and a link of the root's pages into docs/ no "docs/".
+The README is the first page. Other files keep their paths from the root of the repository, so a
+link that leaves docs/ needs one step up less, and a link of the root's pages into docs/ no "docs/".
 """
 
 import re
@@ -12,7 +12,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+ROOT_PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 LINKED = ("LICENSE", "benchmarks/results/**/*", "examples/*", "examples/own_model/*.py")
 
 

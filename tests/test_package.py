@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import nervkit
 from nervkit.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +90,12 @@ def test_files_of_the_project_name_this_version() -> None:
     assert re.search(
         rf"^## (Unreleased|{re.escape(__version__)} )", (ROOT / "CHANGELOG.md").read_text(), re.M
     )
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = set(re.findall(r"^::: nervkit\.(\w+)$", page, re.M))
+    assert documented - {"errors"} == set(nervkit.__all__) - {"NervError", "__version__", "open"}
 
 
 @pytest.mark.parametrize(

@@ -43,27 +43,27 @@ class NervVideo:
     """An open .nerv file as a sequence of frames.
 
     `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
-    Any frame costs one evaluation of its segment's network. The networks used last are kept, and
-    while frames are read in order the next segment's is made ahead. On a CPU, frames are computed
-    one at a time in float32, so that the same frame is the same whatever is decoded around it; on
-    CUDA in float16 and, where several are asked for, some at a time: there values may differ a
-    little. Threads may share a video.
+    Any frame costs one evaluation of its segment's network. The networks used last are cached, and
+    during sequential reading the next segment's network is loaded ahead. On a CPU, frames are
+    computed one at a time in float32, so a frame does not depend on which others are decoded. CUDA
+    computes in float16, several frames at once where several are asked for: samples may differ
+    slightly from the CPU's. Threads may share a video.
 
     Args:
         source: a path, the bytes of a file, a binary file object that can seek, or an open
-            NervFile; the latter two stay open.
+            NervFile. The latter two stay open.
         device: "cpu" (the reference), "cuda" or "auto".
-        limits: what the file may declare; by default, what goes with its size.
-        salvage: of a file that is cut short, take the whole segments.
-        keep_bytes: what the networks that are kept may take. One is kept in any case.
+        limits: what decoding may take. The default grows with the size of the file.
+        salvage: read the whole segments of a file that is cut short.
+        keep_bytes: memory for cached networks, in bytes. At least one network is cached.
 
     Raises:
         SourceError: no such file, or an object that cannot seek.
         FormatError: not a valid .nerv file. The checksum of a segment is verified when a frame of
             it is first decoded; `file.check_all()` verifies all.
         LimitError: decoding takes more than `limits` allow.
-        ResourceError: decoding takes more memory than is free. Of the first segment both are
-            found on opening, of the others when they are first decoded, of all by `check`.
+        ResourceError: decoding takes more memory than is free. The first segment is checked for
+            both on opening, each other one when it is first decoded, and any of them by `check`.
     """
 
     def __init__(
@@ -114,22 +114,24 @@ class NervVideo:
     def packets(
         self, track: int = 0, start: str | float | None = None, to: str | float | None = None
     ) -> Iterator[av.Packet]:
-        """The packets of one of `tracks`, to decode or to copy, without a segment being read.
+        """The packets of one of `tracks`, to decode or to copy. No segment is read.
 
-        Of sound in several parts a part is read when its first packet is asked for, and no more
-        parts than have something of the time from `start` to `to`.
+        Sound that is stored in several parts is read part by part: each when its first packet is
+        asked for, and only those that hold something of the time from `start` to `to`.
 
         Args:
-            track: which of the file's tracks, from 0.
-            start, to: seconds on the file's time line, "1.5m", "MM:SS" or "HH:MM:SS": the sound
-                that begins in between, and of subtitles what is shown then. Without both, all.
+            track: index of the file's track, from 0.
+            start: give the sound that begins at this time of the file's time line or later, and of
+                subtitles what is shown then: seconds, "1.5m", "MM:SS" or "HH:MM:SS".
+            to: and that begins before this time. Without `start` and `to`: all.
 
         Returns:
             Packets with their exact times on the file's time line, all of one `stream`, whose
             `codec_context` decodes them one after the other, as `packet.decode()` does.
 
         Raises:
-            IndexError: no such track. UsageError: a time that is not understood.
+            IndexError: no such track.
+            UsageError: a time that is not understood.
             FormatError: a part is damaged.
         """
         window = None
@@ -247,8 +249,9 @@ def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What a decode did. `seconds` is the whole time, from opening to the output in place;
-    `psnr` and `ssim` are the encoder's, of the whole file."""
+    """What a decode did. `seconds` is the wall time from opening to the output in place; `psnr` and
+    `ssim` are those that the encoder measured, of the whole file.
+    """
 
     output: str
     frames: int
@@ -286,29 +289,30 @@ def decode(
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:
-    """Decode a .nerv file to a movie, y4m, images or an array, or copy its sound alone, chosen by
-    the output's name.
+    """Decode a .nerv file to a movie, y4m, images or an array, or copy its sound alone. The name
+    of the output says which.
 
     Args:
-        source: a .nerv file, as of `NervVideo`.
+        source: a .nerv file, as for `NervVideo`.
         output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern such as "f/%05d.png", or
-            "-" for y4m on standard output; .m4a or .mka for the sound, of which no more is read
-            than is written, and no segment.
-        frames: "a:b" or a slice; only those are decoded, from the segments that have them.
-        start, to: or those whose time, on the file's time line, is not before `start` and before
-            `to`: seconds, "1.5m", "MM:SS" or "HH:MM:SS". Sound, subtitles and chapters are cut to
-            the same part.
-        salvage: of a file that is cut short, decode the whole segments; `notes` say what is lost.
+            "-" for y4m on standard output. .m4a and .mka take the sound: only the parts that are
+            written are read, and no frame is decoded.
+        frames: "a:b" or a slice: decode only these frames, from the segments that contain them.
+        start: leave out frames shown before this time of the file's time line: seconds, "1.5m",
+            "MM:SS" or "HH:MM:SS". Sound, subtitles and chapters are cut to the same part.
+        to: leave out frames shown at this time or later.
+        salvage: decode the whole segments of a file that is cut short. `notes` say what is lost.
         codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless).
-        crf: quality of a lossy codec, lower is better.
-        pixel_format: of a movie or y4m, such as yuv444p.
+        crf: quality of a lossy codec; lower is better.
+        pixel_format: of a movie or y4m, such as "yuv444p".
         overwrite: replace an existing output.
-        device, limits: as of `NervVideo`.
+        device: as for `NervVideo`.
+        limits: as for `NervVideo`.
         on_progress: called with (frames done, frames in all).
 
     Raises:
         FormatError: the source is not a valid .nerv file.
-        SourceError, LimitError, ResourceError: see `NervVideo`.
+        SourceError: as for `NervVideo`; so are LimitError and ResourceError.
         OutputError: the output exists, or cannot be written.
         UsageError: an option is not understood or does not fit, or nothing is selected.
     """

@@ -92,77 +92,87 @@ def encode(
     stop: Callable[[], bool] = lambda: False,
     **reading: Any,
 ) -> EncodeReport:
-    """Overfit representations to a video, and write them as a .nerv file.
+    """Overfit neural representations to a video, and write them as a .nerv file.
 
-    A video of few frames is one segment, fitted in this process. A longer one is read as a stream
-    and fitted segment by segment, with bounded memory. What was fitted is decoded before the file
-    is renamed into place; the report says what that decode showed. While fits run, a checkpoint
-    (of several segments, a folder) lies beside the output; the same call goes on from it.
+    A short video is one segment, fitted in this process. A longer one is read as a stream and
+    fitted segment by segment in bounded memory. The finished file is decoded before it is renamed
+    into place, and the report gives the quality of that decode. While fits run, a checkpoint lies
+    beside the output (a folder, where there are several segments). The same call resumes from it.
+
+    How tensors are quantized depends on the options. With a target, or without any of `params`,
+    `bits`, `embedding_bits`, `prune` and `compression`, a fit with the native recipe sees its
+    quantizer: the loss contains the bits of the tensors (NVRC, 2409.07414, section 3.3). Any other
+    fit is in float and is quantized afterwards: to a target by sensitivity (docs/codec.md), else to
+    `bits` and `embedding_bits`.
 
     Args:
         source: whatever `read_clip` takes, or a Clip.
-        output: the .nerv file.
+        output: path of the .nerv file.
         model: a name from `model_names()`.
-        params: stored values to aim at, such as 1.5e6 or "1.5M". Without a target they are fitted
-            in float and quantized to `bits` afterwards, and so is a fit with `bits`,
-            `embedding_bits`, `prune`, `compression` or the paper's recipe. Any other fit sees its
-            quantizer, and aims without a target at bytes that follow from the size of the video
-            (`default_bytes`).
-        strides: of the model's stages, such as (5, 4, 4, 2, 2); by default, by the frame's size.
-        recipe: "native" (nervkit's), or "paper" (as published).
-        preset: "draft", "fast" (default), "medium", "slow" or "placebo"; or one of:
-        epochs, steps: how long to fit each segment; by default with the paper's recipe, as long as
-            the paper.
-        time: how long to fit all segments, in seconds, or "90s", "10m". The schedule follows the
-            clock, so a machine that is busy for a while makes fewer steps and no other schedule;
-            the same call does not give the same bits again.
-        metric: what the fit is optimised for: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes
-            (see `nervkit.fitting.metric`), made with the source's matrix and range.
-        target_size: bytes that the whole file is to take, tracks included, such as 500_000 or
-            "500k". Representations are fitted for rate and distortion then: through their
-            quantizer, with their bits in the loss (NVRC, 2409.07414, section 3.3). With the paper's
-            recipe they are fitted as published, and quantized by sensitivity (docs/codec.md).
-            Segments share the bytes by what there is to see in them.
-        target_bpp: the same by bits per pixel of the video, without tracks, tags and attachments.
-        target_bitrate: the same by bits per second of the whole file, tracks included, such as
-            200_000 or "200k".
-        target_psnr: the same by the quality that each segment is to have: dB of the metric, mean
-            over frames, 10 to 60. Its size follows from what H.264 takes for it.
-        prune: share of weights set to zero, with fine-tuning after it: 50 epochs of 350, or as much
-            of the fit as that is.
-        compression: as a paper has it, for any model: "nerv", "hnerv", "ffnerv", "hnerv-boost" or
-            "hinerv"; "paper" for that of the model's own; or a `Compression` of one's own (see
-            `nervkit.compression.published`). It prunes and quantizes by itself: not with a target,
-            `prune`, `bits` or `embedding_bits`.
-        bits, embedding_bits: of weights and embeddings that are quantized after a fit in float, 2
-            to 12; 8 by default. Not with a target.
-        start_from: a .nerv file of the same frames, from whose network the fit begins, in its
-            size. So a file that was made serves other rates, or is improved, in few steps.
-        segments: "auto": they begin at cuts, and are `segment_frames` frames long at the most;
-            "off": one; or a number of frames that each has. By default "auto" for videos of more
+        params: number of stored values to aim at (weights, biases, embeddings), such as 1.5e6 or
+            "1.5M". By default it follows from the target, or from the size of the video.
+        strides: upsampling factors of the model's stages, such as (5, 4, 4, 2, 2). By default they
+            follow from the frame size.
+        recipe: "native" (nervkit's) or "paper" (as published).
+        preset: length of the fit: "draft", "fast" (default), "medium", "slow" or "placebo". Give at
+            most one of `preset`, `epochs`, `steps` and `time`.
+        epochs: length of the fit of each segment in passes over its frames. The default of the
+            paper's recipe is the paper's.
+        steps: length of the fit of each segment in optimizer steps.
+        time: length of all fits together, in seconds, or as text, such as "90s" or "10m". The
+            schedule follows the clock, so the result depends on the load of the machine and is not
+            reproducible.
+        metric: what the fit optimises: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes, which
+            are made with the source's matrix and range (`nervkit.fitting.metric`).
+        target_size: bytes of the whole file, tracks included, such as 500_000 or "500k". Segments
+            share the bytes by the complexity of their content. Give at most one target.
+        target_bpp: bits per pixel of the video, without tracks, tags and attachments.
+        target_bitrate: bits per second of the whole file, tracks included, such as 200_000 or
+            "200k".
+        target_psnr: quality of each segment: dB of the metric, mean over frames, 10 to 60. The
+            size of the network follows from what H.264 takes for that quality.
+        prune: share of the weights that is set to zero, followed by fine-tuning: 50 epochs after
+            350, or the same part of a shorter fit.
+        compression: quantization and pruning as published, for any model: "nerv", "hnerv",
+            "ffnerv", "hnerv-boost" or "hinerv"; "paper" for that of the model's own paper; or a
+            `Compression` object (`nervkit.compression.published`). It excludes a target, `prune`,
+            `bits` and `embedding_bits`.
+        bits: precision of weights that are quantized after the fit, 2 to 12; 8 by default. Not
+            with a target.
+        embedding_bits: the same for embeddings.
+        start_from: a .nerv file of the same frames. The fit begins with its network, at its size,
+            so a few steps make a file for another rate, or a better one.
+        segments: "auto" (segments begin at cuts and have at most `segment_frames` frames), "off"
+            (one segment), or the number of frames of each. The default is "auto" for videos of more
             than `segment_frames` frames, and one segment for others.
-        segment_frames: the most that a segment has; by default 250, or what memory allows.
-        cuts: where segments begin instead: a file of frame numbers or times, or a list.
-        workers: how many segments are fitted at once, in processes that divide the processors and
-            the GPUs; "auto": one for every two processors, or every GPU.
-        ray: fit segments on a Ray cluster instead: "auto", "local", or its address.
-        seed: of initial weights and order of frames.
-        device: "auto", "cpu", "cuda", "cuda:N".
-        precision: "auto" (bfloat16 where the hardware gains), "float32", "bfloat16".
+        segment_frames: the most frames of a segment. By default 250, or as many as fit into memory.
+        cuts: where segments begin, instead of detected cuts: a list of frame numbers or times, or a
+            file of them.
+        workers: number of segments that are fitted at once, each in a process with its share of the
+            processors and GPUs. "auto": one for every two processors, or for every GPU.
+        ray: fit segments on a Ray cluster instead: "auto", "local" or its address.
+        seed: seed of the initial weights and of the order of frames.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto" (bfloat16 where the hardware gains from it), "float32" or "bfloat16".
         overwrite: replace an existing output.
-        restart: discard a checkpoint instead of going on from it.
-        on_clip: called with the Clip once it is read, where it is one segment.
-        on_plan: called with the FitPlan of one segment: at the start of a fit that goes by the
-            clock, of another one once its first steps were timed.
-        on_progress: called about once a second while one segment is fitted.
-        on_segments: called about once a second, and for each that is finished, while several are.
-        on_note: called with what went wrong in a fit and was mended or left out, as it happens.
-        stop: asked before each step; once True, a checkpoint is saved and Interrupted raised.
-        reading: options of `read_clip`.
+        restart: discard a checkpoint instead of resuming from it.
+        on_clip: called with the Clip after it is read. Only with one segment.
+        on_plan: called with the FitPlan of one segment: before a fit of a given time, else after
+            the first steps were timed.
+        on_progress: called about once a second during the fit of one segment.
+        on_segments: called about once a second during the fit of several segments, and after each.
+        on_note: called with each problem that the fit recovered from, as it happens.
+        stop: called before each step. Once it returns True, a checkpoint is saved and Interrupted
+            is raised.
+        **reading: options of `read_clip`.
 
     Raises:
-        UsageError, SourceError, OutputError, ResourceError, Interrupted: see nervkit.errors.
-        ModelError: the file would show much less than the fit.
+        UsageError: an option is not understood or does not fit, or a target cannot be met.
+        SourceError: the source cannot be read.
+        OutputError: the output exists, or cannot be written.
+        ResourceError: the work would not fit into memory.
+        ModelError: the decoded file shows much less than the fit.
+        Interrupted: `stop` returned True.
     """
     began = clock.perf_counter()
     output = Path(output)

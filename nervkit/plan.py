@@ -19,17 +19,17 @@ BITS_SAVED = 1.3
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What an encode fits, said when it begins.
+    """What an encode is going to fit.
 
     Attributes:
-        model: its name.
-        values: that are stored: weights, biases and embeddings.
-        bytes: about, of the whole file, tracks included; with a target, what it asks for.
-        bpp: about, bits per pixel of all but the tracks, tags, chapters and attachments.
-        steps: of the fit in all, with fine-tuning; None where it goes by the clock.
-        done: how many of them an earlier session made.
-        seconds: that the rest of the fit takes: as asked, or about, as its first steps took.
-        threads: that it computes with; None on a GPU, or by the clock, where they change.
+        model: name of the model.
+        values: stored values: weights, biases and embeddings.
+        bytes: expected size of the whole file, tracks included; with a target, the target.
+        bpp: expected bits per pixel, without tracks, tags, chapters and attachments.
+        steps: optimizer steps of the whole fit, with fine-tuning. None for a fit of a given time.
+        done: steps that earlier runs made.
+        seconds: time of the remaining fit: as given, or estimated from the first steps.
+        threads: number of threads. None on a GPU, and for a fit of a given time, which changes it.
     """
 
     model: str

@@ -152,26 +152,33 @@ def render(
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RenderReport:
-    """Show a .nerv file at another speed and, where its model is "gaussians", at any size, without
-    the camera's motion, or with something removed or recoloured.
+    """Render a .nerv file at another speed. A file of the model "gaussians" can also be rendered at
+    any size, stabilised, or with objects removed or recoloured.
 
     Args:
-        source: a .nerv file, as of `NervVideo`.
-        output: as `decode` writes.
-        size: "1280x720". Every pixel is computed: nothing is resized but what becomes smaller.
-        speed: 0.25 or "1/4" is slow motion: frames between frames, at the video's own rate. Sound
-            goes along only at speed 1.
-        stabilise: leave out what the camera does. The scene rests as the middle of each segment
-            shows it.
-        remove: a mask (an image, or an array (H, W) not 0 there) of frame `at`: what moves with
-            what it shows is filled from its neighbours.
-        recolour: the same; what it shows gets the hue of `colour`, "ff8000".
-        at: the frame that the mask is of.
-        codec, crf, pixel_format, overwrite, device, limits, on_progress: as of `decode`.
+        source: a .nerv file, as for `NervVideo`.
+        output: as for `decode`.
+        size: "1280x720" or (width, height). Every pixel is computed from the representation; only
+            a smaller size is made by resizing.
+        speed: playback speed, a number or a fraction as text: 0.25 or "1/4" is slow motion. Frames
+            between frames are computed, at the video's own frame rate. Other speeds drop the sound.
+        stabilise: remove the camera's motion. The middle frame of each segment gives the viewpoint.
+        remove: a mask of frame `at`, an image or an array (H, W), nonzero at the object. The object
+            is removed in all frames and filled from its surroundings.
+        recolour: a mask likewise. The object takes the hue of `colour`.
+        colour: hexadecimal RGB, such as "ff8000".
+        at: the frame that the masks belong to.
+        codec: as for `decode`.
+        crf: as for `decode`.
+        pixel_format: as for `decode`.
+        overwrite: replace an existing output.
+        device: as for `NervVideo`.
+        limits: as for `NervVideo`.
+        on_progress: called with (frames done, frames in all).
 
     Raises:
         UsageError: an option is not understood, or the model cannot do it.
-        FormatError, SourceError, OutputError, LimitError, ResourceError: as of `decode`.
+        FormatError: as for `decode`; so are SourceError, OutputError, LimitError, ResourceError.
     """
     began = time.perf_counter()
     output = str(output)

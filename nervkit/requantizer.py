@@ -42,14 +42,27 @@ class RequantizeReport:
     """What a requantization made.
 
     Attributes:
-        psnr, ssim: None: the file does not state its quality against the source, which nobody
-            has measured.
-        kept_psnr: dB, of the file's frames against the input's, mean over frames of 8-bit RGB.
-        kept_ssim: the same; None for frames under 11 pixels.
-        estimated_psnr: dB, what the file's PSNR against the source is if what the input lacks and
-            what was lost now are independent; None where the input does not state its PSNR.
-        input_bytes, bytes: of the input and the output; `bytes_by_part` adds up to the latter.
-        bits_per_parameter: of the coded weights and embeddings.
+        output: path of the file.
+        frames: number of frames.
+        width: in pixels.
+        height: in pixels.
+        fps: mean frame rate.
+        model: name of the first segment's model.
+        parameters: stored values: weights, biases and embeddings.
+        psnr: None: the quality against the source was not measured, and the file does not state it.
+        ssim: None, likewise.
+        kept_psnr: dB, of the output's frames against the input's, mean over frames of 8-bit RGB.
+        kept_ssim: the same as SSIM. None for frames smaller than 11 pixels.
+        estimated_psnr: dB against the source, estimated from the PSNR that the input states, if the
+            new error is independent of the old one. None where the input states no PSNR.
+        input_bytes: size of the input.
+        bytes: size of the output.
+        bytes_by_part: the same by part; adds up to `bytes`.
+        bpp: bits per pixel, without tracks, tags, chapters and attachments.
+        bits_per_parameter: bits per value of the coded weights and embeddings.
+        seconds: wall time.
+        settings: options as text, which the file stores.
+        notes: one line for everything that was assumed, changed or lost.
     """
 
     output: str
@@ -91,35 +104,35 @@ def requantize(
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> RequantizeReport:
-    """Make a smaller .nerv file from one: its tensors are quantized anew, by how much its frames
-    depend on each of them (docs/codec.md). The video itself is not needed.
+    """Make a smaller .nerv file from one, without the video.
 
-    Everything else in the file stays: times, tracks, tags, chapters, attachments, colours. Frame
-    checks are those of the new frames. A quality against the source is not stored: it cannot be
-    measured here. The input's frames are compared with its own checks first, as `verify` does, and
-    the new file is decoded before it is renamed into place.
+    The tensors are quantized again, each with steps that follow from how much the frames depend on
+    it (docs/codec.md). Times, tracks, tags, chapters, attachments and colours stay. Frame checks
+    are those of the new frames. The output states no quality against the source, since that cannot
+    be measured here. Before that, the input's frames are compared with its own checks, as `verify`
+    does. The output is decoded before it is renamed into place.
 
     Args:
-        source: a .nerv file, with tensors coded in any way.
-        output: another .nerv file.
-        target_size: bytes that the whole file is to take, tracks included, such as 60_000 or "60k".
+        source: path of a .nerv file, with tensors coded by any method.
+        output: path of another .nerv file.
+        target_size: bytes of the whole file, tracks included, such as 60_000 or "60k". Give exactly
+            one of the four targets.
         target_bpp: bits per pixel of the video, without tracks, tags and attachments.
         target_bitrate: bits per second of the whole file, such as 200_000 or "200k".
-        target_loss: dB of PSNR against the source that may be lost, as far as can be told without
-            it: from the PSNR that the input states, and the error that is added. One of the four
-            is needed.
-        device: where to measure what the frames depend on; files are decoded on the CPU.
-        limits: as of `NervVideo`.
+        target_loss: dB of PSNR against the source that may be lost, estimated from the PSNR that
+            the input states and the error that is added.
+        device: where sensitivities are computed. Files are decoded on the CPU.
+        limits: as for `NervVideo`.
         overwrite: replace an existing output.
-        on_progress: called with ("verify", "sensitivity", "search" or "check", what is done, of
-            what).
+        on_progress: called with (stage, done, in all); the stage is "verify", "sensitivity",
+            "search" or "check".
 
     Raises:
-        UsageError: not one target, or one that the input cannot get to; source or output is no
-            file's name.
+        UsageError: not exactly one target, a target that the input cannot reach, or a source or
+            output that is not a path.
         NothingToDoError: the input meets the target already.
-        FormatError: the source is not a valid .nerv file, or does not show what its encoder saw.
-        LimitError, ResourceError: see `NervVideo`.
+        FormatError: the source is not a valid .nerv file, or does not show its encoder's frames.
+        LimitError: as for `NervVideo`; so is ResourceError.
         OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()

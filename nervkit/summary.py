@@ -12,18 +12,21 @@ from nervkit.container.source import NervSource
 
 
 def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
-    """Everything that the header of a .nerv file declares, with its bytes by part.
+    """What the header of a .nerv file declares, and its bytes by part.
 
-    Reads no weights and decodes nothing. docs/json.md documents the keys.
+    Reads no weights and decodes nothing.
 
     Args:
         source: a path, the bytes of a file, or a binary file object that can seek.
-        limits: what it may declare; by default, what goes with its size.
+        limits: what the file may declare. The default grows with its size.
+
+    Returns:
+        JSON-ready values; docs/json.md documents the keys.
 
     Raises:
         SourceError: no such file.
         FormatError: not a valid .nerv file.
-        LimitError: it declares more than `limits` allow.
+        LimitError: the file declares more than `limits` allow.
     """
     began = time.perf_counter()
     with NervFile(source, limits) as file:

@@ -47,7 +47,14 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Tracks:
-    """Trajectories in a video of `frames` frames of `width` x `height`."""
+    """Trajectories of points in a video.
+
+    Attributes:
+        frames: number of frames of the video.
+        width: of the video, in pixels.
+        height: of the video, in pixels.
+        tracks: one Trajectory for each point that was asked for.
+    """
 
     frames: int
     width: int
@@ -74,16 +81,20 @@ def tracks(
     """Follow points through a .nerv file of the model "gaussians".
 
     Args:
-        source: a .nerv file, as of `NervVideo`.
-        at: points, each (x, y, frame) or "x,y,frame": x and y in pixels, the middle of the upper
-            left one at 0.5.
-        output: write the trajectories as JSON.
-        draw: write the video with the trajectories drawn on it, as `decode` writes.
-        codec, crf, overwrite, limits, on_progress: as of `decode`, for what is drawn.
+        source: a .nerv file, as for `NervVideo`.
+        at: points, each (x, y, frame) or "x,y,frame". x and y are in pixels; the centre of the
+            upper left pixel is (0.5, 0.5).
+        output: write the trajectories to this path as JSON.
+        draw: write the video with the trajectories drawn on it, as for `decode`.
+        codec: of the drawn video, as for `decode`; so is `crf`.
+        crf: quality of a lossy codec; lower is better.
+        overwrite: replace existing outputs.
+        limits: as for `NervVideo`.
+        on_progress: called with (frames done, frames in all) while the video is drawn.
 
     Raises:
         UsageError: a point is not understood or not in the video, or the model has no trajectories.
-        FormatError, OutputError, LimitError, ResourceError: as of `decode`.
+        FormatError: as for `decode`; so are OutputError, LimitError and ResourceError.
     """
     points = [_parse_point(point) for point in at]
     if not points:

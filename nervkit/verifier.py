@@ -26,23 +26,40 @@ from nervkit.video.tracks import track_packets
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a check found.
+    """What `verify` found.
+
+    A file stores checks of the frames that its encoder decoded: a CRC-32 of each, and samples.
+    "The encoder's frames" below are these.
 
     Attributes:
-        requantized: whether the file was made from another .nerv file. Its frame checks are then
-            of what the run that requantized it decoded, which stands for the encoder below.
-        identical: frames whose pixels are exactly the encoder's; None where the file has no
+        input: path of the file.
+        frames: number of frames.
+        width: in pixels.
+        height: in pixels.
+        model: name of the first segment's model.
+        parameters: stored values: weights, biases and embeddings.
+        bytes: size of the file.
+        bpp: bits per pixel, without tracks, tags, chapters and attachments.
+        requantized: whether `requantize` made the file. The encoder's frames are then those that
+            `requantize` decoded.
+        identical: number of frames that equal the encoder's exactly. None where the file has no
             frame checks.
-        wrong: frames of the reference decode that differ by more than a rounding from what the
-            encoder saw, as far as the file's samples of each frame tell; all that differ where
-            it has none. None where the file has no frame checks.
-        largest_difference: of any sample, in 8-bit levels: 0 where all frames are identical;
-            else between this decode and the reference decode (CPU, float32) where that one is
-            identical; None where this machine does not reproduce the encoder's pixels at all.
-        psnr, ssim: against the source, means over frames; None without one.
-        psnr_yuv: dB, the same of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB frames
-            convert to with the matrix and range that the file states.
-        frame_psnr, frame_ssim, frame_psnr_yuv: the same for every frame; empty without a source.
+        wrong: number of frames of the reference decode that differ from the encoder's by more than
+            rounding, as far as the stored samples show; without samples, of all that differ. None
+            where the file has no frame checks.
+        largest_difference: the largest difference of a sample, in 8-bit levels. 0 where all frames
+            are identical; else between this decode and the reference decode (CPU, float32), where
+            that is identical to the encoder's; None where this machine does not reproduce the
+            encoder's frames.
+        psnr: dB against the source, mean over frames of 8-bit RGB. None without a source.
+        psnr_yuv: dB against the source, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0
+            planes that the RGB frames convert to with the file's matrix and range.
+        ssim: against the source, mean over frames.
+        frame_psnr: PSNR of each frame; empty without a source.
+        frame_psnr_yuv: the same of the planes.
+        frame_ssim: SSIM of each frame.
+        seconds: wall time.
+        notes: one line for everything that was assumed or is unusual.
     """
 
     input: str
@@ -80,16 +97,17 @@ def verify(
     on_progress: Callable[[int, int], None] | None = None,
     **reading: Any,
 ) -> VerifyReport:
-    """Verify every checksum of a .nerv file, decode every frame, and compare.
+    """Verify every checksum of a .nerv file, decode every frame, and compare with the source.
 
     Args:
-        source: as of `NervVideo`.
-        against: what was encoded, as for `read_clip`; the stored start, frames, crop, resize,
-            matrix, range and stream are applied to it first.
+        source: as for `NervVideo`.
+        against: the video that was encoded, as for `read_clip`. The stored options (start, frames,
+            crop, resize, matrix, range, stream) are applied to it first. None: compare with the
+            file's own frame checks only.
         device: where to decode; "cpu" is the reference.
-        limits: as of `NervVideo`.
+        limits: as for `NervVideo`.
         on_progress: called with (frames done, frames in all).
-        reading: fps, size and pixel_format for `against`, where it does not say.
+        **reading: `fps`, `size` and `pixel_format` of `against`, where its name does not say.
 
     Raises:
         FormatError: a checksum is wrong, or the file is otherwise invalid.

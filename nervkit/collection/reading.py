@@ -103,7 +103,7 @@ class Collection:
 
     @property
     def names(self) -> list[str]:
-        """Of the videos, in the order in which they were added."""
+        """Names of the videos, in the order in which they were added."""
         return [entry.name for entry in self.file.entries]
 
     def __len__(self) -> int:

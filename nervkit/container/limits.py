@@ -45,15 +45,17 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a decoder is willing to do for a file. None: a default that grows with its size.
+    """What a decoder is willing to spend on a file. None: a default that grows with the file's
+    size.
 
     Attributes:
         pixels: frames x width x height.
-        values: stored values (weights, biases, embeddings) of one segment, each a coded symbol.
+        values: stored values (weights, biases, embeddings) of one segment. Each is a coded symbol.
         memory: bytes that decoding takes at once.
-        macs_per_frame, macs_per_file: multiply-accumulates of one frame and of all.
+        macs_per_frame: multiply-accumulates of one frame.
+        macs_per_file: multiply-accumulates of all frames.
 
-    What is declared is checked before anything of that size is allocated or computed.
+    Declared sizes are checked before anything of that size is allocated or computed.
     """
 
     pixels: int | None = None

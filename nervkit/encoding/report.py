@@ -18,27 +18,39 @@ from nervkit.video.clip import Details
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What an encode made, as a decoder shows it.
+    """What an encode made. Quality is that of the decoded file.
 
     Attributes:
-        metric: what the fit was optimised for, "rgb" or "yuv".
+        output: path of the file.
+        frames: number of frames.
+        width: in pixels.
+        height: in pixels.
+        fps: mean frame rate.
+        model: name of the first segment's model.
+        config: the first segment's configuration.
+        parameters: stored values: weights, biases and embeddings.
+        steps: optimizer steps, of all segments.
+        metric: what the fit optimised: "rgb" or "yuv".
         psnr: dB, mean over frames of 8-bit RGB.
         psnr_yuv: dB, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB
-            frames convert to; None where that is not the metric.
-        ssim: mean over frames; None for frames under 11 pixels.
-        bytes: of the file; `bytes_by_part` adds up to it.
-        bpp: bits per pixel of all but the tracks.
-        parameters: values that travel: weights, biases and embeddings.
-        bits_per_parameter: of the coded weights and embeddings.
-        compression: its name, or how it goes; None where none was asked for.
-        published_bpp: bits per pixel by the accounting of the compression's paper, which counts
-            `published_counts` and no more; `bpp` has all that a decoder needs.
-        fit_seconds: of all sessions, where the fit was resumed; `seconds` is this run's, and
-            `earlier_seconds` what was fitted in earlier ones.
-        model, config: of the first segment.
+            frames convert to. None where the metric is "rgb".
+        ssim: mean over frames. None for frames smaller than 11 pixels.
+        bytes: size of the file.
+        bytes_by_part: the same by part; adds up to `bytes`.
+        bpp: bits per pixel, without tracks, tags, chapters and attachments.
+        bits_per_parameter: bits per value of the coded weights and embeddings.
+        compression: name or description of the published compression; None without one.
+        published_bpp: bits per pixel by the accounting of that compression's paper, which counts
+            only `published_counts`. `bpp` counts all that a decoder needs.
+        published_counts: what `published_bpp` counts.
+        seconds: wall time of this run.
+        fit_seconds: time of the fits in all runs, where the fit was resumed.
+        earlier_seconds: the part of `fit_seconds` that earlier runs took.
+        device_memory: the most bytes that torch held on the GPU. None on a CPU.
+        settings: options of the encode as text, which the file stores.
         segments: for each segment its `first` frame, `frames`, `model`, `config`, `parameters`,
             `steps`, `bytes` of the coded tensors, `psnr` and `fit_seconds`.
-        device_memory: the most bytes that torch held on the device; None on the CPU.
+        notes: one line for everything that was assumed, changed or lost.
     """
 
     output: str

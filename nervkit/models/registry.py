@@ -54,7 +54,7 @@ class ModelInfo:
 
 
 def model_names() -> list[str]:
-    """Names that `load_model` knows: built-in, installed and registered ones."""
+    """Names of all models that `encode` takes: built-in, installed and registered ones."""
     return sorted({*BUILT_IN, *_registered, *_installed()})
 
 

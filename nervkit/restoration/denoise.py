@@ -38,35 +38,38 @@ FAINT, COARSE = 2.3, 3.0
 
 
 def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
-    """Remove noise from a video, of a kind and strength that nobody has to know.
+    """Remove noise from a video. Its kind and strength are estimated from the video.
 
-    1. Frames become planes whose noise is white and independent: the source's own, where it is
-       4:2:0, else luma and two differences of colours (`space_of`).
-    2. Impulses are single pixels far from what is around them, and in no frame beside along the
-       motion; they are replaced (`outliers`, `seen_again`).
-    3. The noise of each plane is measured by frequency and brightness, by what neighbours differ by
-       along the motion (`noise_between`). What is too weak to be seen is none.
-    4. Blocks of a frame and of its neighbours, moved to where it is, keep what exceeds the noise
-       (`shrunk`): of white noise next to nothing, of an undamaged video all.
+    1. Frames become planes in which noise is white and independent: the source's own planes if they
+       are 4:2:0, else luma and two colour differences (`space_of`).
+    2. Impulses are single pixels that differ strongly from their surroundings and do not appear in
+       the neighbouring frames along the motion. They are replaced (`outliers`, `seen_again`).
+    3. The noise of each plane is measured by frequency and brightness, from motion-compensated
+       differences of neighbouring frames (`noise_between`). Noise too weak to be visible is left.
+    4. Blocks of a frame and motion-compensated blocks of its neighbours are shrunk in the DCT
+       domain by that noise (`shrunk`). An undamaged video passes nearly unchanged.
 
-    With a fit, a representation with far fewer values than the frames have says first what repeats
-    in time and space, as noise does not (NeRV, 2110.13903; Ulyanov et al., "Deep image prior",
-    1711.10925), and impulses and noise are looked for in what it leaves. It is made by default
-    where there are impulses, and where a static camera shows strong noise of RGB.
+    With a fit, a representation with far fewer values than the frames first predicts what repeats
+    in space and time, which noise does not (NeRV, 2110.13903; Ulyanov et al., "Deep image prior",
+    1711.10925). Impulses and noise are then searched for in the residual. By default a fit is made
+    where there are impulses, and where a static camera shows strong RGB noise.
 
     Args:
-        source: as `read_clip` takes.
-        output: as `decode` writes; None hands frames back instead.
-        options: `fit` (whether to make one), those of the fit, of reading and of writing; see
-            `Task`.
+        source: whatever `read_clip` takes.
+        output: as for `decode`. None returns the frames instead.
+        **options: `fit` (bool: whether to make one), and the options of fitting (`encode`), reading
+            (`read_clip`) and writing (`decode`); see `Task`.
 
     Returns:
-        With `output`, a RestoreReport whose details are the deviation of what was taken for noise
-        (8-bit steps of RGB) and the share of pixels that were impulses. Without, an array or tensor
-        like the source's, or for a path a Clip.
+        With `output`, a RestoreReport. Its details are the standard deviation of the removed noise
+        (8-bit levels of RGB) and the share of pixels that were impulses. Without `output`, an array
+        or tensor like the source's, or a Clip where the source is a path.
 
     Raises:
-        UsageError, SourceError, OutputError, Interrupted: see nervkit.errors.
+        UsageError: an option is not understood or does not fit.
+        SourceError: the source cannot be read.
+        OutputError: the output exists, or cannot be written.
+        Interrupted: the user stopped the work.
     """
     task = Task("denoise", source, output, **options)
     clip, planes = _read(task)

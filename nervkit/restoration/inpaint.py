@@ -33,30 +33,34 @@ def inpaint(
 ) -> Any:
     """Fill the unknown parts of a video.
 
-    What another frame shows is taken from there, along the motion (`fill_in`). A representation is
-    fitted with a loss on what is known and, less, on what was found (HNeRV, 2304.02633, has the
-    masked loss); a smooth filling of the rest counts for little. The detail of its predictions is
-    added where nothing was found, so that no seam shows. Frames that are missing whole are left out
-    of the fit, and are positions between those that it has, at their own time. Without a fit, what
-    was found and filled smoothly is all.
+    What another frame shows is copied from there along the motion (`fill_in`). A representation is
+    then fitted with a masked loss (as in HNeRV, 2304.02633): known pixels count fully, copied ones
+    less, and a smooth interpolation of the rest little. Where nothing could be copied, the detail
+    of its prediction is added, without a visible seam. Frames that are missing altogether are left
+    out of the fit and predicted at their own time. Without a fit, the result is the copied and the
+    interpolated pixels.
 
     Args:
-        source: as `read_clip` takes.
-        mask: what is unknown: (H, W) or (T, H, W), True or not 0 there; an image, a folder or
-            pattern of images, or a movie, not black there.
-        output: as `decode` writes; None hands frames back instead.
-        boxes: more that is unknown: "x,y,w,h", "x,y,w,h@a:b" (frames a to b - 1), "@a:b" (whole
-            frames).
-        whole: hand out the representation's whole prediction; else known pixels are untouched.
-        options: `fit` (whether to make one; it is, unless False), those of the fit, of reading and
-            of writing; see `Task`.
+        source: whatever `read_clip` takes.
+        mask: what is unknown: an array (H, W) or (T, H, W), True or nonzero there; or an image, a
+            folder or pattern of images, or a movie, not black there.
+        output: as for `decode`. None returns the frames instead.
+        boxes: further unknown parts: "x,y,w,h" in pixels, "x,y,w,h@a:b" (in frames a to b - 1), or
+            "@a:b" (whole frames).
+        whole: return the representation's prediction of all pixels. By default known pixels stay
+            untouched.
+        **options: `fit` (bool, True by default), and the options of fitting (`encode`), reading
+            (`read_clip`) and writing (`decode`); see `Task`.
 
     Returns:
-        With `output`, a RestoreReport. Without, an array or tensor like the source's, or for a path
-        a Clip.
+        With `output`, a RestoreReport. Without, an array or tensor like the source's, or a Clip
+        where the source is a path.
 
     Raises:
-        UsageError, SourceError, OutputError, Interrupted: see nervkit.errors.
+        UsageError: an option is not understood or does not fit.
+        SourceError: the source or the mask cannot be read.
+        OutputError: the output exists, or cannot be written.
+        Interrupted: the user stopped the work.
     """
     task = Task("inpaint", source, output, **options)
     fit = task.fit_wanted is not False

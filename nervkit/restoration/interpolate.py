@@ -40,31 +40,34 @@ def interpolate(
 ) -> Any:
     """Show a video at a higher frame rate.
 
-    Both neighbours of a new frame are moved to its place along their optical flow. Where they agree
-    they are it; elsewhere it is their mean or, with a fit, what a representation shows between them
-    (`Representation.forward` takes fractional positions: embeddings and grids are interpolated
-    linearly, as in HNeRV, 2304.02633); see `Between`. No fit is made by default, since it adds next
-    to nothing. Frames that the source has are not touched. After the last frame nothing can be
-    between: it is repeated.
+    For each new frame, both neighbours are warped to its time along their optical flow. Where they
+    agree, their mean is the new frame. Elsewhere it is the mean without a fit, or with one the
+    prediction of a representation at the fractional position (embeddings and grids are interpolated
+    linearly, as in HNeRV, 2304.02633); see `Between`. By default no fit is made, since it gains
+    next to nothing. The source's frames are not changed. The last frame is repeated where new
+    frames come after it.
 
     Args:
-        source: as `read_clip` takes; or a .nerv file (or an open NervVideo), which is not fitted
-            again: the representation is the stored one, each segment's between its own frames;
-            between two segments see `StoredFits`.
-        output: as `decode` writes; None hands frames back instead.
-        factor: so many times the frames, 2 or more; this or:
-        fps: a constant rate above the source's, such as 60 or 60000/1001.
-        source_fps: of images, arrays and raw video, which do not say (25 otherwise).
-        limits: of a .nerv file, as of `NervVideo`.
-        options: `fit` (whether to make one), those of the fit, of reading and of writing; see
-            `Task`.
+        source: whatever `read_clip` takes; or a .nerv file or an open NervVideo, whose stored
+            representation is used without a fit (`StoredFits`).
+        output: as for `decode`. None returns the frames instead.
+        factor: multiply the number of frames by this, 2 or more. Give either `factor` or `fps`.
+        fps: a constant frame rate above the source's, such as 60 or "60000/1001".
+        source_fps: frame rate of images, arrays and raw video; 25 by default.
+        limits: for a .nerv file, as for `NervVideo`.
+        **options: `fit` (bool: whether to make one), and the options of fitting (`encode`), reading
+            (`read_clip`) and writing (`decode`); see `Task`.
 
     Returns:
-        With `output`, a RestoreReport. Without, an array or tensor like the source's, or for a path
-        a Clip with the new timing.
+        With `output`, a RestoreReport. Without, an array or tensor like the source's, or a Clip
+        with the new timing where the source is a path.
 
     Raises:
-        UsageError, SourceError, OutputError, FormatError, Interrupted: see nervkit.errors.
+        UsageError: an option is not understood or does not fit.
+        SourceError: the source cannot be read.
+        FormatError: the source is not a valid .nerv file.
+        OutputError: the output exists, or cannot be written.
+        Interrupted: the user stopped the work.
     """
     if (factor is None) == (fps is None):
         raise UsageError("give one of factor and fps")

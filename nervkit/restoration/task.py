@@ -52,13 +52,18 @@ class RestoreReport:
     """What a restoration wrote.
 
     Attributes:
-        output: where to.
+        output: path of the file.
         task: "denoise", "inpaint" or "interpolate".
-        frames, width, height, fps: of the output.
-        model, parameters, steps: of the fit; no steps where a fitted file was given, and no model
-            either where there is no fit.
-        seconds, fit_seconds: of this run in all, and of the fit with its earlier sessions.
-        details: what the method found or did, by name.
+        frames: number of frames of the output.
+        width: in pixels.
+        height: in pixels.
+        fps: mean frame rate of the output.
+        model: name of the fitted model. None without a fit.
+        parameters: its stored values; 0 without a fit.
+        steps: optimizer steps of the fit; 0 where a .nerv file was given.
+        seconds: wall time of this run.
+        fit_seconds: time of the fit in all runs, where it was resumed.
+        details: what the method found or did, by name (docs/json.md).
         notes: one line for everything that was assumed, changed or lost.
     """
 

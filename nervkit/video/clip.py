@@ -81,4 +81,6 @@ class Frames:
 
 @dataclass
 class Clip(Details, Frames):  # in this order, `frames` is the first field
-    """Frames in memory with their timing, colour and tracks: what Frames and Details have."""
+    """Source frames in memory: (T, H, W, 3) uint8 RGB in `frames`, with their timing, colour
+    description, tracks and extras (the attributes of `Details`).
+    """

@@ -102,22 +102,24 @@ def read_clip(
         source: a path to anything that PyAV opens (also a FIFO or /dev/stdin), to an image, to a
             folder of images, a pattern such as "frames/%05d.png", a .npy file or raw .yuv; "-"
             for standard input; an array or tensor of frames: (T, H, W, 3) or (T, H, W), uint8 or
-            float in [0, 1]; tensors also (T, 3, H, W). The name of what exists is a path whatever
-            is in it.
-        start: skip what is shown earlier than this; seconds, "1.5m" or "MM:SS".
+            float in [0, 1]; tensors also (T, 3, H, W). A text that names an existing file is a
+            path, whatever characters it has.
+        start: leave out frames shown before this time: seconds, "1.5m" or "MM:SS".
         frames: "a:b" or a slice, counted from `start`.
-        crop: "WxH" (centred) or "WxH+X+Y", after rotation.
+        crop: "WxH" (centred) or "WxH+X+Y", in pixels, after rotation.
         resize: "WxH" or (width, height), after the crop.
-        matrix, range: override the stream's colour matrix and range.
-        stream: which video stream, counted from 0; by default the one that ffmpeg takes.
-        fps: rate of images, arrays and raw video that do not say (25 otherwise).
-        size, pixel_format: of raw .yuv, where its name does not say.
-        strict: refuse damaged input instead of keeping what is whole.
-        allow_network: also take addresses (https://...), and playlists and all that they name.
-        on_picture: called with every Picture that is kept, before `edit` shapes it.
+        matrix: colour matrix, in place of the stream's own.
+        range: colour range, in place of the stream's own.
+        stream: index of the video stream, from 0. The default is the one that ffmpeg takes.
+        fps: frame rate of images, arrays and raw video; 25 by default.
+        size: "WxH" of raw .yuv, where its name does not say.
+        pixel_format: of raw .yuv, where its name does not say.
+        strict: refuse damaged input. By default what is whole is kept.
+        allow_network: also open addresses (https://...), and playlists with what they name.
+        on_picture: called with every Picture that is kept, before crop and resize.
 
     Raises:
-        SourceError: missing, empty, damaged beyond use, of mixed sizes.
+        SourceError: the source is missing, empty, damaged beyond use, or of mixed frame sizes.
         UsageError: an option is not understood, or does not fit the source.
         ResourceError: the frames would not fit into memory.
     """

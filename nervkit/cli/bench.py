@@ -29,7 +29,7 @@ class _RunUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-bench = typer.Typer(
+bench = options.Commands(
     cls=_RunUnlessNamed,
     help="Measure neural codecs against H.264, HEVC, AV1 and VVC, and report it. "
     "`nervkit bench CLIP ... --out DIR` is short for `nervkit bench run`.",
@@ -286,7 +286,7 @@ def _clips(
         if found.missing:
             say(f"note: {dataset}: not there, left out: {', '.join(found.missing)}")
         # Other frames than the dataset's are not what its published curves are of.
-        cut = {"start", "frames", "crop", "resize"} & set(reading)
+        cut = {"start", "to", "duration", "frames", "crop", "resize"} & set(reading)
         return [
             ClipSpec(
                 spec.name,

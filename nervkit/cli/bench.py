@@ -129,6 +129,7 @@ def run(
     if after_fit and not params:
         flag = after_fit[0].replace("_", "-")
         raise UsageError(f"--{flag} is for fits that are quantized afterwards: give --params too")
+    rates = _rates(rate or [])
     specs = _clips(clips or [], dataset, root, options.chosen(options.reading, shared))
     from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions
     from nervkit.bench.sweep import SweepOptions, sweep
@@ -142,7 +143,7 @@ def run(
         profile=profile,
         interval=keyframes,
         sizes=[part.strip() for part in sizes.split(",")] if sizes else [],
-        rates=_rates(rate or []),
+        rates=rates,
         fit=NeuralOptions(
             str(choose_device(device)), seed, _given(fitting), metric, rates_are, separate_fits
         ),
@@ -275,8 +276,9 @@ def _clips(
 ) -> list[ClipSpec]:
     """What to measure on, from paths or from a dataset."""
     from nervkit.bench.datasets import ClipSpec, dataset_clips, unique_name
-    from nervkit.video.reader import title_of
+    from nervkit.video.reader import Reading, title_of
 
+    Reading.from_options(**reading)  # found wrong before anything is read
     if bool(paths) == bool(dataset):
         raise UsageError("give clips, or --dataset NAME --root DIR")
     if dataset is not None:

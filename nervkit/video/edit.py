@@ -280,8 +280,8 @@ def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
     if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
         return int(parts[0]), int(parts[1])
     raise UsageError(
-        f"resize must be WxH in pixels, up to {LONGEST_SIDE} each, or a width alone (640), or have "
-        f"-1 (-2: even) for the side that follows (640x-1), not {size!r}"
+        f"resize must be WxH (640x360), a width alone (640), or have -1 for the side that follows "
+        f"(640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
     )
 
 
@@ -310,8 +310,7 @@ def parse_span(
         return begin, begin + length
     end = parse_seconds(to, "to")  # type: ignore[arg-type]
     if end <= begin:
-        after = "0" if start is None else start
-        raise UsageError(f"to {to} must be later than the start, {after}")
+        raise UsageError(f"to {to} must be later than the start of the part, {float(begin):g} s")
     return begin, end
 
 

@@ -20,7 +20,7 @@ from nervkit.output import check_output, is_pipe, linked, replacing, system_erro
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
 from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered, save_image
-from nervkit.video.y4m import write_y4m
+from nervkit.video.y4m import write_y4m, y4m_format
 
 FILE_SUFFIXES = (*MOVIE_SUFFIXES, ".y4m", ".npy")
 
@@ -58,6 +58,11 @@ def check_destination(
         options.codec_for(suffix)
     elif options.codec is not None or options.crf is not None:
         raise UsageError(f"--codec and --crf are for {', '.join(MOVIE_SUFFIXES)}, not {output}")
+    elif options.pixel_format is not None:
+        piped = output == "-" or is_pipe(path)
+        if suffix != ".y4m" and not (piped and suffix != ".npy"):
+            raise UsageError(f"--pixel-format is for movies and y4m, not {output}")
+        y4m_format(options)
     if output == "-":
         return
     with system_errors(path):

@@ -28,7 +28,7 @@ from nervkit.models.device import choose_device, memory_errors
 from nervkit.networks import check_budget, render, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
-from nervkit.video.edit import parse_frames, parse_seconds
+from nervkit.video.edit import Edit, parse_seconds
 from nervkit.video.movies import MovieOptions
 from nervkit.video.sound import check_sound_destination, is_sound, write_sound
 from nervkit.video.tracks import packets_within
@@ -277,9 +277,13 @@ def decode(
     source: NervSource,
     output: str | Path,
     *,
-    frames: str | slice | None = None,
+    frames: str | int | slice | None = None,
     start: str | float | None = None,
     to: str | float | None = None,
+    duration: str | float | None = None,
+    resize: str | int | tuple[int, int] | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
     salvage: bool = False,
     codec: str | None = None,
     crf: int | None = None,
@@ -295,14 +299,20 @@ def decode(
     Args:
         source: a .nerv file, as for `NervVideo`.
         output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern such as "f/%05d.png", or
-            "-" for y4m on standard output. .m4a and .mka take the sound: only the parts that are
-            written are read, and no frame is decoded.
-        frames: "a:b" or a slice: decode only these frames, from the segments that contain them.
+            "-" for y4m on standard output; .png, .jpg, .webp or .tiff for one frame (`frames=5`).
+            .m4a and .mka take the sound: only the parts that are written are read, and no frame
+            is decoded.
+        frames: "a:b", a slice, or the number of one frame: decode only these frames, from the
+            segments that contain them.
         start: leave out frames shown before this time of the file's time line: seconds, "1.5m",
             "MM:SS" or "HH:MM:SS". Sound, subtitles and chapters are cut to the same part.
         to: leave out frames shown at this time or later.
+        duration: how long after `start` the part ends, in place of `to`.
+        resize: size of the output, as for `read_clip`.
+        audio, subtitles: whether to copy these tracks.
         salvage: decode the whole segments of a file that is cut short. `notes` say what is lost.
-        codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless).
+        codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless), or
+            as ffmpeg calls them: h264, libx264, hevc, ...
         crf: quality of a lossy codec; lower is better.
         pixel_format: of a movie or y4m, such as "yuv444p".
         overwrite: replace an existing output.
@@ -319,31 +329,41 @@ def decode(
     start_time = time.perf_counter()
     output = str(output)
     options = MovieOptions(codec, crf, pixel_format)
+    edit = Edit.from_options(
+        start, to, duration, frames, resize=resize, audio=audio, subtitles=subtitles
+    )
+    if frames is not None and (start, to, duration) != (None, None, None):
+        raise UsageError("frames and a part by time are two ways to choose; give one")
     if is_sound(output):
+        if resize is not None or not audio:
+            raise UsageError(f"{output}: holds the sound alone; leave out --resize and --no-audio")
         check_sound_destination(output, options, overwrite, source)
         with NervFile(source, limits, salvage=salvage) as file:
-            return _copy_sound(file, output, _part(file.timing, frames, start, to), start_time)
-    check_destination(output, options, overwrite, source)
+            return _copy_sound(file, output, _part(file.timing, edit), start_time)
+    single = edit.stop == edit.first + 1
+    check_destination(output, options, overwrite, source, single)
     with NervVideo(source, device=device, limits=limits, salvage=salvage) as video:
-        first, stop = _part(video.timing, frames, start, to)
+        first, stop = _part(video.timing, edit)
         video.check(first, stop)
         timing, window = _cut(video.file, first, stop)
         header, checks = video.header, video.file.checks()
+        width, height = edit.resized(header.width, header.height)
+        ratio = edit.sample_aspect_ratio(header.sample_aspect_ratio, header.width, header.height)
 
         def pictures() -> Iterator[np.ndarray]:
             for done, frame in enumerate(computed_ahead(video.frames(first, stop)), start=1):
-                yield frame
+                yield edit.shape(frame)
                 if on_progress is not None:
                     on_progress(done, stop - first)
 
         stream = Stream(
             frames=pictures(),
-            width=header.width,
-            height=header.height,
+            width=width,
+            height=height,
             timing=timing,
-            sample_aspect_ratio=header.sample_aspect_ratio,
+            sample_aspect_ratio=ratio,
             colour=Colour.from_dict(header.colour),
-            tracks=tuple(video.file.tracks(window)),
+            tracks=tuple(t for t in video.file.tracks(window) if edit.keeps(t.kind)),
             extras=video.file.extras(),
             window=window,
         )
@@ -353,8 +373,8 @@ def decode(
         return DecodeReport(
             output=output,
             frames=stop - first,
-            width=header.width,
-            height=header.height,
+            width=width,
+            height=height,
             fps=float(timing.fps),
             model=header.segments[0].model,
             parameters=header.values,
@@ -412,33 +432,26 @@ def _cut(file: NervFile, first: int, stop: int) -> tuple[Timing, tuple[Fraction,
     return Timing(timing.pts - timing.pts[0], timing.time_base, timing.duration), timing.seconds
 
 
-def _part(
-    timing: Timing,
-    frames: str | slice | None,
-    start: str | float | None,
-    to: str | float | None,
-) -> tuple[int, int]:
-    """The frames [first, stop) that a decode is of. Raises UsageError where there are none."""
+def _part(timing: Timing, edit: Edit) -> tuple[int, int]:
+    """The frames [first, stop) that a decode is of, by their numbers or by their times. Raises
+    UsageError where there are none."""
     count = len(timing)
-    if start is None and to is None:
-        first, stop = parse_frames(frames)
-        stop = count if stop is None else min(stop, count)
-        if first >= stop:
-            raise UsageError(f"frames {frames} selects nothing: there are {count} frames")
-        return first, stop
-    if frames is not None:
-        raise UsageError("frames and a part by time are two ways to choose; give one")
-    began, ended = timing.seconds
-    after = began if start is None else parse_seconds(start, "start")
-    before = ended if to is None else parse_seconds(to, "to")
-    if after >= ended:
-        raise UsageError(f"start {start} is beyond the end: the video ends at {float(ended):g} s")
-    if to is not None and before <= after:
-        raise UsageError(f"to {to} must be later than the start of the part, {float(after):g} s")
+    if (edit.start, edit.to) == (0, None):
+        stop = count if edit.stop is None else min(edit.stop, count)
+        if edit.first >= stop:
+            chosen = edit.to_dict()["frames"]
+            raise UsageError(f"frames {chosen} selects nothing: there are {count} frames")
+        return edit.first, stop
+    ended = timing.seconds[1]
+    if edit.start >= ended:
+        raise UsageError(
+            f"start {float(edit.start):g} is beyond the end: the video ends at {float(ended):g} s"
+        )
+    before = ended if edit.to is None else edit.to
     first, stop = (
         int(np.searchsorted(timing.pts, ceil(min(time, ended) / timing.time_base)))
-        for time in (after, before)
+        for time in (edit.start, before)
     )
     if first >= stop:
-        raise UsageError(f"no frame begins from {float(after):g} s to {float(before):g} s")
+        raise UsageError(f"no frame begins from {float(edit.start):g} s to {float(before):g} s")
     return first, stop

@@ -21,6 +21,7 @@ from nervkit.assembly import (
 )
 from nervkit.compression.published import Compression
 from nervkit.compression.quantization import check_bits
+from nervkit.container.file import NervFile
 from nervkit.container.header import Segment as SegmentEntry
 from nervkit.container.header import pack_json
 from nervkit.container.settings import as_text
@@ -215,6 +216,8 @@ def encode(
     segments = AUTO if segments is None else segments
     splitting = Splitting.from_options(segments, segment_frames, cuts)
     check_nerv_output(output, overwrite, source)
+    if start_from is not None:
+        NervFile(start_from).close()  # found wrong before the source is read
     aim = Aim(options, widths, target, in_float)
     watch = Watch(on_progress, on_note, stop)
     with locked(linked(output)):

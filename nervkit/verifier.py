@@ -15,12 +15,12 @@ from nervkit.container.limits import Limits
 from nervkit.container.settings import is_requantized
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, computed_ahead
-from nervkit.errors import SourceError
+from nervkit.errors import SourceError, UsageError
 from nervkit.metrics import Quality, mean_quality, quality_of
 from nervkit.networks import check_budget
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
-from nervkit.video.reader import read_clip
+from nervkit.video.reader import Reading, changed_options, read_clip
 from nervkit.video.tracks import track_packets
 
 
@@ -112,8 +112,15 @@ def verify(
     Raises:
         FormatError: a checksum is wrong, or the file is otherwise invalid.
         SourceError: `against` cannot be read, or has other frames than the file.
+        UsageError: an option of reading is wrong, or there is nothing to read.
     """
     began = time.perf_counter()
+    if against is None and (unused := changed_options(reading)):
+        option = unused[0].replace("_", "-")
+        raise UsageError(f"--{option} says how to read the source: give --against too")
+    if source == "-" == against:
+        raise UsageError("standard input can be the .nerv file or the source, not both")
+    Reading.from_options(**reading)  # found wrong before anything is decoded
     with NervVideo(source, device=device, limits=limits) as video:
         video.file.check_all()
         # All parts are read, so that what is impossible in one is found.

@@ -15,14 +15,17 @@ _forks.set_forkserver_preload(["tests.preloaded"])
 
 
 def run_nervkit(
-    *arguments: str | Path, cwd: Path | None = None, code: int | None = None
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    code: int | None = None,
+    stdin: str | Path = os.devnull,
 ) -> subprocess.CompletedProcess[str]:
-    """`nervkit` with these arguments, with nothing on its standard input. With `code`, asserts that
-    it exits so."""
+    """`nervkit` with these arguments, with a file (nothing) on its standard input. With `code`,
+    asserts that it exits so."""
     texts = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = _forks.Process(target=_main, args=(texts, cwd, *outputs))
+        process = _forks.Process(target=_main, args=(texts, cwd, Path(stdin), *outputs))
         process.start()
         process.join()
         stdout, stderr = (output.read_text() for output in outputs)
@@ -31,10 +34,10 @@ def run_nervkit(
     return subprocess.CompletedProcess(texts, process.exitcode, stdout, stderr)
 
 
-def _main(arguments: list[str], cwd: Path | None, stdout: Path, stderr: Path) -> None:
+def _main(arguments: list[str], cwd: Path | None, stdin: Path, stdout: Path, stderr: Path) -> None:
     """What the child does, whose streams become files."""
     os.chdir(cwd or Path.cwd())
-    for number, path in enumerate((Path(os.devnull), stdout, stderr)):
+    for number, path in enumerate((stdin, stdout, stderr)):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT
         opened = os.open(path, flags, 0o600)
         os.dup2(opened, number)

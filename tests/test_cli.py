@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -114,6 +117,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o x.nerv --resize 0x5", 2, "resize must be WxH"),
         ("encode clip.npy -o x.nerv --resize 99999x5", 2, "resize must be WxH"),
         ("encode clip.npy -o x.nerv --crop 100x100", 2, "does not fit into the 32x24"),
+        ("encode missing.npy -o x.nerv --to 5 --duration 3", 2, "to and duration both"),
+        ("encode missing.npy -o x.nerv -ss 5 -to 3", 2, "to 3 must be later than the start"),
+        ("encode missing.npy -o x.nerv -t 0", 2, "duration must be more than 0"),
+        ("encode missing.npy -o x.nerv --resize 640x", 2, "resize must be WxH (640x360)"),
+        ("encode missing.npy -o x.nerv --resize -1:-1", 2, "resize must be WxH (640x360)"),
+        ("encode missing.npy -o x.nerv --size 5", 2, "size must be WxH in pixels"),
+        ("encode missing.npy -o x.nerv --start-from no.nerv", 1, "no.nerv: No such file"),
+        ("encode missing.npy -o x.nerv -q -v", 2, "--quiet and --verbose are opposites"),
+        ("encode clip.npy -o x.nerv --to 0.5 --start 99", 2, "to 0.5 must be later"),
+        ("encode clip.npy -o x.nerv --start 98 --to 99", 1, "--start 98, --to 99 selects nothing"),
+        ("bench missing.npy -o run --to soon", 2, "to must be a time such as"),
+        ("bench missing.npy -o run --rate x264", 2, "rate must be CODEC=N"),
+        ("verify missing.nerv --against clip.npy --fps 0", 2, "fps must be a positive number"),
+        ("verify missing.nerv --fps 5", 2, "--fps says how to read the source: give --against"),
+        ("verify missing.nerv --per-frame", 2, "give --against too"),
+        ("verify - --against -", 2, "the .nerv file or the source, not both"),
+        ("decode missing.nerv -o x.npy --start soon", 2, "start must be a time such as"),
+        ("decode missing.nerv -o x.npy --resize 0", 2, "resize must be WxH"),
+        ("decode missing.nerv -o x.npy --frames 1:2:3", 2, "frames must be a range a:b"),
+        ("decode missing.nerv -o x.npy --pixel-format yuv444p", 2, "is for movies and y4m"),
+        ("decode missing.nerv -o - --pixel-format pink", 2, "y4m holds yuv420p"),
+        ("decode missing.nerv -o x.m4a --no-audio", 2, "leave out --resize and --no-audio"),
+        ("decode missing.nerv -o x.png --frames 2:4", 2, "one frame (--frames 5)"),
+        ("decode clip.nerv -o x.png --frames 6", 2, "frames 6:7 selects nothing: there are 6"),
+        ("decode - -o x.npy", 1, "standard input: the file"),
         ("encode clip.npy -o x.nerv --frames 9:12", 1, "selects nothing: the source has 6"),
         ("encode clip.npy -o x.nerv --frames 5:2", 2, "frames must be a range"),
         ("encode clip.npy -o x.nerv --start 99", 1, "selects nothing"),
@@ -209,6 +237,133 @@ def test_planes_are_reported_where_they_were_asked_for(folder: Path) -> None:
     assert f"PSNR {values['psnr_yuv']:.2f} dB of 8-bit 4:2:0 planes" in done.stderr
     assert f"PSNR {values['psnr']:.2f} dB" in done.stderr
     assert "metric yuv" in run_nervkit("info", "yuv.nerv", cwd=folder).stdout
+
+
+def test_how_much_is_said(folder: Path) -> None:
+    command = ["decode", "clip.nerv", "-o", "said.npy", "-y"]
+    for silent in (["--quiet", *command], [*command, "-q"]):
+        done = run_nervkit(*silent, cwd=folder, code=0)
+        assert (done.stdout, done.stderr) == ("", "")
+    for loud in (["-v", *command], [*command, "--verbose"]):
+        lines = run_nervkit(*loud, cwd=folder, code=0).stderr.splitlines()
+        assert lines[0].startswith("nervkit ")
+        assert lines[-1].startswith("said.npy: 6 frames of 32x24")
+    missing = ["info", "missing.nerv"]
+    failed = run_nervkit(*missing, "-q", cwd=folder, code=1).stderr
+    assert failed.splitlines() == ["nervkit: missing.nerv: No such file or directory"]
+    failed = run_nervkit(*missing, "-v", cwd=folder, code=1).stderr
+    assert "Traceback" in failed
+    assert failed.endswith("\nnervkit: missing.nerv: No such file or directory\n")
+    listed = run_nervkit("info", "-q", "clip.nerv", cwd=folder, code=0)
+    assert listed.stdout == run_nervkit("info", "clip.nerv", cwd=folder, code=0).stdout != ""
+
+
+def test_versions_without_torch() -> None:
+    program = (
+        "import sys\nfrom nervkit.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", program, "--version"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["nervkit", "Python", "torch", "numpy", "PyAV"]
+    assert lines[2] == f"torch {version('torch')}"
+    assert "libavcodec" in lines[4]
+
+
+def test_a_shell_completes_commands(tmp_path: Path) -> None:
+    install = [*RUN, "--install-completion", "bash"]
+    home = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(install, env=home, check=True, capture_output=True)
+    scripts = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("_NERVKIT_COMPLETE=complete_bash" in path.read_text() for path in scripts)
+    asked = {"_NERVKIT_COMPLETE": "complete_bash", "COMP_WORDS": "nervkit enc", "COMP_CWORD": "1"}
+    done = subprocess.run(RUN, env=home | asked, capture_output=True, text=True)
+    assert done.stdout.split() == ["encode"]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_no_color(plain: bool) -> None:
+    kept = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+    environment = {
+        **kept,
+        "FORCE_COLOR": "1",
+        "TERM": "xterm",
+        **({"NO_COLOR": "1"} if plain else {}),
+    }
+    done = subprocess.run([*RUN, "--help"], env=environment, capture_output=True, text=True)
+    coloured = re.search(r"\x1b\[(\d+;)*3[1-7]m", done.stdout)
+    assert (coloured is None) == plain
+
+
+def test_verify_shows_the_worst_frames(folder: Path) -> None:
+    command = ["verify", "clip.nerv", "--against", "clip.npy"]
+    values = json.loads(run_nervkit(*command, "--json", cwd=folder, code=0).stdout)
+    few = _frames_shown(run_nervkit(*command, cwd=folder, code=0).stderr)
+    assert few == np.argsort(values["frame_psnr"], kind="stable")[:5].tolist()
+    every = _frames_shown(run_nervkit(*command, "--per-frame", cwd=folder, code=0).stderr)
+    assert every == [0, 1, 2, 3, 4, 5]
+
+
+def _frames_shown(shown: str) -> list[int]:
+    return [int(number) for number in re.findall(r"^frame +(\d+)  PSNR", shown, re.MULTILINE)]
+
+
+def test_a_file_from_standard_input(folder: Path) -> None:
+    piped = {"cwd": folder, "code": 0, "stdin": folder / "clip.nerv"}
+    values = json.loads(run_nervkit("info", "-", "--json", **piped).stdout)
+    assert values["input"] == "standard input"
+    assert values["bytes"] == (folder / "clip.nerv").stat().st_size
+    shown = run_nervkit("verify", "-", **piped).stderr
+    assert "standard input: the file's checksums are right, 6 frames decoded" in shown
+    run_nervkit("decode", "-", "-o", "piped.npy", "-y", **piped)
+    run_nervkit("decode", "clip.nerv", "-o", "named.npy", "-y", cwd=folder, code=0)
+    assert np.array_equal(np.load(folder / "piped.npy"), np.load(folder / "named.npy"))
+
+
+def test_one_frame_to_an_image_and_another_size(folder: Path, tmp_path: Path) -> None:
+    def decode(name: str, *options: str) -> np.ndarray:
+        run_nervkit("decode", "clip.nerv", "-o", tmp_path / name, *options, cwd=folder, code=0)
+        return iio.imread(tmp_path / name) if name.endswith("png") else np.load(tmp_path / name)
+
+    every = decode("all.npy")
+    assert np.array_equal(decode("one.png", "--frames", "3"), every[3])
+    # At 10 fps, frames 2 to 4 are shown from 0.2 to 0.4 s.
+    assert np.array_equal(decode("part.npy", "-ss", "0.15", "-t", "0.3"), every[2:5])
+    assert np.array_equal(decode("part2.npy", "--start", "0.15", "--to", "0.45"), every[2:5])
+    halved = every.reshape(6, 12, 2, 16, 2, 3).sum(axis=(2, 4), dtype=np.uint16)
+    assert np.array_equal(decode("small.npy", "--resize", "16"), (halved + 2) // 4)
+
+
+@pytest.mark.parametrize("name", ["h264", "libx264", "x264", "hevc", "libx265"])
+def test_codecs_have_the_names_of_ffmpeg(folder: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "out.mkv"
+    run_nervkit("decode", "clip.nerv", "-o", output, "--codec", name, cwd=folder, code=0)
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].codec_context.name == (
+            "h264" if "264" in name else "hevc"
+        )
+
+
+def test_sound_stays_behind(bunny: Path, tmp_path: Path) -> None:
+    """Of the source or of the file; times are those of the video."""
+    part = ["-t", "0.2", "--resize", "32", "--steps", "2"]
+    for name, options in (("all", []), ("silent", ["-an", "-sn"])):
+        run_nervkit("encode", bunny, "-o", tmp_path / f"{name}.nerv", *part, *options, code=0)
+    kinds = {}
+    for name, options in (("all", []), ("all", ["--no-audio"]), ("silent", [])):
+        output = tmp_path / "out.mkv"
+        run_nervkit("decode", tmp_path / f"{name}.nerv", "-o", output, "-y", *options, code=0)
+        with av.open(str(output)) as container:
+            kinds[name, *options] = [stream.type for stream in container.streams]
+    assert kinds == {
+        ("all",): ["video", "audio"],
+        ("all", "--no-audio"): ["video"],
+        ("silent",): ["video"],
+    }
+    shown = run_nervkit("info", tmp_path / "silent.nerv", code=0).stdout
+    assert "BT.601, limited range (untagged)" in shown
+    assert "frames 0:5, resize 32x18" in shown
 
 
 def test_info_for_people(folder: Path) -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from nervkit.errors import FormatError, UsageError
-from nervkit.video.edit import Crop, Edit, parse_frames, parse_seconds, parse_size
+from nervkit.video.edit import (
+    Crop,
+    Edit,
+    parse_frames,
+    parse_resize,
+    parse_seconds,
+    parse_size,
+    parse_span,
+)
+from nervkit.video.reader import changed_options, clip_of, read_clip
 
 
 @pytest.fixture
@@ -116,10 +125,10 @@ def test_edits_survive_the_header(options: dict[str, Any]) -> None:
     [
         {"start": "1/0"},
         {"start": None, "zoom": 2},
-        {"frames": 5},
+        {"frames": 5.5},
         {"frames": [1, 2]},
         {"crop": 7},
-        {"resize": 7},
+        {"resize": 7.5},
         {"resize": [1, 2, 3]},
         {"resize": "0x4"},
         {"start": "x" * 4096},
@@ -163,6 +172,9 @@ def test_bad_seconds(text: str) -> None:
         ("5:", (5, None)),
         (slice(2, 5), (2, 5)),
         (slice(None, None, 1), (0, None)),
+        ("0", (0, 1)),
+        ("5", (5, 6)),
+        (7, (7, 8)),
     ],
 )
 def test_frames(frames: str | slice | None, span: tuple[int, int | None]) -> None:
@@ -170,16 +182,123 @@ def test_frames(frames: str | slice | None, span: tuple[int, int | None]) -> Non
 
 
 @pytest.mark.parametrize(
-    "frames", ["5", "5:5", "5:2", "-1:4", "a:b", "1:2:3", slice(0, 4, 2), slice(-3, None)]
+    "frames",
+    ["", "5.0", "-1", -1, "5:5", "5:2", "-1:4", "a:b", "1:2:3", slice(0, 4, 2), slice(-3, None)],
 )
 def test_bad_frames(frames: str | slice) -> None:
     with pytest.raises(UsageError, match="frames must be a range"):
         parse_frames(frames)
 
 
+@pytest.mark.parametrize(
+    "given, span",
+    [
+        ((None, None, None), (0, None)),
+        (("1:00", None, None), (60, None)),
+        ((2, "2.5", None), (2, Fraction(5, 2))),
+        ((None, 3, None), (0, 3)),
+        (("1m", None, "1.5s"), (60, Fraction(123, 2))),
+    ],
+)
+def test_spans(given: tuple[Any, Any, Any], span: tuple[Any, Any]) -> None:
+    assert parse_span(*given) == span
+
+
+@pytest.mark.parametrize(
+    "given, problem",
+    [
+        ((None, 3, 3), "to and duration both"),
+        ((3, 3, None), "to 3 must be later than the start of the part, 3 s"),
+        ((None, 0, None), "to 0 must be later"),
+        ((3, None, 0), "duration must be more than 0"),
+        ((None, "soon", None), "to must be a time"),
+        ((None, None, "-1"), "duration must be a time"),
+    ],
+)
+def test_bad_spans(given: tuple[Any, Any, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_span(*given)
+
+
+def test_the_part_before_a_time_has_frames_and_sound_of_that_time(bunny: Any) -> None:
+    whole = read_clip(bunny, frames=":12", resize=64)
+    part = read_clip(bunny, start=0.1, to="0.4", resize=64)
+    # At 25 fps, frames 3 to 9 are shown from 0.12 to 0.36 s.
+    assert np.array_equal(part.frames, whole.frames[3:10])
+    assert (part.timing.pts[0], part.timing.seconds[1]) == (0, Fraction(7, 25))
+    assert part.edit == {"start": "1/10", "frames": "0:7", "resize": "64x36"}
+    assert part.audio
+    # What is stored finds the same again, and so does a duration.
+    again = read_clip(bunny, **Edit.from_dict(part.edit).to_dict())
+    silent = read_clip(bunny, start=0.1, duration=0.3, resize=(64, 36), audio=False)
+    assert np.array_equal(again.frames, part.frames)
+    assert np.array_equal(silent.frames, part.frames)
+    assert not silent.tracks
+    second = read_clip(bunny, start=0.1, to=0.4, frames=1, resize=64)
+    assert np.array_equal(second.frames, whole.frames[4:5])
+
+
+def test_only_what_differs_from_the_default_counts_as_given() -> None:
+    defaults = {"audio": True, "subtitles": True, "strict": False, "fps": None}
+    assert changed_options(defaults) == []
+    assert changed_options({**defaults, "subtitles": False, "start": 0}) == ["start", "subtitles"]
+    clip = read_clip(np.zeros((2, 4, 6, 3), np.uint8), fps=25)
+    assert clip_of(clip, **defaults) is clip
+    with pytest.raises(UsageError, match="audio does not apply"):
+        clip_of(clip, audio=False)
+
+
+@pytest.mark.parametrize(
+    "text, before, after",
+    [
+        ("640x360", (1280, 721), (640, 360)),
+        ("640:360", (1280, 721), (640, 360)),
+        ((640, -1), (1280, 720), (640, 360)),
+        ("640", (1280, 720), (640, 360)),
+        (640, (1280, 718), (640, 360)),  # exactly 359, which is as far from 358
+        ("640x-1", (1280, 718), (640, 359)),
+        ("640:-2", (1280, 716), (640, 358)),
+        ("-1x90", (161, 121), (120, 90)),  # 119.75
+        ("-2:7", (3, 1000), (2, 7)),  # no side vanishes
+        ("-1:7", (3, 1000), (1, 7)),
+    ],
+)
+def test_a_side_may_follow(text: Any, before: tuple[int, int], after: tuple[int, int]) -> None:
+    edit = Edit(resize=parse_resize(text))
+    assert edit.resized(*before) == after
+    assert edit.settled(*before).resize == after
+    width, height = before
+    assert edit.shape(np.zeros((height, width, 3), np.uint8)).shape == (after[1], after[0], 3)
+    ratio = edit.sample_aspect_ratio(Fraction(1), *before)
+    assert ratio * Fraction(*after) == pytest.approx(Fraction(*before), rel=1e-3)
+
+
+def test_a_side_follows_what_the_crop_left() -> None:
+    edit = Edit.from_options(crop="300x100", resize="60")
+    assert edit.settled(1280, 720).resize == (60, 20)
+    luma, u, v = edit.shape_planes(
+        [np.zeros(shape, np.uint8) for shape in ((720, 1280), (360, 640), (360, 640))]
+    )
+    assert (luma.shape, u.shape, v.shape) == ((20, 60), (10, 30), (10, 30))
+
+
+def test_a_side_that_follows_too_far() -> None:
+    with pytest.raises(UsageError, match="10x9000 would become 640x576000"):
+        Edit.from_options(resize=640).resized(10, 9000)
+
+
+@pytest.mark.parametrize(
+    "size", ["", "0", "640x", "x360", "-1x-1", "-2:-1", "640x-3", "640x0", "16385", (640,) * 3, 6.5]
+)
+def test_bad_sizes_to_resize_to(size: Any) -> None:
+    with pytest.raises(UsageError, match="resize must be WxH"):
+        parse_resize(size)
+
+
 def test_sizes() -> None:
     assert parse_size("161x121", "size") == (161, 121)
     assert parse_size("16384X1", "size") == (16384, 1)
+    assert parse_size("161:121", "size") == (161, 121)
     assert parse_size((3, 4), "size") == (3, 4)
 
 

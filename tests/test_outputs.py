@@ -95,6 +95,20 @@ def test_names_that_no_file_can_have(tmp_path: Path, frames: np.ndarray, name: s
         put(tmp_path / name, frames)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".bmp", ".jpg", ".jpeg", ".webp"])
+def test_one_frame_is_one_image(tmp_path: Path, frames: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"f{suffix}"
+    smooth = np.full((1, 32, 48, 3), (200, 40, 90), np.uint8)
+    given = frames[:1] if suffix in (".png", ".tiff", ".bmp") else smooth
+    check_destination(str(path), DEFAULTS, False, single=True)
+    assert write_video(str(path), stream_of(given), DEFAULTS) == []
+    read = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert names(tmp_path) == [path.name]
+    assert np.abs(read - given[0]).max() <= (0 if given is not smooth else 4)
+    with pytest.raises(OutputError, match="exists already"):
+        check_destination(str(path), DEFAULTS, False, single=True)
+
+
 def test_what_is_a_pattern(tmp_path: Path, frames: np.ndarray) -> None:
     for name in ("100%.png", "a.png"):
         with pytest.raises(UsageError, match="one file for many frames"):

@@ -167,12 +167,12 @@ def make_tagged(
 @pytest.mark.parametrize(
     "matrix, range, meaning",
     [
-        (None, None, "bt601 limited (untagged)"),
-        (None, "pc", "bt601 full (untagged)"),
-        ("bt709", "tv", "bt709 limited"),
-        ("bt709", "pc", "bt709 full"),
-        ("smpte170m", "tv", "bt601 limited"),
-        ("bt2020nc", "tv", "bt2020 limited"),
+        (None, None, "BT.601, limited range (untagged)"),
+        (None, "pc", "BT.601, full range (untagged)"),
+        ("bt709", "tv", "BT.709, limited range"),
+        ("bt709", "pc", "BT.709, full range"),
+        ("smpte170m", "tv", "BT.601, limited range"),
+        ("bt2020nc", "tv", "BT.2020, limited range"),
     ],
 )
 def test_colour_tags_are_obeyed(

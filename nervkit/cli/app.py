@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
+from nervkit.cli import options
 from nervkit.cli.bench import bench
 from nervkit.cli.collection import collection
-from nervkit.cli.console import say
+from nervkit.cli.console import complain, voice
 from nervkit.cli.decode import decode
 from nervkit.cli.denoise import denoise
 from nervkit.cli.encode import encode
@@ -24,17 +26,16 @@ from nervkit.cli.requantize import requantize
 from nervkit.cli.tracks import tracks
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
-from nervkit.version import __version__
+from nervkit.version import version_lines
 
 # typer brings its own copy of click in new versions, and depends on click in old ones; either
 # way this is click's base of everything that is shown to the user.
 ClickException = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(
+app = options.Commands(
     help="Neural video representations: fit a small network to a video, store it as one .nerv "
     "file, decode it back.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,17 +56,26 @@ app.add_typer(bench, name="bench")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nervkit {__version__}")
+        for line in version_lines():
+            typer.echo(line)
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show it, and those of what nervkit is made with.",
+        ),
     ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    pass
+    voice.choose(quiet, verbose)
 
 
 def main() -> None:
@@ -73,6 +83,7 @@ def main() -> None:
 
     0 success, 1 failure, 2 wrong usage, 130 interrupted.
     """
+    voice.quiet = voice.verbose = False
     with interruption:
         try:
             code = app(prog_name="nervkit", standalone_mode=False)
@@ -82,16 +93,20 @@ def main() -> None:
             command = context.command_path if context is not None else "nervkit"
             message = " ".join(error.format_message().split())
             if message:
-                say(f"{command}: {message} (see {command} --help)")
+                complain(f"{command}: {message} (see {command} --help)")
             code = error.exit_code
         except NervError as error:
+            if voice.verbose:
+                traceback.print_exception(error)
             message = f"nervkit: {' '.join(str(error).split())}"
             if interruption.came:
                 interruption.end(message)
-            say(message)
+            complain(message)
             code = error.exit_code
         except MemoryError:
-            say("nervkit: memory ran out; close other programs, or use a smaller or shorter video")
+            complain(
+                "nervkit: memory ran out; close other programs, or use a smaller or shorter video"
+            )
             code = 1
         except (KeyboardInterrupt, typer.Abort):
             interruption.end("nervkit: interrupted")
@@ -100,7 +115,7 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if not isinstance(error, BrokenPipeError):  # whose reader has gone
                 place = error.filename or "standard output"
-                say(f"nervkit: {place}: cannot be used: {error.strerror or error}")
+                complain(f"nervkit: {place}: cannot be used: {error.strerror or error}")
             code = 1
         if code == EXIT_CODE:  # some versions of typer make it of a KeyboardInterrupt
             interruption.end("nervkit: interrupted")

@@ -32,7 +32,7 @@ class _RunUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-bench = typer.Typer(
+bench = options.Commands(
     cls=_RunUnlessNamed,
     help="Measure neural codecs against H.264, HEVC, AV1 and VVC, and report it. "
     "`nervkit bench CLIP ... --out DIR` is short for `nervkit bench run`.",
@@ -140,6 +140,7 @@ def run(
     if after_fit and not params:
         flag = after_fit[0].replace("_", "-")
         raise UsageError(f"--{flag} is for fits that are quantized afterwards: give --params too")
+    rates = _rates(rate or [])
     specs = _clips(clips or [], dataset, root, options.chosen(options.reading, shared))
     from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions
     from nervkit.bench.sweep import SweepOptions, sweep
@@ -153,7 +154,7 @@ def run(
         profile=profile,
         interval=keyframes,
         sizes=[part.strip() for part in sizes.split(",")] if sizes else [],
-        rates=_rates(rate or []),
+        rates=rates,
         fit=NeuralOptions(
             str(choose_device(device)), seed, _given(fitting), metric, rates_are, separate_fits
         ),
@@ -286,8 +287,9 @@ def _clips(
 ) -> list[ClipSpec]:
     """What to measure on, from paths or from a dataset."""
     from nervkit.bench.datasets import ClipSpec, dataset_clips, unique_name
-    from nervkit.video.reader import title_of
+    from nervkit.video.reader import Reading, title_of
 
+    Reading.from_options(**reading)  # found wrong before anything is read
     if bool(paths) == bool(dataset):
         raise UsageError("give clips, or --dataset NAME --root DIR")
     if dataset is not None:
@@ -297,7 +299,7 @@ def _clips(
         if found.missing:
             say(f"note: {dataset}: not there, left out: {', '.join(found.missing)}")
         # Other frames than the dataset's are not what its published curves are of.
-        cut = {"start", "frames", "crop", "resize"} & set(reading)
+        cut = {"start", "to", "duration", "frames", "crop", "resize"} & set(reading)
         return [
             ClipSpec(
                 spec.name,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nervkit.collection.adding import AddReport
     from nervkit.video.clip import Clip
 
-collection = typer.Typer(
+collection = options.Commands(
     help="Many videos in one network that grows, and in one file (PFNR).", no_args_is_help=True
 )
 MAKING = "Network (of a collection that is made)"  # a panel of --help

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nervkit.errors import UsageError
+
 if TYPE_CHECKING:
     from nervkit.encoding.run import SegmentsProgress
     from nervkit.fitting.progress import Progress
@@ -16,10 +18,41 @@ if TYPE_CHECKING:
 Show = Callable[[int, int, str], None]  # (done, total, text)
 Count = Callable[[int, int], None]  # (done, total)
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
+VERBOSE_PLAIN_SECONDS = 1.0
+
+
+class Voice:
+    """How much is said on stderr.
+
+    Attributes:
+        quiet: nothing but what went wrong.
+        verbose: also what helps to find out why.
+    """
+
+    def __init__(self) -> None:
+        self.quiet = self.verbose = False
+
+    def choose(self, quiet: bool, verbose: bool) -> None:
+        """As a command's options say; without any, it stays as it is. Raises UsageError."""
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose are opposites; give one")
+        if quiet or verbose:
+            self.quiet, self.verbose = quiet, verbose
+
+
+#: that of the running command
+voice = Voice()
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr. Control characters, as a file's name may have, are escaped."""
+    """A line for people who want to know how it goes, on stderr."""
+    if not voice.quiet:
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """A line for people in any case, on stderr. Control characters, as a file's name may have, are
+    escaped."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -143,12 +176,15 @@ def _fitted_segments(show: Show) -> Callable[[SegmentsProgress], None]:
 @contextmanager
 def _display() -> Iterator[Show]:
     """A bar on a terminal; plain lines, now and then and at the end, elsewhere."""
+    if voice.quiet:
+        yield lambda done, total, text: None
+        return
     if not sys.stderr.isatty():
-        last = time.perf_counter()
+        last, pause = time.perf_counter(), VERBOSE_PLAIN_SECONDS if voice.verbose else PLAIN_SECONDS
 
         def line(done: int, total: int, text: str) -> None:
             nonlocal last
-            if done == total or time.perf_counter() - last >= PLAIN_SECONDS:
+            if done == total or time.perf_counter() - last >= pause:
                 last = time.perf_counter()
                 say(text)
 

@@ -7,36 +7,36 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, duration, emit, say
+from nervkit.cli.console import counted, counting, emit, say
+from nervkit.cli.console import duration as in_words
 from nervkit.errors import UsageError
 
 
 def decode(
-    source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    source: Annotated[str, typer.Argument(help="A .nerv file, or - for standard input.")],
     output: Annotated[
         str,
         typer.Option(
             "-o",
             "--output",
             help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), - for y4m "
-            "on stdout; .m4a or .mka for the sound alone.",
+            "on stdout; .png or .jpg for one frame; .m4a or .mka for the sound alone.",
         ),
     ],
     frames: options.Frames = None,
-    start: Annotated[
+    start: options.Start = None,
+    to: options.To = None,
+    duration: options.Duration = None,
+    resize: Annotated[
         str | None,
         typer.Option(
-            help="Only from this time on: seconds, 1.5m, MM:SS or HH:MM:SS.",
-            metavar="TIME",
+            help="Resize what was decoded: 640x360, 640 (the height follows, even) or 640x-1.",
+            metavar="W[xH]",
             rich_help_panel=options.SOURCE,
         ),
     ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="Only what is before this time.", metavar="TIME", rich_help_panel=options.SOURCE
-        ),
-    ] = None,
+    audio: options.Audio = True,
+    subtitles: options.Subtitles = True,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Decode the whole segments of a file cut short.")
     ] = False,
@@ -62,6 +62,10 @@ def decode(
             frames=frames,
             start=start,
             to=to,
+            duration=duration,
+            resize=resize,
+            audio=audio,
+            subtitles=subtitles,
             salvage=salvage,
             codec=codec,
             crf=crf,
@@ -76,9 +80,9 @@ def decode(
     if json:
         emit(report.to_dict())
     if report.frames == 0:
-        say(f"{report.output}: the sound, in {duration(report.seconds)}")
+        say(f"{report.output}: the sound, in {in_words(report.seconds)}")
         return
     say(
         f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
-        f"{duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
+        f"{in_words(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
     )

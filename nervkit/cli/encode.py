@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nervkit.video.clip import Clip
 
 
-@options.with_options(options.fitting, options.reading)
+@options.with_options(options.fitting, options.reading, options.tracks)
 def encode(
     source: Annotated[
         str,

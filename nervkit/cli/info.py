@@ -14,7 +14,7 @@ SHOWN = 12  # segments
 
 
 def info(
-    source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    source: Annotated[str, typer.Argument(help="A .nerv file, or - for standard input.")],
     segments: Annotated[
         bool, typer.Option("--segments", help=f"Show all segments, not {SHOWN} at most.")
     ] = False,
@@ -53,6 +53,7 @@ def _table(rows: list[dict[str, Any]], most: int) -> Iterator[str]:
 
 def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     from nervkit.container.fields import printable
+    from nervkit.video.colour import Colour
 
     def pairs(of: dict[str, Any]) -> str:
         return ", ".join(f"{printable(k)} {printable(v)}" for k, v in of.items()) or "-"
@@ -67,7 +68,7 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
             f"{values['fps']:.3f} fps ({timing}), {duration(values['duration'])} "
             f"from {values['start_time']:g}s, time base {values['time_base']}",
         ),
-        ("colour", pairs(values["colour"])),
+        ("colour", str(Colour.from_dict(values["colour"]))),
         ("source", pairs(values["source"])),
         ("edit", pairs(values["edit"])),
         ("model", f"{values['model']}, {values['parameters']:,} parameters"),

@@ -10,7 +10,7 @@ from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@options.with_options(options.fitting, options.reading, options.movie)
+@options.with_options(options.fitting, options.reading, options.tracks, options.movie)
 def inpaint(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: options.MovieOutput,

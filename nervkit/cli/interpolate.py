@@ -10,7 +10,7 @@ from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@options.with_options(options.fitting, options.reading, options.movie)
+@options.with_options(options.fitting, options.reading, options.tracks, options.movie)
 def interpolate(
     source: Annotated[str, typer.Argument(help=f"{SOURCE_HELP} Or a .nerv file.")],
     output: options.MovieOutput,

@@ -18,7 +18,7 @@ from enum import Enum
 from types import FrameType
 from typing import NoReturn, Self
 
-from nervkit.cli.console import say
+from nervkit.cli.console import complain, say
 from nervkit.errors import Interrupted
 from nervkit.output import remove_temporary
 
@@ -83,7 +83,7 @@ class Interruption:
         with suppress(OSError):  # whoever read what we write may have gone as well
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
-            say(message)
+            complain(message)
             sys.stdout.flush()
         os._exit(EXIT_CODE)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nervkit.cli.console import say, voice
+from nervkit.version import version_lines
 
 if TYPE_CHECKING:
     from nervkit.container.limits import Limits
@@ -16,13 +20,33 @@ FIT, LONG, SOURCE = "Fit", "Long videos", "Source"  # panels of --help
 Start = Annotated[
     str | None,
     typer.Option(
-        help="Skip what is earlier: seconds, 1.5m or MM:SS.", metavar="TIME", rich_help_panel=SOURCE
+        "--start",
+        "-ss",
+        help="Skip what is earlier: seconds, 1.5m, MM:SS or HH:MM:SS.",
+        metavar="TIME",
+        rich_help_panel=SOURCE,
+    ),
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to", "-to", help="Only what is before this time.", metavar="TIME", rich_help_panel=SOURCE
+    ),
+]
+Duration = Annotated[
+    str | None,
+    typer.Option(
+        "--duration",
+        "-t",
+        help="Instead of --to: so long after --start.",
+        metavar="TIME",
+        rich_help_panel=SOURCE,
     ),
 ]
 Frames = Annotated[
     str | None,
     typer.Option(
-        help="Only frames a to b - 1; either end may be left out.",
+        help="Only frames a to b - 1; either end may be left out; or one frame: 5.",
         metavar="A:B",
         rich_help_panel=SOURCE,
     ),
@@ -34,7 +58,33 @@ Crop = Annotated[
     ),
 ]
 Resize = Annotated[
-    str | None, typer.Option(help="Resize, after the crop.", metavar="WxH", rich_help_panel=SOURCE)
+    str | None,
+    typer.Option(
+        help="Resize, after the crop: 640x360, 640 (the height follows, even), 640x-1 (it follows "
+        "exactly).",
+        metavar="W[xH]",
+        rich_help_panel=SOURCE,
+    ),
+]
+Audio = Annotated[
+    bool,
+    typer.Option(
+        "--audio/--no-audio",
+        " /-an",
+        help="Whether the sound goes along; it does.",
+        show_default=False,
+        rich_help_panel=SOURCE,
+    ),
+]
+Subtitles = Annotated[
+    bool,
+    typer.Option(
+        "--subtitles/--no-subtitles",
+        " /-sn",
+        help="Whether subtitles go along; they do.",
+        show_default=False,
+        rich_help_panel=SOURCE,
+    ),
 ]
 Matrix = Annotated[
     str | None,
@@ -106,6 +156,13 @@ Limit = Annotated[
         metavar="NAME=NUMBER",
     ),
 ]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.")]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", help="Also versions, progress every second, and where an error arose."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Model = Annotated[
@@ -153,7 +210,11 @@ MovieOutput = Annotated[
     ),
 ]
 Codec = Annotated[
-    str | None, typer.Option(help="x264, x265, vp9, av1; ffv1 and x264rgb are lossless.")
+    str | None,
+    typer.Option(
+        help="x264, x265, vp9, av1, or as ffmpeg says (h264, libx264, hevc, ...); ffv1 and x264rgb "
+        "are lossless."
+    ),
 ]
 Crf = Annotated[int | None, typer.Option(help="Quality of the codec, lower is better.")]
 
@@ -176,6 +237,8 @@ def fitting(
 
 def reading(
     start: Start = None,
+    to: To = None,
+    duration: Duration = None,
     frames: Frames = None,
     crop: Crop = None,
     resize: Resize = None,
@@ -189,6 +252,10 @@ def reading(
     allow_network: AllowNetwork = False,
 ) -> None:
     """Options of reading a video."""
+
+
+def tracks(audio: Audio = True, subtitles: Subtitles = True) -> None:
+    """Options of what goes along with the frames."""
 
 
 def movie(codec: Codec = None, crf: Crf = None, overwrite: Overwrite = False) -> None:
@@ -213,6 +280,31 @@ def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[...
         return command
 
     return wider
+
+
+class Commands(typer.Typer):
+    """Commands that all take --quiet and --verbose."""
+
+    def command(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
+        register = super().command(*arguments, **named)
+        return lambda command: register(_with_voice(command))
+
+
+def _with_voice(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which sets first how much is said."""
+
+    def talking(quiet: Quiet = False, verbose: Verbose = False) -> None:
+        """Options of all commands."""
+
+    @functools.wraps(command)
+    def voiced(*, quiet: bool, verbose: bool, **values: Any) -> None:
+        voice.choose(quiet, verbose)
+        for line in version_lines() if voice.verbose else ():
+            say(line)
+        command(**values)
+
+    voiced.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
+    return with_options(talking)(voiced)
 
 
 def limits_of(texts: list[str] | None) -> Limits:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import counted, counting, emit, say
-from nervkit.errors import NervError
+from nervkit.errors import NervError, UsageError
 
 if TYPE_CHECKING:
     from nervkit.verifier import VerifyReport
 
+WORST = 5  # frames
+
 
 def verify(
-    source: Annotated[str, typer.Argument(help="A .nerv file.")],
+    source: Annotated[str, typer.Argument(help="A .nerv file, or - for standard input.")],
     against: Annotated[
-        str | None, typer.Option(help="What was encoded: measures the quality, frame by frame.")
+        str | None, typer.Option(help="What was encoded: measures the quality.")
     ] = None,
+    per_frame: Annotated[
+        bool, typer.Option("--per-frame", help=f"Show all frames, not the {WORST} worst.")
+    ] = False,
     fps: options.Fps = None,
     size: options.Size = None,
     pixel_format: options.PixelFormat = None,
@@ -27,6 +33,8 @@ def verify(
     json: options.Json = False,
 ) -> None:
     """Check every checksum of a .nerv file, decode every frame, and compare."""
+    if per_frame and against is None:
+        raise UsageError("--per-frame shows how near frames are to the source: give --against too")
     from nervkit.verifier import checked_against
     from nervkit.verifier import verify as run
 
@@ -46,17 +54,14 @@ def verify(
     if json:
         emit(report.to_dict())
     seen = checked_against(report.requantized)
-    _tell(report, seen)
+    _tell(report, seen, per_frame)
     if report.wrong:
         raise NervError(f"{source}: {report.wrong} of {report.frames} frames are not {seen}")
 
 
-def _tell(report: VerifyReport, seen: str) -> None:
-    for index, quality in enumerate(report.frame_psnr):
-        similarity = report.frame_ssim[index]
-        ssim = "" if similarity is None else f"  SSIM {similarity:.4f}"
-        planes = f"  PSNR of planes {report.frame_psnr_yuv[index]:6.2f} dB"
-        say(f"frame {index:5d}  PSNR {quality:6.2f} dB{ssim}{planes}")
+def _tell(report: VerifyReport, seen: str, per_frame: bool) -> None:
+    if per_frame:
+        _show_frames(report, range(report.frames))
     say(
         f"{report.input}: the file's checksums are right, {counted(report.frames, 'frame')} decoded"
     )
@@ -75,3 +80,16 @@ def _tell(report: VerifyReport, seen: str) -> None:
         similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
         say(f"PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
         say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")
+        if not per_frame and report.frames > 1:
+            worst = sorted(range(report.frames), key=report.frame_psnr.__getitem__)[:WORST]
+            say("the worst frames (--per-frame shows all):")
+            _show_frames(report, worst)
+
+
+def _show_frames(report: VerifyReport, indices: Iterable[int]) -> None:
+    """A line for each of some frames, where their quality is known."""
+    for index in indices if report.frame_psnr else ():
+        similarity = report.frame_ssim[index]
+        ssim = "" if similarity is None else f"  SSIM {similarity:.4f}"
+        planes = f"  PSNR of planes {report.frame_psnr_yuv[index]:6.2f} dB"
+        say(f"frame {index:5d}  PSNR {report.frame_psnr[index]:6.2f} dB{ssim}{planes}")

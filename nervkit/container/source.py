@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,13 +12,16 @@ from nervkit.errors import SourceError, UsageError
 
 NervSource = str | os.PathLike[str] | bytes | BinaryIO
 
+STANDARD_INPUT = "-"
+
 
 class SeekableFile:
     """Bytes of a known number, any of which can be read.
 
     Args:
-        source: a path; the bytes of a file; or a binary file object that can seek, such as
-            fsspec's of an object store. A pipe at a path is read whole.
+        source: a path, or "-" for standard input; the bytes of a file; or a binary file object that
+            can seek, such as fsspec's of an object store. Standard input, or a pipe at a path, is
+            read whole.
 
     Attributes:
         name: for messages.
@@ -33,6 +37,9 @@ class SeekableFile:
         self._owned = True  # an object that was handed over stays the caller's
         if isinstance(source, bytes):
             self.name, self._file, self.size = "these bytes", io.BytesIO(source), len(source)
+        elif source == STANDARD_INPUT:
+            data = _standard_input()
+            self.name, self._file, self.size = "standard input", io.BytesIO(data), len(data)
         elif isinstance(source, (str, os.PathLike)):
             self.name = str(source)
             self._file, self.size = _opened(Path(source))
@@ -84,6 +91,16 @@ def _name_of(file: BinaryIO) -> str:
     """What a file object calls itself."""
     names = (getattr(file, attribute, None) for attribute in ("name", "path"))
     return next((name for name in names if isinstance(name, str) and name), "this file")
+
+
+def _standard_input() -> bytes:
+    """All of it."""
+    if sys.stdin is None:
+        raise SourceError("standard input is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise SourceError(f"standard input: {error.strerror}") from error
 
 
 def _opened(path: Path) -> tuple[BinaryIO, int]:

@@ -22,10 +22,12 @@ from nervkit.restoration.stored import StoredFits
 from nervkit.restoration.task import Fitted, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
-from nervkit.video.reader import parse_rate
+from nervkit.video.edit import Edit
+from nervkit.video.reader import changed_options, parse_rate
 
 MOST_FRAMES = 1_000_000  # of an output: a mistyped rate should not fill the disk
 UNITS_PER_FRAME = 1_000
+TRACKS = ("audio", "subtitles")  # options of reading that a .nerv file takes
 
 
 def interpolate(
@@ -108,7 +110,7 @@ def _opened(task: Task, limits: Limits | None) -> AbstractContextManager[NervVid
     """The .nerv file that is the source. Raises UsageError where an option is of a fit."""
     source, fit = task.source, task.options
     opened = isinstance(source, NervVideo)
-    given = {k for k, value in task.reading.items() if value not in (None, False)}
+    given = {*changed_options(task.reading)} - {*TRACKS}
     defaults = replace(FitOptions(), device=fit.device if not opened else "auto")
     given |= {f.name for f in fields(fit) if getattr(fit, f.name) != getattr(defaults, f.name)}
     given |= {"restart"} if task.restart else set()
@@ -123,12 +125,13 @@ def _opened(task: Task, limits: Limits | None) -> AbstractContextManager[NervVid
 
 def _decoded(task: Task, video: NervVideo) -> Clip:
     """The clip of a .nerv file."""
+    kept = Edit(**{k: v for k, v in task.reading.items() if k in TRACKS})
     clip = Clip(
         frames=video[:],
         timing=video.timing,
         sample_aspect_ratio=video.header.sample_aspect_ratio,
         colour=Colour.from_dict(video.header.colour),
-        tracks=video.tracks,
+        tracks=[track for track in video.tracks if kept.keeps(track.kind)],
         extras=video.file.extras(),
     )
     task.on_clip(clip)

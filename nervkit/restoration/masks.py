@@ -20,6 +20,8 @@ from nervkit.video.source import Source
 LOSSY_THRESHOLD = 128  # lossy masks have gray edges; others are taken at their word: all but 0
 LOSSY = {".jpg", ".jpeg", ".webp"}
 
+TRIMMING = ("start", "to", "duration", "frames")
+
 BOX = re.compile(r"(?:(\d+),(\d+),(\d+),(\d+))?(?:@(\d*):(\d*))?")
 
 
@@ -118,7 +120,7 @@ def _from_file(
         still = path.suffix.lower() in EXTENSIONS and path.is_file()
         source = ImageSource([path], str(path), DEFAULT_FPS) if still else open_source(mask, Edit())
         pictures = _binary(source)
-    trims = Edit.from_options(reading.get("start"), reading.get("frames")).trims
+    trims = Edit.from_options(**{k: v for k, v in reading.items() if k in TRIMMING}).trims
     if trims and not still:
         pictures = islice(pictures, skipped, skipped + shape[0])
     edit = Edit.from_options(crop=reading.get("crop"), resize=reading.get("resize"))

@@ -37,7 +37,8 @@ FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in OF_FILES)
 # Whoever says how large a fit is to be, or how long, asks for one.
 ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")
 READING = (
-    *("start", "frames", "crop", "resize", "matrix", "range", "stream"),
+    *("start", "to", "duration", "frames", "crop", "resize", "matrix", "range", "stream"),
+    *("audio", "subtitles"),
     *("fps", "size", "pixel_format", "strict", "allow_network"),
 )
 

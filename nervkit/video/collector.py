@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from nervkit.video.clip import Clip
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.selection import Selection
 from nervkit.video.source import Picture
+from nervkit.video.streams import DEFAULT_FPS
 
 MEMORY_SHARE = 0.8  # of the free memory may hold frames; the rest is the fit's
 
@@ -40,7 +42,7 @@ class Collector:
         for index, picture in enumerate(self.selection.pictures()):
             frame = self.selection.frame(picture)
             if index == 0:
-                self._reserve(self._expected(), frame.shape)
+                self._reserve(self._expected(picture), frame.shape)
             elif index == len(self.frames):
                 self._reserve(2 * index, frame.shape)
             self.frames[index] = frame
@@ -48,11 +50,14 @@ class Collector:
                 self.on_picture(picture)
         return self.frames[: self.selection.kept]
 
-    def _expected(self) -> int:
+    def _expected(self, first: Picture) -> int:
         """How many frames to make room for when the first is there."""
         selection, edit = self.selection, self.selection.edit
         total = selection.source.count()
         ahead = 1 if total is None else max(1, total - selection.passed + 1)
+        if edit.to is not None:
+            each = (first.duration or 0) * selection.source.time_base or 1 / DEFAULT_FPS
+            ahead = min(ahead, ceil((edit.to - edit.start) / each))
         return ahead if edit.stop is None else min(ahead, edit.stop - edit.first)
 
     def _reserve(self, count: int, shape: tuple[int, ...]) -> None:

@@ -20,6 +20,46 @@ LUMA_WEIGHTS = {
     "bt2020": (0.2627, 0.0593),
 }
 
+#: what people call the matrices, and what the codes of H.273 stand for (tables 2 and 3)
+NAMES = {
+    "bt709": "BT.709",
+    "fcc": "FCC",
+    "bt601": "BT.601",
+    "smpte240m": "SMPTE 240M",
+    "bt2020": "BT.2020",
+}
+PRIMARIES = {
+    1: "BT.709",
+    4: "BT.470 M",
+    5: "BT.601",  # of 625 lines
+    6: "BT.601",  # of 525 lines
+    7: "SMPTE 240M",
+    8: "film",
+    9: "BT.2020",
+    10: "XYZ",
+    11: "DCI-P3",
+    12: "Display P3",
+    22: "EBU 3213",
+}
+TRANSFERS = {
+    1: "BT.709",
+    4: "gamma 2.2",
+    5: "gamma 2.8",
+    6: "BT.601",
+    7: "SMPTE 240M",
+    8: "linear",
+    9: "logarithmic (100:1)",
+    10: "logarithmic (316:1)",
+    11: "xvYCC",
+    12: "BT.1361",
+    13: "sRGB",
+    14: "BT.2020",
+    15: "BT.2020",
+    16: "PQ",
+    17: "DCI (ST 428)",
+    18: "HLG",
+}
+
 
 @dataclass(frozen=True)
 class Colour:
@@ -81,10 +121,19 @@ class Colour:
         return cls(**values)
 
     def __str__(self) -> str:
-        if self.matrix == RGB:
-            return "RGB"
-        tagged = "" if self.matrix != UNSPECIFIED else " (untagged)"
-        return f"{self.rgb_matrix} {self.rgb_range}{tagged}"
+        """Such as "BT.709, limited range", with what the tags say besides that."""
+        parts = ["RGB"]
+        if self.matrix != RGB:
+            parts = [NAMES[self.rgb_matrix], f"{self.rgb_range} range"]
+        own = parts[0]
+        for what, code, names in (
+            ("primaries", self.primaries, PRIMARIES),
+            ("transfer", self.transfer, TRANSFERS),
+        ):
+            name = names.get(code, f"number {code}")
+            if code != UNSPECIFIED and name != own:
+                parts.append(f"{what} {name}")
+        return ", ".join(parts) + " (untagged)" * (self.matrix == UNSPECIFIED)
 
 
 def check_colour_options(matrix: str | None, range: str | None) -> None:

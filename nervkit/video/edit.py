@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import floor
+from operator import or_
 from typing import Any, Self
 
 import numpy as np
@@ -51,52 +53,97 @@ class Crop:
         return f"{self.width}x{self.height}{place}"
 
 
-#: the options of `Edit.from_options`, by name
-EDIT_OPTIONS = ("start", "frames", "crop", "resize", "matrix", "range")
+#: the options of `Edit.from_options` that say which part of the frames is kept, and how they look
+EDIT_OPTIONS = ("start", "to", "duration", "frames", "crop", "resize", "matrix", "range")
+FOLLOWS, FOLLOWS_EVEN = -1, -2  # sides that keep the shape of the picture, as ffmpeg's scale has it
+LONGEST_SIDE = 1 << 14
 
 
 @dataclass(frozen=True)
 class Edit:
     """What to keep of a source: of video stream number `stream` (None: the default one), from
-    `start` seconds on, frames [first, stop) of those, the crop of each, resized. In this order;
-    rotation comes before all."""
+    `start` seconds on and before `to`, frames [first, stop) of those, the crop of each, resized. In
+    this order; rotation comes before all. And whether to keep the sound and the subtitles."""
 
     start: Fraction = Fraction(0)
+    to: Fraction | None = None
     first: int = 0
     stop: int | None = None
     crop: Crop | None = None
-    resize: tuple[int, int] | None = None  # width, height
+    resize: tuple[int, int] | None = None  # width, height; one may be FOLLOWS or FOLLOWS_EVEN
     matrix: str | None = None
     range: str | None = None
     stream: int | None = None
+    audio: bool = True
+    subtitles: bool = True
 
     @classmethod
     def from_options(
         cls,
         start: str | float | None = None,
-        frames: str | slice | None = None,
+        to: str | float | None = None,
+        duration: str | float | None = None,
+        frames: str | int | slice | None = None,
         crop: str | None = None,
-        resize: str | tuple[int, int] | None = None,
+        resize: str | int | tuple[int, int] | None = None,
         matrix: str | None = None,
         range: str | None = None,
         stream: str | int | None = None,
+        audio: bool = True,
+        subtitles: bool = True,
     ) -> Self:
-        """From the options of the command line, or their Python equivalents."""
+        """From the options of the command line, or their Python equivalents. Raises UsageError."""
+        begin, end = parse_span(start, to, duration)
         first, stop = parse_frames(frames)
         return cls(
-            start=parse_seconds(start, "start") if start is not None else Fraction(0),
+            start=begin,
+            to=end,
             first=first,
             stop=stop,
             crop=Crop.parse(crop) if crop is not None else None,
-            resize=parse_size(resize, "resize") if resize is not None else None,
+            resize=parse_resize(resize) if resize is not None else None,
             matrix=matrix,
             range=range,
             stream=parse_stream(stream) if stream is not None else None,
+            audio=audio,
+            subtitles=subtitles,
         )
 
     @property
     def trims(self) -> bool:
-        return self.start > 0 or self.first > 0 or self.stop is not None
+        some = self.first > 0 or self.stop is not None
+        return self.start > 0 or self.to is not None or some
+
+    def keeps(self, kind: str) -> bool:
+        """Whether tracks of a kind are kept, "audio" or "subtitle"."""
+        return self.audio if kind == "audio" else self.subtitles
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that a cropped picture of a size gets. Raises UsageError where a side
+        that follows would be too long."""
+        if self.resize is None:
+            return width, height
+        wide, high = self.resize
+        if wide < 0:
+            wide = _following(wide, Fraction(width * high, height))
+        elif high < 0:
+            high = _following(high, Fraction(height * wide, width))
+        if max(wide, high) > LONGEST_SIDE:
+            raise UsageError(
+                f"resize: {width}x{height} would become {wide}x{high}, and no side may have more "
+                f"than {LONGEST_SIDE} pixels; give both sides (WxH)"
+            )
+        return wide, high
+
+    def settled(self, width: int, height: int) -> Self:
+        """The same of a source of width x height, with both sides of `resize` as they come out."""
+        if self.crop is not None:
+            width, height = self.crop.width, self.crop.height
+        return self if self.resize is None else replace(self, resize=self.resized(width, height))
+
+    def counted(self, kept: int) -> Self:
+        """The same, whose end is given by the number of frames that were kept, not by a time."""
+        return self if self.to is None else replace(self, to=None, stop=self.first + kept)
 
     def shape(self, frame: np.ndarray) -> np.ndarray:
         """Crop and resize one (H, W, 3) uint8 frame, or one (H, W) plane.
@@ -106,9 +153,9 @@ class Edit:
         """
         if self.crop is not None:
             frame = self.crop.apply(frame)
-        if self.resize is None or self.resize == frame.shape[1::-1]:
+        size = width, height = self.resized(*frame.shape[1::-1])
+        if size == frame.shape[1::-1]:
             return frame
-        width, height = self.resize
         (down, odd_rows), (across, odd_columns) = (
             divmod(have, want) for have, want in zip(frame.shape, (height, width), strict=False)
         )
@@ -117,7 +164,7 @@ class Edit:
             sums, pixels = areas.sum(axis=(1, 3), dtype=np.uint32), down * across
             return ((sums + pixels // 2) // pixels).astype(np.uint8)
         image = Image.fromarray(np.ascontiguousarray(frame))
-        return np.asarray(image.resize(self.resize, Image.Resampling.LANCZOS))
+        return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
     def shape_planes(self, planes: list[np.ndarray]) -> list[np.ndarray] | None:
         """Crop and resize the Y, U and V of a 4:2:0 frame, each by itself; None where the crop
@@ -131,7 +178,7 @@ class Edit:
             width, height = self.crop.width, self.crop.height
             halved = replace(self, crop=Crop(_half(width), _half(height), x // 2, y // 2))
         if self.resize is not None:
-            width, height = self.resize
+            width, height = self.settled(*luma.shape[::-1]).resize or (0, 0)
             halved = replace(halved, resize=(_half(width), _half(height)))
         return [self.shape(luma), *(halved.shape(plane) for plane in chroma)]
 
@@ -141,7 +188,8 @@ class Edit:
             width, height = self.crop.width, self.crop.height
         if self.resize is None:
             return before
-        after = before * Fraction(width, self.resize[0]) / Fraction(height, self.resize[1])
+        wide, high = self.resized(width, height)
+        after = before * Fraction(width, wide) / Fraction(height, high)
         return after.limit_denominator(1 << 15)
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +197,8 @@ class Edit:
         values: dict[str, Any] = {}
         if self.start:
             values["start"] = str(self.start)
+        if self.to is not None:
+            values["to"] = str(self.to)
         if self.first or self.stop is not None:
             values["frames"] = f"{self.first}:{'' if self.stop is None else self.stop}"
         if self.crop is not None:
@@ -175,20 +225,32 @@ def _half(side: int) -> int:
     return (side + 1) // 2
 
 
-def parse_frames(frames: str | slice | None) -> tuple[int, int | None]:
-    """(first, stop) from "a:b", with either end left out, or from a slice of step 1."""
+def _following(side: int, exact: Fraction) -> int:
+    """The length of a side that follows: the nearest to `exact` that it may have."""
+    step = -side
+    return max(step, step * floor(exact / step + Fraction(1, 2)))
+
+
+def parse_frames(frames: str | int | slice | None) -> tuple[int, int | None]:
+    """(first, stop) from "a:b", with either end left out, from a slice of step 1, or from the
+    number of one frame."""
     if frames is None:
         return 0, None
     if isinstance(frames, slice):
         first, stop = frames.start or 0, frames.stop
         valid = frames.step in (None, 1) and first >= 0
     else:
-        match = re.fullmatch(r"(\d*):(\d*)", str(frames).strip())
-        valid = match is not None
-        first, stop = (int(part) if part else None for part in match.groups()) if match else (0, 0)
-        first = first or 0
+        text = str(frames).strip()
+        match = re.fullmatch(r"(\d*):(\d*)", text)
+        valid = match is not None or re.fullmatch(r"\d+", text) is not None
+        if match is not None:
+            first, stop = int(match[1] or 0), int(match[2]) if match[2] else None
+        else:
+            first, stop = (int(text), int(text) + 1) if valid else (0, 0)
     if not valid or (stop is not None and stop <= first):
-        raise UsageError(f"frames must be a range a:b with 0 <= a < b, not {frames!r}")
+        raise UsageError(
+            f"frames must be a range a:b with 0 <= a < b, or one frame's number, not {frames!r}"
+        )
     return first, stop
 
 
@@ -200,11 +262,56 @@ def parse_stream(stream: str | int) -> int:
 
 
 def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:
-    """(width, height) from "WxH"."""
-    parts = size if isinstance(size, (tuple, list)) else str(size).lower().split("x")
-    if len(parts) == 2 and all(str(p).isdecimal() and 0 < int(p) <= 1 << 14 for p in parts):
+    """(width, height) from "WxH" or "W:H"."""
+    parts = _sides(size)
+    if len(parts) == 2 and all(map(_is_length, parts)):
         return int(parts[0]), int(parts[1])
-    raise UsageError(f"{name} must be WxH in pixels, up to 16384 each, not {size!r}")
+    raise UsageError(f"{name} must be WxH in pixels, up to {LONGEST_SIDE} each, not {size!r}")
+
+
+def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
+    """(width, height) from "WxH" or "W:H". One of them may be -1, which follows the other so that
+    the picture keeps its shape, or -2, which does so and is even; a width alone is "Wx-2"."""
+    parts = _sides(size)
+    if len(parts) == 1:
+        parts = [parts[0], FOLLOWS_EVEN]
+    lengths = [_is_length(part) for part in parts]
+    follow = [str(part) in (str(FOLLOWS), str(FOLLOWS_EVEN)) for part in parts]
+    if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
+        return int(parts[0]), int(parts[1])
+    raise UsageError(
+        f"resize must be WxH (640x360), a width alone (640), or have -1 for the side that follows "
+        f"(640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
+    )
+
+
+def _sides(size: str | int | tuple[int, int]) -> list[Any]:
+    return list(size) if isinstance(size, (tuple, list)) else re.split("[x:]", str(size).lower())
+
+
+def _is_length(side: Any) -> bool:
+    return str(side).isdecimal() and 0 < int(side) <= LONGEST_SIDE
+
+
+def parse_span(
+    start: str | float | None, to: str | float | None, duration: str | float | None
+) -> tuple[Fraction, Fraction | None]:
+    """Where a part begins and ends, in seconds (None: at the source's end), from its start and one
+    of its end and its length."""
+    begin = Fraction(0) if start is None else parse_seconds(start, "start")
+    if to is None and duration is None:
+        return begin, None
+    if to is not None and duration is not None:
+        raise UsageError("to and duration both say where the part ends; give one")
+    if duration is not None:
+        length = parse_seconds(duration, "duration")
+        if not length:
+            raise UsageError(f"duration must be more than 0, not {duration!r}")
+        return begin, begin + length
+    end = parse_seconds(to, "to")  # type: ignore[arg-type]
+    if end <= begin:
+        raise UsageError(f"to {to} must be later than the start of the part, {float(begin):g} s")
+    return begin, end
 
 
 def parse_seconds(text: str | float, name: str) -> Fraction:

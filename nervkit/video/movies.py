@@ -66,6 +66,8 @@ CODECS = {
         "libx264rgb", "rgb24", (".mkv", ".mp4", ".mov"), None, (("qp", "0"),), False, True
     ),
 }
+#: what else ffmpeg calls them, besides their encoders' names
+OTHER_NAMES = {"h264": "x264", "hevc": "x265", "h265": "x265"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
 # SVT-AV1 writes to stderr on its own: errors only.
 os.environ.setdefault("SVT_LOG", "1")
@@ -76,15 +78,16 @@ MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
 
 @dataclass(frozen=True)
 class MovieOptions:
-    """What the user may choose: a codec's name, its quality (CRF, lower is better), a pixel
-    format such as yuv444p. None: the default for the kind of output."""
+    """What the user may choose: a codec by its name here or in ffmpeg (x264, h264 or libx264), its
+    quality (CRF, lower is better), a pixel format such as yuv444p. None: the default for the kind
+    of output."""
 
     codec: str | None = None
     crf: int | None = None
     pixel_format: str | None = None
 
     def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in CODECS:
+        if self.codec is not None and _own_name(self.codec) not in CODECS:
             raise UsageError(f"unknown codec {self.codec!r}; choose from: {', '.join(CODECS)}")
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise UsageError(f"crf must lie in 0 to 63, not {self.crf}")
@@ -92,7 +95,7 @@ class MovieOptions:
     def codec_for(self, suffix: str) -> Codec:
         """The codec for a file of this kind. Raises UsageError where it is not for that, or not for
         the quality or pixel format."""
-        name = self.codec or DEFAULT_CODEC[suffix]
+        name = _own_name(self.codec) if self.codec else DEFAULT_CODEC[suffix]
         codec = CODECS[name]
         if suffix not in codec.suffixes:
             raise UsageError(f"{suffix} cannot hold {name}; use {', '.join(codec.suffixes)}")
@@ -106,6 +109,12 @@ class MovieOptions:
                     f"{', '.join(taken)}"
                 )
         return codec
+
+
+def _own_name(name: str) -> str:
+    """What CODECS calls a codec, where that is one."""
+    encoders = {codec.encoder: own for own, codec in CODECS.items()}
+    return OTHER_NAMES.get(name) or encoders.get(name) or name
 
 
 def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptions) -> list[str]:

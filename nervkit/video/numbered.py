@@ -14,8 +14,13 @@ from nervkit.errors import OutputError, SourceError, UsageError
 from nervkit.output import check_place, filling, helper, linked, system_errors
 from nervkit.video.images import images_in, images_like
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".webp")
+IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 NUMBER = re.compile(r"%(0?)(\d{0,2})d")
+
+
+def save_image(frame: np.ndarray, path: Path) -> None:
+    """Write an (H, W, 3) uint8 frame as the kind of image that the name says."""
+    Image.fromarray(frame).save(path)
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class Numbered:
             for index, frame in enumerate(frames):
                 path = folder / self.name(index)
                 with system_errors(self.folder / path.name):
-                    Image.fromarray(frame).save(path)
+                    save_image(frame, path)
         if not older:
             return []
         return [f"{self.folder}: {len(older)} older images stay there, such as {older[0]}"]

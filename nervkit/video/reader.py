@@ -61,7 +61,7 @@ class Reading:
         return cls(
             edit=Edit.from_options(**edit),
             fps=None if fps is None else parse_rate(fps),
-            size=size,
+            size=None if size is None else parse_size(size, "size"),
             pixel_format=pixel_format,
             strict=strict,
             allow_network=allow_network,
@@ -83,12 +83,16 @@ def read_clip(
     source: Any,
     *,
     start: str | float | None = None,
-    frames: str | slice | None = None,
+    to: str | float | None = None,
+    duration: str | float | None = None,
+    frames: str | int | slice | None = None,
     crop: str | None = None,
-    resize: str | tuple[int, int] | None = None,
+    resize: str | int | tuple[int, int] | None = None,
     matrix: str | None = None,
     range: str | None = None,
     stream: str | int | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
     fps: str | float | Fraction | None = None,
     size: str | tuple[int, int] | None = None,
     pixel_format: str | None = None,
@@ -105,12 +109,16 @@ def read_clip(
             float in [0, 1]; tensors also (T, 3, H, W). A text that names an existing file is a
             path, whatever characters it has.
         start: leave out frames shown before this time: seconds, "1.5m" or "MM:SS".
-        frames: "a:b" or a slice, counted from `start`.
+        to: leave out frames shown at this time or later.
+        duration: how long after `start` the clip ends, in place of `to`.
+        frames: "a:b", a slice or the number of one frame, counted from `start`.
         crop: "WxH" (centred) or "WxH+X+Y", in pixels, after rotation.
-        resize: "WxH" or (width, height), after the crop.
+        resize: "WxH" or (width, height), after the crop. A side of -1 follows the other, and one
+            of -2 follows it to the next even number; a width alone (640) is 640x-2.
         matrix: colour matrix, in place of the stream's own.
         range: colour range, in place of the stream's own.
         stream: index of the video stream, from 0. The default is the one that ffmpeg takes.
+        audio, subtitles: whether to keep these tracks.
         fps: frame rate of images, arrays and raw video; 25 by default.
         size: "WxH" of raw .yuv, where its name does not say.
         pixel_format: of raw .yuv, where its name does not say.
@@ -125,12 +133,16 @@ def read_clip(
     """
     reading = Reading.from_options(
         start=start,
+        to=to,
+        duration=duration,
         frames=frames,
         crop=crop,
         resize=resize,
         matrix=matrix,
         range=range,
         stream=stream,
+        audio=audio,
+        subtitles=subtitles,
         fps=fps,
         size=size,
         pixel_format=pixel_format,
@@ -146,10 +158,15 @@ def clip_of(source: Any, **reading: Any) -> Clip:
     reading are given with a Clip."""
     if not isinstance(source, Clip):
         return read_clip(source, **reading)
-    given = sorted(k for k, value in reading.items() if value is not None and value is not False)
-    if given:
+    if given := changed_options(reading):
         raise UsageError(f"a Clip is taken as it is: {given[0]} does not apply")
     return source
+
+
+def changed_options(reading: dict[str, Any]) -> list[str]:
+    """The names of those options of `read_clip` that say something else than the default."""
+    on = ("audio", "subtitles")
+    return sorted(k for k, v in reading.items() if v is not None and v is not (k in on))
 
 
 def open_source(

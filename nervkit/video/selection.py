@@ -30,6 +30,7 @@ class Selection:
 
     Attributes:
         size: width and height of every frame; (0, 0) before the first.
+        edit: what is kept; from the first frame on, with the size that they get.
         passed: pictures of the source that were taken so far.
         skipped: of those, the ones before the first that is wanted.
         kept: of those, the ones that are wanted.
@@ -50,7 +51,7 @@ class Selection:
         edit, time_base = self.edit, self.source.time_base
         zero = time = 0
         origin = Fraction(0)
-        late = False
+        late = over = False
         index = -1  # counted from `start`
         for picture, following in _with_next(self.source.pictures()):
             follows = time  # where the times are wild, it is shown after the one before
@@ -62,15 +63,16 @@ class Selection:
             confirmed = following is None or following.pts is None or following.pts >= time
             late |= confirmed and (time - zero) * time_base >= edit.start
             late |= edit.start == 0
+            over |= edit.to is not None and confirmed and (time - zero) * time_base >= edit.to
             shown = (time if confirmed or self.passed == 1 else follows) * time_base
             time += picture.duration or 1
             index += late
-            if not late or index < edit.first:
+            if not over and (not late or index < edit.first):
                 self.skipped += 1
                 continue
             self._times.append(picture.pts)
             self._durations.append(picture.duration)
-            if edit.stop is not None and index >= edit.stop:
+            if over or (edit.stop is not None and index >= edit.stop):
                 self.source.skip_rest()
                 return
             if self.kept == 0:
@@ -84,6 +86,8 @@ class Selection:
         SourceError where they are of another size than the first one's."""
         rgb = picture.rgb()
         self._full_size = rgb.shape[1], rgb.shape[0]
+        if self.size == (0, 0):
+            self.edit = self.edit.settled(*self._full_size)
         frame = self.edit.shape(rgb)
         size = frame.shape[1], frame.shape[0]
         if self.size == (0, 0):
@@ -121,7 +125,7 @@ class Selection:
             tracks=tracks,
             extras=self._extras(origin, last),
             source=source.description,
-            edit=edit.to_dict(),
+            edit=edit.counted(self.kept).to_dict(),
             skipped=self.skipped,
             notes=source.notes,
         )
@@ -212,7 +216,7 @@ class Selection:
         if self.passed == 0:
             damage = f" ({self.source.damage})" if self.source.damage else ""
             return f"{name}: no frame can be decoded{damage}"
-        chosen = ", ".join(f"--{k} {edit[k]}" for k in ("start", "frames") if k in edit)
+        chosen = ", ".join(f"--{k} {edit[k]}" for k in ("start", "to", "frames") if k in edit)
         return f"{name}: {chosen} selects nothing: the source has {self.passed} frames"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -164,7 +164,10 @@ class Splitter:
     def expected_frames(self) -> int | None:
         """How many frames there are, about; None where only reading can tell. To be asked before
         the first segment is."""
-        total, edit = self.source.count(), self._reading.edit
+        edit = self._reading.edit
+        if edit.to is not None:
+            return None
+        total = self.source.count()
         wanted = None if edit.stop is None else edit.stop - edit.first
         return total if wanted is None or total is None else min(total, wanted)
 
@@ -172,7 +175,11 @@ class Splitter:
     def locator(self) -> Locator | None:
         """Where the frames of all segments so far are read again, with `read_range`; None where
         the source cannot be, such as a pipe or an array."""
-        return self._path and Locator(self._path, self._reading, tuple(self._marks))
+        if self._path is None:
+            return None
+        # With the size that the first frame got: others may have had another.
+        reading = replace(self._reading, edit=self._selection.edit)
+        return Locator(self._path, reading, tuple(self._marks))
 
     @property
     def details(self) -> Details:

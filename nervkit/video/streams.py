@@ -41,7 +41,8 @@ class StreamSource(Source):
 
     Args:
         target: what is read.
-        edit: `stream` chooses the video stream; `matrix` and `range` override its own.
+        edit: `stream` chooses the video stream; `matrix` and `range` override its own; `audio` and
+            `subtitles` say whether tracks of these kinds are read.
         rate: frames a second of raw streams, which have no times.
 
     Raises SourceError where there is no video in it, UsageError where there is no such stream.
@@ -120,6 +121,8 @@ class StreamSource(Source):
         wanted = []
         for stream in self._container.streams:
             decodable = stream.codec_context is not None
+            if stream.type in SIDE_TRACKS and not self._edit.keeps(stream.type):
+                continue
             if stream.type in SIDE_TRACKS and decodable:
                 wanted.append(stream)
             elif stream.type in SIDE_TRACKS:
@@ -130,8 +133,9 @@ class StreamSource(Source):
                 wanted.append(stream)
             elif stream.type not in ("video", "attachment") and not self._kept_otherwise(stream):
                 self.note(f"the {stream.type} track ({self._codec(stream)}) is left out")
-        for stream in wanted:
-            if stream.type == "audio" and stream.start_time is not None:
+        # Sound that is not kept counts too: times mean the same with and without it.
+        for stream in self._container.streams.audio:
+            if stream.codec_context is not None and stream.start_time is not None:
                 self.starts.append(stream.start_time * Fraction(stream.time_base))
         return wanted
 

@@ -19,8 +19,8 @@ from nervkit.lock import locked
 from nervkit.output import check_output, is_pipe, linked, replacing, system_errors
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
-from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered
-from nervkit.video.y4m import write_y4m
+from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered, save_image
+from nervkit.video.y4m import write_y4m, y4m_format
 
 FILE_SUFFIXES = (*MOVIE_SUFFIXES, ".y4m", ".npy")
 
@@ -41,10 +41,15 @@ class Stream:
 
 
 def check_destination(
-    output: str, options: MovieOptions, overwrite: bool, source: object = None
+    output: str,
+    options: MovieOptions,
+    overwrite: bool,
+    source: object = None,
+    single: bool = False,
 ) -> None:
     """Raise, before any work, where `output` cannot be written, is of no known kind, would
-    replace the source, or does not go with `options`."""
+    replace the source, or does not go with `options`. `single` says that one frame is written,
+    which an image may hold."""
     if not output:
         raise UsageError("the output's name is empty")
     path = Path(output)
@@ -53,6 +58,11 @@ def check_destination(
         options.codec_for(suffix)
     elif options.codec is not None or options.crf is not None:
         raise UsageError(f"--codec and --crf are for {', '.join(MOVIE_SUFFIXES)}, not {output}")
+    elif options.pixel_format is not None:
+        piped = output == "-" or is_pipe(path)
+        if suffix != ".y4m" and not (piped and suffix != ".npy"):
+            raise UsageError(f"--pixel-format is for movies and y4m, not {output}")
+        y4m_format(options)
     if output == "-":
         return
     with system_errors(path):
@@ -61,10 +71,13 @@ def check_destination(
                 raise UsageError(f"{output}: a movie needs a file, no pipe; pipe y4m instead")
         elif (images := _images(output)) is not None:
             images.check(overwrite, source)
-        elif suffix in FILE_SUFFIXES:
+        elif suffix in FILE_SUFFIXES or (single and suffix in IMAGE_SUFFIXES):
             check_output(path, overwrite, source)
         elif suffix in IMAGE_SUFFIXES:
-            raise UsageError(f"{output}: one file for many frames; use a pattern: frames/%05d.png")
+            raise UsageError(
+                f"{output}: one file for many frames; use a pattern (frames/%05d.png), or decode "
+                "one frame (--frames 5)"
+            )
         else:
             raise UsageError(
                 f"{output}: unknown kind of output; use {', '.join(FILE_SUFFIXES)}, "
@@ -95,6 +108,10 @@ def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]
         with replacing(path) as partial:
             if suffix in MOVIE_SUFFIXES:
                 return write_movie(path, partial, stream, options)
+            if suffix in IMAGE_SUFFIXES:
+                (frame,) = stream.frames
+                save_image(frame, partial)
+                return _lost(stream, "an image")
             with partial.open("wb") as file:
                 return _write_plain(file, suffix, stream, options)
 

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 Y4M_FORMATS = ("yuv420p", "yuv422p", "yuv444p")
 
 
-def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str]:
-    """Write frames as YUV4MPEG2, at the mean rate; 4:2:0 unless the pixel format says else."""
+def y4m_format(options: MovieOptions) -> str:
+    """The pixel format of a y4m. Raises UsageError where it cannot be that."""
     pixel_format = options.pixel_format or "yuv420p"
     if pixel_format not in Y4M_FORMATS:
         raise UsageError(f"y4m holds {', '.join(Y4M_FORMATS)}, not {pixel_format}")
+    return pixel_format
+
+
+def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str]:
+    """Write frames as YUV4MPEG2, at the mean rate; 4:2:0 unless the pixel format says else."""
+    pixel_format = y4m_format(options)
     colour = yuv_colour(stream.colour)
     layout = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}[pixel_format]
     fps, ratio = plain_ratio(stream.timing.fps), plain_ratio(stream.sample_aspect_ratio)

@@ -24,7 +24,7 @@ from nervkit.container.timing import MOST_SECONDS, Timing
 from nervkit.container.track import Track
 from nervkit.errors import UsageError
 from nervkit.models.base import Representation
-from nervkit.models.device import choose_device, memory_errors
+from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, render, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
@@ -70,7 +70,7 @@ class NervVideo:
         self,
         source: NervSource | NervFile,
         *,
-        device: str = "cpu",
+        device: Device = "cpu",
         limits: Limits | None = None,
         salvage: bool = False,
         keep_bytes: int = KEPT_BYTES,
@@ -282,7 +282,7 @@ def decode(
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:

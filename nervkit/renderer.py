@@ -19,7 +19,7 @@ from nervkit.container.source import NervSource
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import UsageError
-from nervkit.models.device import memory_errors
+from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
 from nervkit.networks import render as render_frames
 from nervkit.restoration.masks import check_mask, read_mask
@@ -148,7 +148,7 @@ def render(
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RenderReport:

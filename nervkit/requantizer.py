@@ -22,7 +22,7 @@ from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
-from nervkit.models.device import choose_device, memory_errors
+from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, drawn, rebuild
 from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.target import Target, parse_bpp
@@ -86,7 +86,7 @@ def requantize(
     target_bpp: str | float | None = None,
     target_bitrate: str | int | None = None,
     target_loss: str | float | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,

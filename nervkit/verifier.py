@@ -17,6 +17,7 @@ from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, quality_of
+from nervkit.models.device import Device
 from nervkit.networks import check_budget
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
@@ -75,7 +76,7 @@ def verify(
     source: NervSource,
     against: Any = None,
     *,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     **reading: Any,

@@ -23,7 +23,7 @@ from nervkit.decoder import DecodeReport, computed_ahead
 from nervkit.errors import FormatError, ResourceError, UsageError
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import VideoShape
-from nervkit.models.device import choose_device
+from nervkit.models.device import Device, choose_device
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.networks import render
 from nervkit.verifier import is_wrong
@@ -96,7 +96,7 @@ class Collection:
     """
 
     def __init__(
-        self, source: NervSource, *, device: str = "cpu", limits: Limits | None = None
+        self, source: NervSource, *, device: Device = "cpu", limits: Limits | None = None
     ) -> None:
         self._device = choose_device(device)
         self.file = CollectionFile(source, limits)
@@ -242,7 +242,7 @@ def extract(
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:

@@ -37,7 +37,7 @@ class SeekableFile:
             self.name = str(source)
             self._file, self.size = _opened(Path(source))
         elif hasattr(source, "read") and hasattr(source, "seek"):
-            self.name, self._file, self._owned = _name_of(source), source, False
+            self.name, self._file, self._owned = name_of(source), source, False
             self.size = self._measured()
         else:
             raise UsageError(
@@ -80,7 +80,7 @@ class SeekableFile:
         return size
 
 
-def _name_of(file: BinaryIO) -> str:
+def name_of(file: BinaryIO) -> str:
     """What a file object calls itself."""
     names = (getattr(file, attribute, None) for attribute in ("name", "path"))
     return next((name for name in names if isinstance(name, str) and name), "this file")

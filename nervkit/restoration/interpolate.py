@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
 
@@ -17,26 +18,59 @@ from nervkit.decoder import NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
 from nervkit.restoration.between import Between
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import Given, pixels
 from nervkit.restoration.stored import StoredFits
-from nervkit.restoration.task import Fitted, Task
+from nervkit.restoration.task import Fitted, RestoreReport, Task, UntimedRestoreOptions
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
-from nervkit.video.reader import parse_rate
+from nervkit.video.reader import FileSource, VideoSource, parse_rate
 
 MOST_FRAMES = 1_000_000  # of an output: a mistyped rate should not fill the disk
 UNITS_PER_FRAME = 1_000
 
 
+@overload
 def interpolate(
-    source: Any,
-    output: str | Path | None = None,
+    source: VideoSource | NervVideo,
+    output: str | os.PathLike[str],
     *,
     factor: int | None = None,
     fps: str | float | Fraction | None = None,
     source_fps: str | float | Fraction | None = None,
     limits: Limits | None = None,
-    **options: Any,
+    **options: Unpack[UntimedRestoreOptions],
+) -> RestoreReport: ...
+@overload
+def interpolate(
+    source: Given,
+    output: None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[UntimedRestoreOptions],
+) -> Given: ...
+@overload
+def interpolate(
+    source: FileSource | Clip | NervVideo,
+    output: None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[UntimedRestoreOptions],
+) -> Clip: ...
+def interpolate(
+    source: VideoSource | NervVideo,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[UntimedRestoreOptions],
 ) -> Any:
     """Show a video at a higher frame rate.
 
@@ -66,17 +100,17 @@ def interpolate(
     Raises:
         UsageError, SourceError, OutputError, FormatError, Interrupted: see nervkit.errors.
     """
+    if source_fps is not None:
+        options["fps"] = source_fps
+    task = Task(interpolate, source, output, **options)
     if (factor is None) == (fps is None):
         raise UsageError("give one of factor and fps")
     if factor is not None and (factor != int(factor) or factor < 2):
         raise UsageError(f"factor must be a whole number from 2 on, not {factor}")
     if fps is not None:
         fps = parse_rate(fps)
-    if source_fps is not None:
-        options["fps"] = source_fps
-    task = Task("interpolate", source, output, **options)
     stored = isinstance(source, NervVideo) or (
-        isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".nerv"
+        isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".nerv"
     )
     with _opened(task, limits) if stored else nullcontext() as video:
         clip = task.read() if video is None else _decoded(task, video)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nervkit.container.limits import Limits
 from nervkit.container.timing import Timing
-from nervkit.decoder import NervVideo
+from nervkit.decoder import NUMPY, NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
 from nervkit.restoration.between import Between
@@ -154,8 +154,9 @@ def _opened(task: Task, limits: Limits | None) -> AbstractContextManager[NervVid
 
 def _decoded(task: Task, video: NervVideo) -> Clip:
     """The clip of a .nerv file."""
+    frames = video[:] if video.output == NUMPY else video[:].permute(0, 2, 3, 1).cpu().numpy()
     clip = Clip(
-        frames=video[:],
+        frames=frames,
         timing=video.timing,
         sample_aspect_ratio=video.header.sample_aspect_ratio,
         colour=Colour.from_dict(video.header.colour),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,6 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import takewhile
 from math import ceil
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import av
@@ -367,7 +367,7 @@ class DecodeReport:
 
 def decode(
     source: NervSource,
-    output: str | Path,
+    output: str | os.PathLike[str],
     *,
     frames: str | slice | None = None,
     start: str | float | None = None,
@@ -408,7 +408,7 @@ def decode(
         UsageError: an option is not understood or does not fit, or nothing is selected.
     """
     start_time = time.perf_counter()
-    output = str(output)
+    output = os.fspath(output)
     options = MovieOptions(codec, crf, pixel_format)
     if is_sound(output):
         check_sound_destination(output, options, overwrite, source)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,7 +135,7 @@ class Edited:
 
 def render(
     source: NervSource,
-    output: str | Path,
+    output: str | os.PathLike[str],
     *,
     size: str | tuple[int, int] | None = None,
     speed: str | float = 1,
@@ -174,7 +174,7 @@ def render(
         FormatError, SourceError, OutputError, LimitError, ResourceError: as of `decode`.
     """
     began = time.perf_counter()
-    output = str(output)
+    output = os.fspath(output)
     options = MovieOptions(codec, crf, pixel_format)
     view = View.chosen(size, speed, stabilise, remove, recolour, colour, at)
     check_destination(output, options, overwrite, source)

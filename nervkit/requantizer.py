@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -79,8 +80,8 @@ class RequantizeReport:
 
 
 def requantize(
-    source: str | Path,
-    output: str | Path,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     target_size: str | int | None = None,
     target_bpp: str | float | None = None,
@@ -320,7 +321,7 @@ class _Requantized:
 
 def _check_file_name(value: Any, what: str) -> None:
     """Raise UsageError where `value` does not name a file."""
-    if not isinstance(value, (str, Path)):
+    if not isinstance(value, (str, os.PathLike)):
         kind = type(value).__name__
         raise UsageError(f"requantize needs the names of .nerv files: its {what} is of type {kind}")
     if str(value) == "-":

@@ -19,6 +19,7 @@ from nervkit.errors import SourceError
 from nervkit.metrics import Quality, mean_quality, quality_of
 from nervkit.models.device import Device
 from nervkit.networks import check_budget
+from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
 from nervkit.video.reader import read_clip
@@ -86,7 +87,7 @@ def verify(
     Args:
         source: as of `NervVideo`.
         against: what was encoded, as for `read_clip`; the stored start, frames, crop, resize,
-            matrix, range and stream are applied to it first.
+            matrix, range and stream are applied to it first, unless it is a Clip.
         device: where to decode; "cpu" is the reference.
         limits: as of `NervVideo`.
         on_progress: called with (frames done, frames in all).
@@ -109,7 +110,8 @@ def verify(
         clip = None
         if against is not None:
             edit = Edit.from_dict(video.header.edit).to_dict()
-            clip = read_clip(against, **edit, **reading)
+            # The edit that the file states has made a Clip what it is.
+            clip = against if isinstance(against, Clip) else read_clip(against, **edit, **reading)
             if clip.shape != video.shape:
                 raise SourceError(
                     f"{against}: has {clip.shape[0]} frames of {clip.shape[2]}x{clip.shape[1]} "

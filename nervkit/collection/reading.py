@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -236,7 +236,7 @@ def check_costs(file: CollectionFile, index: int) -> None:
 def extract(
     source: NervSource,
     name: str,
-    output: str | Path,
+    output: str | os.PathLike[str],
     *,
     codec: str | None = None,
     crf: int | None = None,
@@ -263,7 +263,7 @@ def extract(
             `Collection`. OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()
-    output = str(output)
+    output = os.fspath(output)
     options = MovieOptions(codec, crf, pixel_format)
     check_destination(output, options, overwrite, source)
     with Collection(source, device=device, limits=limits) as collection:

@@ -5,7 +5,8 @@ decode it back.
     video = nervkit.open("out.nerv")
     video[10:20]  # uint8 (10, H, W, 3)
 
-Importing nervkit imports no torch, and makes imageio.v3 read .nerv files.
+Importing nervkit imports no torch, and makes imageio.v3 read .nerv files. Neither importing nor
+calling it changes the environment, the allocator, the number of threads or a random state.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from nervkit.verifier import VerifyReport, verify
     from nervkit.video.clip import Clip
     from nervkit.video.reader import read_clip
+    from nervkit.video.writer import write
 
     open = NervVideo
 
@@ -69,6 +71,7 @@ _LAZY = {
     "requantize": "nervkit.requantizer",
     "tracks": "nervkit.tracker",
     "verify": "nervkit.verifier",
+    "write": "nervkit.video.writer",
 }
 __all__ = [
     "Clip",
@@ -99,6 +102,7 @@ __all__ = [
     "requantize",
     "tracks",
     "verify",
+    "write",
 ]
 
 register()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import operator
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import takewhile
 from math import ceil
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import av
 import numpy as np
+import torch
+from torch import Tensor
 
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
@@ -24,12 +27,13 @@ from nervkit.container.timing import MOST_SECONDS, Timing
 from nervkit.container.track import Track
 from nervkit.errors import UsageError
 from nervkit.models.base import Representation
-from nervkit.models.device import choose_device, memory_errors
-from nervkit.networks import check_budget, render, with_values
+from nervkit.models.device import Device, choose_device, memory_errors
+from nervkit.networks import check_budget, render, render_tensor, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit, parse_seconds
 from nervkit.video.movies import MovieOptions
+from nervkit.video.preview import preview_places, strip_html
 from nervkit.video.sound import check_sound_destination, is_sound, write_sound
 from nervkit.video.tracks import packets_within
 from nervkit.video.writer import Stream, check_destination, write_video
@@ -37,22 +41,29 @@ from nervkit.video.writer import Stream, check_destination, write_video
 LATEST = Fraction(2 * MOST_SECONDS)  # later than anything in a file
 AHEAD = 4  # frames that are computed before they are asked for
 CUDA_BATCH = 4  # frames that a GPU computes at once
+NUMPY, TORCH = "numpy", "torch"  # what frames are given as
+
+Frame = TypeVar("Frame", np.ndarray, Tensor)
 
 
-class NervVideo:
+class NervVideo(Generic[Frame]):
     """An open .nerv file as a sequence of frames.
 
-    `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB.
-    Any frame costs one evaluation of its segment's network. The networks used last are cached, and
-    during sequential reading the next segment's network is loaded ahead. On a CPU, frames are
-    computed one at a time in float32, so a frame does not depend on which others are decoded. CUDA
-    computes in float16, several frames at once where several are asked for: samples may differ
-    slightly from the CPU's. Threads may share a video.
+    `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3), `video[[1, 5, 9]]`
+    (3, H, W, 3) and iteration give uint8 RGB. `frame_at` and `frames_in` do by time. Any frame
+    costs one evaluation of its segment's network. The networks used last are cached, and during
+    sequential reading the next segment's network is loaded ahead. On a CPU, frames are computed one
+    at a time in float32, so a frame does not depend on which others are decoded. CUDA computes in
+    float16, several frames at once where several are asked for: samples may differ slightly from
+    the CPU's. Threads may share a video, and so may forked processes. It can be pickled: the
+    process that unpickles it opens the file again, by its absolute path or from its bytes.
 
     Args:
         source: a path, the bytes of a file, a binary file object that can seek, or an open
             NervFile. The latter two stay open.
-        device: "cpu" (the reference), "cuda" or "auto".
+        device: "cpu" (the reference), "cuda", "auto" or a torch.device.
+        output: "numpy", or "torch" for uint8 tensors on the device, of the same values: (3, H, W)
+            of a frame and (T, 3, H, W) of several.
         limits: what decoding may take. The default grows with the size of the file.
         salvage: read the whole segments of a file that is cut short.
         keep_bytes: memory for cached networks, in bytes. At least one network is cached.
@@ -66,16 +77,43 @@ class NervVideo:
             both on opening, each other one when it is first decoded, and any of them by `check`.
     """
 
+    @overload
+    def __init__(
+        self: NervVideo[np.ndarray],
+        source: NervSource | NervFile,
+        *,
+        device: Device = "cpu",
+        output: Literal["numpy"] = "numpy",
+        limits: Limits | None = None,
+        salvage: bool = False,
+        keep_bytes: int = KEPT_BYTES,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: NervVideo[Tensor],
+        source: NervSource | NervFile,
+        *,
+        device: Device = "cpu",
+        output: Literal["torch"],
+        limits: Limits | None = None,
+        salvage: bool = False,
+        keep_bytes: int = KEPT_BYTES,
+    ) -> None: ...
     def __init__(
         self,
         source: NervSource | NervFile,
         *,
-        device: str = "cpu",
+        device: Device = "cpu",
+        output: str = NUMPY,
         limits: Limits | None = None,
         salvage: bool = False,
         keep_bytes: int = KEPT_BYTES,
     ) -> None:
+        if output not in (NUMPY, TORCH):
+            raise UsageError(f"unknown output {output!r}; choose from: {NUMPY}, {TORCH}")
+        self.output = output
         self._device = choose_device(device)
+        self._keep_bytes, self._salvage = keep_bytes, salvage
         self._batch = CUDA_BATCH if self._device.type == "cuda" else 1
         self._owns_file = not isinstance(source, NervFile)
         self.file = NervFile(source, limits, salvage=salvage) if self._owns_file else source
@@ -103,8 +141,11 @@ class NervVideo:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, 3)."""
-        return (len(self), self.header.height, self.header.width, 3)
+        """(T, H, W, 3), and with output "torch" (T, 3, H, W)."""
+        height, width = self.header.height, self.header.width
+        if self.output == TORCH:
+            return (len(self), 3, height, width)
+        return (len(self), height, width, 3)
 
     @property
     def tracks(self) -> list[Track]:
@@ -159,23 +200,55 @@ class NervVideo:
             )
         return self.segments[0].model
 
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames [start, stop) one by one, (H, W, 3) uint8."""
-        position, stop = start, len(self) if stop is None else stop
-        in_order = start == self._next > 0
-        while position < stop:
-            index = self.segments.index_at(position)
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        """Frames [start, stop) one by one, (H, W, 3) uint8, or as `output` says."""
+        return self._decoded(range(start, len(self) if stop is None else stop))
+
+    def frame_at(self, seconds: float) -> Frame:
+        """The frame that is shown at a time: the last one that begins no later, as torchcodec's
+        `get_frame_played_at`. Raises IndexError before the first frame, and from the end of the
+        last one on."""
+        return self[self.timing.index_at(seconds)]
+
+    def frames_in(self, start: float, stop: float) -> Frame:
+        """The frames that are shown from `start` on and before `stop`, in seconds, as torchcodec's
+        `get_frames_played_in_range`: the one that is shown at `start`, and all that begin later and
+        before `stop`. Raises UsageError unless the first frame's begin <= start <= stop <= the last
+        one's end."""
+        return self._gathered(self.timing.indices_in(start, stop))
+
+    def _decoded(self, positions: Sequence[int]) -> Iterator[Frame]:
+        """Frames at positions that there are, one by one."""
+        done, in_order = 0, len(positions) > 0 and positions[0] == self._next > 0
+        ascending = isinstance(positions, range) and positions.step > 0
+        while done < len(positions):
+            index = self.segments.index_at(positions[done])
             first, after = self.segments.span(index)
-            end = min(stop, after, position + self._batch)
+            here = takewhile(
+                lambda position, first=first, after=after: first <= position < after,
+                positions[done : done + self._batch],
+            )
+            places = [position - first for position in here]
             network = self._networks.get(index)
-            self._next = end
+            done, self._next = done + len(places), first + places[-1] + 1
             with memory_errors(self.file.name):
-                shown = render(network, range(position - first, end - first))
+                shown = (render_tensor if self.output == TORCH else render)(network, places)
             # After the frame, which it would slow down: it goes on while the frame is used.
-            if (in_order or stop > after) and index + 1 < len(self.segments):
+            goes_on = in_order or (ascending and positions[-1] >= after)
+            if goes_on and index + 1 < len(self.segments):
                 self._networks.prepare(index + 1)
             yield from shown
-            position = end
+
+    def _gathered(self, positions: Sequence[int]) -> Frame:
+        """The same frames together."""
+        shape = (len(positions), *self.shape[1:])
+        if self.output == TORCH:
+            result = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        else:
+            result = np.empty(shape, np.uint8)
+        for row, frame in enumerate(self._decoded(positions)):
+            result[row] = frame
+        return result
 
     def check(self, start: int, stop: int) -> None:
         """Verify what decoding frames [start, stop) needs before any is decoded: the checksums of
@@ -189,30 +262,41 @@ class NervVideo:
     def __len__(self) -> int:
         return self.segments.frames
 
-    def __getitem__(self, index: int | slice) -> np.ndarray:
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray | Tensor) -> Frame:
         if isinstance(index, slice):
-            positions = range(*index.indices(len(self)))
-            result = np.empty((len(positions), *self.shape[1:]), np.uint8)
-            if positions.step == 1:
-                chosen = self.frames(positions.start, positions.stop)
-            else:
-                chosen = (self[position] for position in positions)
-            for row, frame in enumerate(chosen):
-                result[row] = frame
-            return result
+            return self._gathered(range(*index.indices(len(self))))
+        if isinstance(index, (list, range)) or getattr(index, "ndim", 0) == 1:
+            listed = index if isinstance(index, (list, range)) else index.tolist()
+            return self._gathered([self._position(one) for one in listed])
+        return next(self._decoded([self._position(index)]))
+
+    def _position(self, index: Any) -> int:
+        """Which frame an index means, of which negative ones count from the end."""
         try:
+            if isinstance(index, bool):
+                raise TypeError("a mask chooses nothing here")
             index = operator.index(index)
         except TypeError as error:
             raise TypeError(
-                f"a frame's index is a whole number or a slice, not {index!r}"
+                f"a frame's index is a whole number, a slice or a list of numbers, not {index!r}"
             ) from error
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
-        return next(self.frames(position, position + 1))
+        return position
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Frame]:
         return self.frames()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {
+            "device": self._device,
+            "output": self.output,
+            "limits": self.file.limits,
+            "salvage": self._salvage,
+            "keep_bytes": self._keep_bytes,
+        }
+        return _reopened, (self.file.elsewhere if self._owns_file else self.file, options)
 
     def close(self) -> None:
         """Close the file. Frames can no longer be decoded."""
@@ -230,9 +314,20 @@ class NervVideo:
         self.close()
 
     def __repr__(self) -> str:
-        count, height, width, _ = self.shape
+        size, rate = f"{self.header.width}x{self.header.height}", f"{float(self.fps):.3g} fps"
         models = ", ".join(sorted({segment.model for segment in self.header.segments}))
-        return f"NervVideo({count} frames of {width}x{height}, {float(self.fps):.3g} fps, {models})"
+        return f"NervVideo({len(self)} frames of {size}, {rate}, {models})"
+
+    def _repr_html_(self) -> str:
+        frames = self[preview_places(len(self))]
+        if self.output == TORCH:
+            frames = frames.permute(0, 2, 3, 1).cpu().numpy()
+        return strip_html(repr(self), frames)
+
+
+def _reopened(source: NervSource | NervFile, options: dict[str, Any]) -> NervVideo:
+    """The video that another process had open."""
+    return NervVideo(source, **options)
 
 
 def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -275,7 +370,7 @@ class DecodeReport:
 
 def decode(
     source: NervSource,
-    output: str | Path,
+    output: str | os.PathLike[str],
     *,
     frames: str | int | slice | None = None,
     start: str | float | None = None,
@@ -289,7 +384,7 @@ def decode(
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:
@@ -327,7 +422,7 @@ def decode(
         UsageError: an option is not understood or does not fit, or nothing is selected.
     """
     start_time = time.perf_counter()
-    output = str(output)
+    output = os.fspath(output)
     options = MovieOptions(codec, crf, pixel_format)
     edit = Edit.from_options(
         start, to, duration, frames, resize=resize, audio=audio, subtitles=subtitles

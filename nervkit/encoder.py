@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -37,8 +38,10 @@ from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, Watch
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
+from nervkit.keywords import check_keywords
 from nervkit.lock import locked
 from nervkit.models.config import ModelConfig, VideoShape
+from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
 from nervkit.output import check_nerv_output, linked
 from nervkit.plan import FitPlan, FixedBytes, planner
@@ -46,15 +49,15 @@ from nervkit.start import read_start
 from nervkit.target import Target
 from nervkit.video.clip import Clip, Details
 from nervkit.video.ranges import fingerprint_of
-from nervkit.video.reader import Reading, clip_of
+from nervkit.video.reader import READING, Reading, ReadingOptions, VideoSource, read_clip
 from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 
 DEFAULT_BITS = 8  # of values that are quantized after a fit in float
 
 
 def encode(
-    source: Any,
-    output: str | Path,
+    source: VideoSource,
+    output: str | os.PathLike[str],
     *,
     model: str = "gridnerv",
     params: str | float | None = None,
@@ -73,14 +76,14 @@ def encode(
     compression: str | Compression | None = None,
     bits: int | None = None,
     embedding_bits: int | None = None,
-    start_from: str | Path | None = None,
+    start_from: str | os.PathLike[str] | None = None,
     segments: str | int | None = None,
     segment_frames: str | int | None = None,
-    cuts: str | Path | Iterable[Any] | None = None,
+    cuts: str | os.PathLike[str] | Iterable[Any] | None = None,
     workers: int | str = 1,
     ray: str | None = None,
     seed: int = 0,
-    device: str = "auto",
+    device: Device = "auto",
     precision: str = "auto",
     overwrite: bool = False,
     restart: bool = False,
@@ -91,7 +94,7 @@ def encode(
     on_segments: Callable[[SegmentsProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    **reading: Any,
+    **reading: Unpack[ReadingOptions],
 ) -> EncodeReport:
     """Overfit neural representations to a video, and write them as a .nerv file.
 
@@ -107,7 +110,7 @@ def encode(
     `bits` and `embedding_bits`.
 
     Args:
-        source: whatever `read_clip` takes, or a Clip.
+        source: whatever `read_clip` takes.
         output: path of the .nerv file.
         model: a name from `model_names()`.
         params: number of stored values to aim at (weights, biases, embeddings), such as 1.5e6 or
@@ -153,7 +156,7 @@ def encode(
             processors and GPUs. "auto": one for every two processors, or for every GPU.
         ray: fit segments on a Ray cluster instead: "auto", "local" or its address.
         seed: seed of the initial weights and of the order of frames.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N", or a torch.device.
         precision: "auto" (bfloat16 where the hardware gains from it), "float32" or "bfloat16".
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of resuming from it.
@@ -176,6 +179,7 @@ def encode(
         Interrupted: `stop` returned True.
     """
     began = clock.perf_counter()
+    check_keywords(encode, reading, READING)
     output = Path(output)
     options = FitOptions(
         model=model,
@@ -224,7 +228,7 @@ def encode(
         work = WorkFolder.beside(output, checkpoint_interval, restart)
         run = _Encode(output, aim, start_from, work, watch, began)
         if isinstance(source, Clip):
-            return run.of_one(clip_of(source, **reading), on_clip, on_plan)
+            return run.of_one(read_clip(source, **reading), on_clip, on_plan)
         how = Reading.from_options(**reading)
         if segments == AUTO and segment_frames is None:
             most = longest_segment(source, how, preset, executor.slots)

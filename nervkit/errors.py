@@ -17,6 +17,12 @@ class UsageError(NervError, ValueError):
     exit_code = 2
 
 
+class OptionError(NervError, TypeError):
+    """A keyword argument that the function does not have."""
+
+    exit_code = 2
+
+
 class NothingToDoError(NervError, ValueError):
     """The input is already what it was to become."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nervkit.compression.methods import decompress_segment
 from nervkit.container.fields import printable
@@ -114,13 +115,22 @@ def fill(
     model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-@torch.inference_mode()
 def render(model: Representation, positions: Sequence[float]) -> np.ndarray:
     """The (B, H, W, 3) uint8 frames at positions. One frame on a CPU, float32, is the reference
     decode; CUDA computes in float16."""
+    return _shown(model, positions).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def render_tensor(model: Representation, positions: Sequence[float]) -> Tensor:
+    """The same frames as (B, 3, H, W) uint8 on the model's device, to compute with in any way."""
+    return _shown(model, positions).clone(memory_format=torch.contiguous_format)
+
+
+@torch.inference_mode()
+def _shown(model: Representation, positions: Sequence[float]) -> Tensor:
+    """(B, 3, H, W) uint8, of any memory format."""
     device = next(model.parameters()).device
     half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
     with reproducible(device), half:
         frames = model(torch.tensor(positions, dtype=torch.float32, device=device))
-    pixels = frames.float().mul(255).round_().clamp_(0, 255).byte()
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames.float().mul(255).round_().clamp_(0, 255).byte()

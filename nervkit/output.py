@@ -35,7 +35,7 @@ def check_nerv_output(path: Path, overwrite: bool, source: object = None) -> Non
 def check_not_same(source: object, path: Path) -> None:
     """Raise UsageError where `source` names what would be written at `path`."""
     with system_errors(path):
-        named = isinstance(source, (str, Path)) and Path(source).exists()
+        named = isinstance(source, (str, os.PathLike)) and Path(source).exists()
         if named and path.exists() and Path(source).samefile(path):
             raise UsageError(f"{path}: input and output are the same file")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nervkit.container.source import NervSource
 from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import UsageError
-from nervkit.models.device import memory_errors
+from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
 from nervkit.networks import render as render_frames
 from nervkit.restoration.masks import check_mask, read_mask
@@ -135,7 +135,7 @@ class Edited:
 
 def render(
     source: NervSource,
-    output: str | Path,
+    output: str | os.PathLike[str],
     *,
     size: str | tuple[int, int] | None = None,
     speed: str | float = 1,
@@ -148,7 +148,7 @@ def render(
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RenderReport:
@@ -181,7 +181,7 @@ def render(
         FormatError: as for `decode`; so are SourceError, OutputError, LimitError, ResourceError.
     """
     began = time.perf_counter()
-    output = str(output)
+    output = os.fspath(output)
     options = MovieOptions(codec, crf, pixel_format)
     view = View.chosen(size, speed, stabilise, remove, recolour, colour, at)
     check_destination(output, options, overwrite, source)

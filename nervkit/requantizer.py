@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +23,7 @@ from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
-from nervkit.models.device import choose_device, memory_errors
+from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, drawn, rebuild
 from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.target import Target, parse_bpp
@@ -92,14 +93,14 @@ class RequantizeReport:
 
 
 def requantize(
-    source: str | Path,
-    output: str | Path,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     target_size: str | int | None = None,
     target_bpp: str | float | None = None,
     target_bitrate: str | int | None = None,
     target_loss: str | float | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
@@ -333,7 +334,7 @@ class _Requantized:
 
 def _check_file_name(value: Any, what: str) -> None:
     """Raise UsageError where `value` does not name a file."""
-    if not isinstance(value, (str, Path)):
+    if not isinstance(value, (str, os.PathLike)):
         kind = type(value).__name__
         raise UsageError(f"requantize needs the names of .nerv files: its {what} is of type {kind}")
     if str(value) == "-":

@@ -18,6 +18,7 @@ import torch
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
 from nervkit.errors import NervError
+from nervkit.forking import renewed_after_fork
 from nervkit.models.base import Representation
 from nervkit.models.device import memory_errors
 from nervkit.networks import check_budget, drawn, fill, unfilled
@@ -138,8 +139,19 @@ class Networks:
         self._file, self._header, self._device, self._most = file, header, device, most
         self._kept: OrderedDict[int, _Kept] = OrderedDict()  # the last used is the last
         self._last: Representation | None = None
+        self._begin()
+        renewed_after_fork(self)
+
+    def _begin(self) -> None:
         self._lock = Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="nervkit-ahead")
+
+    def after_fork(self) -> None:
+        """A forked process has no worker yet, and nobody there goes on with what was begun."""
+        self._begin()
+        for index, kept in tuple(self._kept.items()):
+            if not kept.network.done():
+                del self._kept[index]
 
     def get(self, index: int) -> Representation:
         """The network of a segment, built where it is not kept. Raises ChecksumError, FormatError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -70,8 +71,8 @@ def tracks(
     source: NervSource,
     at: Iterable[str | Point],
     *,
-    output: str | Path | None = None,
-    draw: str | Path | None = None,
+    output: str | os.PathLike[str] | None = None,
+    draw: str | os.PathLike[str] | None = None,
     codec: str | None = None,
     crf: int | None = None,
     overwrite: bool = False,
@@ -101,7 +102,7 @@ def tracks(
         raise UsageError("say which points to follow: --at x,y,frame")
     options = MovieOptions(codec, crf)
     if draw is not None:
-        check_destination(str(draw), options, overwrite, source)
+        check_destination(os.fspath(draw), options, overwrite, source)
     elif codec is not None or crf is not None:
         raise UsageError("--codec and --crf are for what is drawn: give --draw too")
     if output is not None:
@@ -118,7 +119,7 @@ def tracks(
             with replacing(Path(output)) as partial:
                 partial.write_text(json.dumps(found.to_dict(), allow_nan=False) + "\n")
         if draw is not None:
-            _draw(video, found.tracks, str(draw), options, on_progress)
+            _draw(video, found.tracks, os.fspath(draw), options, on_progress)
     return found
 
 

@@ -17,7 +17,9 @@ from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import SourceError, UsageError
 from nervkit.metrics import Quality, mean_quality, quality_of
+from nervkit.models.device import Device
 from nervkit.networks import check_budget
+from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
 from nervkit.video.reader import Reading, changed_options, read_clip
@@ -92,7 +94,7 @@ def verify(
     source: NervSource,
     against: Any = None,
     *,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     **reading: Any,
@@ -102,8 +104,8 @@ def verify(
     Args:
         source: as for `NervVideo`.
         against: the video that was encoded, as for `read_clip`. The stored options (start, frames,
-            crop, resize, matrix, range, stream) are applied to it first. None: compare with the
-            file's own frame checks only.
+            crop, resize, matrix, range, stream) are applied to it first, unless it is a Clip. None:
+            compare with the file's own frame checks only.
         device: where to decode; "cpu" is the reference.
         limits: as for `NervVideo`.
         on_progress: called with (frames done, frames in all).
@@ -133,7 +135,8 @@ def verify(
         clip = None
         if against is not None:
             edit = Edit.from_dict(video.header.edit).to_dict()
-            clip = read_clip(against, **edit, **reading)
+            # The edit that the file states has made a Clip what it is.
+            clip = against if isinstance(against, Clip) else read_clip(against, **edit, **reading)
             if clip.shape != video.shape:
                 raise SourceError(
                     f"{against}: has {clip.shape[0]} frames of {clip.shape[2]}x{clip.shape[1]} "

@@ -465,7 +465,6 @@ def test_gray_arrays_become_rgb(noise: np.ndarray) -> None:
         np.full((1, 4, 4, 3), -0.01),
         np.full((1, 4, 4, 3), np.nan),
         [[1, 2]],
-        b"bytes",
     ],
 )
 def test_unusable_arrays(frames: object) -> None:

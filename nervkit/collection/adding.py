@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -43,19 +44,20 @@ from nervkit.errors import FormatError, Interrupted, LimitError, NervError, Usag
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.options import default_parameters, parse_count, parse_strides
 from nervkit.fitting.progress import Progress
+from nervkit.keywords import check_keywords
 from nervkit.lock import locked
 from nervkit.metrics import quality_of
 from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import VideoShape
-from nervkit.models.device import choose_device, memory_errors
+from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.models.pfnr import PFNR, PFNRConfig
 from nervkit.models.recipe import PAPER, Recipe
 from nervkit.networks import render
 from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.video.clip import Clip
 from nervkit.video.edit import parse_seconds
-from nervkit.video.reader import clip_of, title_of
+from nervkit.video.reader import READING, ReadingOptions, VideoSource, read_clip, title_of
 
 DEFAULT_KEEP = 0.5
 DEFAULT_BITS = 6
@@ -105,8 +107,8 @@ class AddReport:
 
 
 def add(
-    collection: str | Path,
-    source: Any,
+    collection: str | os.PathLike[str],
+    source: VideoSource,
     *,
     name: str | None = None,
     params: str | float | None = None,
@@ -122,11 +124,11 @@ def add(
     steps: int | None = None,
     time: str | float | None = None,
     seed: int = 0,
-    device: str = "auto",
+    device: Device = "auto",
     on_clip: Callable[[Clip], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    **reading: Any,
+    **reading: Unpack[ReadingOptions],
 ) -> AddReport:
     """Add a video to a collection, which is made where it does not exist (PFNR, 2306.11305).
 
@@ -136,7 +138,7 @@ def add(
 
     Args:
         collection: the .nervc file.
-        source: whatever `read_clip` takes, or a Clip. Its frames have the size of the others.
+        source: whatever `read_clip` takes. Its frames have the size of the others.
         name: of the video; by default, that of its file.
         params: shared weights to aim at, such as 1.5e6 or "1.5M"; by default, as many as a video of
             this size has in a .nerv file, over `keep`. This and the next three are for the first
@@ -161,6 +163,7 @@ def add(
         SourceError, OutputError, ResourceError, Interrupted: see nervkit.errors.
     """
     began = clock.perf_counter()
+    check_keywords(add, reading, READING)
     path = Path(collection)
     if not 0 < keep <= 1:
         raise UsageError(f"keep must lie in 0 (exclusive) to 1, not {keep!r}")
@@ -176,7 +179,7 @@ def add(
     with locked(linked(path)), _opened(path) as earlier:
         if earlier is not None:
             _check_earlier(earlier, name, making)
-        clip = clip_of(source, **reading)
+        clip = read_clip(source, **reading)
         network = _network(earlier, clip, keep, making)
         check_storable(network.width, network.height, replace(clip, tracks=[]))
         if on_clip is not None:
@@ -277,10 +280,10 @@ def _budget(
     return Budget.choose(*given)
 
 
-def _name(name: str | None, source: Any) -> str:
+def _name(name: str | None, source: VideoSource) -> str:
     """What the video is called. Raises UsageError where that cannot be."""
     if name is None:
-        if source == "-" or not isinstance(source, (str, Path)):
+        if source == "-" or not isinstance(source, (str, os.PathLike)):
             raise UsageError("a video that has no file needs a name: --name")
         name = title_of(source)
     try:
@@ -291,7 +294,7 @@ def _name(name: str | None, source: Any) -> str:
     return name
 
 
-def _check_output(path: Path, source: Any) -> None:
+def _check_output(path: Path, source: VideoSource) -> None:
     if path.suffix.lower() != SUFFIX:
         raise UsageError(f"{path}: the collection's name must end in {SUFFIX}")
     if is_pipe(path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from nervkit.decoder import DecodeReport, computed_ahead
 from nervkit.errors import FormatError, ResourceError, UsageError
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import VideoShape
-from nervkit.models.device import choose_device
+from nervkit.models.device import Device, choose_device
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.networks import render
 from nervkit.verifier import is_wrong
@@ -96,7 +96,7 @@ class Collection:
     """
 
     def __init__(
-        self, source: NervSource, *, device: str = "cpu", limits: Limits | None = None
+        self, source: NervSource, *, device: Device = "cpu", limits: Limits | None = None
     ) -> None:
         self._device = choose_device(device)
         self.file = CollectionFile(source, limits)
@@ -236,13 +236,13 @@ def check_costs(file: CollectionFile, index: int) -> None:
 def extract(
     source: NervSource,
     name: str,
-    output: str | Path,
+    output: str | os.PathLike[str],
     *,
     codec: str | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodeReport:
@@ -263,7 +263,7 @@ def extract(
             `Collection`. OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()
-    output = str(output)
+    output = os.fspath(output)
     options = MovieOptions(codec, crf, pixel_format)
     check_destination(output, options, overwrite, source)
     with Collection(source, device=device, limits=limits) as collection:

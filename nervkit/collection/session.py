@@ -20,7 +20,7 @@ from nervkit.fitting.budget import Budget
 from nervkit.fitting.job import LEAST_SECONDS
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.progress import Progress
-from nervkit.models.base import SEEDED
+from nervkit.models.base import SEEDED, seeded
 from nervkit.models.config import VideoShape
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.models.recipe import Recipe
@@ -179,8 +179,7 @@ def fit_video(
         stop: asked before each step; once True, Interrupted is raised.
     """
     shape = VideoShape(len(frames), *frames.shape[2:])
-    with SEEDED, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with SEEDED, seeded(seed):
         network = ChosenNetwork(config, shape, weights, keep, reuse)
     network.to(frames.device)
     common: dict[str, Any] = {"on_progress": on_progress, "stop": stop}

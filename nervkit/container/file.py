@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from threading import RLock
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from nervkit.container.timing import Timing
 from nervkit.container.track import Track, count_packets
 from nervkit.container.trackindex import TrackIndex, unpack_tracks
 from nervkit.errors import FormatError
+from nervkit.forking import renewed_after_fork
 
 CHECKS_HEAD = struct.Struct("<ff")
 SALVAGED_FPS = 25  # of a file whose times are lost
@@ -207,9 +208,10 @@ class NervFile:
     def __init__(
         self, source: NervSource, limits: Limits | None = None, *, salvage: bool = False
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits, self._salvage = limits or Limits(), salvage
         self._file = SeekableFile(source)
         self._lock = RLock()
+        renewed_after_fork(self)
         self.name, self.size = self._file.name, self._file.size
         try:
             with self.naming():
@@ -378,6 +380,18 @@ class NervFile:
         parts = self.bytes_by_part
         return 8 * (self.size - sum(parts.get(name, 0) for name in NO_VIDEO)) / self.header.pixels
 
+    @property
+    def elsewhere(self) -> NervSource:
+        """What another process opens the file by. Raises UsageError where it cannot."""
+        return self._file.elsewhere
+
+    def after_fork(self) -> None:
+        """In a forked process, nobody holds the lock."""
+        self._lock = RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.elsewhere, self.limits, self._salvage)
+
     def close(self) -> None:
         self._file.close()
 
@@ -386,3 +400,8 @@ class NervFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _reopened(source: NervSource, limits: Limits, salvage: bool) -> NervFile:
+    """The file that another process had open."""
+    return NervFile(source, limits, salvage=salvage)

@@ -12,7 +12,7 @@ import numpy as np
 from nervkit.container.chunks import inflate
 from nervkit.container.fields import check_time_base
 from nervkit.container.limits import MOST_FRAMES
-from nervkit.errors import FormatError
+from nervkit.errors import FormatError, UsageError
 
 HEAD = struct.Struct("<IIqIB")  # time base numerator, denominator, first pts, duration, mode
 CONSTANT, VARIABLE, WIDE = 0, 1, 2
@@ -65,6 +65,36 @@ class Timing:
         """When the first frame begins and the last one ends."""
         end = int(self.pts[-1]) + self.duration
         return int(self.pts[0]) * self.time_base, end * self.time_base
+
+    def index_at(self, seconds: float) -> int:
+        """Which frame is shown at a time: the last that begins no later. Raises IndexError before
+        the first frame, and from the end of the last one on."""
+        start, end = (float(bound) for bound in self.seconds)
+        if not start <= seconds < end:
+            raise IndexError(
+                f"no frame is shown at {seconds} s: the video is {start:g} to {end:g} s"
+            )
+        return int(np.searchsorted(self._begins, seconds, side="right")) - 1
+
+    def indices_in(self, start: float, stop: float) -> range:
+        """Which frames are shown from `start` on and before `stop`, in seconds, for some time of
+        it; none where both are one time. Raises UsageError where they are not times of the video,
+        in order."""
+        began, ended = (float(bound) for bound in self.seconds)
+        if not began <= start <= stop <= ended:
+            raise UsageError(
+                f"{start} to {stop} s: a range begins and ends, in order, within the video, "
+                f"{began:g} to {ended:g} s"
+            )
+        if start == stop:
+            return range(0)
+        return range(self.index_at(start), int(np.searchsorted(self._begins, stop)))
+
+    @property
+    def _begins(self) -> np.ndarray:
+        """(T,) float64: when each frame begins, in seconds, as floats are that name these times."""
+        counts = self.pts.astype(np.float64)
+        return counts * self.time_base.numerator / self.time_base.denominator
 
     def end_of(self, frames: int) -> Fraction:
         """When the first `frames` frames are over, in seconds."""

@@ -19,6 +19,7 @@ import torch
 
 from nervkit import errors
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment
+from nervkit.environment import keep_freed_memory
 from nervkit.errors import Interrupted, NervError, ResourceError
 from nervkit.fitting.job import CheckpointOptions, Watch
 from nervkit.fitting.progress import Progress
@@ -219,6 +220,7 @@ def _work(pipe: Connection, stopped: Event, device: int) -> None:
     answer."""
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, signal.SIG_IGN)
+    keep_freed_memory()
     parent, asked = os.getppid(), time.monotonic()
 
     def stop() -> bool:

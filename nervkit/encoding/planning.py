@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,11 +16,10 @@ from nervkit.fitting.budget import DEFAULT_PRESET
 from nervkit.fitting.options import FitOptions
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
-from nervkit.output import is_pipe
 from nervkit.target import LEAST_TENSOR_BYTES, Target, default_bytes
 from nervkit.video.memory import available_memory
 from nervkit.video.probe import content_bytes
-from nervkit.video.reader import Reading
+from nervkit.video.reader import Reading, VideoSource, opened_once
 from nervkit.video.selection import Selection
 from nervkit.video.splitting import MOST_FRAMES, Segment, Splitter
 
@@ -90,12 +88,12 @@ def by_default(options: FitOptions, shape: VideoShape, scale: float) -> FitOptio
     return replace(options, coded_bytes=max(size, least))
 
 
-def longest_segment(source: Any, reading: Reading, preset: str | None, slots: int) -> int:
+def longest_segment(source: VideoSource, reading: Reading, preset: str | None, slots: int) -> int:
     """How many frames a segment has at the most: by the preset, and so that the segments in work
     take no more than MEMORY_SHARE of the free memory. Raises what opening the source raises."""
     most = PRESET_FRAMES.get(preset or DEFAULT_PRESET, MOST_FRAMES)
-    if isinstance(source, (str, Path)) and (str(source) == "-" or is_pipe(Path(source))):
-        return most  # it is opened once
+    if opened_once(source):
+        return most
     selection = Selection(reading.open(source), reading.edit)
     picture = next(selection.source.pictures(), None)  # all have one size
     if picture is None:

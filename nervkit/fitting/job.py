@@ -25,7 +25,7 @@ from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Outlook, Progress
 from nervkit.fitting.quantizing import Quantizing, quantizing
 from nervkit.fitting.start import Start
-from nervkit.models.base import Representation
+from nervkit.models.base import Representation, seeded
 from nervkit.models.config import VideoShape
 from nervkit.models.device import choose_device
 from nervkit.models.recipe import Recipe
@@ -83,7 +83,8 @@ def fit_clip(
         watch: callbacks that follow the fit and may stop it.
 
     Returns:
-        The fitted network, on the chosen device, and what the fit did.
+        The fitted network, on the chosen device, and what the fit did. Torch's random state is left
+        alone.
 
     Raises:
         UsageError: no such size of the model. ResourceError: the frames do not fit on the device.
@@ -92,38 +93,38 @@ def fit_clip(
     shape = VideoShape(*frames.shape[:3])
     config = options.configure(shape) if start is None else start.config
     device = choose_device(options.device)
-    torch.manual_seed(options.seed)
-    try:
-        network = options.model_type(config, shape).to(device)
-        target, counting = _channels_first(frames, device), None
-        if known is not None:
-            counting = _channels_first(known, device)
-    except torch.cuda.OutOfMemoryError as error:
-        raise ResourceError(
-            f"the frames do not fit on {device}; try --resize or --device cpu"
-        ) from error
-    colour = colour or Colour()
-    checkpoint = None
-    if keep is not None:
-        what = {
-            "nervkit": __version__,
-            "model": options.model,
-            "config": config.to_dict(),
-            "frames": fingerprint_of(frames),
-        }
-        if known is not None:
-            what["known"] = fingerprint_of(known)
-        if start is not None:
-            what["start"] = start.fingerprint
-        if options.metric != RGB:
-            planes = yuv_colour(colour)
-            what["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
-        checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
-        if keep.restart:
-            checkpoint.delete()
-    metric = metric_of(options.metric, colour, network, device)
-    job = FitJob(network, target, options, counting, metric, start)
-    return network, job.run(checkpoint, watch or Watch())
+    with seeded(options.seed, device):
+        try:
+            network = options.model_type(config, shape).to(device)
+            target, counting = _channels_first(frames, device), None
+            if known is not None:
+                counting = _channels_first(known, device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise ResourceError(
+                f"the frames do not fit on {device}; try --resize or --device cpu"
+            ) from error
+        colour = colour or Colour()
+        checkpoint = None
+        if keep is not None:
+            what = {
+                "nervkit": __version__,
+                "model": options.model,
+                "config": config.to_dict(),
+                "frames": fingerprint_of(frames),
+            }
+            if known is not None:
+                what["known"] = fingerprint_of(known)
+            if start is not None:
+                what["start"] = start.fingerprint
+            if options.metric != RGB:
+                planes = yuv_colour(colour)
+                what["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
+            checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
+            if keep.restart:
+                checkpoint.delete()
+        metric = metric_of(options.metric, colour, network, device)
+        job = FitJob(network, target, options, counting, metric, start)
+        return network, job.run(checkpoint, watch or Watch())
 
 
 def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:

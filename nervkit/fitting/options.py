@@ -23,7 +23,7 @@ from nervkit.fitting.budget import Budget
 from nervkit.fitting.metric import RGB, loss_of
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
-from nervkit.models.device import choose_device, choose_precision
+from nervkit.models.device import Device, choose_device, choose_precision
 from nervkit.models.recipe import PAPER
 from nervkit.models.registry import load_model
 from nervkit.video.edit import parse_seconds
@@ -49,10 +49,11 @@ class FitOptions:
     coded_bytes: int | None = None
     coded_psnr: float | None = None
     seed: int = 0
-    device: str = "auto"
+    device: Device = "auto"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "device", str(self.device))  # told in other processes
         if self.compression is not None and self.prune:
             raise UsageError("--compression prunes by itself: leave out --prune")
         for option in ("prune", "compression"):

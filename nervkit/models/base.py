@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
 from types import MappingProxyType
@@ -24,6 +25,20 @@ MATRIX, SENSITIVE, GRID, MOTION, VECTOR = "matrix", "sensitive", "grid", "motion
 
 
 SEEDED = Lock()  # torch has one random state for all threads
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Random numbers inside follow from `seed`, on the CPU and on `device`. Afterwards all random
+    states are what they were."""
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(gpus, device_type="cuda"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all GPUs too
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
+
 
 CODED_BITS = 2.2  # of a value, about, in a fit through a quantizer
 MOST_CHANNELS = 1024  # of a network that is scaled to a size
@@ -211,8 +226,7 @@ class Representation(nn.Module):
     def for_decoding(cls, config: ModelConfig, shape: VideoShape, seed: int = 0) -> Self:
         """The model as a decoder needs it: as its constructor makes it, without what only helps
         fitting. What is not stored stays the constructor's. Random states are left alone."""
-        with SEEDED, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with SEEDED, seeded(seed):
             model = cls(config, shape)
         for name in cls.fit_only:
             delattr(model, name)

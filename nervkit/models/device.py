@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
 from nervkit.errors import ResourceError, UsageError
 
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next tensor, up to 1 GiB: else a step at 1280x640
-    returns its large tensors to the system and spends a fifth of its time on getting them back.
-    Other systems' allocators are left as they are."""
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for parameter in (trim_threshold, mmap_threshold):
-            libc.mallopt(parameter, 1 << 30)
+Device: TypeAlias = str | torch.device
 
 
-_keep_freed_memory()
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one, else the CPU."""
+def choose_device(name: Device = "auto") -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one, else the CPU. Raises
+    UsageError for one that is not here, or that nervkit does not compute on."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UsageError(
             f"unknown device {name!r}; choose from: auto, cpu, cuda, cuda:N"
         ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(
+            f"nervkit does not compute on {device.type}; choose from: auto, cpu, cuda, cuda:N"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"no such device here: {name} ({torch.cuda.device_count()} CUDA devices)")
     return device

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Unpack, overload
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from nervkit.models.flow import moved, optical_flow
 from nervkit.restoration.channels import Channels, resized, space_of, stored_by_halves
 from nervkit.restoration.impulses import impulse_share, outliers, screened, seen_again
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import Given, pixels
 from nervkit.restoration.motion import joined
 from nervkit.restoration.noise import (
     Noise,
@@ -24,11 +24,12 @@ from nervkit.restoration.noise import (
     white_variance,
 )
 from nervkit.restoration.shrinkage import block_means, shrunk
-from nervkit.restoration.task import Task
+from nervkit.restoration.task import RestoreOptions, RestoreReport, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import EDIT_OPTIONS, Edit
 from nervkit.video.planes import OwnPlanes, Planes
+from nervkit.video.reader import FileSource, VideoSource
 
 REACH = 4  # frames before and after that say what a frame shows
 IMPULSES_MATTER = 0.003  # of all pixels: from there on, a fit helps to replace them
@@ -37,7 +38,29 @@ IMPULSES_MATTER = 0.003  # of all pixels: from there on, a fit helps to replace 
 FAINT, COARSE = 2.3, 3.0
 
 
-def denoise(source: Any, output: str | Path | None = None, **options: Any) -> Any:
+@overload
+def denoise(
+    source: VideoSource,
+    output: str | os.PathLike[str],
+    **options: Unpack[RestoreOptions],
+) -> RestoreReport: ...
+@overload
+def denoise(
+    source: Given,
+    output: None = None,
+    **options: Unpack[RestoreOptions],
+) -> Given: ...
+@overload
+def denoise(
+    source: FileSource | Clip,
+    output: None = None,
+    **options: Unpack[RestoreOptions],
+) -> Clip: ...
+def denoise(
+    source: VideoSource,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[RestoreOptions],
+) -> Any:
     """Remove noise from a video. Its kind and strength are estimated from the video.
 
     1. Frames become planes in which noise is white and independent: the source's own planes if they
@@ -71,7 +94,7 @@ def denoise(source: Any, output: str | Path | None = None, **options: Any) -> An
         OutputError: the output exists, or cannot be written.
         Interrupted: the user stopped the work.
     """
-    task = Task("denoise", source, output, **options)
+    task = Task(denoise, source, output, **options)
     clip, planes = _read(task)
     wanted, fitted = task.fit_wanted, None
     if wanted is None:

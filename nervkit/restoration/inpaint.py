@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
 
@@ -13,23 +14,55 @@ from nervkit.errors import UsageError
 from nervkit.output import check_not_same
 from nervkit.restoration.between import Between
 from nervkit.restoration.fill import TRUSTED, Membranes, fill_in
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import Given, pixels
 from nervkit.restoration.masks import check_mask, read_mask
-from nervkit.restoration.task import Fitted, Task
+from nervkit.restoration.task import Fitted, RestoreOptions, RestoreReport, Task
+from nervkit.video.clip import Clip
+from nervkit.video.reader import FileSource, VideoSource
 
 # Of 255: how much a value counts in the fit that was made up smoothly, or found in another frame.
 FILL_WEIGHT, FOUND_WEIGHT = 16, 128
 WEIGHTS = np.linspace(FILL_WEIGHT, FOUND_WEIGHT, TRUSTED + 1).astype(np.uint8)  # by trust
 
 
+@overload
 def inpaint(
-    source: Any,
-    mask: Any = None,
-    output: str | Path | None = None,
+    source: VideoSource,
+    mask: Any,
+    output: str | os.PathLike[str],
     *,
     boxes: Sequence[str] = (),
     whole: bool = False,
-    **options: Any,
+    **options: Unpack[RestoreOptions],
+) -> RestoreReport: ...
+@overload
+def inpaint(
+    source: Given,
+    mask: Any = None,
+    output: None = None,
+    *,
+    boxes: Sequence[str] = (),
+    whole: bool = False,
+    **options: Unpack[RestoreOptions],
+) -> Given: ...
+@overload
+def inpaint(
+    source: FileSource | Clip,
+    mask: Any = None,
+    output: None = None,
+    *,
+    boxes: Sequence[str] = (),
+    whole: bool = False,
+    **options: Unpack[RestoreOptions],
+) -> Clip: ...
+def inpaint(
+    source: VideoSource,
+    mask: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    boxes: Sequence[str] = (),
+    whole: bool = False,
+    **options: Unpack[RestoreOptions],
 ) -> Any:
     """Fill the unknown parts of a video.
 
@@ -62,12 +95,12 @@ def inpaint(
         OutputError: the output exists, or cannot be written.
         Interrupted: the user stopped the work.
     """
-    task = Task("inpaint", source, output, **options)
+    task = Task(inpaint, source, output, **options)
     fit = task.fit_wanted is not False
     if whole and not fit:
         raise UsageError("--whole writes a fit's prediction, and --no-fit makes none; choose one")
     check_mask(mask, boxes)
-    if output is not None and isinstance(mask, (str, Path)):
+    if output is not None and isinstance(mask, (str, os.PathLike)):
         check_not_same(mask, Path(output))
     clip = task.read()
     unknown = read_mask(mask, boxes, clip.shape[:3], task.reading, clip.skipped)

@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from nervkit.container.limits import Limits
 from nervkit.container.timing import Timing
-from nervkit.decoder import NervVideo
+from nervkit.decoder import NUMPY, NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
 from nervkit.restoration.between import Between
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import Given, pixels
 from nervkit.restoration.stored import StoredFits
-from nervkit.restoration.task import Fitted, Task
+from nervkit.restoration.task import Fitted, RestoreReport, Task, UntimedRestoreOptions
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
-from nervkit.video.reader import changed_options, parse_rate
+from nervkit.video.reader import FileSource, VideoSource, changed_options, parse_rate
 
 MOST_FRAMES = 1_000_000  # of an output: a mistyped rate should not fill the disk
 UNITS_PER_FRAME = 1_000
 TRACKS = ("audio", "subtitles")  # options of reading that a .nerv file takes
 
 
+@overload
 def interpolate(
-    source: Any,
-    output: str | Path | None = None,
+    source: VideoSource | NervVideo,
+    output: str | os.PathLike[str],
     *,
     factor: int | None = None,
     fps: str | float | Fraction | None = None,
     source_fps: str | float | Fraction | None = None,
     limits: Limits | None = None,
-    **options: Any,
+    **options: Unpack[UntimedRestoreOptions],
+) -> RestoreReport: ...
+@overload
+def interpolate(
+    source: Given,
+    output: None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[UntimedRestoreOptions],
+) -> Given: ...
+@overload
+def interpolate(
+    source: FileSource | Clip | NervVideo,
+    output: None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[UntimedRestoreOptions],
+) -> Clip: ...
+def interpolate(
+    source: VideoSource | NervVideo,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    factor: int | None = None,
+    fps: str | float | Fraction | None = None,
+    source_fps: str | float | Fraction | None = None,
+    limits: Limits | None = None,
+    **options: Unpack[UntimedRestoreOptions],
 ) -> Any:
     """Show a video at a higher frame rate.
 
@@ -71,17 +105,17 @@ def interpolate(
         OutputError: the output exists, or cannot be written.
         Interrupted: the user stopped the work.
     """
+    if source_fps is not None:
+        options["fps"] = source_fps
+    task = Task(interpolate, source, output, **options)
     if (factor is None) == (fps is None):
         raise UsageError("give one of factor and fps")
     if factor is not None and (factor != int(factor) or factor < 2):
         raise UsageError(f"factor must be a whole number from 2 on, not {factor}")
     if fps is not None:
         fps = parse_rate(fps)
-    if source_fps is not None:
-        options["fps"] = source_fps
-    task = Task("interpolate", source, output, **options)
     stored = isinstance(source, NervVideo) or (
-        isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".nerv"
+        isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".nerv"
     )
     with _opened(task, limits) if stored else nullcontext() as video:
         clip = task.read() if video is None else _decoded(task, video)
@@ -126,8 +160,9 @@ def _opened(task: Task, limits: Limits | None) -> AbstractContextManager[NervVid
 def _decoded(task: Task, video: NervVideo) -> Clip:
     """The clip of a .nerv file."""
     kept = Edit(**{k: v for k, v in task.reading.items() if k in TRACKS})
+    frames = video[:] if video.output == NUMPY else video[:].permute(0, 2, 3, 1).cpu().numpy()
     clip = Clip(
-        frames=video[:],
+        frames=frames,
         timing=video.timing,
         sample_aspect_ratio=video.header.sample_aspect_ratio,
         colour=Colour.from_dict(video.header.colour),

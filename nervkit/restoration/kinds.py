@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nervkit.video.reader import as_array, channels_first
+from nervkit.video.arrays import as_array, channels_first, is_tensor, stacked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-def is_array(source: object) -> bool:
-    """Whether frames were handed in as an array or a tensor."""
-    return isinstance(source, np.ndarray) or is_tensor(source)
-
-
-def is_tensor(source: object) -> bool:
-    """Whether it is a torch tensor; torch need not be imported to tell."""
-    return type(source).__module__.partition(".")[0] == "torch"
+#: frames in memory that somebody hands in, and gets back in kind
+Given = TypeVar("Given", np.ndarray, "Tensor", list[Any])
 
 
 def alike(
     source: Any, frames: np.ndarray, changed: np.ndarray | bool = True, places: Any = ...
-) -> np.ndarray | Tensor:
-    """Frames as an array or tensor like `source`: of its type, layout, channels and device.
+) -> np.ndarray | Tensor | list[Any]:
+    """Frames as an array, a tensor or a list of frames like `source`: of its type, layout,
+    channels and device.
 
     Args:
-        source: an array or tensor, as `read_clip` takes them.
+        source: an array, a tensor or a list of frames, as `read_clip` takes them.
         frames: (N, H, W, 3) uint8.
         changed: bool, of a shape that goes with (N, H, W): all else is taken from `source` itself,
             from its frames at
         places: (N,) int; every frame's own place if nothing else is said.
     """
+    if isinstance(source, (list, tuple)):
+        return list(alike(stacked(source), frames, changed, places))
     given = as_array(source)
     values = frames
     if given.ndim == 3 or given.shape[3] == 1:
@@ -45,14 +41,15 @@ def alike(
         values = np.where(np.asarray(changed)[..., None], values, full[places])
     if given.ndim == 3:
         values = values[..., 0]
+    if channels_first(source):
+        values = values.transpose(0, 3, 1, 2)
     if not is_tensor(source):
         return values
     import torch
 
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    if channels_first(source):
-        tensor = tensor.permute(0, 3, 1, 2)
-    return tensor.to(device=source.device, dtype=source.dtype)
+    return torch.from_numpy(np.ascontiguousarray(values)).to(
+        device=source.device, dtype=source.dtype
+    )
 
 
 def pixels(values: np.ndarray) -> np.ndarray:

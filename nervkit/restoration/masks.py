@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,10 +12,16 @@ from typing import Any
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
-from nervkit.restoration.kinds import is_array, is_tensor
+from nervkit.video.arrays import is_array, is_tensor
 from nervkit.video.edit import Edit
 from nervkit.video.images import EXTENSIONS, ImageSource, is_pattern
-from nervkit.video.reader import DEFAULT_FPS, exists, open_array, open_source
+from nervkit.video.reader import (
+    DEFAULT_FPS,
+    ReadingOptions,
+    exists,
+    open_array,
+    open_source,
+)
 from nervkit.video.source import Source
 
 LOSSY_THRESHOLD = 128  # lossy masks have gray edges; others are taken at their word: all but 0
@@ -29,7 +36,7 @@ def read_mask(
     mask: Any,
     boxes: Sequence[str],
     shape: tuple[int, ...],
-    reading: dict[str, Any],
+    reading: ReadingOptions,
     skipped: int = 0,
 ) -> np.ndarray:
     """All that is unknown.
@@ -76,7 +83,9 @@ def check_mask(mask: Any, boxes: Sequence[str]) -> None:
         raise UsageError("say what is unknown: --mask, or --box x,y,w,h")
     for box in boxes:
         _parsed(box)
-    if isinstance(mask, (str, Path)) and not (exists(str(mask)) or is_pattern(str(mask))):
+    if isinstance(mask, (str, os.PathLike)) and not (
+        exists(os.fspath(mask)) or is_pattern(os.fspath(mask))
+    ):
         raise SourceError(f"{mask}: no such file or folder")
 
 
@@ -109,7 +118,7 @@ def _from_array(mask: Any) -> np.ndarray:
 
 
 def _from_file(
-    mask: str | Path, shape: tuple[int, ...], reading: dict[str, Any], skipped: int
+    mask: str | Path, shape: tuple[int, ...], reading: ReadingOptions, skipped: int
 ) -> np.ndarray:
     path = Path(mask)
     if path.suffix.lower() == ".npy":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -18,13 +20,17 @@ from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
 from nervkit.fitting.options import FitOptions
+from nervkit.fitting.progress import Progress
+from nervkit.keywords import check_keywords
 from nervkit.lock import locked
 from nervkit.models.base import Representation, count_stored
+from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
-from nervkit.restoration.kinds import alike, is_array
+from nervkit.restoration.kinds import alike
+from nervkit.video.arrays import as_array, is_frames
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
-from nervkit.video.reader import as_array, clip_of
+from nervkit.video.reader import READING, UntimedOptions, read_clip
 from nervkit.video.source import Picture
 from nervkit.video.writer import Stream, check_destination, place_of, write_video
 
@@ -36,11 +42,40 @@ OF_FILES = ("prune", "compression", "coded_bytes", "coded_psnr", "metric")
 FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in OF_FILES)
 # Whoever says how large a fit is to be, or how long, asks for one.
 ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")
-READING = (
-    *("start", "to", "duration", "frames", "crop", "resize", "matrix", "range", "stream"),
-    *("audio", "subtitles"),
-    *("fps", "size", "pixel_format", "strict", "allow_network"),
-)
+
+
+class UntimedRestoreOptions(UntimedOptions, total=False):
+    """The options that all restorations have."""
+
+    fit: bool | None
+    model: str
+    params: str | float | None
+    strides: str | tuple[int, ...] | None
+    recipe: str
+    preset: str | None
+    epochs: float | None
+    steps: int | None
+    time: str | float | None
+    seed: int
+    device: Device
+    precision: str
+    codec: str | None
+    crf: int | None
+    overwrite: bool
+    restart: bool
+    checkpoint_interval: float
+    on_clip: Callable[[Clip], None] | None
+    on_search: Callable[[int, int], None] | None
+    on_progress: Callable[[Progress], None] | None
+    on_frame: Callable[[int, int], None] | None
+    on_note: Callable[[str], None] | None
+    stop: Callable[[], bool] | None
+
+
+class RestoreOptions(UntimedRestoreOptions, total=False):
+    """The options of a restoration that keeps the source's rate; see `Task`."""
+
+    fps: str | float | Fraction | None
 
 
 #: of a fit of which nobody says how long it is to be: a longer one was measured to add nothing
@@ -133,7 +168,7 @@ def _wanted(options: FitOptions, fit: bool | None) -> bool | None:
 
 
 class Task:
-    """One restoration of one source. `options` are keywords of the public function:
+    """One restoration of one source by `method`, whose keywords `options` are:
 
     those of a fit (`FitOptions` but OF_FILES) and `fit`, whether one is made (None: where it is
     asked for by a model, a size or a budget, or is known to help), those of `read_clip`, `codec`
@@ -143,10 +178,17 @@ class Task:
     all), `on_note`, `stop`.
     """
 
-    def __init__(self, name: str, source: Any, output: str | Path | None, **options: Any) -> None:
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        source: Any,
+        output: str | os.PathLike[str] | None,
+        **options: Unpack[RestoreOptions],
+    ) -> None:
         self.began = time.perf_counter()
-        self.name, self.source = name, source
-        self.output = None if output is None else str(output)
+        check_keywords(method, options, RestoreOptions.__annotations__)
+        self.name, self.source = method.__name__, source
+        self.output = None if output is None else os.fspath(output)
         take = options.pop
         self.options = FitOptions(**{k: take(k) for k in FITTING if k in options})
         self.fit_wanted = _wanted(self.options, take("fit", None))
@@ -162,17 +204,14 @@ class Task:
         self.watch = Watch(
             take("on_progress", None), take("on_note", None), take("stop", None) or (lambda: False)
         )
-        if options:
-            raise TypeError(f"{name}() has no option {', '.join(sorted(options))}")
         if self.output is not None:
             check_destination(self.output, self.movie, overwrite, source)
             with self._locked():  # another run's, before the source is read
                 pass
 
     def read(self, on_picture: Callable[[Picture], None] | None = None) -> Clip:
-        """The source as a Clip; `on_picture` as `read_clip` takes it, unless it is one already."""
-        more = {} if isinstance(self.source, Clip) else {"on_picture": on_picture}
-        clip = clip_of(self.source, **self.reading, **more)
+        """The source as a Clip; `on_picture` as `read_clip` takes it."""
+        clip = read_clip(self.source, **self.reading, on_picture=on_picture)
         self.on_clip(clip)
         return clip
 
@@ -229,7 +268,7 @@ class Task:
         details: Callable[[], dict[str, Any]] = dict,
     ) -> Any:
         """What the user gets: the output written and a report of it, or without an output the
-        frames, as the kind that the source is of (a Clip for a path).
+        frames, as the kind that the source is of (a Clip for a file or a Clip).
 
         Args:
             clip: the source.
@@ -246,7 +285,7 @@ class Task:
             result = np.empty((count, height, width, 3), np.uint8)
             for kept, frame in zip(result, made, strict=True):
                 kept[:] = frame
-            if is_array(self.source):
+            if is_frames(self.source):
                 # What was trimmed, cropped or resized has no values of its own any more.
                 own = as_array(self.source).shape[:3] == clip.shape[:3]
                 return alike(self.source, result, changed if own else True, places)

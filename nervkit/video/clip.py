@@ -12,6 +12,7 @@ from nervkit.container.extras import Extras
 from nervkit.container.timing import Timing
 from nervkit.container.track import Track
 from nervkit.video.colour import Colour
+from nervkit.video.preview import preview_places, strip_html
 
 
 @dataclass
@@ -79,8 +80,16 @@ class Frames:
         return self.frames.shape
 
 
-@dataclass
+@dataclass(repr=False)
 class Clip(Details, Frames):  # in this order, `frames` is the first field
     """Source frames in memory: (T, H, W, 3) uint8 RGB in `frames`, with their timing, colour
     description, tracks and extras (the attributes of `Details`).
     """
+
+    def __repr__(self) -> str:
+        count, height, width, _ = self.shape
+        tracks = "".join(f", {track.kind}" for track in self.tracks)
+        return f"Clip({count} frames of {width}x{height}, {float(self.fps):.3g} fps{tracks})"
+
+    def _repr_html_(self) -> str:
+        return strip_html(repr(self), self.frames[preview_places(len(self.frames))])

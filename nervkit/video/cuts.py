@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
@@ -171,7 +172,7 @@ class CutList:
 
         Raises SourceError where the file cannot be read or understood, UsageError for a list.
         """
-        if isinstance(cuts, (str, Path)):
+        if isinstance(cuts, (str, os.PathLike)):
             parsed = _read(Path(cuts))
         elif isinstance(cuts, Iterable):
             values = list(cuts)

@@ -35,35 +35,40 @@ class Cut:
 
 
 def cut_of(path: Path) -> Cut | None:
+    """How a file is cut short; see `cut_in`."""
+    with path.open("rb") as file:
+        return cut_in(file)
+
+
+def cut_in(file: BinaryIO) -> Cut | None:
     """How a Matroska, MP4, RIFF (AVI, WebP), FLV, ASF, Ogg, MPEG-TS, GIF or PNG file is cut short;
     None for one that is complete, for other formats, and where the length is left open (live
     streams)."""
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-        end = file.seek(0, 2)
-        file.seek(0)
-        try:
-            if head[:4] == EBML_HEADER:
-                return _bytes(_matroska_end(file) - end)
-            if head[4:8] in BOXES:
-                return _bytes(_boxes_end(file, end) - end)
-            if head[:4] == b"RIFF":
-                return _bytes(_riff_end(file, end) - end)
-            if head[:4] == b"FLV\x01":
-                return _bytes(_flv_end(file, end) - end)
-            if head[:16] == ASF:
-                return _bytes(_asf_end(head) - end)
-            if head[:4] == b"OggS":
-                return _bytes(_ogg_end(file, end) - end)
-            for size, first in ((188, 0), (192, 4), (204, 0)):  # plain, M2TS, with parity
-                if head[first::size][:5] == b"G" * 5:
-                    return _bytes(-end % size)
-            if head[:3] == b"GIF":
-                return _gif(file)
-            if head[:8] == PNG:
-                return _png(file, end)
-        except (EOFError, struct.error):
-            return Cut(1)
+    head = file.read(HEAD)
+    end = file.seek(0, 2)
+    file.seek(0)
+    try:
+        if head[:4] == EBML_HEADER:
+            return _bytes(_matroska_end(file) - end)
+        if head[4:8] in BOXES:
+            return _bytes(_boxes_end(file, end) - end)
+        if head[:4] == b"RIFF":
+            return _bytes(_riff_end(file, end) - end)
+        if head[:4] == b"FLV\x01":
+            return _bytes(_flv_end(file, end) - end)
+        if head[:16] == ASF:
+            return _bytes(_asf_end(head) - end)
+        if head[:4] == b"OggS":
+            return _bytes(_ogg_end(file, end) - end)
+        for size, first in ((188, 0), (192, 4), (204, 0)):  # plain, M2TS, with parity
+            if head[first::size][:5] == b"G" * 5:
+                return _bytes(-end % size)
+        if head[:3] == b"GIF":
+            return _gif(file)
+        if head[:8] == PNG:
+            return _png(file, end)
+    except (EOFError, struct.error):
+        return Cut(1)
     return None
 
 

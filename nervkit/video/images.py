@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nervkit.errors import SourceError, UsageError
+from nervkit.video.arrays import ONE_FRAME
 from nervkit.video.endings import cut_of
 from nervkit.video.source import Picture, Source
 
@@ -129,6 +130,8 @@ class ArraySource(Source):
 
     def __init__(self, frames: np.ndarray, name: str, fps: Fraction) -> None:
         super().__init__(name, 1 / fps)
+        if frames.ndim == 3 and frames.shape[2] in (1, 3):
+            raise UsageError(f"{name}: the shape {frames.shape} {ONE_FRAME}")
         if frames.ndim == 3:
             frames = frames[..., None]
         if frames.ndim != 4 or frames.shape[3] not in (1, 3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -69,8 +70,7 @@ CODECS = {
 #: what else ffmpeg calls them, besides their encoders' names
 OTHER_NAMES = {"h264": "x264", "hevc": "x265", "h265": "x265"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
-# SVT-AV1 writes to stderr on its own: errors only.
-os.environ.setdefault("SVT_LOG", "1")
+SVT_LOG, ERRORS = "SVT_LOG", "1"  # what SVT-AV1 writes to stderr on its own
 FEW_FRAMES = 8
 MOST_FPS = Fraction(240)  # that SVT-AV1 takes
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
@@ -135,7 +135,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     try:
         target, format = movie_target(partial, suffix, [found for _, found in tracks if found])
         muxing = _mp4_options(timing, stream, labels) if in_mp4 else {}
-        with av.open(target, "w", format=format, options=muxing) as container:
+        with _errors_only(), av.open(target, "w", format=format, options=muxing) as container:
             rate = plain_ratio(stream.timing.fps)
             video = container.add_stream(codec.encoder, rate=rate, options=settings)
             coded_rate = min(max(rate, Fraction(1)), MOST_FPS).limit_denominator(1001)
@@ -165,6 +165,19 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     if not in_mp4:
         notes += _lost_in_matroska(stream, timing, codec)
     return notes + lost
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """SVT-AV1 writes nothing but errors to stderr inside, unless its user says otherwise."""
+    if SVT_LOG in os.environ:
+        yield
+        return
+    os.environ[SVT_LOG] = ERRORS
+    try:
+        yield
+    finally:
+        del os.environ[SVT_LOG]
 
 
 def _coding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -90,13 +91,13 @@ class Numbered:
                 raise OutputError(f"{taken[0]}: exists already; use -y to replace it")
 
     def _check_source(self, source: object) -> None:
-        if not isinstance(source, (str, Path)) or not self.folder.is_dir():
+        if not isinstance(source, (str, os.PathLike)) or not self.folder.is_dir():
             return
         path = Path(source)
         if self.whole and path.is_dir() and path.samefile(self.folder):
             raise UsageError(f"{self.folder}: input and output are the same folder")
         try:
-            files = images_in(path) if path.is_dir() else images_like(str(source))
+            files = images_in(path) if path.is_dir() else images_like(os.fspath(source))
         except SourceError:
             return  # no images; reading says what is wrong with it, if it is
         read = {file.resolve() for file in files}

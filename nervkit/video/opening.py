@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import av
 import av.logging
 
-from nervkit.errors import SourceError
+from nervkit.container.source import name_of
+from nervkit.errors import SourceError, UsageError
+from nervkit.video.endings import Cut, cut_in, cut_of
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 #: how files begin that only name other files and addresses
@@ -46,24 +50,55 @@ IO_BUFFER = 1 << 18  # bytes read at once
 
 @dataclass(frozen=True)
 class Target:
-    """What a video is read from: a regular file (`path`), which may be opened again; a pipe
-    (`pipe`), which may not; or an address (`url`), which needs `allow_network`.
+    """What a video is read from: a regular file (`path`) or an object that seeks (`file`), which
+    may be opened again; a pipe (`pipe`), which may not; or an address (`url`), which needs
+    `allow_network`.
 
     `format` and `options` are those of libavformat's demuxer, where the bytes do not say.
     """
 
     name: str  # in messages
     path: Path | None = None
+    file: BinaryIO | None = None
     pipe: BinaryIO | None = None
     url: str | None = None
     allow_network: bool = False
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of_object(cls, source: bytes | bytearray | memoryview | BinaryIO) -> Self:
+        """The bytes of a file, or a binary file object: all of it where it can seek, else what it
+        still gives. Raises UsageError for one that is open as text, SourceError for none."""
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return cls("these bytes", file=io.BytesIO(source))
+        name = name_of(source)
+        if isinstance(source, io.TextIOBase):
+            raise UsageError(f"{name}: is open as text; open it with mode 'rb'")
+        if can_seek(source):
+            return cls(name, file=source)
+        if hasattr(source, "peek"):
+            return cls(name, pipe=source)
+        return cls(name, file=io.BytesIO(source.read()))
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether it may be opened again."""
+        return self.path is not None or self.file is not None
+
     @property
     def size(self) -> int | None:
         """In bytes; None where only reading to the end tells."""
+        if self.file is not None:
+            return self.file.seek(0, io.SEEK_END)
         return self.path.stat().st_size if self.path is not None else None
+
+    @property
+    def cut(self) -> Cut | None:
+        """How it is cut short; None where it is not, or only reading to the end tells."""
+        if self.file is not None:
+            return cut_in(View(self.file))
+        return None if self.path is None else cut_of(self.path)
 
     def open(self) -> av.container.InputContainer:
         """The opened container. Nothing but the target itself is opened, unless the network is
@@ -85,8 +120,9 @@ class Target:
         if self.path is not None:
             # After "file:" a name is a path, whatever is in it.
             return self._container(f"file:{self.path.absolute()}", "file", head)
-        assert self.pipe is not None
-        return self._container(self.pipe, "none", head)
+        stream = self.pipe if self.file is None else View(self.file)
+        assert stream is not None
+        return self._container(stream, "none", head)
 
     def _head(self) -> bytes:
         """The first bytes, which stay to be read. Raises SourceError where there are none."""
@@ -94,6 +130,8 @@ class Target:
             if self.path is not None:
                 with self.path.open("rb") as file:
                     head = file.read(HEAD)
+            elif self.file is not None:
+                head = View(self.file).read(HEAD)
             else:
                 head = self.pipe.peek(HEAD)[:HEAD]  # type: ignore[union-attr]
         except OSError as error:
@@ -103,7 +141,7 @@ class Target:
         return head
 
     def _container(
-        self, source: str | BinaryIO, protocols: str, head: bytes = b""
+        self, source: str | BinaryIO | View, protocols: str, head: bytes = b""
     ) -> av.container.InputContainer:
         options = {"protocol_whitelist": protocols, "pattern_type": "none"}
         if protocols != NETWORK:
@@ -124,13 +162,49 @@ class Target:
 
     def _why_not(self, reason: str, head: bytes) -> str:
         if head[4:8] == b"ftyp":
-            if self.path is None:
+            if not self.rereadable:
                 return UNPIPED
             return (
                 f"cannot be opened as video ({reason}): its index is missing or damaged; "
                 "is the file cut short, or was its recording never finished?"
             )
         return f"cannot be opened as video ({reason}); is it damaged, or no video?"
+
+
+class View:
+    """A whole file object, read from its beginning, with a position that no other view moves."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._position = file, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte; as of any file."""
+        if whence == os.SEEK_CUR:
+            offset, whence = self._position + offset, os.SEEK_SET
+        self._position = self._file.seek(offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        """The byte that is read next."""
+        return self._position
+
+    def read(self, count: int = -1) -> bytes:
+        """The next `count` bytes, fewer at the end only; all that are left without."""
+        self._file.seek(self._position)
+        data = self._file.read(count)
+        while 0 < len(data) < count and (more := self._file.read(count - len(data))):
+            data += more  # unbuffered files may give less than is asked for
+        self._position += len(data)
+        return data
+
+
+def can_seek(file: BinaryIO) -> bool:
+    """Whether any byte of a file object can be read, more than once."""
+    try:
+        file.seek(file.tell())
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def playlist_kind(head: bytes) -> str | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, TypeAlias, TypedDict
 
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
+from nervkit.output import is_pipe
+from nervkit.video.arrays import FrameSource, as_array
 from nervkit.video.clip import Clip
 from nervkit.video.collector import Collector
 from nervkit.video.colour import check_colour_options
@@ -26,12 +30,44 @@ from nervkit.video.images import (
     images_like,
     is_pattern,
 )
-from nervkit.video.opening import URL, Target
+from nervkit.video.opening import URL, Target, can_seek
 from nervkit.video.selection import Selection
 from nervkit.video.source import Picture, Source
 from nervkit.video.streams import DEFAULT_FPS, FPS_UNUSED, StreamSource
 
+FileSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+VideoSource: TypeAlias = "FileSource | FrameSource | Clip"
+
 RAW_NAME = re.compile(r"_(\d+)x(\d+)(?:_(\d+(?:\.\d+)?)(?:fps|hz)?)?(?=[_.]|$)", re.IGNORECASE)
+
+
+class UntimedOptions(TypedDict, total=False):
+    """Those of ReadingOptions that say nothing of a rate."""
+
+    start: str | float | None
+    to: str | float | None
+    duration: str | float | None
+    frames: str | int | slice | None
+    crop: str | None
+    resize: str | int | tuple[int, int] | None
+    matrix: str | None
+    range: str | None
+    stream: str | int | None
+    audio: bool
+    subtitles: bool
+    size: str | tuple[int, int] | None
+    pixel_format: str | None
+    strict: bool
+    allow_network: bool
+
+
+class ReadingOptions(UntimedOptions, total=False):
+    """The options of `read_clip` that functions which read a video pass on to it."""
+
+    fps: str | float | Fraction | None
+
+
+READING = tuple(ReadingOptions.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +116,7 @@ class Reading:
 
 
 def read_clip(
-    source: Any,
+    source: VideoSource,
     *,
     start: str | float | None = None,
     to: str | float | None = None,
@@ -99,15 +135,18 @@ def read_clip(
     strict: bool = False,
     allow_network: bool = False,
     on_picture: Callable[[Picture], None] | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Clip:
     """Read a video into memory as 8-bit RGB.
 
     Args:
         source: a path to anything that PyAV opens (also a FIFO or /dev/stdin), to an image, to a
             folder of images, a pattern such as "frames/%05d.png", a .npy file or raw .yuv; "-"
-            for standard input; an array or tensor of frames: (T, H, W, 3) or (T, H, W), uint8 or
-            float in [0, 1]; tensors also (T, 3, H, W). A text that names an existing file is a
-            path, whatever characters it has.
+            for standard input; the bytes of a video file, or a binary file object: one that can
+            seek is read whole, from its beginning, and stays open; frames in memory: an array or
+            tensor, on any device, (T, H, W, 3), (T, 3, H, W) or (T, H, W), uint8 or float in
+            [0, 1], or a list of frames; or a Clip, which is taken as it is. A text that names an
+            existing file is a path, whatever characters it has.
         start: leave out frames shown before this time: seconds, "1.5m" or "MM:SS".
         to: leave out frames shown at this time or later.
         duration: how long after `start` the clip ends, in place of `to`.
@@ -125,52 +164,51 @@ def read_clip(
         strict: refuse damaged input. By default what is whole is kept.
         allow_network: also open addresses (https://...), and playlists with what they name.
         on_picture: called with every Picture that is kept, before crop and resize.
+        on_progress: called with (frames read, frames of the source), the latter None where only
+            reading can tell.
 
     Raises:
         SourceError: the source is missing, empty, damaged beyond use, or of mixed frame sizes.
-        UsageError: an option is not understood, or does not fit the source.
+        UsageError: an option is not understood, or does not fit the source; a single frame.
         ResourceError: the frames would not fit into memory.
     """
-    reading = Reading.from_options(
-        start=start,
-        to=to,
-        duration=duration,
-        frames=frames,
-        crop=crop,
-        resize=resize,
-        matrix=matrix,
-        range=range,
-        stream=stream,
-        audio=audio,
-        subtitles=subtitles,
-        fps=fps,
-        size=size,
-        pixel_format=pixel_format,
-        strict=strict,
-        allow_network=allow_network,
-    )
+    options: ReadingOptions = {
+        "start": start,
+        "to": to,
+        "duration": duration,
+        "frames": frames,
+        "crop": crop,
+        "resize": resize,
+        "matrix": matrix,
+        "range": range,
+        "stream": stream,
+        "audio": audio,
+        "subtitles": subtitles,
+        "fps": fps,
+        "size": size,
+        "pixel_format": pixel_format,
+        "strict": strict,
+        "allow_network": allow_network,
+    }
+    if isinstance(source, Clip):
+        if given := changed_options(options):
+            raise UsageError(f"a Clip is taken as it is: {given[0]} does not apply")
+        return source
+    reading = Reading.from_options(**options)
     selection = Selection(reading.open(source), reading.edit)
+    if on_progress is not None:
+        on_picture = _counting(on_picture, selection.source.count(), on_progress)
     return Collector(selection, on_picture).collect(reading.strict)
 
 
-def clip_of(source: Any, **reading: Any) -> Clip:
-    """A Clip as it is; of anything else what `read_clip` reads. Raises UsageError where options of
-    reading are given with a Clip."""
-    if not isinstance(source, Clip):
-        return read_clip(source, **reading)
-    if given := changed_options(reading):
-        raise UsageError(f"a Clip is taken as it is: {given[0]} does not apply")
-    return source
-
-
-def changed_options(reading: dict[str, Any]) -> list[str]:
+def changed_options(reading: Mapping[str, Any]) -> list[str]:
     """The names of those options of `read_clip` that say something else than the default."""
     on = ("audio", "subtitles")
     return sorted(k for k, v in reading.items() if v is not None and v is not (k in on))
 
 
 def open_source(
-    source: Any,
+    source: VideoSource,
     edit: Edit,
     *,
     fps: str | float | Fraction | None = None,
@@ -180,9 +218,11 @@ def open_source(
 ) -> Source:
     """The Source for any accepted input; see `read_clip`."""
     rate = None if fps is None else parse_rate(fps)
-    if not isinstance(source, (str, Path)):
+    if not isinstance(source, (str, os.PathLike)):
+        if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+            return _open_object(Target.of_object(source), edit, rate, size, pixel_format)
         return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
-    name, path = str(source), Path(source)
+    name, path = os.fspath(source), Path(source)
     if not name:
         raise UsageError("the source's name is empty")
     if name != "-" and not exists(name):
@@ -194,10 +234,8 @@ def open_source(
         return _default_rate(ArraySource(open_array(path), name, rate or DEFAULT_FPS), rate)
     target = _target(name, allow_network)
     if suffix == ".yuv" or (target.path is None and size is not None):
-        return _open_raw(target, path, edit, rate, size, pixel_format)
-    for option, value in (("--size", size), ("--pixel-format", pixel_format)):
-        if value is not None:
-            raise UsageError(f"{option} is for raw .yuv input; {name} says it itself")
+        return _open_raw(target, edit, rate, size, pixel_format)
+    _check_not_raw(target, size, pixel_format)
     if suffix in EXTENSIONS and target.path is not None:
         image = image_source(path, name, rate or DEFAULT_FPS)
         if isinstance(image, ImageSource):
@@ -209,6 +247,52 @@ def open_source(
     return StreamSource(target, edit, rate)
 
 
+def _open_object(
+    target: Target,
+    edit: Edit,
+    rate: Fraction | None,
+    size: str | tuple[int, int] | None,
+    pixel_format: str | None,
+) -> Source:
+    """The source of bytes and file objects: a video, whose size says that it is raw."""
+    if size is not None:
+        return _open_raw(target, edit, rate, size, pixel_format)
+    _check_not_raw(target, size, pixel_format)
+    return StreamSource(target, edit, rate)
+
+
+def _counting(
+    on_picture: Callable[[Picture], None] | None,
+    total: int | None,
+    on_progress: Callable[[int, int | None], None],
+) -> Callable[[Picture], None]:
+    """The same callback, which tells besides how many pictures there were."""
+    counter = count(1)
+
+    def counted(picture: Picture) -> None:
+        if on_picture is not None:
+            on_picture(picture)
+        on_progress(next(counter), total)
+
+    return counted
+
+
+def _check_not_raw(
+    target: Target, size: str | tuple[int, int] | None, pixel_format: str | None
+) -> None:
+    for option, value in (("--size", size), ("--pixel-format", pixel_format)):
+        if value is not None:
+            raise UsageError(f"{option} is for raw .yuv input; {target.name} says it itself")
+
+
+def opened_once(source: VideoSource) -> bool:
+    """Whether a source can be opened a single time: standard input, a pipe, a file object that
+    cannot seek."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source) == "-" or is_pipe(Path(source))
+    return hasattr(source, "read") and not can_seek(source)
+
+
 def exists(name: str) -> bool:
     """Whether there is a file, folder or pipe of this name. It need not be a possible one."""
     try:
@@ -217,7 +301,7 @@ def exists(name: str) -> bool:
         return False
 
 
-def title_of(name: str | Path) -> str:
+def title_of(name: str | os.PathLike[str]) -> str:
     """What to call a source: its file or folder, or the folder around images/ or %05d.png."""
     path = Path(name)
     generic = "%" in path.name or path.name.lower() in ("frames", "images")
@@ -262,21 +346,21 @@ def open_array(path: str | Path) -> np.ndarray:
 
 def _open_raw(
     target: Target,
-    path: Path,
     edit: Edit,
     rate: Fraction | None,
     size: str | tuple[int, int] | None,
     pixel_format: str | None,
 ) -> Source:
-    named = RAW_NAME.search(path.stem)
+    stem = Path(target.name).stem
+    named = RAW_NAME.search(stem)
     if size is None and named is None:
         raise UsageError(
-            f"{path}: raw video says neither size nor rate; name it like name_WxH_FPS.yuv, "
+            f"{target.name}: raw video says neither size nor rate; name it like name_WxH_FPS.yuv, "
             "or give --size WxH, --fps and --pixel-format"
         )
     width, height = parse_size(size or f"{named[1]}x{named[2]}", "size")  # type: ignore[index]
     rate = rate or (parse_rate(named[3]) if named and named[3] else None)
-    format = pixel_format or raw_format(path.stem)
+    format = pixel_format or raw_format(stem)
     options = {"video_size": f"{width}x{height}", "pixel_format": format}
     options["framerate"] = str(rate or DEFAULT_FPS)
     raw = StreamSource(replace(target, format="rawvideo", options=options), edit, rate)
@@ -313,22 +397,3 @@ def _default_rate(source: Any, rate: Fraction | None) -> Any:
     if rate is None:
         source.note(f"no frame rate is given: taken as {DEFAULT_FPS} fps (--fps to change)")
     return source
-
-
-def as_array(source: Any) -> np.ndarray:
-    """An array, or a tensor with channels first or last, as an array with channels last."""
-    if type(source).__module__.partition(".")[0] == "torch":
-        first, source = channels_first(source), source.detach().cpu()
-        if source.is_floating_point() and source.element_size() < 4:
-            source = source.float()  # numpy has no bfloat16
-        return (source.permute(0, 2, 3, 1) if first else source).numpy()
-    if not isinstance(source, np.ndarray):
-        raise UsageError(
-            f"cannot read frames from {type(source).__name__}; give a path or an array"
-        )
-    return source
-
-
-def channels_first(tensor: Any) -> bool:
-    """Whether a tensor of frames is (T, C, H, W)."""
-    return tensor.ndim == 4 and tensor.shape[1] in (1, 3) and tensor.shape[3] not in (1, 3)

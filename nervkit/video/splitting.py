@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from nervkit.video.clip import Details
 from nervkit.video.collector import Collector
 from nervkit.video.cuts import CutList, Cuts, DetectedCuts, GivenCuts
 from nervkit.video.ranges import Locator, Mark, fingerprint_of
-from nervkit.video.reader import Reading
+from nervkit.video.reader import Reading, VideoSource
 from nervkit.video.selection import Selection
 from nervkit.video.spool import Spool
 
@@ -142,7 +143,9 @@ class Splitter:
         size: width and height of the frames, from the first segment on.
     """
 
-    def __init__(self, source: Any, splitting: Splitting, reading: Reading | None = None) -> None:
+    def __init__(
+        self, source: VideoSource, splitting: Splitting, reading: Reading | None = None
+    ) -> None:
         self.splitting, self._reading = splitting, reading or Reading()
         self.source = self._reading.open(source)
         self._selection = Selection(self.source, self._reading.edit)
@@ -244,9 +247,9 @@ class Splitter:
         return pts if self.source.seekable else None
 
 
-def _path_for_others(source: Any) -> str | None:
+def _path_for_others(source: VideoSource) -> str | None:
     """A source's path as another process may use it; None where it has none."""
-    if not isinstance(source, (str, Path)) or str(source) == "-":
+    if not isinstance(source, (str, os.PathLike)) or os.fspath(source) == "-":
         return None
     path = str(Path(source).absolute())
     return None if path.startswith(OTHER_IN_EACH_PROCESS) else path

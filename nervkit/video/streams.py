@@ -17,7 +17,7 @@ from nervkit.container.extras import Extras
 from nervkit.errors import SourceError, UsageError
 from nervkit.video.colour import RANGES, RGB, UNSPECIFIED, Colour
 from nervkit.video.edit import Edit
-from nervkit.video.endings import Cut, cut_of
+from nervkit.video.endings import Cut
 from nervkit.video.extras import is_cover, read_attachments, read_chapters, read_tags
 from nervkit.video.opening import UNPIPED, Target, described
 from nervkit.video.orientation import Cropping, Orientation
@@ -78,7 +78,7 @@ class StreamSource(Source):
         self._end = self._last_size = 0  # of the latest video packet, in bytes
         self._read = self._whole = self._damaged = 0
         self._partial: set[int] = set()  # times of packets that the demuxer found incomplete
-        self._cut: Cut | None = None if target.path is None else cut_of(target.path)
+        self._cut: Cut | None = target.cut
         self._orientation = Orientation()
         self._cropping = Cropping()
 
@@ -205,7 +205,7 @@ class StreamSource(Source):
 
     @property
     def rereadable(self) -> bool:  # type: ignore[override]
-        return self._target.path is not None
+        return self._target.rereadable
 
     @property
     def seekable(self) -> bool:  # type: ignore[override]

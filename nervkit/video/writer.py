@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from nervkit.output import check_output, is_pipe, linked, replacing, system_erro
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
 from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered, save_image
+from nervkit.video.reader import VideoSource, read_clip
 from nervkit.video.y4m import write_y4m, y4m_format
 
 FILE_SUFFIXES = (*MOVIE_SUFFIXES, ".y4m", ".npy")
@@ -38,6 +40,58 @@ class Stream:
     tracks: tuple[Track, ...] = ()
     extras: Extras = field(default_factory=Extras)
     window: tuple[Fraction, Fraction] | None = None  # of tracks and chapters, in seconds
+
+
+def write(
+    source: VideoSource,
+    output: str | os.PathLike[str],
+    *,
+    fps: str | float | Fraction | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    pixel_format: str | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Write a Clip, with its times, sound and subtitles, as far as the output can hold them.
+
+    Args:
+        source: a Clip, or what `read_clip` makes one of, such as an array of frames.
+        output: as of `decode`: a movie (.mp4, .mkv, .mov, .webm), .y4m, .npy, a folder of images,
+            a pattern such as "frames/%05d.png", or "-" for y4m on standard output.
+        fps: of frames that do not say (25 otherwise).
+        codec, crf, pixel_format: of a movie.
+        overwrite: replace an existing output.
+        on_progress: called with (frames done, frames in all).
+
+    Returns:
+        Notes: one line for everything that the output could not hold.
+
+    Raises:
+        UsageError, SourceError, OutputError: see nervkit.errors.
+    """
+    name, options = os.fspath(output), MovieOptions(codec, crf, pixel_format)
+    check_destination(name, options, overwrite, source)
+    clip = read_clip(source, fps=fps)
+    count, height, width, _ = clip.shape
+
+    def frames() -> Iterator[np.ndarray]:
+        for done, frame in enumerate(clip.frames, start=1):
+            yield frame
+            if on_progress is not None:
+                on_progress(done, count)
+
+    stream = Stream(
+        frames=frames(),
+        width=width,
+        height=height,
+        timing=clip.timing,
+        sample_aspect_ratio=clip.sample_aspect_ratio,
+        colour=clip.colour,
+        tracks=tuple(clip.tracks),
+        extras=clip.extras,
+    )
+    return write_video(name, stream, options)
 
 
 def check_destination(

@@ -141,7 +141,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decode missing.nerv -o x.m4a --no-audio", 2, "leave out --resize and --no-audio"),
         ("decode missing.nerv -o x.png --frames 2:4", 2, "one frame (--frames 5)"),
         ("decode clip.nerv -o x.png --frames 6", 2, "frames 6:7 selects nothing: there are 6"),
-        ("decode - -o x.npy", 1, "standard input: the file"),
         ("encode clip.npy -o x.nerv --frames 9:12", 1, "selects nothing: the source has 6"),
         ("encode clip.npy -o x.nerv --frames 5:2", 2, "frames must be a range"),
         ("encode clip.npy -o x.nerv --start 99", 1, "selects nothing"),
@@ -319,6 +318,8 @@ def test_a_file_from_standard_input(folder: Path) -> None:
     run_nervkit("decode", "-", "-o", "piped.npy", "-y", **piped)
     run_nervkit("decode", "clip.nerv", "-o", "named.npy", "-y", cwd=folder, code=0)
     assert np.array_equal(np.load(folder / "piped.npy"), np.load(folder / "named.npy"))
+    (line,) = run_nervkit("info", "-", cwd=folder, code=1).stderr.splitlines()
+    assert line.startswith("nervkit: standard input: ")
 
 
 def test_one_frame_to_an_image_and_another_size(folder: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _standard_input() -> bytes:
     try:
         return sys.stdin.buffer.read()
     except OSError as error:
-        raise SourceError(f"standard input: {error.strerror}") from error
+        raise SourceError(f"standard input: {error.strerror or error}") from error
 
 
 def _opened(path: Path) -> tuple[BinaryIO, int]:

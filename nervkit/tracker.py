@@ -101,6 +101,10 @@ def tracks(
     if not points:
         raise UsageError("say which points to follow: --at x,y,frame")
     options = MovieOptions(codec, crf)
+    if output is not None and draw is not None and Path(output).resolve() == Path(draw).resolve():
+        raise UsageError(
+            f"{output}: is to hold both the trajectories and the video: name two files"
+        )
     if draw is not None:
         check_destination(os.fspath(draw), options, overwrite, source)
     elif codec is not None or crf is not None:
@@ -195,4 +199,4 @@ def _parse_point(point: str | Point) -> Point:
         x, y, t = (float(part) for part in parts)
         if all(map(math.isfinite, (x, y, t))):
             return x, y, t
-    raise UsageError(f"a point is x,y,frame such as 120,80,0, not {point!r}")
+    raise UsageError(f"a point is x,y,frame, each from 0, such as 120,80,0, not {point!r}")

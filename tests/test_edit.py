@@ -19,7 +19,7 @@ from nervkit.video.edit import (
     parse_size,
     parse_span,
 )
-from nervkit.video.reader import changed_options, clip_of, read_clip
+from nervkit.video.reader import changed_options, read_clip
 
 
 @pytest.fixture
@@ -243,9 +243,9 @@ def test_only_what_differs_from_the_default_counts_as_given() -> None:
     assert changed_options(defaults) == []
     assert changed_options({**defaults, "subtitles": False, "start": 0}) == ["start", "subtitles"]
     clip = read_clip(np.zeros((2, 4, 6, 3), np.uint8), fps=25)
-    assert clip_of(clip, **defaults) is clip
+    assert read_clip(clip, **defaults) is clip
     with pytest.raises(UsageError, match="audio does not apply"):
-        clip_of(clip, audio=False)
+        read_clip(clip, audio=False)
 
 
 @pytest.mark.parametrize(

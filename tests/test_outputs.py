@@ -104,7 +104,7 @@ def test_one_frame_is_one_image(tmp_path: Path, frames: np.ndarray, suffix: str)
     assert write_video(str(path), stream_of(given), DEFAULTS) == []
     read = np.asarray(Image.open(path).convert("RGB")).astype(int)
     assert names(tmp_path) == [path.name]
-    assert np.abs(read - given[0]).max() <= (0 if given is not smooth else 4)
+    assert np.abs(read - given[0]).max() <= (0 if given is not smooth else 6)
     with pytest.raises(OutputError, match="exists already"):
         check_destination(str(path), DEFAULTS, False, single=True)
 

@@ -80,7 +80,7 @@ def test_the_command_runs_from_a_wheel(installed: Path, tmp_path: Path) -> None:
     where = run(installed, tmp_path, "import nervkit; print(nervkit.__file__)")
     assert Path(where.strip()) == installed / "nervkit" / "__init__.py"
     main = "from nervkit.cli import main; main()"
-    assert run(installed, tmp_path, main, "--version").strip().endswith(__version__)
+    assert run(installed, tmp_path, main, "--version").splitlines()[0].endswith(__version__)
     models = run(installed, tmp_path, main, "models")
     assert {"gridnerv", "hnerv", "nerv"} <= {line.split()[0] for line in models.splitlines()}
 

@@ -94,7 +94,9 @@ class Checkpoint:
                 "go on with that version, or use --restart to discard it"
             )
         if differing:
-            changes = ", ".join(f"{k}: {saved.get(k)} -> {wanted.get(k)}" for k in differing)
+            # A configuration follows from other settings.
+            told = [key for key in differing if key != "config"] or differing
+            changes = ", ".join(f"{k}: {saved.get(k)} -> {wanted.get(k)}" for k in told)
             raise SourceError(
                 f"{self.path}: a checkpoint of another encode ({changes}); "
                 "repeat that command to go on with it, or use --restart to discard it"

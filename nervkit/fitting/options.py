@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -66,6 +66,9 @@ class FitOptions:
             raise UsageError(
                 f"unknown recipe {self.recipe!r} for {self.model}; choose from: {known}"
             )
+        config_fields = {field.name for field in fields(self.model_type.config_type)}
+        if self.strides is not None and "strides" not in config_fields:
+            raise UsageError(f"{self.model} has no strides: leave out --strides")
         recipe = self.model_type.recipes[self.recipe]
         loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
         _ = self.stages, self.budget, self.asked
@@ -199,6 +202,6 @@ def parse_count(text: str | float) -> int:
 def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
     """Strides from "5,4,4,2,2" or a sequence."""
     parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
-    if not all(str(part).strip().isdecimal() for part in parts):
-        raise UsageError(f"strides must be whole numbers such as 5,4,4,2,2, not {strides!r}")
+    if not all(str(part).strip().isdecimal() and int(part) for part in parts):
+        raise UsageError(f"strides must be whole numbers from 1, such as 5,4,2, not {strides!r}")
     return tuple(int(part) for part in parts)

@@ -132,6 +132,8 @@ def _not_decoded(model: type[Representation], config: ModelConfig) -> str | None
     wanted = (1, 3, TRIAL.height, TRIAL.width)
     if tuple(frames.shape) != wanted or not frames.is_floating_point():
         return f"a frame must be floats of shape {wanted}, not {tuple(frames.shape)}"
+    if not (frames.isfinite().all() and frames.min() >= 0 and frames.max() <= 1):
+        return "the values of a frame must lie in 0 to 1: end forward with a sigmoid, or clamp"
     if not torch.allclose(frames, same, atol=1e-3):
         return "two models with the same stored tensors show other frames: some state is not stored"
     return None

@@ -5,11 +5,21 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from nervkit.errors import SourceError, UsageError
 
 NervSource = str | os.PathLike[str] | bytes | BinaryIO
+
+
+class Readable(Protocol):
+    """What a container is read from: a SeekableFile, or a binary file."""
+
+    def seek(self, position: int, /) -> object:
+        """Go to a byte."""
+
+    def read(self, count: int, /) -> bytes:
+        """The next `count` bytes; fewer at the end only."""
 
 
 class SeekableFile:

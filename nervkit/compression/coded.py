@@ -243,7 +243,8 @@ def _parts(data: Data) -> Iterator[Part]:
                 continue
             knot = np.where(turns < turn, data.values[k], 0)
             taps = taps_of(knot, before, earlier, turn)[:, :, rows, columns]
-            sizes = taps_of(*map(np.abs, (knot, before, earlier)), turn)[:, :, rows, columns]
+            magnitudes = np.abs(knot), np.abs(before), np.abs(earlier)
+            sizes = taps_of(*magnitudes, turn)[:, :, rows, columns]
             quarters = (np.tensordot(data.means[turn], taps, 1) + HALF_QUARTER) >> QUARTER_BITS
             scales = scale_of(floors[turn][:, None] + np.tensordot(data.gains[turn], sizes, 1))
             whole = (quarters // FRACTIONS).astype(np.int32)

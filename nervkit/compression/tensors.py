@@ -74,7 +74,7 @@ def decompress_tensors(
     return tensors
 
 
-def _read(coder: Decoder, fields: tuple, shape: tuple[int, ...], name: str) -> np.ndarray:
+def _read(coder: Decoder, fields: tuple[int, ...], shape: tuple[int, ...], name: str) -> np.ndarray:
     bits, axis_code, predicted, low, high, first, last = fields
     axis = None if axis_code == NO_AXIS else axis_code
     limit = peak(bits) if MIN_BITS <= bits <= MAX_BITS else 0

@@ -9,8 +9,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
+from nervkit.container.source import Readable
 from nervkit.errors import ChecksumError, FormatError, LimitError, TruncatedError, VersionError
 
 SIGNATURE = b"\x89NERV\r\n\x1a"
@@ -76,7 +76,7 @@ def pack_chunk(type: bytes, payload: bytes) -> bytes:
     return body + CRC.pack(zlib.crc32(body))
 
 
-def scan(file: BinaryIO, size: int, most: int) -> Iterator[Chunk]:
+def scan(file: Readable, size: int, most: int) -> Iterator[Chunk]:
     """All chunks of a file of `size` bytes in order, up to the end mark, by their heads. Reads no
     payload. Raises FormatError where one cannot be, TruncatedError where the file ends, LimitError
     where there are more than `most`."""
@@ -100,7 +100,7 @@ def scan(file: BinaryIO, size: int, most: int) -> Iterator[Chunk]:
         raise FormatError(f"{size - position} bytes follow the end mark")
 
 
-def read_payload(file: BinaryIO, chunk: Chunk) -> bytes:
+def read_payload(file: Readable, chunk: Chunk) -> bytes:
     """A chunk's payload, its checksum verified."""
     file.seek(chunk.offset - CHUNK_HEAD.size)
     whole = file.read(chunk.size)  # at once: of a remote file each read is a request
@@ -117,7 +117,7 @@ def payload_of(chunk: Chunk, whole: bytes) -> bytes:
     return bytes(body[CHUNK_HEAD.size :])
 
 
-def check(file: BinaryIO, chunk: Chunk) -> None:
+def check(file: Readable, chunk: Chunk) -> None:
     """Verify a chunk's checksum, in pieces of bounded size. Raises ChecksumError, or FormatError
     where another chunk lies there."""
     if chunk.size <= PIECE:
@@ -143,7 +143,7 @@ def inflate(data: bytes, limit: int, what: str) -> bytes:
     return result
 
 
-def read_version(file: BinaryIO, kind: Kind = NERV) -> tuple[int, int]:
+def read_version(file: Readable, kind: Kind = NERV) -> tuple[int, int]:
     """Major and minor version from the first bytes of a file. Raises FormatError where they are
     not those of a file of that kind, VersionError where this nervkit does not read it."""
     file.seek(0)
@@ -178,7 +178,7 @@ def _check(chunk: Chunk, head: bytes, crc: int, stored: bytes) -> None:
         raise FormatError(f"another chunk than {name} is at byte {chunk.offset}")
 
 
-def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
+def _pieces(file: Readable, count: int) -> Iterator[bytes]:
     while count > 0:
         piece = file.read(min(count, PIECE))
         if not piece:

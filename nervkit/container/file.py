@@ -294,8 +294,9 @@ class NervFile:
         with self.naming():
             listed = self._track_chunks
             index = self._track_index
-            every = index is None or window is None
-            return self._parts(range(len(listed)) if every else index.covering(window))
+            if index is None or window is None:
+                return self._parts(range(len(listed)))
+            return self._parts(index.covering(window))
 
     def track_parts(
         self, number: int, window: tuple[Fraction, Fraction] | None = None
@@ -304,14 +305,15 @@ class NervFile:
         when it is asked for. Of a file without an index, the whole track. Raises IndexError."""
         with self.naming():
             index = self._track_index
-            tracks = self.tracks() if index is None else index.tracks
-            if not 0 <= number < len(tracks):
-                raise IndexError(f"track {number} of {len(tracks)}")
+            tracks = self.tracks() if index is None else []
+            numbers = range(len(tracks)) if index is None else index.tracks
+            if not 0 <= number < len(numbers):
+                raise IndexError(f"track {number} of {len(numbers)}")
             if index is None:
                 yield tracks[number]
                 return
             for place in range(len(index.rows)) if window is None else index.within(window):
-                if index.rows[place][0] == tracks[number]:
+                if index.rows[place][0] == numbers[number]:
                     yield from self._parts([place])
 
     def _parts(self, places: Iterable[int]) -> list[Track]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, BinaryIO
+from typing import Any
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
@@ -11,6 +11,7 @@ from nervkit.container.contents import Contents
 from nervkit.container.fields import an_object, may_skip, parse_json
 from nervkit.container.header import MAX_HEADER_BYTES, WHAT, Header, Segment, parse_model
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
+from nervkit.container.source import Readable
 from nervkit.errors import FormatError
 
 WEIGHTS, EMBEDDINGS, TENSORS = b"WGTS", b"EMBD", b"TNSR"
@@ -26,7 +27,7 @@ MOST_CHUNKS, MOST_SEGMENTS = 1 << 14, 1 << 12
 COUNT = struct.Struct("<H")  # of a chunk's tensors: its first bytes
 
 
-def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
+def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     """What a file of `size` bytes holds. Reads the chunks' heads and the header. Raises
     FormatError; of one that is cut short nothing is salvaged."""
     found = list(chunks.scan(file, size, MOST_CHUNKS))
@@ -40,7 +41,7 @@ def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
     return Contents(header, found, segments)
 
 
-def read_segment(file: BinaryIO, contents: Contents, index: int) -> SegmentData:
+def read_segment(file: Readable, contents: Contents, index: int) -> SegmentData:
     """The coded tensors of a segment. Raises FormatError."""
     coded = []
     for chunk in contents.segments[index]:

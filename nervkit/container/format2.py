@@ -22,6 +22,7 @@ from nervkit.container.header import (
 from nervkit.container.limits import MOST_CHUNKS, MOST_MODELS, MOST_NETWORKS
 from nervkit.container.segment import HEAD as SEGMENT_HEAD
 from nervkit.container.segment import SegmentData
+from nervkit.container.source import Readable
 from nervkit.container.table import Table
 from nervkit.errors import FormatError, LimitError
 
@@ -55,7 +56,7 @@ class Writer:
         self._file, self._end = file, chunks.PREAMBLE.size
         self._chunks: list[Chunk] = []
         self._models: dict[str, int] = {}
-        self._segments: list[tuple[int, int, int]] = []
+        self._segments: list[tuple[int, int, int | None]] = []
         file.write(chunks.preamble())
         self.part(chunks.HEADER, header.pack())
 
@@ -88,7 +89,7 @@ class Writer:
         self.part(chunks.END, PLACE.pack(place))
 
 
-def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
+def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     """What a file of `size` bytes holds. Reads its end mark, table, header and models, and nothing
     else. With `salvage`, the table of a file that lacks it is made from the parts that are whole,
     all of which are read. Raises FormatError."""
@@ -115,7 +116,7 @@ def read_contents(file: BinaryIO, size: int, salvage: bool = False) -> Contents:
     return Contents(header, [*table.chunks, *ending], segments, table.models, reason)
 
 
-def read_segment(file: BinaryIO, contents: Contents, index: int) -> SegmentData:
+def read_segment(file: Readable, contents: Contents, index: int) -> SegmentData:
     """The coded tensors of a segment. Raises FormatError."""
     [chunk] = contents.segments[index]
     frames, model, data = SegmentData.unpack(chunks.read_payload(file, chunk))
@@ -124,7 +125,7 @@ def read_segment(file: BinaryIO, contents: Contents, index: int) -> SegmentData:
     return data
 
 
-def _read_table(file: BinaryIO, size: int) -> tuple[Table, list[Chunk]]:
+def _read_table(file: Readable, size: int) -> tuple[Table, list[Chunk]]:
     """The table, and where it and the end mark are. Raises FormatError."""
     end = Chunk(chunks.END, size - END_BYTES + chunks.CHUNK_HEAD.size, PLACE.size)
     file.seek(max(0, size - END_BYTES))
@@ -153,7 +154,7 @@ def _not_whole(table: Table, damage: FormatError) -> FormatError:
     )
 
 
-def _whole_parts(file: BinaryIO, size: int, damage: FormatError) -> tuple[Table, FormatError]:
+def _whole_parts(file: Readable, size: int, damage: FormatError) -> tuple[Table, FormatError]:
     """The chunks from the front on whose checksums are right, and the segments among them, without
     their values; and why there are no more, `damage` where that is all that is known."""
     found: list[Chunk] = []
@@ -172,7 +173,7 @@ def _whole_parts(file: BinaryIO, size: int, damage: FormatError) -> tuple[Table,
     return Table(found, frames, models, (None,) * len(frames)), damage
 
 
-def _frames_and_model(file: BinaryIO, chunk: Chunk) -> tuple[int, int]:
+def _frames_and_model(file: Readable, chunk: Chunk) -> tuple[int, int]:
     """How many frames a segment has, and the index of its model. Raises FormatError."""
     file.seek(chunk.offset)
     head = file.read(min(chunk.length, SEGMENT_HEAD.size))
@@ -212,7 +213,7 @@ def _may_skip(type: bytes) -> None:
     may_skip(type.decode(), "chunk")
 
 
-def _models(file: BinaryIO, listed: Sequence[Chunk]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _models(file: Readable, listed: Sequence[Chunk]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The name and configuration that each chunk MODL holds. Together they are no longer than a
     header may be."""
     left, what = MAX_HEADER_BYTES, "a model"

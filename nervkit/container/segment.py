@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from nervkit.container.fields import may_skip, whole
 from nervkit.errors import FormatError
@@ -109,5 +110,5 @@ class _Reader:
         self._position += count
         return self._payload[self._position - count : self._position]
 
-    def numbers(self, layout: struct.Struct) -> tuple:
+    def numbers(self, layout: struct.Struct) -> tuple[Any, ...]:
         return layout.unpack(self.take(layout.size))

@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from nervkit.errors import SourceError, UsageError
 from nervkit.forking import renewed_after_fork
@@ -15,6 +15,16 @@ from nervkit.forking import renewed_after_fork
 NervSource = str | os.PathLike[str] | bytes | BinaryIO
 
 STANDARD_INPUT = "-"
+
+
+class Readable(Protocol):
+    """What a container is read from: a SeekableFile, or a binary file."""
+
+    def seek(self, position: int, /) -> object:
+        """Go to a byte."""
+
+    def read(self, count: int, /) -> bytes:
+        """The next `count` bytes; fewer at the end only."""
 
 
 class SeekableFile:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,11 @@ class Table:
 
     def pack(self) -> bytes:
         """The payload of the table's chunk."""
-        columns = {FRAMES: self.frames, MODELS: self.models, VALUES: self.values}
+        columns: dict[bytes, Sequence[Any]] = {
+            FRAMES: self.frames,
+            MODELS: self.models,
+            VALUES: self.values,
+        }
         lengths = _array([chunk.length for chunk in self.chunks])
         arrays = {name: _array(numbers) for name, numbers in columns.items()}
         parts = [HEAD.pack(len(self.chunks), len(self.frames), lengths.itemsize, len(columns))]

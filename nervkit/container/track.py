@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -150,7 +151,7 @@ class Track:
     def pack(self, continues: int | None = None) -> bytes:
         """The payload of a track chunk, which holds no later parts. `continues`: of a later part,
         the place of its track's first chunk among all track chunks."""
-        description = {
+        description: dict[str, Any] = {
             "kind": self.kind,
             "codec": self.codec,
             "language": self.language,

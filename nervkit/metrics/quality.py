@@ -90,8 +90,9 @@ def quality_of(reference: np.ndarray, frame: np.ndarray, colour: Colour | None =
     of the 8-bit 4:2:0 planes that both convert to with its matrix and range."""
     planes = None
     if colour is not None:
-        both = (Planes.from_rgb(picture, colour) for picture in (reference, frame))
-        planes = psnr_yuv(*psnr_planes(*both, *frame.shape[:2]))
+        height, width = frame.shape[:2]
+        both = Planes.from_rgb(reference, colour), Planes.from_rgb(frame, colour)
+        planes = psnr_yuv(*psnr_planes(*both, height, width))
     return Quality(psnr(reference, frame), ssim(reference, frame), planes)
 
 

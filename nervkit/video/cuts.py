@@ -188,7 +188,7 @@ class CutList:
 
 
 def _read(path: Path) -> list[int | Fraction | None]:
-    parsed = []
+    parsed: list[int | Fraction | None] = []
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):

@@ -28,7 +28,9 @@ class Crop:
     def parse(cls, text: str) -> Self:
         """From "WxH" (centred) or "WxH+X+Y"."""
         match = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?", text.strip())
-        width, height, x, y = (part and int(part) for part in match.groups()) if match else [0] * 4
+        width, height, x, y = (
+            (None if part is None else int(part) for part in match.groups()) if match else [0] * 4
+        )
         if not width or not height:
             raise UsageError(f"crop must be WxH (centred) or WxH+X+Y, not {text!r}")
         return cls(width, height, x, y)

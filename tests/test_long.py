@@ -452,13 +452,17 @@ def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
         ({"segments": "some"}, "segments must be"),
         ({"segments": "off", "cuts": [3]}, "are for segments 'auto'"),
         ({"segment_frames": 1}, "from 2"),
-        ({"start_from": "a.nerv", "params": None}, "use --segments off"),
     ],
 )
 def test_bad_choices(clip: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         encode(clip, tmp_path / "b.nerv", **options)
     assert not (tmp_path / "b.nerv").exists()
+
+
+def test_a_start_is_for_one_segment(clip: Path, encoded: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="use --segments off"):
+        encode(clip, tmp_path / "b.nerv", start_from=encoded, params=None)
 
 
 def test_workers_are_counted() -> None:

@@ -794,7 +794,7 @@ def test_a_clip_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="no option .strength.; did you mean"):
+    with pytest.raises(TypeError, match="no option 'strength'"):
         nervkit.denoise(video(), strength=3)
 
 

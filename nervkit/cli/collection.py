@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, duration, emit, fitting, say
+from nervkit.cli.console import counted, counting, duration, emit, fitting, say, tell
 from nervkit.errors import NervError, UsageError
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def add(
             on_progress=on_progress,
             **shared,
         )
-    for note in report.notes:
-        say(f"note: {note}")
-    if json:
-        emit(report.to_dict())
+    tell(report, json)
     _tell(report)
 
 
@@ -194,10 +191,7 @@ def extract(
             on_progress=on_progress,
             **shared,
         )
-    for note in report.notes:
-        say(f"note: {note}")
-    if json:
-        emit(report.to_dict())
+    tell(report, json)
     say(
         f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
         f"{duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nervkit.errors import UsageError
 
@@ -60,6 +60,25 @@ def complain(text: str) -> None:
 def emit(values: dict[str, Any]) -> None:
     """One JSON object on stdout."""
     print(json.dumps(values, allow_nan=False), flush=True)  # noqa: T201
+
+
+class Report(Protocol):
+    """What a command made."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """One line for everything that was assumed, changed or lost."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+
+
+def tell(report: Report, json: bool) -> None:
+    """The notes of a report as lines, and all of it as one JSON object where that was asked for."""
+    for note in report.notes:
+        say(f"note: {note}")
+    if json:
+        emit(report.to_dict())
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, emit, say
+from nervkit.cli.console import counted, counting, say, tell
 from nervkit.cli.console import duration as in_words
 from nervkit.errors import UsageError
 
@@ -75,10 +75,7 @@ def decode(
             limits=options.limits_of(limit),
             on_progress=on_progress,
         )
-    for note in report.notes:
-        say(f"note: {note}")
-    if json:
-        emit(report.to_dict())
+    tell(report, json)
     if report.frames == 0:
         say(f"{report.output}: the sound, in {in_words(report.seconds)}")
         return

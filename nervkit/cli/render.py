@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, duration, emit, say
+from nervkit.cli.console import counted, counting, duration, say, tell
 from nervkit.errors import UsageError
 
 
@@ -69,10 +69,7 @@ def render(
             limits=options.limits_of(limit),
             on_progress=on_progress,
         )
-    for note in report.notes:
-        say(f"note: {note}")
-    if json:
-        emit(report.to_dict())
+    tell(report, json)
     edited = f", {counted(report.edited, 'Gaussian')} edited" if remove or recolour else ""
     say(
         f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import duration, emit, say, stages
+from nervkit.cli.console import duration, say, stages, tell
 
 if TYPE_CHECKING:
     from nervkit.requantizer import RequantizeReport
@@ -49,10 +49,7 @@ def requantize(
             overwrite=overwrite,
             on_progress=on_progress,
         )
-    for note in report.notes:
-        say(f"note: {note}")
-    if json:
-        emit(report.to_dict())
+    tell(report, json)
     _tell(source, report)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, emit, say
+from nervkit.cli.console import counted, counting, say, tell
 from nervkit.errors import NervError, UsageError
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def verify(
             size=size,
             pixel_format=pixel_format,
         )
-    for note in report.notes:
-        say(f"note: {note}")
-    if json:
-        emit(report.to_dict())
+    tell(report, json)
     seen = checked_against(report.requantized)
     _tell(report, seen, per_frame)
     if report.wrong:

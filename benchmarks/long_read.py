@@ -29,7 +29,8 @@ from nervkit.compression.tensors import compress_tensors
 from nervkit.container import chunks, format2
 from nervkit.container.header import Header, Segment
 from nervkit.container.segment import ADAPTIVE, SegmentData
-from nervkit.container.timing import Timing
+from nervkit.container.timing import pack_timing
+from nervkit.media.timing import Timing
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
@@ -74,7 +75,7 @@ def write(path: Path, count: int) -> None:
         writer = format2.Writer(file, header)
         for _ in range(count):
             writer.segment(segment, data)
-        writer.part(chunks.TIMING, timing.pack())
+        writer.part(chunks.TIMING, pack_timing(timing))
         writer.finish()
 
 

@@ -16,7 +16,7 @@ from common import ROOT, SHARED
 
 import nervkit
 from nervkit.bench.datasets import ClipSpec
-from nervkit.bench.restore import bench_restore
+from nervkit.bench.restoration.run import bench_restore
 
 CLIPS = (
     ClipSpec(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import nervkit
+from nervkit.bench.restoration.damage import add_noise
 from nervkit.metrics import psnr
-from nervkit.restoration.damage import add_noise
 
 bunny = Path(__file__).parent / "bunny.mp4"
 clean = nervkit.read_clip(bunny, frames="0:25", resize="160x90").frames

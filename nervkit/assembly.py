@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nervkit.container.extras import Extras
 from nervkit.container.file import (
     SAMPLES,
     Checks,
@@ -21,10 +20,13 @@ from nervkit.container.file import (
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.segment import CONTEXTS, SegmentData
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
+from nervkit.container.timing import pack_timing, unpack_timing
+from nervkit.container.track import pack_track, unpack_track
 from nervkit.decoder import NervVideo
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, SourceError
+from nervkit.media.extras import Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.metrics import Quality, mean_quality
 from nervkit.output import replacing
 from nervkit.plan import FixedBytes
@@ -48,10 +50,10 @@ def header_of(width: int, height: int, details: Details, settings: str) -> Heade
 def check_storable(width: int, height: int, details: Details) -> None:
     """Refuse before the fit what the file could not hold. Raises SourceError."""
     try:
-        timing = Timing.unpack(details.timing.pack(), len(details.timing))
+        timing = unpack_timing(pack_timing(details.timing), len(details.timing))
         parts = [part for track in details.tracks for part in track.parts]
         alone = [replace(part, later=()) for part in parts]
-        if timing != details.timing or [Track.unpack(part.pack()) for part in parts] != alone:
+        if timing != details.timing or [unpack_track(pack_track(part)) for part in parts] != alone:
             raise FormatError("times do not come back as they are")
         segment = Segment(len(details.timing), "any", {}, 1)
         header_of(width, height, details, "").of_segments([segment]).pack()

@@ -23,20 +23,23 @@ from nervkit.container.file import NervFile
 from nervkit.container.header import Header
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.container.timing import MOST_SECONDS, Timing
-from nervkit.container.track import Track
 from nervkit.errors import UsageError
+from nervkit.media.checks import MOST_SECONDS
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.models.base import Representation
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, render, render_tensor, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
+from nervkit.units import parse_seconds
 from nervkit.video.colour import Colour
-from nervkit.video.edit import Edit, parse_seconds
+from nervkit.video.edit import Edit
 from nervkit.video.movies import MovieOptions
 from nervkit.video.preview import preview_places, strip_html
 from nervkit.video.sound import check_sound_destination, is_sound, write_sound
+from nervkit.video.stream import Stream
 from nervkit.video.tracks import packets_within
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.writer import check_destination, write_video
 
 LATEST = Fraction(2 * MOST_SECONDS)  # later than anything in a file
 AHEAD = 4  # frames that are computed before they are asked for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,23 +15,24 @@ from torch import Tensor
 
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import UsageError
+from nervkit.media.timing import Timing
 from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
 from nervkit.networks import render as render_frames
 from nervkit.restoration.masks import check_mask, read_mask
 from nervkit.segments import VideoSegment
+from nervkit.units import parse_colour, parse_size, parse_speed
 from nervkit.video.colour import Colour
-from nervkit.video.edit import Edit, parse_size
+from nervkit.video.edit import Edit
 from nervkit.video.movies import MovieOptions
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.stream import Stream
+from nervkit.video.writer import check_destination, write_video
 
 if TYPE_CHECKING:
     from nervkit.models.gaussians import Gaussians
 
-SLOWEST, FASTEST = Fraction(1, 1000), Fraction(1000)
 MOST_FRAMES = 1_000_000  # of an output: a mistyped speed should not fill the disk
 
 
@@ -102,11 +102,11 @@ class View:
             raise UsageError(f"at must be a frame's number from 0 on, not {at!r}")
         return cls(
             None if size is None else parse_size(size, "size"),
-            _parse_speed(speed),
+            parse_speed(speed),
             stabilise,
             remove,
             recolour,
-            None if colour is None else _parse_colour(colour),
+            None if colour is None else parse_colour(colour),
             at,
         )
 
@@ -335,19 +335,3 @@ def paced(timing: Timing, speed: Fraction) -> tuple[Timing, list[Fraction]]:
     first = pts[0] // up
     shifted = np.array([time - pts[0] for time in pts], np.int64)
     return Timing(first + shifted, timing.time_base / up, int(steps[-1]) * up), places
-
-
-def _parse_speed(speed: str | float) -> Fraction:
-    text = str(speed).strip()
-    if re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", text):
-        value = Fraction(text).limit_denominator(1000)
-        if SLOWEST <= value <= FASTEST:
-            return value
-    raise UsageError(f"speed must be a number such as 0.25 or 1/4, 0.001 to 1000, not {speed!r}")
-
-
-def _parse_colour(colour: str) -> tuple[int, ...]:
-    match = re.fullmatch(r"#?([0-9a-fA-F]{6})", str(colour).strip())
-    if match is None:
-        raise UsageError(f"colour must be RRGGBB such as ff8000, not {colour!r}")
-    return tuple(bytes.fromhex(match[1]))

@@ -26,14 +26,14 @@ from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, drawn, rebuild
 from nervkit.output import check_nerv_output, linked, replacing
-from nervkit.target import Target, parse_bpp
+from nervkit.target import Target
+from nervkit.units import parse_bpp, parse_loss
 from nervkit.verifier import checked_against, is_wrong
 from nervkit.version import __version__
 from nervkit.video.memory import available_memory, human_bytes
 
 VALUE_BYTES = 48  # held for each stored value of all segments: tensors, derivatives, integers
 MOST_ABOVE = 1.02  # of the bytes that are aimed at
-MOST_LOSS = 60.0  # dB
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -144,7 +144,7 @@ def requantize(
     target = Target.of(target_size, bpp, target_bitrate)
     if (target is None) == (target_loss is None):
         raise UsageError("give one of target-size, target-bpp, target-bitrate and target-loss")
-    loss = None if target_loss is None else _parse_loss(target_loss)
+    loss = None if target_loss is None else parse_loss(target_loss)
     check_nerv_output(output, overwrite, source)
     with (
         locked(linked(output)),
@@ -339,17 +339,6 @@ def _check_file_name(value: Any, what: str) -> None:
         raise UsageError(f"requantize needs the names of .nerv files: its {what} is of type {kind}")
     if str(value) == "-":
         raise UsageError(f"requantize needs the names of .nerv files: its {what} cannot be a pipe")
-
-
-def _parse_loss(loss: str | float) -> float:
-    """dB from 0.5 or "0.5". Raises UsageError."""
-    try:
-        parsed = float(loss)
-    except (TypeError, ValueError):
-        raise UsageError(f"target-loss must be a number of dB such as 0.5, not {loss!r}") from None
-    if not 0 < parsed <= MOST_LOSS:
-        raise UsageError(f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {loss}")
-    return parsed
 
 
 def _in_words(target: Target | None, loss: float | None) -> str:

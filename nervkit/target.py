@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Self
 
 from nervkit.errors import UsageError
 from nervkit.fitting.options import default_parameters
+from nervkit.units import parse_bitrate, parse_psnr, parse_size_in_bytes
 from nervkit.video.probe import h264_bytes
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ LEAST_TENSOR_BYTES = 1_000  # with less, no representation shows anything
 LONG_FIT, SHORTER_TAKES = 10_000, 0.3  # steps; bytes rise by this power of LONG_FIT / steps
 OF_H264 = 1.1  # bytes of tensors over those of an H.264 stream of the same PSNR, about
 PLANES_ABOVE_RGB = 3.0  # dB of 6:1:1 PSNR above that of RGB, about
-LEAST_PSNR, MOST_PSNR = 10, 60
 DEFAULT_BITS = 3.0  # for each value of a network of the default size
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Target:
             return None
         if len(given) > 1:
             raise UsageError("give one of target-size, target-bpp, target-bitrate and target-psnr")
-        psnr = None if psnr is None else _decibels(psnr)
+        psnr = None if psnr is None else parse_psnr(psnr)
         if bpp is not None and not 0 < bpp <= 24:
             raise UsageError(f"target-bpp must lie in 0 (exclusive) to 24, not {bpp}")
         return cls(
@@ -114,46 +112,3 @@ def default_bytes(shape: VideoShape) -> int:
     """What tensors take, about, where the user asks for nothing: 0.06 bits per pixel for 132 frames
     of 320x160, 0.02 for 132 frames of 720p."""
     return max(LEAST_TENSOR_BYTES, round(DEFAULT_BITS * default_parameters(shape) / 8))
-
-
-def parse_size_in_bytes(text: str | int) -> int:
-    """Bytes from 500000, "500k" or "1.5M" (powers of 1,000). Raises UsageError."""
-    size = _number(text, "B")
-    if size is None:
-        raise UsageError(f"target-size must be a number of bytes such as 500k, not {text!r}")
-    return size
-
-
-def parse_bitrate(text: str | int) -> int:
-    """Bits per second from 200000, "200k" or "1.5M" (powers of 1,000). Raises UsageError."""
-    rate = _number(text, "bit/s|bps")
-    if rate is None:
-        raise UsageError(f"target-bitrate must be bits per second such as 200k, not {text!r}")
-    return rate
-
-
-def _decibels(value: float | str) -> float:
-    """A PSNR to aim at. Raises UsageError."""
-    try:
-        psnr = float(value)
-    except (TypeError, ValueError):
-        psnr = math.nan
-    if not LEAST_PSNR <= psnr <= MOST_PSNR:
-        raise UsageError(f"target-psnr must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {value}")
-    return psnr
-
-
-def parse_bpp(text: str) -> float:
-    """Bits per pixel from "0.05". Raises UsageError."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        raise UsageError(f"target-bpp must be a number such as 0.05, not {text!r}") from None
-
-
-def _number(text: str | int, unit: str) -> int | None:
-    """A number from 1 to 2^40 - 1, with a prefix and the unit or without; None where it is not."""
-    pattern = rf"(\d+(?:\.\d+)?)\s*([kmg]?)(?:{unit})?"
-    match = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
-    number = round(float(match[1]) * UNITS[match[2].lower()]) if match else 0
-    return number if 1 <= number < 1 << 40 else None

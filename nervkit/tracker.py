@@ -23,7 +23,8 @@ from nervkit.models.device import memory_errors
 from nervkit.output import check_output, replacing
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MovieOptions
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.stream import Stream
+from nervkit.video.writer import check_destination, write_video
 
 TAIL = 12  # frames of a trajectory that are drawn behind its point
 COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ffd60a", "#ff2d95", "#5ac8fa")

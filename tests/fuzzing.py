@@ -37,12 +37,13 @@ import av
 import numpy as np
 
 import nervkit
-from nervkit.container import chunks, track
-from nervkit.container.extras import Attachment, Chapter, Extras
+from nervkit.container import chunks
 from nervkit.container.file import NervFile, pack_file
 from nervkit.container.header import Header
-from nervkit.container.timing import Timing
 from nervkit.errors import NervError
+from nervkit.media.extras import Attachment, Chapter, Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import UNKNOWN, Track
 from nervkit.video.clip import Clip
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
@@ -76,10 +77,10 @@ def with_sound_and_text(path: Path) -> None:
         output.mux([*video.encode(None), *sound.encode(None)])
 
 
-def after(stored: track.Track) -> track.Track:
+def after(stored: Track) -> Track:
     """The same packets once more, behind themselves."""
     times = stored.times.copy()
-    times[:, :2] += np.where(times[:, :2] == track.UNKNOWN, 0, times[-1, 0] + 1)
+    times[:, :2] += np.where(times[:, :2] == UNKNOWN, 0, times[-1, 0] + 1)
     return replace(stored, times=times)
 
 

@@ -13,8 +13,10 @@ from nervkit.compression.tensors import compress_tensors
 from nervkit.container import chunks, format2
 from nervkit.container.header import Header, Segment
 from nervkit.container.segment import ADAPTIVE, SegmentData
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
+from nervkit.container.timing import pack_timing
+from nervkit.container.track import pack_track
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
@@ -61,7 +63,7 @@ def segmented(
 ) -> bytes:
     """A file of these segments, at 25 fps where no timing is given."""
     count = sum(segment.frames for segment, _ in segments)
-    packed = (timing or Timing(np.arange(count), Fraction(1, 25), 1)).pack()
+    packed = pack_timing(timing or Timing(np.arange(count), Fraction(1, 25), 1))
     file = io.BytesIO()
     writer = format2.Writer(file, header())
     if timing_first:
@@ -71,7 +73,7 @@ def segmented(
     if not timing_first:
         writer.part(chunks.TIMING, packed)
     for track in tracks:
-        writer.part(chunks.TRACK, track.pack())
+        writer.part(chunks.TRACK, pack_track(track))
     writer.finish()
     return file.getvalue()
 

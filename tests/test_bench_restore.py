@@ -13,11 +13,17 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from nervkit.bench.datasets import ClipSpec
-from nervkit.bench.restore import bench_restore
+from nervkit.bench.restoration.baselines import (
+    DENOISERS,
+    INPAINTERS,
+    INTERPOLATORS,
+    NO_FIT,
+    average,
+)
+from nervkit.bench.restoration.damage import add_noise, five_boxes
+from nervkit.bench.restoration.evaluate import evaluate, score
+from nervkit.bench.restoration.run import bench_restore
 from nervkit.errors import UsageError
-from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, NO_FIT, average
-from nervkit.restoration.damage import add_noise, five_boxes
-from nervkit.restoration.evaluate import evaluate, score
 from tests.command import run_nervkit
 
 FIT: dict[str, Any] = {"steps": 3, "params": 4000}

@@ -33,8 +33,6 @@ from nervkit.container.collection import (
     pack_entry,
     write_grown,
 )
-from nervkit.container.extras import Extras
-from nervkit.container.timing import Timing
 from nervkit.errors import (
     ChecksumError,
     FormatError,
@@ -47,6 +45,8 @@ from nervkit.errors import (
 )
 from nervkit.fitting.budget import Budget
 from nervkit.lock import locked
+from nervkit.media.extras import Extras
+from nervkit.media.timing import Timing
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.pfnr import ALONE, NONE, PAPER, PFNR, FourierOperator, PFNRConfig

@@ -14,13 +14,13 @@ import pytest
 from scipy.ndimage import gaussian_filter, shift
 
 import nervkit
+from nervkit.bench.restoration.baselines import DENOISERS, NO_FIT
+from nervkit.bench.restoration.damage import add_noise, noisy_file
 from nervkit.errors import NervError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.options import FitOptions
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.baselines import DENOISERS, NO_FIT
 from nervkit.restoration.channels import Halved, Opponent, space_of, stored_by_halves
-from nervkit.restoration.damage import add_noise, noisy_file
 from nervkit.restoration.denoise import Cleaner
 from nervkit.restoration.impulses import seen_again
 from nervkit.restoration.motion import carried
@@ -400,7 +400,7 @@ def test_movies_are_made_noisy_on_their_planes(tmp_path: Path) -> None:
 
 
 def test_ffmpegs_failures_are_one_line() -> None:
-    from nervkit.restoration.ffmpeg import run_ffmpeg
+    from nervkit.bench.restoration.ffmpeg import run_ffmpeg
 
     with pytest.raises(NervError, match=r"^ffmpeg failed: .+$"):
         run_ffmpeg(["-i", "/nowhere/at/all.mp4", "-f", "null", "-"])

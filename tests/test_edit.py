@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from nervkit.errors import FormatError, UsageError
-from nervkit.video.edit import (
-    Crop,
-    Edit,
-    parse_frames,
-    parse_resize,
-    parse_seconds,
-    parse_size,
-    parse_span,
-)
+from nervkit.units import parse_frames, parse_resize, parse_seconds, parse_size
+from nervkit.video.edit import Crop, Edit, parse_span
 from nervkit.video.reader import changed_options, read_clip
 
 

@@ -27,7 +27,7 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
-from nervkit.fitting.options import default_parameters, parse_count, parse_strides
+from nervkit.fitting.options import default_parameters
 from nervkit.models import registry
 from nervkit.models.base import Representation, TooFewParametersError
 from nervkit.models.config import ModelConfig, VideoShape
@@ -35,6 +35,7 @@ from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import model_names
+from nervkit.units import parse_count, parse_strides
 
 FRAMES, HEIGHT, WIDTH = 6, 24, 32
 

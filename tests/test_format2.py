@@ -26,9 +26,11 @@ from nervkit.container.header import Segment
 from nervkit.container.limits import Limits
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.container.table import HEAD, Table
-from nervkit.container.timing import Timing
+from nervkit.container.timing import pack_timing
+from nervkit.container.track import pack_track
 from nervkit.container.trackindex import unpack_tracks
 from nervkit.errors import FormatError, LimitError, TruncatedError
+from nervkit.media.timing import Timing
 from nervkit.networks import drawn
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
@@ -98,7 +100,7 @@ def test_many_segments_open_by_head_and_table_alone() -> None:
             writer.part(b"nEWS", bytes(1000))  # such as sound between pictures
     frames = MANY * 20 + MANY // 2
     timing = Timing(np.arange(frames), Fraction(1, 25), 1)
-    writer.part(chunks.TIMING, timing.pack())
+    writer.part(chunks.TIMING, pack_timing(timing))
     writer.finish()
     watched = Watched(file.getvalue())
     size = len(file.getvalue())
@@ -117,7 +119,7 @@ def test_ten_thousand_segments(whole: bytes) -> None:
             data = one.segment(place)
             writer.segment(one.header.segments[place], replace(data, records=((b"nAME", b"x"),)))
         timing = Timing(np.arange(4 * MANY), Fraction(1, 25), 1)
-        writer.part(chunks.TIMING, timing.pack())
+        writer.part(chunks.TIMING, pack_timing(timing))
         writer.finish()
         size = len(file.getvalue())
         watched = Watched(file.getvalue())
@@ -146,7 +148,7 @@ def test_a_file_is_written_as_a_stream(whole: bytes) -> None:
     file = Forward()
     with NervFile(whole) as one:
         writer = format2.Writer(file, one.header)
-        writer.part(chunks.TIMING, one.timing.pack())
+        writer.part(chunks.TIMING, pack_timing(one.timing))
         for index, segment in enumerate(one.header.segments):
             writer.segment(segment, one.segment(index))
         writer.finish()
@@ -385,8 +387,8 @@ def test_a_track_lies_beside_the_pictures_of_its_time(whole: bytes, tmp_path: Pa
             writer.segment(segment, one.segment(index))
             if index in (1, 3):
                 continues = 0 if index == 3 else None
-                writer.part(chunks.TRACK, (first, second)[index // 2].pack(continues))
-        writer.part(chunks.TIMING, one.timing.pack())
+                writer.part(chunks.TRACK, pack_track((first, second)[index // 2], continues))
+        writer.part(chunks.TIMING, pack_timing(one.timing))
         writer.finish()
         together = pack_file(
             one.header,
@@ -416,16 +418,16 @@ def test_parts_that_fit_no_track(tmp_path: Path) -> None:
     with_sound_and_text(tmp_path / "sound.mkv")
     [track] = read_clip(tmp_path / "sound.mkv").tracks
     later = after(track)
-    good = [track.pack(), later.pack(0), track.pack()]
+    good = [pack_track(track), pack_track(later, 0), pack_track(track)]
     packets = len(track.times)
     assert [t.packets for t in unpack_tracks(dict(enumerate(good)))] == [2 * packets, packets]
     bad = [
-        [track.pack(0)],
-        [track.pack(), later.pack(1)],
-        [track.pack(), later.pack(0), later.pack(1)],
-        [track.pack(), replace(later, codec="opus").pack(0)],
-        [track.pack(), later.pack(0), track.pack(0)],  # backwards
-        [track.pack(), later.pack(-1)],
+        [pack_track(track, 0)],
+        [pack_track(track), pack_track(later, 1)],
+        [pack_track(track), pack_track(later, 0), pack_track(later, 1)],
+        [pack_track(track), pack_track(replace(later, codec="opus"), 0)],
+        [pack_track(track), pack_track(later, 0), pack_track(track, 0)],  # backwards
+        [pack_track(track), pack_track(later, -1)],
     ]
     for payloads in bad:
         with pytest.raises(FormatError):

@@ -17,9 +17,9 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 import nervkit
-from nervkit.container.timing import Timing
 from nervkit.errors import OutputError, UsageError
 from nervkit.fitting.loop import Stepper, fit
+from nervkit.media.timing import Timing
 from nervkit.models.base import TooFewParametersError, count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.gaussians import RIGIDITY, Gaussians, GaussiansConfig, quantiles

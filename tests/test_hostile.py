@@ -20,14 +20,17 @@ import pytest
 
 import nervkit
 from nervkit.container import chunks, track
-from nervkit.container.extras import Attachment, Chapter, Extras
+from nervkit.container.extras import unpack_extras
 from nervkit.container.fields import printable
 from nervkit.container.file import Checks, NervFile, sample_places
 from nervkit.container.limits import BUDGETS, Limits
-from nervkit.container.timing import Timing
-from nervkit.container.track import UNKNOWN, Track
+from nervkit.container.timing import pack_timing, unpack_timing
+from nervkit.container.track import pack_track, unpack_track
 from nervkit.errors import FormatError, LimitError, NervError, ResourceError, UsageError
 from nervkit.fitting.options import FitOptions
+from nervkit.media.extras import Attachment, Chapter, Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import UNKNOWN, Track
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import VideoShape
 from nervkit.models.device import memory_errors
@@ -332,7 +335,7 @@ def test_track_fields(changes: dict[str, Any]) -> None:
     }
     good["times"][0, 1] = good["times"][3, 2] = UNKNOWN
     kept = Track(**good)
-    assert Track.unpack(kept.pack()) == kept
+    assert unpack_track(pack_track(kept)) == kept
     with pytest.raises(FormatError):
         Track(**good | changes)
 
@@ -431,9 +434,9 @@ def test_an_index_that_names_bytes_again_and_again_is_refused(
 )
 def test_times_come_back_exactly(pts: list[int], base: Fraction, duration: int) -> None:
     timing = Timing(np.array(pts, np.int64), base, duration)
-    assert Timing.unpack(timing.pack(), len(pts)) == timing
+    assert unpack_timing(pack_timing(timing), len(pts)) == timing
     seconds = [float(p * base) for p in [*pts, pts[-1] + duration]]
-    assert reference_decoder.read_times(timing.pack(), len(pts)) == pytest.approx(seconds)
+    assert reference_decoder.read_times(pack_timing(timing), len(pts)) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -459,7 +462,7 @@ def test_wide_steps_do_not_wrap() -> None:
     for steps in ([1, (1 << 64) - 1], [1 << 63, 1], [(1 << 62) - 1] * 2, [1, 0]):
         rows = np.array(steps, np.uint64).tobytes()
         with pytest.raises(FormatError):
-            Timing.unpack(head + zlib.compress(rows), len(steps))
+            unpack_timing(head + zlib.compress(rows), len(steps))
 
 
 def test_extras_come_back(seeds: list[bytes]) -> None:
@@ -486,12 +489,12 @@ def test_extras_come_back(seeds: list[bytes]) -> None:
         lambda: Extras({str(n): "" for n in range(257)}),
         lambda: Extras({}, (Chapter(Fraction(0), Fraction(1)),) * 4097),
         lambda: Extras({}, (), (Attachment("a", "", bytes(1 << 25)),) * 3),
-        lambda: Extras.unpack(zlib.compress(b'{"tags":[],"chapters":[]}'), []),
-        lambda: Extras.unpack(zlib.compress(b'{"tags":{},"chapters":[[0,1,1]]}'), []),
-        lambda: Extras.unpack(zlib.compress(b'{"tags":{},"chapters":[[0,0,1,1,""]]}'), []),
-        lambda: Extras.unpack(zlib.compress(b'{"tags":{"a":1},"chapters":[]}'), []),
-        lambda: Extras.unpack(None, [b"\xff\xff\xff\xff"]),
-        lambda: Extras.unpack(None, [b"\x01\x00\x00\x00\xff"]),
+        lambda: unpack_extras(zlib.compress(b'{"tags":[],"chapters":[]}'), []),
+        lambda: unpack_extras(zlib.compress(b'{"tags":{},"chapters":[[0,1,1]]}'), []),
+        lambda: unpack_extras(zlib.compress(b'{"tags":{},"chapters":[[0,0,1,1,""]]}'), []),
+        lambda: unpack_extras(zlib.compress(b'{"tags":{"a":1},"chapters":[]}'), []),
+        lambda: unpack_extras(None, [b"\xff\xff\xff\xff"]),
+        lambda: unpack_extras(None, [b"\x01\x00\x00\x00\xff"]),
     ],
 )
 def test_extras_that_cannot_be(make: Any) -> None:

@@ -10,14 +10,15 @@ import av
 import numpy as np
 import pytest
 
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
 from nervkit.errors import OutputError
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.video.clocks import movie_clock, mp4_clock, plain_ratio
 from nervkit.video.movies import CODECS, MovieOptions
 from nervkit.video.reader import read_clip
+from nervkit.video.stream import Stream
 from nervkit.video.tracks import track_packets
-from nervkit.video.writer import Stream, write_video
+from nervkit.video.writer import write_video
 
 FFmpeg = Callable[..., bytes]
 MILLISECOND = Fraction(1, 1000)

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from nervkit.container.extras import Attachment, Chapter, Extras
-from nervkit.container.timing import Timing
-from nervkit.container.track import FLAGS, UNKNOWN
+from nervkit.media.extras import Attachment, Chapter, Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import FLAGS, UNKNOWN
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import read_clip
+from nervkit.video.stream import Stream
 from nervkit.video.tracks import track_packets
-from nervkit.video.writer import Stream, write_video
+from nervkit.video.writer import write_video
 
 FFmpeg = Callable[..., bytes]
 MOVIES = [".mp4", ".mov", ".mkv", ".webm"]

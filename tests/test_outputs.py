@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervkit.container.timing import Timing
 from nervkit.errors import OutputError, UsageError
 from nervkit.lock import locked
+from nervkit.media.timing import Timing
 from nervkit.output import helper, replacing
 from nervkit.video.movies import MovieOptions
-from nervkit.video.writer import Stream, check_destination, place_of, write_video
+from nervkit.video.stream import Stream
+from nervkit.video.writer import check_destination, place_of, write_video
 
 DEFAULTS = MovieOptions()
 MOVIES = [".mp4", ".mov", ".mkv", ".webm"]

@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import nervkit
 from nervkit.container.file import NervFile
-from nervkit.container.timing import Timing
 from nervkit.errors import SourceError, UsageError
+from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.hnerv import HNeRV
 from nervkit.segments import Networks

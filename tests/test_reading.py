@@ -26,8 +26,7 @@ import nervkit
 from nervkit.cli import main
 from nervkit.container import chunks
 from nervkit.container.file import NervFile, pack_file
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
+from nervkit.container.track import pack_track
 from nervkit.errors import (
     ChecksumError,
     FormatError,
@@ -36,6 +35,8 @@ from nervkit.errors import (
     TruncatedError,
     UsageError,
 )
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.models.flow import optical_flow
 from nervkit.restoration.between import CUT, Between
 from nervkit.restoration.motion import carried, disagreement
@@ -218,7 +219,7 @@ def test_a_remote_file_is_read_where_it_is_needed(
             served.sent.clear()
             [found] = video.tracks
             assert found == track
-            assert sum(served.sent) < len(track.pack()) + 100
+            assert sum(served.sent) < len(pack_track(track)) + 100
         with opened() as remote:
             served.sent.clear()
             nervkit.decode(remote, tmp_path / "part.npy", start=0.32, to="0.48")

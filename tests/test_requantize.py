@@ -22,9 +22,7 @@ import nervkit
 from nervkit import requantizer
 from nervkit.compression.coded import GridData, MatrixData, compress_coded, decompress_coded
 from nervkit.compression.tensors import compress_tensors, decompress_tensors
-from nervkit.container.extras import Attachment, Chapter, Extras
 from nervkit.container.file import Checks, NervFile, pack_file
-from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo
 from nervkit.errors import (
     FormatError,
@@ -39,6 +37,8 @@ from nervkit.fitting.calibration import factored, laplace_scale
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives, spread
 from nervkit.lock import locked
+from nervkit.media.extras import Attachment, Chapter, Extras
+from nervkit.media.timing import Timing
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape

@@ -14,17 +14,17 @@ import torch
 from scipy.ndimage import gaussian_filter, median_filter
 
 import nervkit
-from nervkit.container.timing import Timing
+from nervkit.bench.restoration.baselines import DENOISERS, NO_FIT, average
+from nervkit.bench.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
 from nervkit.errors import Interrupted, OutputError, UsageError
 from nervkit.fitting.loop import Stepper
+from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.flow import moved, optical_flow
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
-from nervkit.restoration.baselines import DENOISERS, NO_FIT, average
 from nervkit.restoration.between import Between
-from nervkit.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
 from nervkit.restoration.denoise import Cleaner
 from nervkit.restoration.fill import TRUSTED, Membrane, fill_in
 from nervkit.restoration.impulses import outliers, screened
@@ -34,7 +34,7 @@ from nervkit.restoration.motion import carried, joined
 from nervkit.restoration.noise import white_variance
 from nervkit.restoration.shrinkage import shrunk
 from nervkit.restoration.task import Fitted, RestoreReport
-from nervkit.video.reader import parse_rate
+from nervkit.units import parse_rate
 
 QUICK: dict[str, Any] = {"steps": 30, "params": 4000}
 TASKS: dict[str, Callable[..., Any]] = {

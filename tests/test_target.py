@@ -12,12 +12,13 @@ import pytest
 import nervkit
 from nervkit.container.file import NervFile
 from nervkit.container.segment import CONTEXTS
-from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, NervError, UsageError
 from nervkit.fitting.coding import Codec
+from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
-from nervkit.target import Target, default_bytes, parse_bitrate, parse_size_in_bytes
+from nervkit.target import Target, default_bytes
+from nervkit.units import parse_bitrate, parse_size_in_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

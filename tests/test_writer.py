@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nervkit.container.timing import Timing
 from nervkit.errors import OutputError, UsageError
+from nervkit.media.timing import Timing
 from nervkit.video import writer
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import read_clip
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.stream import Stream
+from nervkit.video.writer import check_destination, write_video
 
 FFmpeg = Callable[..., bytes]
 MOVIES = [".mp4", ".mov", ".mkv", ".webm"]

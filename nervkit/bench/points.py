@@ -12,9 +12,9 @@ from nervkit.bench.anchors import FFmpeg
 from nervkit.bench.codecs import Codec, Decoded
 from nervkit.bench.machine import commit, machine, versions
 from nervkit.bench.measure import Measures, measure
+from nervkit.bench.records import read_record, write_record
 from nervkit.bench.reference import Reference, save_viewer_frames
 from nervkit.metrics.vmaf import VMAF_MODEL
-from nervkit.output import replacing
 
 RECORD_FORMAT = 1
 ENCODE_FACTS = (
@@ -79,21 +79,6 @@ def measure_point(
 def stream_path(folder: Path, codec: Codec, rate: Any) -> Path:
     """Where the bitstream of a point lies."""
     return folder / f"{codec.name}-{codec.point(rate)}{codec.suffix}"
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """As JSON, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in a file; None where there is none that is whole."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def _made(record: dict[str, Any] | None, inputs: str, stream: Path) -> dict[str, Any] | None:

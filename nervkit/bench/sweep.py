@@ -21,12 +21,13 @@ from nervkit.bench.codecs import (
 )
 from nervkit.bench.curves import PSNR_OF
 from nervkit.bench.datasets import ClipSpec
-from nervkit.bench.points import measure_point, read_record, stream_path, write_record
+from nervkit.bench.points import measure_point, stream_path
 from nervkit.bench.process import Runner
+from nervkit.bench.records import read_record, write_record
 from nervkit.bench.reference import planes_path, prepare, save_viewer_frames
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
-from nervkit.fitting.options import parse_count
-from nervkit.target import Target, parse_bpp
+from nervkit.target import Target
+from nervkit.units import parse_bpp, parse_count
 
 SERVED = 0.25  # of a rate, at least, is one whose fit starts from its file
 LEAST_POINTS = 4  # on a curve, where the codec's range allows

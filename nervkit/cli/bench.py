@@ -17,7 +17,7 @@ from nervkit.errors import Interrupted, SourceError, UsageError
 
 if TYPE_CHECKING:
     from nervkit.bench.datasets import ClipSpec
-    from nervkit.restoration.evaluate import Score
+    from nervkit.bench.restoration.evaluate import Score
 
 #: options of fits that are quantized afterwards
 AFTER_FIT = ("bits", "embedding_bits", "prune", "compression")
@@ -227,7 +227,7 @@ def restore(
     specs = _clips(clips, None, None, options.chosen(options.reading, shared))
     from rich.console import Console
 
-    from nervkit.bench.restore import bench_restore
+    from nervkit.bench.restoration.run import bench_restore
     from nervkit.bench.tables import print_restorations
 
     def on_score(clip: str, score: Score) -> None:

@@ -30,10 +30,9 @@ def models(
     Stored values and multiply-accumulates (MACs) per pixel are those of a video of the given size
     and length.
     """
-    from nervkit.fitting.options import parse_count
     from nervkit.models.config import VideoShape
     from nervkit.models.registry import list_models
-    from nervkit.video.edit import parse_size
+    from nervkit.units import parse_count, parse_size
 
     width, height = parse_size(size, "size")
     shape, wanted = VideoShape(frames, height, width), parse_count(params)

@@ -36,16 +36,17 @@ from nervkit.container.collection import (
     pack_entry,
     write_grown,
 )
-from nervkit.container.fields import line
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.settings import as_text
+from nervkit.container.timing import pack_timing
 from nervkit.decoder import computed_ahead
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, UsageError
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.options import default_parameters, parse_count, parse_strides
+from nervkit.fitting.options import default_parameters
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import check_keywords
 from nervkit.lock import locked
+from nervkit.media.checks import line
 from nervkit.metrics import quality_of
 from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import blueprint
@@ -55,8 +56,8 @@ from nervkit.models.pfnr import PFNR, PFNRConfig
 from nervkit.models.recipe import PAPER, Recipe
 from nervkit.networks import render
 from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.units import parse_count, parse_seconds, parse_strides
 from nervkit.video.clip import Clip
-from nervkit.video.edit import parse_seconds
 from nervkit.video.reader import READING, ReadingOptions, VideoSource, read_clip, title_of
 
 DEFAULT_KEEP = 0.5
@@ -216,7 +217,7 @@ def add(
         kept = sum(int(mask.sum()) for mask in fitted.masks.values())
         parts = [
             (VIDEO, pack_entry(name, header, len(clip.frames), kept, added)),
-            (chunks.TIMING, clip.timing.pack()),
+            (chunks.TIMING, pack_timing(clip.timing)),
             (MASKS, weights.pack_masks(fitted.masks)),
             (WEIGHTS, pack_integers([*fitted.added.values(), *fitted.head.values()])),
         ]

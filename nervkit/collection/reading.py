@@ -18,9 +18,9 @@ from nervkit.compression.masked import SharedWeights, read_integers, sizes
 from nervkit.container.collection import MASKS, WEIGHTS, CollectionFile, Entry, Network
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.container.timing import Timing
 from nervkit.decoder import DecodeReport, computed_ahead
 from nervkit.errors import FormatError, ResourceError, UsageError
+from nervkit.media.timing import Timing
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import VideoShape
 from nervkit.models.device import Device, choose_device
@@ -30,7 +30,8 @@ from nervkit.verifier import is_wrong
 from nervkit.video.colour import Colour
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.movies import MovieOptions
-from nervkit.video.writer import Stream, check_destination, write_video
+from nervkit.video.stream import Stream
+from nervkit.video.writer import check_destination, write_video
 
 
 class CollectionVideo:

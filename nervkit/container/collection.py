@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
-from nervkit.container.fields import an_object, line, may_skip, parse_json, printable, whole
+from nervkit.container.fields import an_object, may_skip, parse_json, printable, whole
 from nervkit.container.file import Checks
 from nervkit.container.header import FIELDS, MAX_HEADER_BYTES, Header, pack_json, parse_model
 from nervkit.container.limits import (
@@ -24,8 +24,10 @@ from nervkit.container.limits import (
     Limits,
 )
 from nervkit.container.source import NervSource, SeekableFile
-from nervkit.container.timing import Timing
+from nervkit.container.timing import unpack_timing
 from nervkit.errors import FormatError, UsageError
+from nervkit.media.checks import line
+from nervkit.media.timing import Timing
 
 VIDEO, MASKS, WEIGHTS = b"VIDE", b"MASK", b"WGTS"
 #: chunks of a video after its VIDE, and whether it must have them
@@ -247,7 +249,7 @@ class CollectionFile:
     def timing(self, index: int) -> Timing:
         """When the frames of a video are shown. Raises FormatError."""
         with self.naming():
-            return Timing.unpack(self.payload(index, chunks.TIMING), self.entries[index].frames)
+            return unpack_timing(self.payload(index, chunks.TIMING), self.entries[index].frames)
 
     def checks(self, index: int) -> Checks | None:
         """What was seen when the video was added, or None where the file does not say."""

@@ -20,17 +20,20 @@ import numpy as np
 
 from nervkit.container import chunks, format1, format2
 from nervkit.container.chunks import Chunk
-from nervkit.container.extras import Extras
+from nervkit.container.extras import pack_attachment, pack_description, unpack_extras
 from nervkit.container.fields import whole
 from nervkit.container.header import Header, Segment
-from nervkit.container.limits import MOST_PACKETS, Limits
+from nervkit.container.limits import Limits
 from nervkit.container.segment import SegmentData
 from nervkit.container.source import NervSource, SeekableFile
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track, count_packets
+from nervkit.container.timing import pack_timing, unpack_timing
+from nervkit.container.track import count_packets, pack_track
 from nervkit.container.trackindex import TrackIndex, unpack_tracks
 from nervkit.errors import FormatError
 from nervkit.forking import renewed_after_fork
+from nervkit.media.extras import Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import MOST_PACKETS, Track
 
 CHECKS_HEAD = struct.Struct("<ff")
 SALVAGED_FPS = 25  # of a file whose times are lost
@@ -119,7 +122,7 @@ def write_file(
     among the segments, so that whoever reads on has the sound of what is shown. Raises FormatError
     where a decoder would refuse a part."""
     writer = format2.Writer(file, header)
-    writer.part(chunks.TIMING, timing.pack())
+    writer.part(chunks.TIMING, pack_timing(timing))
     sound = _TrackWriter(writer, tracks)
     frames = 0
     for segment, data in segments:
@@ -131,10 +134,10 @@ def write_file(
         writer.part(chunks.CHECKS, found.pack())
         if found.samples is not None:
             writer.part(chunks.SAMPLES, found.samples.tobytes())
-    if description := extras.pack_description():
+    if description := pack_description(extras):
         writer.part(chunks.DESCRIPTION, description)
     for attachment in extras.attachments:
-        writer.part(chunks.ATTACHMENT, attachment.pack())
+        writer.part(chunks.ATTACHMENT, pack_attachment(attachment))
     writer.finish()
 
 
@@ -152,7 +155,7 @@ class _TrackWriter:
 
     def _write(self, track: int, part: Track) -> None:
         continues = track if len(self._rows) > track else None
-        self._writer.part(chunks.TRACK, part.pack(continues))
+        self._writer.part(chunks.TRACK, pack_track(part, continues))
         self._rows.append((track, *part.span))
 
     def write_until(self, end: Fraction) -> None:
@@ -263,7 +266,7 @@ class NervFile:
             return Timing(np.arange(frames), Fraction(1, SALVAGED_FPS), 1)
         with self.naming():
             payload = next(self._payloads(chunks.TIMING))
-            return Timing.unpack(payload, frames, first=bool(self.notes))
+            return unpack_timing(payload, frames, first=bool(self.notes))
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -337,7 +340,7 @@ class NervFile:
         """Tags, chapters and attached files."""
         with self.naming():
             description = next(self._payloads(chunks.DESCRIPTION), None)
-            return Extras.unpack(description, list(self._payloads(chunks.ATTACHMENT)))
+            return unpack_extras(description, list(self._payloads(chunks.ATTACHMENT)))
 
     def checks(self) -> Checks | None:
         """What the encoder saw, or None where the file does not say."""

@@ -11,18 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 from nervkit.container.chunks import inflate
-from nervkit.container.fields import (
-    an_object,
-    flag,
-    fraction,
-    line,
-    parse_json,
-    scalar,
-    text,
-    whole,
-)
+from nervkit.container.fields import an_object, flag, fraction, parse_json, scalar, whole
 from nervkit.container.limits import MOST_FRAMES, MOST_PIXELS_A_SIDE, MOST_VALUES
 from nervkit.errors import FormatError
+from nervkit.media.checks import line, text
 
 WHAT = "the header"
 FIELDS = ("width", "height", "sample_aspect_ratio", "colour", "source", "edit", "encoder")

@@ -16,7 +16,6 @@ MOST_CHUNKS = 1 << 17
 MOST_MODELS = 1 << 10  # configurations
 MOST_NETWORKS = 1 << 12  # configurations with a length each: what they cost is found one by one
 MOST_VALUES = 1 << 27  # of a segment; what a decoder takes on is a matter of its limits
-MOST_PACKETS = 1 << 22  # of all tracks: a day of AAC
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy as np
 
 from nervkit.container.columns import pack_columns, unpack_columns
 from nervkit.container.fields import whole
-from nervkit.container.timing import MOST_SECONDS
-from nervkit.container.track import Track
+from nervkit.container.track import unpack_part
 from nervkit.errors import FormatError
+from nervkit.media.checks import MOST_SECONDS
+from nervkit.media.track import Track
 
 WHAT = "the index of tracks"
 MOST = 2000 * MOST_SECONDS  # milliseconds: a time and a duration
@@ -72,7 +73,7 @@ def unpack_tracks(payloads: Mapping[int, bytes], index: TrackIndex | None = None
     all of them, in order. Without an index, all are needed. Raises FormatError."""
     tracks: dict[int, list[Track]] = {}
     for place, payload in payloads.items():
-        part, continues = Track.unpack_part(payload)
+        part, continues = unpack_part(payload)
         first = place if continues is None else continues
         if index is not None and index.rows[place] != (first, *part.span):
             raise FormatError(f"{WHAT} tells otherwise than a part of a track")

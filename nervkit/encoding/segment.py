@@ -18,7 +18,6 @@ from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.segment import SegmentData
 from nervkit.container.settings import as_text
-from nervkit.container.timing import Timing
 from nervkit.decoder import NervVideo, computed_ahead
 from nervkit.errors import Interrupted
 from nervkit.fitting.coding import Codec
@@ -27,6 +26,7 @@ from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.start import Start
+from nervkit.media.timing import Timing
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape

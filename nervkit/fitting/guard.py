@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nervkit.errors import NervError
-
-if TYPE_CHECKING:
-    from nervkit.fitting.loop import Stepper
 
 WINDOW = 100  # steps between looks; only then does a fit wait for the device
 RISE = 4.0  # a window's mean error over the best one's that counts as diverged: 6 dB of MSE
 FLOOR = 1e-4  # a mean error below it (40 dB of MSE) is never called diverged
 CUT = 0.3  # of every rate, each time
 MOST_CUTS = 5
+
+
+class Guarded(Protocol):
+    """What a Guard needs of a fit's Stepper: its model, and its state to put back."""
+
+    model: nn.Module
+    device: torch.device
+    rate: float  # all rates of learning are multiplied by it
+    notes: list[str]
+
+    @property
+    def codec(self) -> object | None:
+        """The coders of a fit through a quantizer, None of any other."""
+
+    def state(self) -> Any:
+        """A snapshot."""
+
+    def put_back(self, state: Any) -> None:
+        """Go back to a snapshot."""
 
 
 class Guard:
@@ -28,7 +44,7 @@ class Guard:
     `stepper.notes` say so.
     """
 
-    def __init__(self, stepper: Stepper, step: int, saved: dict[str, Any] | None = None) -> None:
+    def __init__(self, stepper: Guarded, step: int, saved: dict[str, Any] | None = None) -> None:
         """`saved` is an earlier `state()`; the fit stands at `step`, which is taken to be good."""
         self._stepper = stepper
         state = saved or {"best": None, "sum": 0.0, "count": 0, "cuts": 0, "notes": []}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device, choose_device, choose_precision
 from nervkit.models.recipe import PAPER
 from nervkit.models.registry import load_model
-from nervkit.video.edit import parse_seconds
+from nervkit.units import parse_count, parse_seconds, parse_strides
 
 BITS_AFTER_FIT = 4.0  # of a value that is quantized to a target after a fit in float
 
@@ -188,20 +187,3 @@ def default_parameters(shape: VideoShape) -> int:
     reference = 132 * 720 * 1280
     count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
     return max(1, min(count, 3 * shape.pixels // 4))
-
-
-def parse_count(text: str | float) -> int:
-    """A number of parameters from 1500000, "1.5M" or "350k"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
-    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
-    if not 1 <= count <= 1e9:
-        raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
-    return round(count)
-
-
-def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
-    """Strides from "5,4,4,2,2" or a sequence."""
-    parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
-    if not all(str(part).strip().isdecimal() and int(part) for part in parts):
-        raise UsageError(f"strides must be whole numbers from 1, such as 5,4,2, not {strides!r}")
-    return tuple(int(part) for part in parts)

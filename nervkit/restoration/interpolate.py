@@ -13,18 +13,19 @@ from typing import Any, Unpack, overload
 import numpy as np
 
 from nervkit.container.limits import Limits
-from nervkit.container.timing import Timing
 from nervkit.decoder import NUMPY, NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
+from nervkit.media.timing import Timing
 from nervkit.restoration.between import Between
 from nervkit.restoration.kinds import Given, pixels
 from nervkit.restoration.stored import StoredFits
 from nervkit.restoration.task import Fitted, RestoreReport, Task, UntimedRestoreOptions
+from nervkit.units import parse_rate
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
-from nervkit.video.reader import FileSource, VideoSource, changed_options, parse_rate
+from nervkit.video.reader import FileSource, VideoSource, changed_options
 
 MOST_FRAMES = 1_000_000  # of an output: a mistyped rate should not fill the disk
 UNITS_PER_FRAME = 1_000

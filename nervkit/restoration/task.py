@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
-from nervkit.container.timing import Timing
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
@@ -23,6 +22,7 @@ from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import check_keywords
 from nervkit.lock import locked
+from nervkit.media.timing import Timing
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
@@ -32,7 +32,8 @@ from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
 from nervkit.video.reader import READING, UntimedOptions, read_clip
 from nervkit.video.source import Picture
-from nervkit.video.writer import Stream, check_destination, place_of, write_video
+from nervkit.video.stream import Stream
+from nervkit.video.writer import check_destination, place_of, write_video
 
 if TYPE_CHECKING:
     from nervkit.restoration.stored import StoredFits

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nervkit.container.extras import Extras
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
+from nervkit.media.extras import Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.video.colour import Colour
 from nervkit.video.preview import preview_places, strip_html
 

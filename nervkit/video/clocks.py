@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from nervkit.container.timing import Timing
 from nervkit.errors import OutputError
+from nervkit.media.timing import Timing
 
 MILLISECOND = Fraction(1, 1000)
 #: libavformat's int: MP4 and MOV have no more ticks a second, and less from sample to sample

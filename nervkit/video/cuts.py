@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
-from nervkit.video.edit import parse_seconds
+from nervkit.units import parse_seconds
 
 THRESHOLD = 10.0  # scdet's own default, of 100
 SAMPLED = 160  # pixels of the longer side that are looked at

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
-from operator import or_
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from nervkit.errors import FormatError, UsageError
+from nervkit.units import LONGEST_SIDE, parse_frames, parse_resize, parse_seconds
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,6 @@ class Crop:
 
 #: the options of `Edit.from_options` that say which part of the frames is kept, and how they look
 EDIT_OPTIONS = ("start", "to", "duration", "frames", "crop", "resize", "matrix", "range")
-FOLLOWS, FOLLOWS_EVEN = -1, -2  # sides that keep the shape of the picture, as ffmpeg's scale has it
-LONGEST_SIDE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -233,66 +231,11 @@ def _following(side: int, exact: Fraction) -> int:
     return max(step, step * floor(exact / step + Fraction(1, 2)))
 
 
-def parse_frames(frames: str | int | slice | None) -> tuple[int, int | None]:
-    """(first, stop) from "a:b", with either end left out, from a slice of step 1, or from the
-    number of one frame."""
-    if frames is None:
-        return 0, None
-    if isinstance(frames, slice):
-        first, stop = frames.start or 0, frames.stop
-        valid = frames.step in (None, 1) and first >= 0
-    else:
-        text = str(frames).strip()
-        match = re.fullmatch(r"(\d*):(\d*)", text)
-        valid = match is not None or re.fullmatch(r"\d+", text) is not None
-        if match is not None:
-            first, stop = int(match[1] or 0), int(match[2]) if match[2] else None
-        else:
-            first, stop = (int(text), int(text) + 1) if valid else (0, 0)
-    if not valid or (stop is not None and stop <= first):
-        raise UsageError(
-            f"frames must be a range a:b with 0 <= a < b, or one frame's number, not {frames!r}"
-        )
-    return first, stop
-
-
 def parse_stream(stream: str | int) -> int:
     """Which video stream, counted from 0."""
     if not re.fullmatch(r"\d{1,3}", str(stream)):
         raise UsageError(f"stream must be a whole number from 0 to 999, not {stream!r}")
     return int(stream)
-
-
-def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:
-    """(width, height) from "WxH" or "W:H"."""
-    parts = _sides(size)
-    if len(parts) == 2 and all(map(_is_length, parts)):
-        return int(parts[0]), int(parts[1])
-    raise UsageError(f"{name} must be WxH in pixels, up to {LONGEST_SIDE} each, not {size!r}")
-
-
-def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height) from "WxH" or "W:H". One of them may be -1, which follows the other so that
-    the picture keeps its shape, or -2, which does so and is even; a width alone is "Wx-2"."""
-    parts = _sides(size)
-    if len(parts) == 1:
-        parts = [parts[0], FOLLOWS_EVEN]
-    lengths = [_is_length(part) for part in parts]
-    follow = [str(part) in (str(FOLLOWS), str(FOLLOWS_EVEN)) for part in parts]
-    if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
-        return int(parts[0]), int(parts[1])
-    raise UsageError(
-        f"resize must be WxH (640x360), a width alone (640), or have -1 for the side that follows "
-        f"(640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
-    )
-
-
-def _sides(size: str | int | tuple[int, int]) -> list[Any]:
-    return list(size) if isinstance(size, (tuple, list)) else re.split("[x:]", str(size).lower())
-
-
-def _is_length(side: Any) -> bool:
-    return str(side).isdecimal() and 0 < int(side) <= LONGEST_SIDE
 
 
 def parse_span(
@@ -314,17 +257,3 @@ def parse_span(
     if end <= begin:
         raise UsageError(f"to {to} must be later than the start of the part, {float(begin):g} s")
     return begin, end
-
-
-def parse_seconds(text: str | float, name: str) -> Fraction:
-    """Seconds from a number, "90s", "1.5m", "2h", "MM:SS" or "HH:MM:SS.s"."""
-    units = {"": 1, "s": 1, "m": 60, "h": 3600}
-    match = re.fullmatch(r"(\d+(?:\.\d+)?|\d+/\d+)([smh]?)", str(text).strip())
-    if match and not re.search(r"/0+$", match.group(1)):
-        return Fraction(match.group(1)) * units[match.group(2)]
-    if re.fullmatch(r"(\d+:){1,2}\d+(\.\d+)?", str(text).strip()):
-        seconds = Fraction(0)
-        for part in str(text).strip().split(":"):
-            seconds = seconds * 60 + Fraction(part)
-        return seconds
-    raise UsageError(f"{name} must be a time such as 90, 1.5m or 01:30, not {text!r}")

@@ -9,7 +9,9 @@ from fractions import Fraction
 import av
 from av.stream import Disposition
 
-from nervkit.container.extras import (
+from nervkit.container.fields import printable
+from nervkit.media.checks import INT31, MOST_SECONDS
+from nervkit.media.extras import (
     MAX_ATTACHED_BYTES,
     MAX_ATTACHMENTS,
     MAX_CHAPTERS,
@@ -23,8 +25,6 @@ from nervkit.container.extras import (
     Chapter,
     Extras,
 )
-from nervkit.container.fields import INT31, printable
-from nervkit.container.timing import MOST_SECONDS
 
 #: what describes the file that was read, not the film in it
 OF_THE_FILE = (

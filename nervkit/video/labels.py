@@ -7,20 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import av
 import numpy as np
 from av.container import OutputContainer
 from av.stream import Disposition
 
-from nervkit.container.extras import Attachment
-from nervkit.container.track import Track
+from nervkit.media.extras import Attachment
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.video.clocks import LARGEST, MILLISECOND
-
-if TYPE_CHECKING:
-    from nervkit.container.timing import Timing
-    from nervkit.video.writer import Stream
+from nervkit.video.stream import Stream
 
 NANOSECOND = Fraction(1, 10**9)
 #: what the muxer says itself

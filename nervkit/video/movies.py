@@ -8,24 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from av.codec.context import Flags
 
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
 from nervkit.errors import NervError, OutputError, UsageError
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
 from nervkit.video.colour import MATRICES, RANGES, RGB
 from nervkit.video.labels import Labels
 from nervkit.video.muxing import add_to_movie, movie_target
 from nervkit.video.planes import convert_from_rgb
+from nervkit.video.stream import Stream
 from nervkit.video.tracks import decoded_at, over_at, track_packets
-
-if TYPE_CHECKING:
-    from nervkit.video.writer import Stream
 
 
 @dataclass(frozen=True)

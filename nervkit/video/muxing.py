@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 
-from nervkit.container.track import Track
 from nervkit.errors import OutputError
+from nervkit.media.track import Track
 from nervkit.video.clocks import LARGEST, mp4_clock
 from nervkit.video.labels import label_track
 from nervkit.video.subtitles import converted

@@ -16,11 +16,12 @@ import numpy as np
 
 from nervkit.errors import SourceError, UsageError
 from nervkit.output import is_pipe
+from nervkit.units import parse_rate, parse_size
 from nervkit.video.arrays import FrameSource, as_array
 from nervkit.video.clip import Clip
 from nervkit.video.collector import Collector
 from nervkit.video.colour import check_colour_options
-from nervkit.video.edit import Edit, parse_size
+from nervkit.video.edit import Edit
 from nervkit.video.images import (
     EXTENSIONS,
     ArraySource,
@@ -377,20 +378,6 @@ def raw_format(stem: str) -> str:
     )
     depth = re.search(r"(?<!\d)(10|12|16)[-_ ]?bits?", stem, re.IGNORECASE)
     return f"yuv{chroma}p" + (f"{depth[1]}le" if depth else "")
-
-
-def parse_rate(fps: str | float | Fraction) -> Fraction:
-    """Frames a second from 25, "59.94" or "30000/1001". Raises UsageError."""
-    try:
-        rate = Fraction(str(fps)).limit_denominator(10_000)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 100_000:
-        raise UsageError(
-            "fps must be a positive number (up to 100000) or a fraction such as 30000/1001, "
-            f"not {fps!r}"
-        )
-    return rate
 
 
 def _default_rate(source: Any, rate: Fraction | None) -> Any:

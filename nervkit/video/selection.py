@@ -10,10 +10,10 @@ from itertools import pairwise
 import av
 import numpy as np
 
-from nervkit.container.extras import Extras
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
 from nervkit.errors import FormatError, SourceError
+from nervkit.media.extras import Extras
+from nervkit.media.timing import Timing
+from nervkit.media.track import Track
 from nervkit.video.clip import Details
 from nervkit.video.edit import Edit
 from nervkit.video.extras import placed

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 
-from nervkit.container.track import Track
 from nervkit.errors import OutputError, UsageError
 from nervkit.lock import locked
+from nervkit.media.track import Track
 from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.video.clocks import movie_clock
 from nervkit.video.labels import Labels
 from nervkit.video.movies import MovieOptions
 from nervkit.video.muxing import add_to_movie, movie_target
+from nervkit.video.stream import Stream
 from nervkit.video.tracks import decoded_at, over_at, track_packets
-
-if TYPE_CHECKING:
-    from nervkit.video.writer import Stream
 
 SOUND_SUFFIXES = (".m4a", ".mka")
 

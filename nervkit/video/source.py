@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nervkit.container.extras import Extras
+from nervkit.media.extras import Extras
 from nervkit.video.colour import Colour
 
 if TYPE_CHECKING:

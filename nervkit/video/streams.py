@@ -13,8 +13,8 @@ import numpy as np
 from av.format import Flags
 from av.stream import Disposition
 
-from nervkit.container.extras import Extras
 from nervkit.errors import SourceError, UsageError
+from nervkit.media.extras import Extras
 from nervkit.video.colour import RANGES, RGB, UNSPECIFIED, Colour
 from nervkit.video.edit import Edit
 from nervkit.video.endings import Cut

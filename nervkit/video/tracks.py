@@ -14,8 +14,8 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
 from nervkit.container.fields import printable
-from nervkit.container.track import CARRIERS, FLAGS, MAX_TITLE, UNKNOWN, Track
 from nervkit.errors import FormatError
+from nervkit.media.track import CARRIERS, FLAGS, MAX_TITLE, UNKNOWN, Track
 
 DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska", "nut": "nut"}
 PART_SECONDS = 4  # that a part of a track lasts at least, where it has several

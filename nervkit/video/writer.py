@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from nervkit.container.extras import Extras
-from nervkit.container.timing import Timing
-from nervkit.container.track import Track
 from nervkit.errors import UsageError
 from nervkit.lock import locked
 from nervkit.output import check_output, is_pipe, linked, replacing, system_errors
-from nervkit.video.colour import Colour
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
 from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered, save_image
 from nervkit.video.reader import VideoSource, read_clip
+from nervkit.video.stream import Stream
 from nervkit.video.y4m import write_y4m, y4m_format
 
 FILE_SUFFIXES = (*MOVIE_SUFFIXES, ".y4m", ".npy")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """What is written: frames in order, and all that belongs to them."""
-
-    frames: Iterable[np.ndarray]  # (H, W, 3) uint8 each
-    width: int
-    height: int
-    timing: Timing
-    sample_aspect_ratio: Fraction = Fraction(1)
-    colour: Colour = field(default_factory=Colour)
-    tracks: tuple[Track, ...] = ()
-    extras: Extras = field(default_factory=Extras)
-    window: tuple[Fraction, Fraction] | None = None  # of tracks and chapters, in seconds
 
 
 def write(

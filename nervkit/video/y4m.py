@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from nervkit.errors import UsageError
 from nervkit.video.clocks import plain_ratio
+from nervkit.video.movies import MovieOptions
 from nervkit.video.planes import DEFAULT_MATRIX, convert_from_rgb, yuv_colour
-
-if TYPE_CHECKING:
-    from nervkit.video.movies import MovieOptions
-    from nervkit.video.writer import Stream
+from nervkit.video.stream import Stream
 
 Y4M_FORMATS = ("yuv420p", "yuv422p", "yuv444p")
 

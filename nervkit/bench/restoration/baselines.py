@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 
+from nervkit.bench.restoration.ffmpeg import filtered
 from nervkit.errors import NervError
 from nervkit.models.flow import LUMA, optical_flow
 from nervkit.restoration.denoise import denoise
-from nervkit.restoration.ffmpeg import filtered
 from nervkit.restoration.fill import fill_in
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import carried

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nervkit.bench.restoration.ffmpeg import run_ffmpeg
 from nervkit.errors import UsageError
-from nervkit.restoration.ffmpeg import run_ffmpeg
 from nervkit.video.colour import Colour
 from nervkit.video.planes import Planes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -14,12 +13,12 @@ import imageio.v3 as iio
 import numpy as np
 
 from nervkit.bench.machine import machine, versions
+from nervkit.bench.records import read_record, write_record
+from nervkit.bench.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
+from nervkit.bench.restoration.published import PUBLISHED
 from nervkit.errors import SourceError, UsageError
 from nervkit.models.device import choose_device
-from nervkit.output import replacing
-from nervkit.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
 from nervkit.restoration.masks import read_mask
-from nervkit.restoration.published import PUBLISHED
 from nervkit.video.ranges import fingerprint_of
 from nervkit.video.reader import read_clip
 
@@ -104,8 +103,7 @@ def bench_restore(
             run = identity | {"frames": list(clip.shape), "scores": [s.to_dict() for s in scores]}
             run |= {"command": _command(identity, mask), **made_on}
             record["runs"].append(run)
-            with replacing(path) as partial:
-                partial.write_text(json.dumps(record, indent=1) + "\n")
+            write_record(path, record)
     return record
 
 
@@ -131,10 +129,10 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        runs = json.loads(path.read_text())["runs"]
+        runs = (read_record(path) or {})["runs"]
         for run in runs:
             [Score(**row) for row in run["scores"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise SourceError(f"{path}: not a readable record; delete it or use another --out") from (
             error
         )

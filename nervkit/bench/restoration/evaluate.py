@@ -14,11 +14,8 @@ from typing import Any
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from nervkit.errors import UsageError
-from nervkit.fitting.progress import Progress
-from nervkit.metrics.quality import SSIM_WINDOW, psnr_of
-from nervkit.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, NO_FIT
-from nervkit.restoration.damage import (
+from nervkit.bench.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, NO_FIT
+from nervkit.bench.restoration.damage import (
     IN_FILES,
     NOISES,
     add_noise,
@@ -26,6 +23,9 @@ from nervkit.restoration.damage import (
     five_boxes,
     noisy_file,
 )
+from nervkit.errors import UsageError
+from nervkit.fitting.progress import Progress
+from nervkit.metrics.quality import SSIM_WINDOW, psnr_of
 from nervkit.restoration.denoise import denoise
 from nervkit.restoration.inpaint import inpaint
 from nervkit.restoration.interpolate import interpolate

@@ -1,0 +1,1 @@
+"""What a video is besides its pixels: times, tracks, tags. Plain data, without files or torch."""

@@ -1,0 +1,191 @@
+"""Values as people write them: times, rates, sizes, counts. Each function takes a text or the value
+itself. It raises UsageError, which names the option, where that is not such a value."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from operator import or_
+from typing import Any
+
+from nervkit.errors import UsageError
+
+FOLLOWS, FOLLOWS_EVEN = -1, -2  # sides that keep the shape of the picture, as ffmpeg's scale has it
+LONGEST_SIDE = 1 << 14  # pixels
+LEAST_PSNR, MOST_PSNR = 10, 60  # dB
+MOST_LOSS = 60.0  # dB
+SLOWEST, FASTEST = Fraction(1, 1000), Fraction(1000)
+PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+def parse_seconds(text: str | float, name: str) -> Fraction:
+    """Seconds from a number, "90s", "1.5m", "2h", "MM:SS" or "HH:MM:SS.s"."""
+    units = {"": 1, "s": 1, "m": 60, "h": 3600}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\d+/\d+)([smh]?)", str(text).strip())
+    if match and not re.search(r"/0+$", match.group(1)):
+        return Fraction(match.group(1)) * units[match.group(2)]
+    if re.fullmatch(r"(\d+:){1,2}\d+(\.\d+)?", str(text).strip()):
+        seconds = Fraction(0)
+        for part in str(text).strip().split(":"):
+            seconds = seconds * 60 + Fraction(part)
+        return seconds
+    raise UsageError(f"{name} must be a time such as 90, 1.5m or 01:30, not {text!r}")
+
+
+def parse_rate(fps: str | float | Fraction) -> Fraction:
+    """Frames a second from 25, "59.94" or "30000/1001"."""
+    try:
+        rate = Fraction(str(fps)).limit_denominator(10_000)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 100_000:
+        raise UsageError(
+            "fps must be a positive number (up to 100000) or a fraction such as 30000/1001, "
+            f"not {fps!r}"
+        )
+    return rate
+
+
+def parse_frames(frames: str | int | slice | None) -> tuple[int, int | None]:
+    """(first, stop) from "a:b", with either end left out, from a slice of step 1, or from the
+    number of one frame."""
+    if frames is None:
+        return 0, None
+    if isinstance(frames, slice):
+        first, stop = frames.start or 0, frames.stop
+        valid = frames.step in (None, 1) and first >= 0
+    else:
+        text = str(frames).strip()
+        match = re.fullmatch(r"(\d*):(\d*)", text)
+        valid = match is not None or re.fullmatch(r"\d+", text) is not None
+        if match is not None:
+            first, stop = int(match[1] or 0), int(match[2]) if match[2] else None
+        else:
+            first, stop = (int(text), int(text) + 1) if valid else (0, 0)
+    if not valid or (stop is not None and stop <= first):
+        raise UsageError(
+            f"frames must be a range a:b with 0 <= a < b, or one frame's number, not {frames!r}"
+        )
+    return first, stop
+
+
+def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:
+    """(width, height) from "WxH" or "W:H"."""
+    parts = _sides(size)
+    if len(parts) == 2 and all(map(_is_length, parts)):
+        return int(parts[0]), int(parts[1])
+    raise UsageError(f"{name} must be WxH in pixels, up to {LONGEST_SIDE} each, not {size!r}")
+
+
+def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
+    """(width, height) from "WxH" or "W:H". One of them may be -1, which follows the other so that
+    the picture keeps its shape, or -2, which does so and is even; a width alone is "Wx-2"."""
+    parts = _sides(size)
+    if len(parts) == 1:
+        parts = [parts[0], FOLLOWS_EVEN]
+    lengths = [_is_length(part) for part in parts]
+    follow = [str(part) in (str(FOLLOWS), str(FOLLOWS_EVEN)) for part in parts]
+    if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
+        return int(parts[0]), int(parts[1])
+    raise UsageError(
+        f"resize must be WxH (640x360), a width alone (640), or have -1 for the side that follows "
+        f"(640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
+    )
+
+
+def parse_size_in_bytes(text: str | int) -> int:
+    """Bytes from 500000, "500k" or "1.5M" (powers of 1,000)."""
+    size = _number(text, "B")
+    if size is None:
+        raise UsageError(f"target-size must be a number of bytes such as 500k, not {text!r}")
+    return size
+
+
+def parse_bitrate(text: str | int) -> int:
+    """Bits per second from 200000, "200k" or "1.5M" (powers of 1,000)."""
+    rate = _number(text, "bit/s|bps")
+    if rate is None:
+        raise UsageError(f"target-bitrate must be bits per second such as 200k, not {text!r}")
+    return rate
+
+
+def parse_bpp(text: str) -> float:
+    """Bits per pixel from "0.05"."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise UsageError(f"target-bpp must be a number such as 0.05, not {text!r}") from None
+
+
+def parse_psnr(value: float | str) -> float:
+    """A PSNR to aim at."""
+    try:
+        psnr = float(value)
+    except (TypeError, ValueError):
+        psnr = math.nan
+    if not LEAST_PSNR <= psnr <= MOST_PSNR:
+        raise UsageError(f"target-psnr must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {value}")
+    return psnr
+
+
+def parse_loss(loss: str | float) -> float:
+    """dB from 0.5 or "0.5"."""
+    try:
+        parsed = float(loss)
+    except (TypeError, ValueError):
+        raise UsageError(f"target-loss must be a number of dB such as 0.5, not {loss!r}") from None
+    if not 0 < parsed <= MOST_LOSS:
+        raise UsageError(f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {loss}")
+    return parsed
+
+
+def parse_count(text: str | float) -> int:
+    """A number of parameters from 1500000, "1.5M" or "350k"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
+    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
+    if not 1 <= count <= 1e9:
+        raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
+    return round(count)
+
+
+def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Strides from "5,4,4,2,2" or a sequence."""
+    parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
+    if not all(str(part).strip().isdecimal() and int(part) for part in parts):
+        raise UsageError(f"strides must be whole numbers from 1, such as 5,4,2, not {strides!r}")
+    return tuple(int(part) for part in parts)
+
+
+def parse_speed(speed: str | float) -> Fraction:
+    """A factor of the speed from 0.25, "0.25" or "1/4"."""
+    text = str(speed).strip()
+    if re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", text):
+        value = Fraction(text).limit_denominator(1000)
+        if SLOWEST <= value <= FASTEST:
+            return value
+    raise UsageError(f"speed must be a number such as 0.25 or 1/4, 0.001 to 1000, not {speed!r}")
+
+
+def parse_colour(colour: str) -> tuple[int, ...]:
+    """(red, green, blue), 0 to 255, from "ff8000" or "#ff8000"."""
+    match = re.fullmatch(r"#?([0-9a-fA-F]{6})", str(colour).strip())
+    if match is None:
+        raise UsageError(f"colour must be RRGGBB such as ff8000, not {colour!r}")
+    return tuple(bytes.fromhex(match[1]))
+
+
+def _sides(size: str | int | tuple[int, int]) -> list[Any]:
+    return list(size) if isinstance(size, (tuple, list)) else re.split("[x:]", str(size).lower())
+
+
+def _is_length(side: Any) -> bool:
+    return str(side).isdecimal() and 0 < int(side) <= LONGEST_SIDE
+
+
+def _number(text: str | int, unit: str) -> int | None:
+    """A number from 1 to 2^40 - 1, with a prefix and the unit or without; None where it is not."""
+    pattern = rf"(\d+(?:\.\d+)?)\s*([kmg]?)(?:{unit})?"
+    match = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
+    number = round(float(match[1]) * PREFIXES[match[2].lower()]) if match else 0
+    return number if 1 <= number < 1 << 40 else None

@@ -40,6 +40,7 @@ import nervkit
 from nervkit.container import chunks
 from nervkit.container.file import NervFile, pack_file
 from nervkit.container.header import Header
+from nervkit.container.track import HEAD as TRACK_HEAD
 from nervkit.errors import NervError
 from nervkit.media.extras import Attachment, Chapter, Extras
 from nervkit.media.timing import Timing
@@ -254,10 +255,10 @@ def change_track(rng: random.Random, pieces: Pieces) -> Pieces:
     """A track's description, times, counts or carrier; its sizes stay right, or not."""
     place = chosen(rng, pieces, (chunks.TRACK,))
     payload = pieces[place][1]
-    if pieces[place][0] != chunks.TRACK or len(payload) < track.HEAD.size:
+    if pieces[place][0] != chunks.TRACK or len(payload) < TRACK_HEAD.size:
         return put(pieces, place, altered(rng, payload))
-    size, times_size, count = track.HEAD.unpack_from(payload)
-    start = track.HEAD.size
+    size, times_size, count = TRACK_HEAD.unpack_from(payload)
+    start = TRACK_HEAD.size
     description, times = payload[start : start + size], payload[start + size :][:times_size]
     carrier = payload[start + size + times_size :]
     match rng.randrange(4):
@@ -271,7 +272,7 @@ def change_track(rng: random.Random, pieces: Pieces) -> Pieces:
                 carrier = altered(rng, carrier)
         case 3:
             count = max(0, min((1 << 32) - 1, rng.choice((*EDGES[:12], count + 1, count - 1))))
-    head = track.HEAD.pack(len(description), len(times), count)
+    head = TRACK_HEAD.pack(len(description), len(times), count)
     return put(pieces, place, head + description + times + carrier)
 
 

@@ -461,7 +461,7 @@ def test_bad_choices(clip: Path, tmp_path: Path, options: dict[str, Any], messag
 
 
 def test_a_start_is_for_one_segment(clip: Path, encoded: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use --segments off"):
+    with pytest.raises(UsageError, match="use segments off"):
         encode(clip, tmp_path / "b.nerv", start_from=encoded, params=None)
 
 

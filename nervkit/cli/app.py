@@ -12,6 +12,7 @@ import typer
 from nervkit.cli import options
 from nervkit.cli.bench import bench
 from nervkit.cli.collection import collection
+from nervkit.cli.config import file_of
 from nervkit.cli.console import complain, voice
 from nervkit.cli.decode import decode
 from nervkit.cli.denoise import denoise
@@ -91,7 +92,7 @@ def main() -> None:
         except ClickException as error:
             context = getattr(error, "ctx", None)
             command = context.command_path if context is not None else "nervkit"
-            message = " ".join(error.format_message().split())
+            message = " ".join(error.format_message().split()) + file_of(error)
             if message:
                 complain(f"{command}: {message} (see {command} --help)")
             code = error.exit_code

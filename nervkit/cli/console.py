@@ -127,10 +127,17 @@ def stages(**units: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def fitting() -> Iterator[tuple[Callable[[Progress], None], Callable[[SegmentsProgress], None]]]:
-    """A progress display for the fit of one segment, or of several."""
+def fitting(
+    position: Callable[[], str] = lambda: "",
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[SegmentsProgress], None]]]:
+    """A progress display for the fit of one segment, or of several. `position` gives the place of
+    the video among others, such as "[2/5] "."""
     with _display() as show:
-        yield _fitted(show), _fitted_segments(show)
+
+        def placed(done: int, total: int, text: str) -> None:
+            show(done, total, position() + text)
+
+        yield _fitted(placed), _fitted_segments(placed)
 
 
 @contextmanager

@@ -26,6 +26,11 @@ def checkpoint_path(output: Path) -> Path:
     return path if len(os.fsencode(path.name)) <= LONGEST_NAME else helper(output, "checkpoint")
 
 
+def kept_fit_path(output: Path) -> Path:
+    """Where the fit of `output` is kept when it is finished (`encode(..., keep_fit=True)`)."""
+    return output.with_name(output.name + ".fit")
+
+
 @dataclass
 class Checkpoint:
     """A checkpoint file of one fit. `identity` says what is fitted, to what, how and by which
@@ -74,18 +79,8 @@ class Checkpoint:
         self._check_places()
         if not self.path.exists():
             return None
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            meta = json.loads(arrays.pop(META).tobytes())
-            if meta["arrays"] != sorted(arrays):
-                raise ValueError("arrays are missing")
-            content = Saved(meta["progress"], arrays, meta["scalars"])
-            saved, wanted = dict(meta["identity"]), self.identity
-        except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
-            raise SourceError(
-                f"{self.path}: not a readable checkpoint; delete it or use --restart"
-            ) from error
+        saved, content = read_checkpoint(self.path, "delete it or use --restart")
+        wanted = self.identity
         differing = sorted(k for k in saved | wanted if saved.get(k) != wanted.get(k))
         if "nervkit" in differing:
             writer = f"nervkit {saved['nervkit']}" if "nervkit" in saved else "an earlier nervkit"
@@ -111,6 +106,20 @@ class Checkpoint:
     def _check_places(self) -> None:
         for path in (self.path, helper(self.path, "partial")):
             check_helper(path)
+
+
+def read_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Any], Saved]:
+    """The identity of the fit in a checkpoint file, and its content. Raises SourceError, which ends
+    with `remedy`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays.pop(META).tobytes())
+        if meta["arrays"] != sorted(arrays):
+            raise ValueError("arrays are missing")
+        return dict(meta["identity"]), Saved(meta["progress"], arrays, meta["scalars"])
+    except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
+        raise SourceError(f"{path}: not a readable checkpoint; {remedy}") from error
 
 
 @dataclass

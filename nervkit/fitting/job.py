@@ -24,7 +24,7 @@ from nervkit.fitting.metric import RGB, Metric, metric_of
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Outlook, Progress
 from nervkit.fitting.quantizing import Quantizing, quantizing
-from nervkit.fitting.start import Start
+from nervkit.fitting.start import FIT, KeptFit, Start
 from nervkit.models.base import Representation, seeded
 from nervkit.models.config import VideoShape
 from nervkit.models.device import choose_device
@@ -34,7 +34,6 @@ from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_colour
 from nervkit.video.ranges import fingerprint_of
 
-FIT = "fit"  # the name of the phase that every fit has
 LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
 
 
@@ -187,6 +186,8 @@ class FitJob:
         began = clock.perf_counter()
         phases = phases_of(self.options)
         saved = checkpoint.load() if checkpoint is not None else None
+        if saved is None and isinstance(self.start, KeptFit) and self.options.quantizes_again:
+            saved = self.start.finished()
         if saved is None and self.start is not None:
             self.start.apply(self.model)
         elif saved is None:
@@ -285,7 +286,7 @@ class FitJob:
         if options.through_quantizer:
             codec = Codec(self.model, 8 * options.coded_bytes, options.coded_psnr)
             if self.start is not None:
-                codec.start_from(self.start.coded)
+                self.start.apply_coding(codec)
             return codec.to(self.frames.device)
         if phase.quantization is None:
             return None

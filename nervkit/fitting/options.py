@@ -130,6 +130,13 @@ class FitOptions:
         return self.coded_bytes is not None and self.recipe != PAPER
 
     @property
+    def quantizes_again(self) -> bool:
+        """Whether a fit that goes on from a finished one has no steps: it is in float, and the user
+        gives no length."""
+        lengths = (self.preset, self.epochs, self.steps, self.time)
+        return lengths == (None,) * 4 and self.coded_bytes is None and not self.stages
+
+    @property
     def asked(self) -> tuple[int | None, dict[str, Any]]:
         """The number of values and the options of a configuration that the user asked for."""
         options = {} if self.strides is None else {"strides": parse_strides(self.strides)}

@@ -335,10 +335,10 @@ class Encoder:
             reading = Reading.from_options(**self.reading)
             splitter = Splitter(source, self._splitting_of(source, reading), reading)
             joined = None if self.splitting_chosen else splitter.splitting.most
-            frames, rest = _begun(splitter, joined)
-            if rest is None:
-                return run.of_one(Clip(frames=frames, **vars(splitter.details)))
-            return run.of_several(splitter, rest)
+            begun = _begun(splitter, joined)
+            if isinstance(begun, np.ndarray):
+                return run.of_one(Clip(frames=begun, **vars(splitter.details)))
+            return run.of_several(splitter, begun)
 
     def going_on(self, output: Path) -> Self:
         """The encoder that goes on from the kept fit of `output`. Raises SourceError if there is
@@ -381,11 +381,9 @@ def _check_compatible(
         raise UsageError("start-from has the network's size: leave out params and strides")
 
 
-def _begun(
-    splitter: Splitter, joined: int | None
-) -> tuple[np.ndarray, None] | tuple[None, Iterator[Segment]]:
-    """The frames of a source that is one segment, or all segments of another. Where several have
-    no more than `joined` frames together, they are one."""
+def _begun(splitter: Splitter, joined: int | None) -> np.ndarray | Iterator[Segment]:
+    """The frames of a source that is one segment, or all segments of another. Several segments of
+    at most `joined` frames together are one."""
     expected = splitter.expected_frames
     if joined is not None and expected is not None and expected <= joined:
         splitter.splitting = Splitting()
@@ -394,8 +392,8 @@ def _begun(
     for segment in segments:
         first.append(segment)
         if joined is None or sum(len(s.frames) for s in first) > joined:
-            return None, chain(first, segments)
-    return np.concatenate([s.frames for s in first]) if first[1:] else first[0].frames, None
+            return chain(first, segments)
+    return np.concatenate([s.frames for s in first]) if first[1:] else first[0].frames
 
 
 @dataclass(frozen=True)
@@ -521,8 +519,9 @@ class _Encode:
         """The file of finished segments, of frames of `size` (width, height), and what it shows."""
         header, quality = header_of(*size, details, settings), quality_of_all(reports)
         notes = assemble(self.output, header, details, parts, quality, self.callbacks.stop)
-        for note in notes if self.callbacks.on_note is not None else ():
-            self.callbacks.on_note(note)
+        if (on_note := self.callbacks.on_note) is not None:
+            for note in notes:
+                on_note(note)
         facts = self.aim.options, settings, notes, self.began
         return report_of(self.output, details, size, reports, quality, *facts)
 

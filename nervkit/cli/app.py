@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -29,9 +29,20 @@ from nervkit.cli.verify import verify
 from nervkit.errors import NervError
 from nervkit.version import version_lines
 
-# typer brings its own copy of click in new versions, and depends on click in old ones; either
-# way this is click's base of everything that is shown to the user.
-ClickException = typer.BadParameter.__mro__[2]
+
+class _ShownError(Exception):
+    """The type of click's errors, for type checkers."""
+
+    exit_code: int
+
+    def format_message(self) -> str:
+        """The message for the user."""
+        raise NotImplementedError
+
+
+# New versions of typer contain a copy of click, and old ones depend on click. Either way this is
+# click's base class of all errors that are shown to the user.
+ClickException = cast(type[_ShownError], typer.BadParameter.__mro__[2])
 
 app = options.Commands(
     help="Neural video representations: fit a small network to a video, store it as one .nerv "

@@ -17,7 +17,8 @@ from nervkit.errors import Interrupted, UsageError
 from nervkit.output import system_errors
 
 if TYPE_CHECKING:
-    from nervkit.encoder import Encoder, EncodeReport
+    from nervkit.encoder import Encoder
+    from nervkit.encoding.report import EncodeReport
 
 
 @options.with_options(options.fitting, options.reading, options.tracks)

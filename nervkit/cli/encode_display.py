@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nervkit.cli.console import counted, duration, roughly, say, sized
+from nervkit.cli.console import counted, roughly, say, sized
 from nervkit.cli.interruption import interruption
+from nervkit.progress import duration
 
 if TYPE_CHECKING:
-    from nervkit.encoder import Callbacks, EncodeReport
+    from nervkit.encoder import Callbacks
+    from nervkit.encoding.report import EncodeReport
     from nervkit.encoding.run import SegmentsProgress
     from nervkit.fitting.progress import Progress
     from nervkit.plan import FitPlan

@@ -15,7 +15,7 @@ from nervkit.cli.interruption import Manner, going_on, interruption
 from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 
 if TYPE_CHECKING:
-    from nervkit.encoder import EncodeReport
+    from nervkit.encoding.report import EncodeReport
 
 MOVIES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),

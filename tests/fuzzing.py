@@ -1,5 +1,6 @@
-"""A fuzzer of .nerv files. It mutates real files of every model and chunk kind, corrects their
-checksums, and passes them to every reader of files.
+"""Mutate real .nerv files and pass them to every reader of files.
+
+The seeds hold every model and chunk kind. Mutated files get valid checksums.
 
     python -m tests.fuzzing --count 100000 --seed 0
     python -m tests.fuzzing --count 1000000 --deep 0.1   # decodes a tenth of the files that open

@@ -1,4 +1,4 @@
-"""Sources that other tools are reported to get wrong: what is right for each."""
+"""Sources that other tools are reported to read wrongly, with the right result for each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of_constant_rate(clip: Clip, frames: int, fps: int = 25) -> bool:
 
 
 def shown(ffmpeg: FFmpeg, path: Path, clip: Clip, *options: str) -> np.ndarray:
-    """The frames as the ffmpeg binary shows them."""
+    """The frames as the ffmpeg binary decodes them."""
     source = ["-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", *options]
     raw = ffmpeg(*source, "-pix_fmt", "rgb24", "-f", "rawvideo", "-")
     return np.frombuffer(raw, np.uint8).reshape(-1, *clip.shape[1:])

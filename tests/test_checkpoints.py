@@ -1,4 +1,4 @@
-"""Checkpoint files, what stands in the place of helper files, and two runs on one output."""
+"""Checkpoint files, existing files in the way of helper files, and two runs on one output."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_lost_arrays_is_refused(tmp_path: Path) -> None:
 def test_a_failing_disk_keeps_the_earlier_checkpoint_and_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every step tries to write one; one note tells of all that failed."""
+    """Every step tries to write one; one note reports all failures."""
     kept = replace(save_one(tmp_path), interval=0.0)
     content, write, notes = kept.path.read_bytes(), np.savez, []
 
@@ -284,7 +284,7 @@ def test_a_second_decode_to_one_output_stops(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_there_has_its_lock_inside(tmp_path: Path) -> None:
-    """What is around it may not be writable."""
+    """The parent folder may not be writable."""
     encode(tmp_path / "a.nerv")
     folder = tmp_path / "frames"
     folder.mkdir()

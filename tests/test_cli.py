@@ -1,4 +1,4 @@
-"""The command line: exit codes, one line for bad input, JSON, signals, start-up."""
+"""The command line: exit codes, one-line errors, JSON, signals, start-up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHARED_KEYS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a clip (clip.npy), its code (clip.nerv) and odd files."""
+    """A folder with a clip (clip.npy), its encode (clip.nerv) and odd files."""
     folder = tmp_path_factory.mktemp("cli")
     frames = np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), np.uint8)
     np.save(folder / "clip.npy", frames)
@@ -351,7 +351,7 @@ def test_codecs_have_the_names_of_ffmpeg(folder: Path, tmp_path: Path, name: str
 
 
 def test_sound_stays_behind(bunny: Path, tmp_path: Path) -> None:
-    """Of the source or of the file; times are those of the video."""
+    """The audio of a source or of a file; times are those of the video."""
     part = ["-t", "0.2", "--resize", "32", "--steps", "2"]
     for name, options in (("all", []), ("silent", ["-an", "-sn"])):
         run_nervkit("encode", bunny, "-o", tmp_path / f"{name}.nerv", *part, *options, code=0)
@@ -396,7 +396,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 def start_long_fit(folder: Path) -> subprocess.Popen[str]:
-    """A fit that would take minutes, once it has taken its first steps."""
+    """Start a fit that would take minutes, and return after its first steps."""
     command = [*RUN, "encode", "clip.npy", "-o", "long.nerv", "--steps", "100000"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -459,7 +459,7 @@ def test_a_video_is_repaired(
 
 
 def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:
-    """Killed by the system in the middle, the same command ends with the same file."""
+    """After a kill in the middle, the same command writes the same file."""
     options = ["encode", "clip.npy", "--steps", "400", "--seed", "3"]
     assert run_nervkit(*options, "-o", "once.nerv", cwd=folder).returncode == 0
     program = (

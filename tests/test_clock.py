@@ -1,4 +1,4 @@
-"""Fits that are given a time: schedules that follow the clock, and the number of threads."""
+"""Fits with a time budget: schedules that follow the clock, and the number of threads."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_a_run_of_seconds_ends_as_near_to_its_time_as_steps_allow() -> None:
 
 
 class Clock:
-    """A clock for the fit loop and its meter: each step takes `pace(step)` seconds, and nothing
-    else takes any."""
+    """A clock for the fit loop and its meter: each step takes `pace(step)` seconds, all else takes
+    none."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pace: Callable[[int], float]) -> None:
         self.now, self.rates = 1000.0, []
@@ -98,7 +98,8 @@ def test_a_fit_has_one_length() -> None:
 def test_a_time_budget_is_shared_by_phases_and_sessions(
     prune: float, calls: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 23 seconds the start takes 3. Pruned, 15% are the fine-tuning; sessions do not matter."""
+    """Setup takes 3 of 23 seconds. With pruning, fine-tuning takes 15%; sessions make no
+    difference."""
     clock = Clock(monkeypatch, lambda k: 1.0)
     plain = GridNeRV.start_fit
 
@@ -123,14 +124,14 @@ def test_a_time_budget_is_shared_by_phases_and_sessions(
 
 
 class Machine:
-    """Steps that take `seconds[threads]`, one after the other, with the threads that are set."""
+    """Sequential steps that take `seconds[threads]` with the current number of threads."""
 
     def __init__(self, search: ThreadSearch, seconds: dict[int, float]) -> None:
         self.search, self.seconds = search, seconds
         self.used: list[int] = []
 
     def run(self, span: float) -> None:
-        """Make steps for so long."""
+        """Make steps for this many seconds."""
         while span > 0:
             count = torch.get_num_threads()
             self.used.append(count)
@@ -224,7 +225,7 @@ def test_a_fit_leaves_the_number_of_threads_as_it_was(
 def test_a_fit_of_steps_does_not_depend_on_a_measurement(
     set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a fit computes depends on its threads, to the last bit."""
+    """The result of a fit depends on its number of threads, to the last bit."""
     set_threads(2)
     monkeypatch.setattr(ThreadSearch, "took", lambda *_: pytest.fail("a step was timed"))
     fit(stepper(), 3)

@@ -1,4 +1,4 @@
-"""Collections: what they add, what they keep as it was, and what they refuse."""
+"""Collections: added videos, unchanged earlier videos, and refused input."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
 
 
 def waves(k: int, frames: int = 4, height: int = HEIGHT, width: int = WIDTH) -> Clip:
-    """Coloured waves that drift, others for each `k`, at uneven times."""
+    """Drifting coloured waves, different for each `k`, at uneven times."""
     t, y, x, c = np.ogrid[:frames, :height, :width, :3]
     picture = np.sin((x + 2 * t) / (4 + k) + c) * np.cos((y - t) / (3 + k))
     pts = np.array([0, 3, 7, 8, 14, 15][:frames])
@@ -73,8 +73,8 @@ def waves(k: int, frames: int = 4, height: int = HEIGHT, width: int = WIDTH) -> 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes], list[np.ndarray]]:
-    """A collection of three videos, of 4, 5 and 3 frames; its bytes after each; and the frames of
-    each as they were when it was added."""
+    """A collection of three videos of 4, 5 and 3 frames; its bytes after each; and the frames of
+    each video when it was added."""
     path = tmp_path_factory.mktemp("collection") / "movies.nervc"
     files, frames = [], []
     for k, count in enumerate((4, 5, 3)):
@@ -386,7 +386,7 @@ def crafted(
     grown: tuple[Path, list[bytes], list[np.ndarray]],
     change: Callable[[Network, list[tuple[bytes, bytes]]], tuple[Network, list[Any]]],
 ) -> bytes:
-    """The collection's first video in a file of its own, changed, with checksums that are right."""
+    """The collection's first video in a file of its own, altered, with valid checksums."""
     with CollectionFile(grown[1][0]) as file:
         parts = [(type, file.payload(0, type)) for type in file.entries[0].parts]
         network, parts = change(file.network, parts)

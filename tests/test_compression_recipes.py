@@ -1,4 +1,4 @@
-"""Compression as published: stages of a fit, what they store, and what papers count."""
+"""Published compression methods: stages of a fit, stored tensors, and the papers' counts."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def accounted(values: Any, alive: Any = None, **options: Any) -> Accounted:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_any_compression_suits_any_model(model: str, compression: str, tmp_path: Path) -> None:
-    """Its file is what a decoder shows, and says how it was made; the paper's number is there."""
+    """A decoder shows the file as fitted; the file records the method and has the paper's
+    number."""
     source, output = video(4, 48, 64), tmp_path / "a.nerv"
     report = encode(output, source, model=model, params=8000, compression=compression)
     assert report.bytes == output.stat().st_size
@@ -124,7 +125,7 @@ def test_without_a_compression_nothing_is_reported(tmp_path: Path) -> None:
 def test_what_is_pruned_stays_zero(
     model: str, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the file, after all phases that follow."""
+    """In the file, after all later phases."""
     keep: dict[str, np.ndarray] = {}
 
     def spy(fitted: Representation, *how: Any) -> dict[str, Tensor]:
@@ -149,7 +150,7 @@ def test_what_is_pruned_stays_zero(
 def test_a_file_holds_what_the_last_step_saw(
     model: str, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tensors to the last bit, and frames as the fit's own forward makes them."""
+    """Tensors match to the last bit, and frames match the fit's own forward pass."""
     seen: dict[str, Tensor] = {}
     frames: list[Tensor] = []
     plain = segment.compress_network
@@ -186,7 +187,7 @@ def test_a_file_holds_what_the_last_step_saw(
 
 
 def test_the_entropy_stage_reaches_its_bits(tmp_path: Path) -> None:
-    """By the estimate that was in the loss, and in bytes."""
+    """Both by the estimate in the loss and in bytes."""
     boost = COMPRESSIONS["hnerv-boost"]
     stage = EntropyMinimisation(target_bits=4.0, epochs=1500)
     report = encode(
@@ -314,7 +315,7 @@ def test_progress_tells_the_seconds_of_all_phases(
 
 
 def test_a_compression_of_ones_own(tmp_path: Path) -> None:
-    """Of 3 bits: every value is one of 7 levels, and half of the weights are 0."""
+    """A 3-bit method: every value is one of 7 levels, and half of the weights are 0."""
     own = Compression((QuantizationAware(bits=3), Prune(0.5)), bits=4, embedding_bits=4)
     report = encode(tmp_path / "a.nerv", model="nerv", compression=own)
     assert report.published_bpp is None
@@ -466,8 +467,7 @@ def test_the_first_steps_are_of_8_bits_and_are_learned() -> None:
 
 
 def test_embeddings_that_come_from_frames_are_seen_as_they_are_stored() -> None:
-    """HNeRV's encoder makes them, and learns through their rounding; their bits are those of all
-    frames."""
+    """HNeRV's encoder makes them and learns through their rounding; their bits cover all frames."""
     earlier = network(HNeRV)
     earlier.embedding.normal_()
     fitted = stepper(HNeRV, codec=EntropyMinimising(earlier, EntropyMinimisation(), 384))

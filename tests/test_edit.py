@@ -1,4 +1,4 @@
-"""What is kept of a source: options, crop, resize, the pixels' shape."""
+"""The kept part of a source: options, crop, resize, pixel aspect ratio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nervkit.video.reader import changed_options, read_clip
 
 @pytest.fixture
 def noise() -> np.ndarray:
-    """A frame that no two places of look alike."""
+    """A frame in which no two regions look alike."""
     return np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 
 

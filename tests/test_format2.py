@@ -1,4 +1,4 @@
-"""What format 2 is for: many segments, streams, parts that later versions add."""
+"""Features of format 2: many segments, streams, parts that later versions add."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def whole(halves: list[Path]) -> bytes:
-    """A file of all of them: five segments of three models."""
+    """A file of both halves: five segments of three models."""
     return together([NervFile(halves[i]) for i in (0, 1, 2, 0, 1)])
 
 
@@ -110,7 +110,7 @@ def test_many_segments_open_by_head_and_table_alone() -> None:
 
 
 def test_ten_thousand_segments(whole: bytes) -> None:
-    """Opening reads a hundredth of it, and any segment is found at once."""
+    """Opening reads a hundredth of the file, and finds any segment at once."""
     with NervFile(whole) as one:
         file = io.BytesIO()
         writer = format2.Writer(file, one.header)
@@ -139,7 +139,7 @@ def test_ten_thousand_segments(whole: bytes) -> None:
 
 
 def test_a_file_is_written_as_a_stream(whole: bytes) -> None:
-    """Nothing is written twice, and a writer keeps no part that it has written."""
+    """The writer writes nothing twice and keeps no part that it has written."""
 
     class Forward(io.BytesIO):
         def seek(self, *_: object) -> int:
@@ -173,7 +173,7 @@ def test_a_file_cut_short_says_which_segments_are_whole(whole: bytes) -> None:
 
 
 def with_json(pieces: Pieces, kind: bytes, path: tuple[str, ...], name: str) -> Pieces:
-    """With a field added to an object of the JSON of a chunk."""
+    """The bytes with a field added to an object in the JSON of a chunk."""
     place = [k for k, _ in pieces].index(kind)
     fields = json.loads(zlib.decompress(pieces[place][1]))
     at = fields
@@ -376,7 +376,7 @@ def test_a_file_says_that_its_pixels_are_exact(halves: list[Path], tmp_path: Pat
 
 
 def test_a_track_lies_beside_the_pictures_of_its_time(whole: bytes, tmp_path: Path) -> None:
-    """Its parts are one track, which is read without the segments."""
+    """Its parts form one track, which is read without the segments."""
     with_sound_and_text(tmp_path / "sound.mkv")
     [first] = read_clip(tmp_path / "sound.mkv").tracks
     second = after(first)

@@ -1,4 +1,4 @@
-"""Hostile .nerv files: what they get is one line or frames, quickly and in little memory."""
+"""Hostile .nerv files give a one-line error or frames, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def seeds() -> list[bytes]:
 
 
 def altered(data: bytes, kind: bytes, payload: bytes) -> bytes:
-    """The file with the payload of its first chunk of a kind replaced, checksums right."""
+    """The file with the payload of its first chunk of a kind replaced, and valid checksums."""
     pieces = reference_decoder.read_chunks(data)
     place = [k for k, _ in pieces].index(kind)
     return fuzzing.join(fuzzing.listed(fuzzing.put(pieces, place, payload)))
@@ -113,7 +113,7 @@ def with_header(data: bytes, **changes: Any) -> bytes:
 
 
 def test_the_hostile_files(tmp_path: Path) -> None:
-    """All of them through all that reads a file, in a process of 3 GB of address space."""
+    """Every reader gets all of them, in a process of 3 GB of address space."""
     script = """
 import json, random, resource, sys
 from pathlib import Path
@@ -160,7 +160,7 @@ print(json.dumps(results))
 
 
 def test_a_short_fuzz(tmp_path: Path) -> None:
-    """Any outcome but frames or a NervError ends it; `python -m tests.fuzzing` runs for long."""
+    """Any outcome but frames or a NervError ends it; `python -m tests.fuzzing` runs longer."""
     tally = fuzzing.run(seed=14, start=0, stop=250, on_input=lambda index: None)
     assert tally.inputs == 250
     assert tally.outcomes["decoded"] > 10
@@ -185,7 +185,7 @@ def test_budgets_grow_with_the_file() -> None:
     "shape", [(1, 8, 8), (132, 720, 1280), (600, 1080, 1920), (600, 2160, 3840), (9000, 240, 320)]
 )
 def test_files_as_people_make_them_stay_below(model: str, shape: tuple[int, int, int]) -> None:
-    """At the default size, with half a byte for each value."""
+    """At the default size, with half a byte per value."""
     video, options = VideoShape(*shape), FitOptions(model=model)
     plan = blueprint(options.model_type, options.configure(video), video)
     size = plan.values // 2
@@ -205,7 +205,7 @@ def test_limits_from_text() -> None:
 
 
 def test_what_is_declared_is_computed_before_it_is_allocated(seeds: list[bytes]) -> None:
-    """The limit that each budget names lifts it, and no other does."""
+    """The limit that each budget names lifts the budget, and no other limit does."""
     data = seeds[0]
     with nervkit.open(data) as video:
         values, pixels = video.header.values, video.header.pixels
@@ -279,7 +279,7 @@ def test_header_fields(seeds: list[bytes], changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["matrix", "range", "primaries", "transfer"])
 def test_colour_codes(seeds: list[bytes], name: str, tmp_path: Path) -> None:
-    """Any byte is a code, and can be decoded to a movie or is refused with a line."""
+    """Any byte is a code: a decode to a movie works or is refused in one line."""
     colour = NervFile(seeds[0]).header.colour
     for code in (-1, 256, 1.0, True, None, [1], "1"):
         with pytest.raises(FormatError, match=f"colour {name}"):
@@ -321,7 +321,7 @@ def times(first: int, step: int, count: int) -> np.ndarray:
     ],
 )
 def test_track_fields(changes: dict[str, Any]) -> None:
-    """Ten bytes hold ten packets at most; all fields come back, and no bad one is accepted."""
+    """Ten bytes hold at most ten packets; all fields come back, and no invalid one is accepted."""
     good: dict[str, Any] = {
         "kind": "audio",
         "codec": "aac",
@@ -402,7 +402,7 @@ def test_a_carrier_holds_one_stream_of_the_declared_kind(tmp_path: Path) -> None
 def test_an_index_that_names_bytes_again_and_again_is_refused(
     seeds: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Small files would become large packets, or many of them."""
+    """Otherwise small files would become large packets, or many of them."""
     [stored] = NervFile(seeds[0]).tracks()
     real = open_carrier(stored.data, stored.carrier)
     packets = [packet for packet in real.demux(real.streams[0]) if packet.size]
@@ -547,7 +547,7 @@ def test_verify_tells_rounding_from_damage(
 
 
 def test_verify_finds_other_weights(seeds: list[bytes], tmp_path: Path) -> None:
-    """The checks of one file beside the weights of another."""
+    """The file has the frame checks of one file and the weights of another."""
     with NervFile(seeds[1]) as file:
         header, segment = file.header, file.segment(0)
     other = tmp_path / "other.nerv"
@@ -584,7 +584,7 @@ def test_a_file_from_a_pipe(seeds: list[bytes]) -> None:
 
 
 def test_chapters_beside_times_in_nanoseconds(seeds: list[bytes], tmp_path: Path) -> None:
-    """Found by the fuzzer: MP4's own track of chapters was taken for one of the file's."""
+    """The fuzzer found this: MP4's own chapter track was taken for a track of the file."""
     path = tmp_path / "wide.nerv"
     path.write_bytes(seeds[1])
     assert len(NervFile(path).extras().chapters) == 2

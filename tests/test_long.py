@@ -1,4 +1,4 @@
-"""Videos of several segments: how they are divided, fitted anywhere, gone on with, and written."""
+"""Videos of several segments: division, fits by any executor, resuming, and writing."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def scenes(*lengths: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """(sum of lengths, height, width, 3) uint8: other moving waves in each scene, darker in every
-    other one."""
+    """(sum of lengths, height, width, 3) uint8: different moving waves in each scene, every other
+    scene darker."""
     parts = []
     for k, length in enumerate(lengths):
         t, y, x, c = np.ogrid[:length, :height, :width, :3]
@@ -70,7 +70,7 @@ def encode(source: Any, output: Path, **options: Any) -> nervkit.EncodeReport:
 
 @pytest.fixture(scope="module")
 def encoded(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That clip's file, made in this process."""
+    """The clip's file, made in this process."""
     path = tmp_path_factory.mktemp("encoded") / "a.nerv"
     encode(clip, path)
     return path
@@ -336,7 +336,7 @@ def _with_hangups() -> None:
 
 @pytest.fixture
 def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts an encode with two workers in a process, and waits until both fit."""
+    """Start an encode with two workers in a process, and wait until both fit."""
     started: list[subprocess.Popen[str]] = []
 
     def start(steps: int) -> subprocess.Popen[str]:

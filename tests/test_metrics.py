@@ -70,7 +70,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, bunny: Path, ffmpeg: Ffmpeg
 
 @pytest.fixture(scope="module")
 def coded(source: Path, ffmpeg: Ffmpeg) -> dict[int, Path]:
-    """`source` through x264 at each CRF, in files whose names a filter would misread."""
+    """`source` through x264 at each CRF, in files whose names a filter would misparse."""
     paths = {}
     for crf in CRFS:
         stream, paths[crf] = source.with_name("x.h264"), source.with_name(f"it's {crf}:[a].yuv")
@@ -92,7 +92,7 @@ def planes(path: Path) -> list[list[np.ndarray]]:
 
 
 def run_filter(text: str, first: Path, second: Path) -> None:
-    """Runs a filter of two raw files, in their folder."""
+    """Run a filter on two raw files, in their folder."""
     inputs = [*SIZED, "-i", first, *SIZED, "-i", second]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", *inputs, "-lavfi", text, "-f", "null", "-"]
     subprocess.run(command, cwd=first.parent, capture_output=True, check=True)
@@ -229,7 +229,7 @@ DEGRADATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @pytest.fixture(scope="module")
 def frame(bunny: Path, ffmpeg: Ffmpeg) -> np.ndarray:
-    """(720, 1280, 3): a frame of the middle of the example clip."""
+    """(720, 1280, 3): a frame from the middle of the example clip."""
     raw = ["-frames:v", 1, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     return np.frombuffer(ffmpeg("-ss", 2, "-i", bunny, *raw), np.uint8).reshape(720, 1280, 3)
 
@@ -362,7 +362,7 @@ INTERPOLATORS = {"pchip": PchipInterpolator, "akima": Akima1DInterpolator}
 
 
 def mean_gap(method: str, anchor: np.ndarray, test: np.ndarray) -> tuple[float, float, float]:
-    """The mean of test - anchor over the shared abscissae, and their ends; (x, y) rows."""
+    """The mean of test - anchor over the shared abscissae, and the ends of these; (x, y) rows."""
     curves = [INTERPOLATORS[method](*curve[curve[:, 0].argsort()].T) for curve in (anchor, test)]
     low = max(curve[:, 0].min() for curve in (anchor, test))
     high = min(curve[:, 0].max() for curve in (anchor, test))

@@ -1,4 +1,5 @@
-"""Times in movies: exact, or rounded to the millisecond with a note, or refused; never wrapped."""
+"""Timestamps in movies: exact, rounded to the millisecond with a note, or refused; never
+wrapped."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ NANO = Fraction(1, 10**9)
 
 
 def jittered(count: int, rate: int) -> Timing:
-    """About 25 frames a second, by a clock of `rate` ticks a second."""
+    """About 25 frames a second, in a time base of `rate` ticks a second."""
     steps = np.random.default_rng(3).integers(rate // 33, rate // 20, count)
     return Timing(np.cumsum(steps) - steps[0], Fraction(1, rate), rate // 25)
 
@@ -58,12 +59,12 @@ def stream_of(timing: Timing, **fields: object) -> Stream:
 
 
 def seconds_of(timing: Timing) -> list[Fraction]:
-    """When each frame begins, and the last one ends."""
+    """The start of each frame and the end of the last one."""
     return [t * timing.time_base for t in [*timing.pts.tolist(), timing.pts[-1] + timing.duration]]
 
 
 def written(path: Path) -> list[Fraction]:
-    """The same of a movie, as its demuxer says it."""
+    """The same times of a movie, from its demuxer."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         packets = [p for p in container.demux(video) if p.size]
@@ -167,7 +168,8 @@ def test_b_frames_of_a_constant_rate_are_kept(tmp_path: Path, bunny: Path) -> No
 
 @pytest.fixture
 def sound(ffmpeg: FFmpeg, tmp_path: Path) -> Callable[[Fraction, int], Track]:
-    """Makes an AAC track that begins at a time (seconds), by a clock of `rate` ticks a second."""
+    """Makes an AAC track that begins at a time (seconds), in a time base of `rate` ticks a
+    second."""
 
     def make(start: Fraction, rate: int) -> Track:
         path = tmp_path / "sound.mp4"

@@ -1,4 +1,4 @@
-"""Sound, subtitles, titles, flags, tags, chapters and attached files in movies."""
+"""Audio, subtitles, titles, flags, tags, chapters and attachments in movies."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def shown(ffmpeg: FFmpeg, path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def telephone(ffmpeg: FFmpeg, tmp_path: Path) -> Callable[[str], Clip]:
-    """Makes a clip with G.711 sound."""
+    """Makes a clip with G.711 audio."""
 
     def make(codec: str) -> Clip:
         path = tmp_path / "in.avi"
@@ -167,7 +167,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("encoder", SOUNDS)
 def test_sound_is_copied_or_noted(ffmpeg: FFmpeg, tmp_path: Path, encoder: str) -> None:
-    """A muxer that refuses a codec only when it begins to write does not take the movie along."""
+    """A muxer that refuses a codec only when it begins to write does not fail the movie."""
     source = tmp_path / "in.mkv"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=0.5"]
     sound = ["-f", "lavfi", "-i", "sine=sample_rate=48000:duration=0.5", "-ac", "2"]
@@ -431,7 +431,7 @@ def test_chapters_are_cut_with_the_pictures(tmp_path: Path, suffix: str) -> None
 
 @pytest.fixture
 def primed(ffmpeg: FFmpeg, tmp_path: Path) -> Clip:
-    """A clip whose sound, AAC, begins with priming before 0."""
+    """A clip whose AAC audio begins with priming before 0."""
     picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=2"]
     sound = ["-f", "lavfi", "-i", "sine=sample_rate=44100:duration=2"]
     ffmpeg(*picture, *sound, "-c:a", "aac", tmp_path / "in.mp4")
@@ -443,7 +443,7 @@ def primed(ffmpeg: FFmpeg, tmp_path: Path) -> Clip:
 def test_chapters_go_with_the_pictures_where_priming_comes_first(
     primed: Clip, tmp_path: Path
 ) -> None:
-    """Matroska begins with the sound's priming, and all packets are that much later."""
+    """Matroska begins with the audio's priming, which delays all packets."""
     stream = stream_of(primed, extras=Extras(chapters=CHAPTERS))
     write_video(str(tmp_path / "out.mkv"), stream, DEFAULTS)
     with av.open(str(tmp_path / "out.mkv")) as container:
@@ -464,7 +464,7 @@ def test_chapters_stay_where_the_sound_with_priming_is_left_out(
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 def test_what_31_bits_cannot_count_is_left_out_of_mp4(tmp_path: Path, suffix: str) -> None:
-    """libavformat would end the process."""
+    """libavformat would abort the process."""
     longest = 2**31 - 1
     for ticks, chapter, left_out in (
         (longest, Fraction(longest, 1000), []),

@@ -1,4 +1,4 @@
-"""Where outputs go: names, links, pipes, numbered images; nothing lost that was not written."""
+"""Outputs: names, links, pipes, numbered images; no file is lost that the command did not write."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def stream_of(frames: np.ndarray) -> Stream:
 def put(
     output: str | Path, frames: np.ndarray, overwrite: bool = False, source: object = None
 ) -> list[str]:
-    """What decode does."""
+    """Write as decode does."""
     check_destination(str(output), DEFAULTS, overwrite, source)
     return write_video(str(output), stream_of(frames), DEFAULTS)
 
 
 def count(path: Path) -> int:
-    """Frames in a file."""
+    """The number of frames in a file."""
     if path.suffix == ".npy":
         return len(np.load(path))
     with path.open("rb") as file, av.open(file) as container:
@@ -172,7 +172,7 @@ def test_links_to_nowhere(tmp_path: Path, frames: np.ndarray) -> None:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Callable[[str], tuple[Path, Callable[[], bytes]]]:
-    """Makes a FIFO that somebody reads, and gives what was read."""
+    """Makes a FIFO with a reader, and returns what was read."""
 
     def make(name: str) -> tuple[Path, Callable[[], bytes]]:
         path, read = tmp_path / name, []
@@ -438,7 +438,7 @@ def test_a_failure_changes_nothing(
 
 @pytest.mark.parametrize("name", [f"a{suffix}" for suffix in FILES] + ["frames", "f%d.bmp"])
 def test_a_disk_that_fills_up(tmp_path: Path, name: str) -> None:
-    """A limit on the size of files stops real writes in the middle."""
+    """A limit on the file size stops real writes in the middle."""
     code = WRITE.replace("np.zeros((2, 32, 32, 3), np.uint8), 32, 32", "noise, 320, 192").replace(
         "output = ",
         "noise = np.random.default_rng(0).integers(0, 256, (2, 192, 320, 3), np.uint8)\noutput = ",

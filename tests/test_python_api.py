@@ -1,4 +1,4 @@
-"""nervkit as a library: what its functions take and give, and what they leave alone."""
+"""nervkit as a library: arguments, results, and state that must stay unchanged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {"model": "hnerv", "steps": 2, "params": "6k", "seed": 3}
 
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
-    """(4, 48, 64, 3) uint8: a gradient that moves, and noise."""
+    """(4, 48, 64, 3) uint8: a moving gradient with noise."""
     y, x = np.mgrid[:48, :64]
     moving = [2 * x[..., None] + y[..., None] + 9 * t + np.arange(3) for t in range(4)]
     noise = np.random.default_rng(0).integers(0, 40, (4, 48, 64, 3))
@@ -54,7 +54,7 @@ def frames() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def movie(frames: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, lossless."""
+    """The same frames, lossless."""
     path = tmp_path_factory.mktemp("movie") / "film.mkv"
     nervkit.write(frames, path, fps=10, codec="ffv1")
     return path
@@ -94,7 +94,7 @@ class Named:
 
 
 class OnlyReads:
-    """A binary stream that cannot seek, nor be looked into."""
+    """A binary stream that can neither seek nor peek."""
 
     def __init__(self, content: bytes) -> None:
         self._stream = io.BytesIO(content)
@@ -104,7 +104,7 @@ class OnlyReads:
 
 
 def a_pipe(content: bytes) -> io.BufferedReader:
-    """The end of a pipe that bytes come out of."""
+    """The read end of a pipe that delivers these bytes."""
     end, begin = os.pipe()
 
     def fill() -> None:
@@ -397,7 +397,7 @@ def test_an_unknown_output(data: bytes) -> None:
 
 
 def test_tensors_are_the_callers(data: bytes) -> None:
-    """They can be changed, and computed with where gradients are."""
+    """The caller can change them, and use them in computations with gradients."""
     with nervkit.open(data, output="torch") as video:
         one, some = video[3], video[2:4]
         assert np.array_equal(one, some[1])
@@ -414,7 +414,7 @@ TIMES = Timing(np.array([2, 3, 7, 8]), Fraction(1, 30), 4)  # shown until 12/30 
 
 
 def shown_at(timing: Timing, seconds: Fraction) -> int:
-    """From the definition: the last frame that begins no later."""
+    """By definition: the last frame whose start time is not later."""
     return max(i for i, pts in enumerate(timing.pts.tolist()) if pts * timing.time_base <= seconds)
 
 
@@ -573,7 +573,7 @@ def test_a_notebook_shows_a_strip_of_frames(output: Any, data: bytes, decoded: n
 
 
 def states() -> list[bytes]:
-    """All random states, the number of threads and the default type."""
+    """All random states, the number of threads and the default dtype."""
     own = [random.getstate(), np.random.get_state(), torch.get_num_threads()]
     return [*map(pickle.dumps, own), bytes(torch.get_rng_state()), str(torch.get_default_dtype())]
 

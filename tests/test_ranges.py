@@ -1,4 +1,4 @@
-"""Segments of a source read again, in any order and by any process: the same frames."""
+"""Segments read again from the source, in any order and process, give the same frames."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def from_beginning(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def read_again(source: Any, length: int = LENGTH, **options: Any) -> Locator:
-    """Split a source, and read all segments again, the last one first. Gives their locator."""
+    """Split a source and read all segments again, the last one first. Return their locator."""
     reading = Reading.from_options(**options)
     splitter = Splitter(source, Splitting.from_options(length), reading)
     segments = [(s.first, s.frames, s.fingerprint) for s in splitter]

@@ -1,4 +1,4 @@
-"""Any input to frames, held to what the ffmpeg binary and Pillow make of the same files."""
+"""Any input to frames, compared with the ffmpeg binary and Pillow on the same files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FFmpeg = Callable[..., bytes]
 
 
 def decode(ffmpeg: FFmpeg, path: Path, *options: str, shape: tuple[int, ...]) -> np.ndarray:
-    """All frames of the first video stream as ffmpeg itself makes them RGB."""
+    """All frames of the first video stream, converted to RGB by ffmpeg."""
     source = ["-i", path, "-map", "0:v:0", "-fps_mode", "passthrough"]
     raw = ffmpeg(*source, *options, "-pix_fmt", "rgb24", "-f", "rawvideo", "-")
     return np.frombuffer(raw, np.uint8).reshape(-1, *shape[1:])
@@ -55,7 +55,7 @@ def noise() -> np.ndarray:
 
 @pytest.fixture
 def small_mp4(ffmpeg: FFmpeg, bunny: Path, tmp_path: Path) -> Path:
-    """60 small frames with sound, its index in front, as for streaming."""
+    """60 small frames with audio, with the index in front, as for streaming."""
     path = tmp_path / "small.mp4"
     video = ["-vf", "scale=160:90", "-frames:v", "60", "-g", "12"]
     ffmpeg("-i", bunny, *video, "-c:a", "copy", "-movflags", "+faststart", path)
@@ -549,7 +549,7 @@ def test_missing_empty_and_foreign_files(ffmpeg: FFmpeg, bunny: Path, tmp_path: 
 
 
 def cut(path: Path, share: float) -> Path:
-    """A copy of the first bytes, under the same name in a folder of its own."""
+    """A copy of the first bytes, with the same name, in a folder of its own."""
     folder = path.parent if path.parent.name == "cut" else path.parent / "cut"
     folder.mkdir(exist_ok=True)
     short = folder / path.name
@@ -604,7 +604,7 @@ def test_cut_raw_video_keeps_what_is_whole(clips: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def scratched_mp4(small_mp4: Path) -> Path:
-    """Video packets of frames 12 to 23 hold nonsense."""
+    """A movie whose video packets of frames 12 to 23 hold random bytes."""
     data = bytearray(small_mp4.read_bytes())
     with av.open(str(small_mp4)) as container:
         packets = [p for p in container.demux(video=0) if p.size]

@@ -1,4 +1,4 @@
-"""Reading files of many segments: from any object that seeks, in threads, in part, cut short."""
+"""Reading files of many segments: from any seekable object, in threads, in part, truncated."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def path(data: bytes, tmp_path: Path) -> Path:
 
 
 class Served:
-    """A file on an HTTP server of this machine, which honours ranges and notes what it sent."""
+    """A file on a local HTTP server, which supports range requests and records what it sent."""
 
     def __init__(self, data: bytes, ranges: bool = True) -> None:
         self.sent: list[int] = []
@@ -152,7 +152,7 @@ class Served:
 
 
 class Grudging(io.RawIOBase):
-    """A file that gives a few bytes at a time, as unbuffered ones may."""
+    """A file that returns a few bytes per read, as unbuffered ones may."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -320,7 +320,7 @@ def test_segments_are_a_sequence(data: bytes, segments: list[Any]) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """Which networks are built, and in which threads, in order."""
+    """The networks that are built, in order, with their threads."""
     found: list[tuple[int, str]] = []
     build = Networks._build
 
@@ -356,7 +356,7 @@ def test_the_next_network_is_made_ahead(
 def test_what_is_made_ahead_rests_until_it_is_wanted(
     data: bytes, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rest of hours ends with the first who waits, and when the file is closed."""
+    """Its sleep ends with the first reader that waits, and when the file is closed."""
     monkeypatch.setattr("nervkit.segments.AHEAD_SHARE", 1e-8)
     monkeypatch.setattr("nervkit.segments.SLICE_SECONDS", 0.0)
     with nervkit.open(data) as video:
@@ -403,7 +403,7 @@ def test_networks_are_kept_within_their_bytes(
 def test_threads_share_a_video(
     data: bytes, built: list[tuple[int, str]], expected: np.ndarray
 ) -> None:
-    """Whatever is read at the same time, each network is built once and each frame is right."""
+    """Under concurrent reads, each network is built once and each frame is right."""
     with nervkit.open(io.BytesIO(data)) as video, ThreadPoolExecutor(6) as pool:
         barrier = threading.Barrier(6)
 
@@ -421,7 +421,7 @@ def test_threads_share_a_video(
 
 
 def test_random_states_are_the_callers(data: bytes) -> None:
-    """What is made ahead draws nothing from torch's state while the caller does."""
+    """Background work draws nothing from torch's random state while the caller does."""
     import torch
 
     torch.manual_seed(3)
@@ -504,7 +504,7 @@ def test_impossible_parts_are_refused(
 
 @pytest.fixture(scope="module")
 def parted(tmp_path_factory: pytest.TempPathFactory) -> Track:
-    """The same sound in parts of two packets."""
+    """The same audio in parts of two packets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nervkit.video.tracks.PART_SHARE", 0)
         patch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(1, 5))
@@ -514,7 +514,7 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Track:
 
 
 def subtitle(*times: tuple[int, int]) -> Track:
-    """A part of subtitles that are shown from a ms, for b ms."""
+    """A part of subtitles, each shown from a ms for b ms."""
     lines = (f"00:00:00,{a:03} --> 00:00:00,{a + b:03}\nat {a}\n\n".encode() for a, b in times)
     with av.open(io.BytesIO(b"".join(lines)), format="srt") as made:
         track = store_track([p for p in made.demux() if p.size], Fraction(0))
@@ -524,7 +524,7 @@ def subtitle(*times: tuple[int, int]) -> Track:
 
 @pytest.fixture(scope="module")
 def interleaved(segments: list[Any], parted: Track) -> bytes:
-    """A file with sound and subtitles in parts."""
+    """A file with audio and subtitles in parts."""
     text = replace(subtitle((0, 900), (100, 100)), later=(subtitle((500, 100), (700, 50)),))
     whole = header().of_segments([segment for segment, _ in segments])
     timing = Timing(np.arange(SEGMENTS * FRAMES), Fraction(1, 25), 1)
@@ -586,7 +586,7 @@ def test_a_decoder_written_from_the_specification_finds_the_parts(
 
 
 def read_of(file: Watched, of: NervFile) -> list[int]:
-    """The places, among all track chunks, of those of which something was read."""
+    """The indices, among all track chunks, of those that were read in part."""
     listed = [chunk for chunk in of.chunks if chunk.type == chunks.TRACK]
     return [i for i, chunk in enumerate(listed) if file.bytes_of(chunks.TRACK, [chunk])]
 
@@ -611,7 +611,7 @@ def test_packets_are_read_part_by_part(interleaved: bytes, parted: Track) -> Non
 
 
 def test_packets_of_parts_are_decoded_as_one_stream(interleaved: bytes, parted: Track) -> None:
-    """No decoder begins anew where a part does."""
+    """No decoder restarts at the border of a part."""
 
     def samples(packets: Iterable[av.Packet]) -> np.ndarray:
         return np.concatenate([f.to_ndarray() for p in packets for f in p.decode()], axis=1)
@@ -727,7 +727,7 @@ def test_sound_of_a_file_cut_short(interleaved: bytes, parted: Track, tmp_path: 
 
 
 def cut(data: bytes, whole: int) -> bytes:
-    """All up to within the segment after the first `whole`."""
+    """The file up to the middle of the segment after the first `whole`."""
     with NervFile(data) as file:
         return data[: [c for c in file.chunks if c.type == chunks.SEGMENT][whole].end - 20]
 
@@ -760,7 +760,7 @@ def test_whole_segments_are_salvaged(
 
 
 def test_salvaged_sound_ends_with_the_pictures(data: bytes, track: Track, tmp_path: Path) -> None:
-    """Of a file whose sound came first."""
+    """In a file that stores all audio first."""
     with NervFile(data) as file:
         pieces = [(c.type, data[c.offset : c.offset + c.length]) for c in file.chunks[:-2]]
     pieces.insert(1, pieces.pop())
@@ -804,7 +804,7 @@ def test_what_cannot_be_salvaged(data: bytes, segments: list[Any], expected: np.
 def test_a_file_is_interpolated_by_the_networks_of_its_segments(
     segments: list[Any], path: Path, expected: np.ndarray, tmp_path: Path
 ) -> None:
-    """And across a border, where there is none, by what is on both sides."""
+    """Across a border, where no network applies, by the frames on both sides."""
     notes: list[str] = []
     made = nervkit.interpolate(path, factor=2, on_note=notes.append)
     assert (made.frames[::2] == expected).all()
@@ -823,7 +823,7 @@ def test_a_file_is_interpolated_by_the_networks_of_its_segments(
 
 
 def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> None:
-    """Two segments of one frame, which move a picture by two pixels."""
+    """Two segments of one frame each, in which a picture moves by two pixels."""
     rng = np.random.default_rng(0)
     picture = np.kron(rng.integers(0, 255, (6, 10, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     frames = np.stack([picture[:12, 8:24], picture[:12, 6:22]])
@@ -843,7 +843,7 @@ def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> 
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Runs nervkit in this process; its exit code."""
+    """Run nervkit in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["nervkit", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -1,4 +1,4 @@
-"""Sources as people have them: names, pipes, playlists, cuts, clocks, what travels beside."""
+"""Sources as users have them: names, pipes, playlists, truncation, time bases, and metadata."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SOUND = ["-f", "lavfi", "-i", "anoisesrc=d=2:r=44100"]
 
 @pytest.fixture(scope="module")
 def film(ffmpeg: FFmpeg, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """50 frames with B-frames, and sound; its index at the end."""
+    """50 frames with B-frames, and audio; the index is at the end."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     ffmpeg(*PICTURE, *SOUND, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "12", path)
     return path
@@ -43,7 +43,7 @@ def film(ffmpeg: FFmpeg, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Copies the film's packets into a file of a name, with options of ffmpeg."""
+    """Copies the film's packets into a file of this name, with options of ffmpeg."""
 
     def copy(name: str, *options: str | Path) -> Path:
         ffmpeg("-i", film, "-c", "copy", *options, tmp_path / name)
@@ -133,7 +133,7 @@ def test_playlists_are_opened_where_that_is_allowed(
 
 @pytest.fixture
 def server(film: Path) -> Iterator[tuple[str, list[str]]]:
-    """An address, and the paths that were asked for there."""
+    """An address, and the paths that were requested there."""
     asked: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -295,7 +295,7 @@ def test_a_bitmap_subtitle_without_a_duration_is_kept_from_the_cut(
 def test_packets_that_repeat_a_frame_pass_time(
     ffmpeg: FFmpeg, tmp_path: Path, b_frames: str
 ) -> None:
-    """MPEG-4's N-VOPs, which recorders write into AVI where they drop a frame."""
+    """MPEG-4's N-VOPs, which recorders write into AVI when they drop a frame."""
     whole, path = tmp_path / "whole.avi", tmp_path / "repeats.avi"
     ffmpeg(*PICTURE, "-c:v", "mpeg4", "-bf", b_frames, "-g", "10", whole)
     assert read_clip(whole, strict=True).pts.tolist() == list(range(50))
@@ -384,7 +384,7 @@ def test_what_follows_the_end_is_no_cut(
 def test_a_stream_without_a_length_is_no_cut(
     ffmpeg: FFmpeg, film: Path, tmp_path: Path, name: str
 ) -> None:
-    """What ffmpeg writes into a pipe, where it cannot go back to fill in sizes."""
+    """ffmpeg writes such files into a pipe, because it cannot seek back to fill in sizes."""
     path = tmp_path / name
     format = {"mkv": "matroska", "ts": "mpegts", "ogv": "ogg"}.get(name[5:], name[5:])
     codecs = ENCODED.get(name, ["-c", "copy"])
@@ -595,7 +595,7 @@ def test_sound_of_every_kind_is_kept(
 
 @pytest.mark.parametrize("offset", ["0", "72000", "95441"])
 def test_a_transport_stream_starts_at_0(copied: Callable[..., Path], offset: str) -> None:
-    """At 20 hours, and where its clock of 33 bits starts anew."""
+    """At 20 hours, and where its 33-bit clock wraps."""
     clip = read_clip(copied("late.ts", "-output_ts_offset", offset), strict=True)
     assert clip.timing.constant
     (track,) = clip.tracks
@@ -624,7 +624,7 @@ def test_offsets_between_tracks_are_kept(ffmpeg: FFmpeg, film: Path, tmp_path: P
 
 
 def rewritten(source: Path, target: Path, pts: Callable[[int], int]) -> Path:
-    """The film's video without B-frames, its times in 1/1000 s changed, in Matroska or NUT."""
+    """The film's video without B-frames, with altered times in 1/1000 s, in Matroska or NUT."""
     with av.open(str(source)) as read, av.open(str(target), "w") as output:
         stream = output.add_stream_from_template(read.streams.video[0])
         for index, packet in enumerate(p for p in read.demux(video=0) if p.size):
@@ -709,7 +709,7 @@ def clocked(ticks: int) -> bytes:
 
 
 def moved(data: bytes, stream: int, number: int, seconds: float) -> bytes:
-    """A transport stream with the timestamps of one PES packet moved."""
+    """A transport stream with altered timestamps of one PES packet."""
     changed, mark = bytearray(data), b"\0\0\1" + bytes([stream])
     starts = [
         at + place
@@ -746,7 +746,7 @@ def test_one_wild_packet_in_a_transport_stream(
 
 
 def test_sound_alone_that_jumps_goes_on(ffmpeg: FFmpeg, film: Path, tmp_path: Path) -> None:
-    """The video's clock is whole, the sound's is an hour late from its middle on."""
+    """The video's clock is continuous; the audio's is an hour late from its middle on."""
     path = tmp_path / "sound.ts"
     with av.open(str(film)) as read, av.open(str(path), "w") as output:
         streams = {s.index: output.add_stream_from_template(s) for s in read.streams}

@@ -1,4 +1,4 @@
-"""Long sources in segments: where they begin, what they hold, and how much memory that takes."""
+"""Long sources in segments: their borders, their frames, and the memory that splitting takes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ BIKES = [30, 76, 137, 187, 242]  # the frames that begin a shot, as one sees
 
 
 def borders(source: Any, reading: Reading | None = None, **splitting: Any) -> list[int]:
-    """Where segments begin, but for the first one."""
+    """The first frames of all segments but the first."""
     splitter = Splitter(source, Splitting.from_options("auto", **splitting), reading)
     return [segment.first for segment in splitter][1:]
 
 
 def lengths(frames: int, *splitting: Any) -> list[int]:
-    """Of the segments of so many frames that are all alike."""
+    """The lengths of the segments of this many identical frames."""
     still = np.zeros((frames, 2, 2, 3), np.uint8)
     splitter = Splitter(still, Splitting.from_options(*splitting))
     return [len(segment.frames) for segment in splitter]
@@ -57,7 +57,7 @@ def shots(clips: Path) -> list[np.ndarray]:
 
 
 def mixed(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Frames of `one` with a share of `other`, (T,) from 0 to 1."""
+    """Frames of `one` mixed with a share of `other`, (T,) from 0 to 1."""
     return np.rint(one + share[:, None, None, None] * (other * 1.0 - one)).astype(np.uint8)
 
 

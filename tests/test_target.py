@@ -1,4 +1,4 @@
-"""Files of a size that is asked for: fitted for rate and distortion."""
+"""Files of a requested size: rate-distortion fits."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_tracks_count_in_a_size_and_not_in_bits_per_pixel(bunny: Path, tmp_path:
 
 
 def test_a_bitrate_counts_the_time_that_frames_are_shown(tmp_path: Path) -> None:
-    """Whatever their rate is, and when they begin."""
+    """For any frame rate and any start time."""
     clip = nervkit.read_clip(waves(4))
     clip.timing = Timing(np.array([900, 901, 904, 905]), Fraction(1, 4), 3)  # 2 s
     report = encode(tmp_path / "a.nerv", clip, target_bitrate=24_000)
@@ -173,7 +173,7 @@ def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of `waves` that was fitted through its quantizer."""
+    """A file of `waves`, fitted through its quantizer."""
     path = tmp_path_factory.mktemp("fitted") / "fitted.nerv"
     encode(path, steps=300, target_size=9_000)
     return path

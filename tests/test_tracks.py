@@ -1,4 +1,4 @@
-"""Audio and subtitle tracks as bytes: exact times, exact packets, damage refused."""
+"""Audio and subtitle tracks as bytes: exact times and packets; damage is refused."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_sound_that_no_carrier_holds_is_reported(
 
 
 def lasting(ffmpeg: Callable[..., bytes], path: Path, seconds: float, *codec: str) -> Path:
-    """A file of few pictures with sound of a codec."""
+    """A file of few pictures with audio of a codec."""
     picture = ["-f", "lavfi", "-i", f"testsrc2=size=16x16:rate=2:duration={seconds}"]
     sound = ["-f", "lavfi", "-i", f"sine=sample_rate=8000:duration={seconds}"]
     ffmpeg(*picture, *sound, "-c:v", "ffv1", "-c:a", *codec, path)
@@ -218,7 +218,7 @@ def lasting(ffmpeg: Callable[..., bytes], path: Path, seconds: float, *codec: st
 
 
 def carried(track: Track) -> list[tuple[Any, ...]]:
-    """All that is known of the packets of a track."""
+    """Everything known of the packets of a track."""
     return [
         (
             *(bytes(p), p.pts, p.dts, p.duration, p.is_keyframe, p.is_discard),
@@ -251,7 +251,7 @@ def test_parts_give_back_what_one_does(
     codec: str,
     suffix: str,
 ) -> None:
-    """Side data and flags included, such as what a decoder is to skip."""
+    """Side data and flags included, such as samples that a decoder has to skip."""
     if (codec, suffix) == ("wavpack", ".mp4"):
         pytest.skip("MP4 holds no WavPack")
     path = lasting(ffmpeg, tmp_path / f"in{suffix}", 3, codec, "-strict", "-2")

@@ -59,7 +59,7 @@ def stream_of_clip(clip: Clip, **fields: Any) -> Stream:
 
 @cache
 def tiny(path: Path) -> Clip:
-    """All of a clip, where its pixels do not matter."""
+    """A complete clip for tests that do not depend on pixels."""
     return read_clip(path, resize="32x18")
 
 
@@ -69,7 +69,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def shown_times(path: Path) -> list[tuple[Fraction, Fraction]]:
-    """When each picture is shown and for how long, as the packets say it."""
+    """The start and duration of each picture, from the packets."""
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
         return sorted((p.pts * p.time_base, p.duration * p.time_base) for p in packets)
@@ -93,7 +93,7 @@ def noise() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def nature(bunny: Path) -> np.ndarray:
-    """12 frames of film, where a codec's quality shows."""
+    """12 frames of film, which show a codec's quality."""
     return read_clip(bunny, frames=":12", crop="320x192").frames
 
 

@@ -644,6 +644,6 @@ def test_standard_output_on_a_full_disk_is_one_line(
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.nerv"
     os.mkfifo(pipe)
-    with pytest.raises(UsageError, match="not a pipe"):
+    with pytest.raises(UsageError, match="no pipe"):
         nervkit.encode(fuzzing.moving(2, 8, 8), pipe, steps=1, overwrite=True)
     assert pipe.is_fifo()

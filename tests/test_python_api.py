@@ -208,9 +208,9 @@ def test_frames_in_memory(kind: str, frames: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        (lambda f: f[0], UsageError, r"\(48, 64, 3\) is that of one frame.*pass frame\[None\]"),
+        (lambda f: f[0], UsageError, r"\(48, 64, 3\) is a single frame.*pass frame\[None\]"),
         (lambda f: torch.from_numpy(f[0]), UsageError, r"one frame.*pass frame\[None\]"),
-        (lambda f: first(f)[0], UsageError, r"\(3, 48, 64\) is that of one frame"),
+        (lambda f: first(f)[0], UsageError, r"\(3, 48, 64\) is a single frame"),
         (lambda f: [], SourceError, "list of frames is empty"),
         (lambda f: [f[0], f[1, :9]], SourceError, "must all have the same size"),
         (lambda f: [f[0], torch.from_numpy(f[1])], SourceError, "the same size and type"),
@@ -528,7 +528,7 @@ def test_forked_workers_read_on_their_own(
 def test_a_forked_process_does_not_share_an_open_file(path: Path) -> None:
     with path.open("rb") as file, nervkit.open(file) as video:
         video.file._file.after_fork()
-        with pytest.raises(SourceError, match=r"video\.nerv: this open file is shared"):
+        with pytest.raises(SourceError, match=r"video\.nerv: the forked process shares"):
             video[0]
     with nervkit.open(io.BytesIO(path.read_bytes())) as video:
         video.file._file.after_fork()

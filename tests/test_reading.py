@@ -740,7 +740,7 @@ def test_whole_segments_are_salvaged(
     timing = Timing(pts, Fraction(1, 100), 7)
     data = segmented(segments, tracks=[track], timing=timing, timing_first=timing_first)
     short = cut(data, 3)
-    with pytest.raises(TruncatedError, match=r"segments 0 to 2, frames 0 to 11: --salvage decodes"):
+    with pytest.raises(TruncatedError, match=r"segments 0 to 2 \(frames 0 to 11\) are intact"):
         nervkit.open(short)
     with nervkit.open(short, salvage=True) as video:
         assert (video[:] == expected[:12]).all()
@@ -894,7 +894,7 @@ def test_parts_and_salvage_by_command(
     assert (np.load(output) == expected[5:10]).all()
     path.write_bytes(cut(data, 2))
     assert command(monkeypatch, *part) == 1
-    assert "frames 0 to 7: --salvage decodes them" in capsys.readouterr().err
+    assert "(frames 0 to 7) are intact; use salvage to decode them" in capsys.readouterr().err
     assert command(monkeypatch, *part, "--salvage") == 0
     assert "note: the file ends inside a chunk" in capsys.readouterr().err
     assert (np.load(output) == expected[:8]).all()

@@ -273,7 +273,7 @@ def test_a_size_that_changes_is_refused_where_it_does(ffmpeg: FFmpeg, tmp_path: 
     path.write_bytes(b"".join(parts))
     segments = iter(Splitter(path, Splitting.from_options(10)))
     assert [next(segments).first for _ in range(2)] == [0, 10]
-    with pytest.raises(SourceError, match="frame 25 has 64x48 pixels, the first one 96x64"):
+    with pytest.raises(SourceError, match="frame 25 is 64x48, but the first one is 96x64"):
         next(segments)
 
 
@@ -329,7 +329,7 @@ def test_files_of_cuts_that_are_none(tmp_path: Path, content: bytes | str | None
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(SourceError, match=r"cuts\.txt: (is no text|cannot be read)"):
+    with pytest.raises(SourceError, match=r"cuts\.txt: (not a text file|cannot be read)"):
         Splitting.from_options(cuts=path)
 
 
@@ -340,7 +340,7 @@ def test_files_of_cuts_that_are_none(tmp_path: Path, content: bytes | str | None
         ({"segments": 0}, "from 1 to 1000000, not 0"),
         ({"segments": True}, "segments must be"),
         ({"segments": 2.5}, "segments must be"),
-        ({"segments": "off", "segment_frames": 20}, "segment frames are for segments 'auto'"),
+        ({"segments": "off", "segment_frames": 20}, "segment frames need segments 'auto'"),
         ({"segments": 30, "cuts": [3]}, "cuts need segments 'auto', not 30"),
         ({"segments": "auto", "segment_frames": "1"}, "segment frames must be .* from 2"),
         ({"cuts": [3, -1]}, "cuts: -1 is neither"),
@@ -364,7 +364,7 @@ def test_the_kind_that_options_ask_for() -> None:
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "available_memory", lambda: 10_000)
     frames = np.zeros((20, 16, 16, 3), np.uint8)
-    with pytest.raises(ResourceError, match=r"a segment of 20 frames takes 15\.4 kB"):
+    with pytest.raises(ResourceError, match=r"a segment of 20 frames needs 15\.4 kB"):
         list(Splitter(frames, Splitting.from_options(20)))
     assert len(list(Splitter(frames, Splitting.from_options(10)))) == 2
 

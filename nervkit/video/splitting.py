@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from nervkit.video.reader import Reading, VideoSource
 from nervkit.video.selection import Selection
 from nervkit.video.spool import Spool
 
-OFF, AUTO = "off", "auto"
+OFF: Final = "off"
+AUTO: Final = "auto"
 MOST_FRAMES = 250  # default maximum per segment: ten seconds at 25 fps
 LEAST_FRAMES = 8  # between detected cuts: a network for fewer frames costs more than it gains
 LONGEST = 1_000_000  # largest number of frames that an option accepts
@@ -38,7 +39,7 @@ class Splitting:
         cuts: user-supplied cuts; None: detect them.
     """
 
-    kind: str = OFF
+    kind: Literal["off", "auto", "every"] = OFF
     most: int = MOST_FRAMES
     cuts: CutList | None = None
 

@@ -323,7 +323,7 @@ def test_raw_video_described_by_options(ffmpeg: FFmpeg, tmp_path: Path) -> None:
     clip = read_clip(path, size="64x48", fps="30000/1001", pixel_format="yuv444p")
     assert np.array_equal(clip.frames, raw_planes(ffmpeg, path, "64x48", "yuv444p"))
     assert clip.fps == Fraction(30000, 1001)
-    with pytest.raises(UsageError, match="--size"):
+    with pytest.raises(UsageError, match="set size"):
         read_clip(path)
     with pytest.raises(UsageError, match="fps must be"):
         read_clip(path, size="64x48", fps="0")
@@ -332,7 +332,7 @@ def test_raw_video_described_by_options(ffmpeg: FFmpeg, tmp_path: Path) -> None:
 
 
 def test_size_and_format_are_for_raw_video_only(bunny: Path) -> None:
-    with pytest.raises(UsageError, match="--size is for raw"):
+    with pytest.raises(UsageError, match=r"^size is for raw"):
         read_clip(bunny, size="64x48")
     with pytest.raises(UsageError, match="pixel-format is for raw"):
         read_clip(bunny, pixel_format="yuv420p")
@@ -639,7 +639,7 @@ def test_what_does_not_fit_into_memory_is_refused(
 ) -> None:
     monkeypatch.setattr(collector, "available_memory", lambda: 100_000_000)
     # 132 frames of 2.76 MB: 29 of them would fill the 80 MB that may be used
-    with pytest.raises(ResourceError, match=r"132 frames of 1280x720 take 365\.0 MB.*0:28\b"):
+    with pytest.raises(ResourceError, match=r"132 frames of 1280x720 need 365\.0 MB.*0:28\b"):
         read_clip(bunny)
     assert len(read_clip(bunny, frames="0:28").frames) == 28
     assert len(read_clip(bunny, resize="320x180").frames) == 132

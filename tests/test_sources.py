@@ -489,7 +489,7 @@ def test_the_default_stream_is_taken(ffmpeg: FFmpeg, tmp_path: Path) -> None:
     assert Edit.from_dict(chosen.edit).stream == 1
     with pytest.raises(UsageError, match=r"no such stream \(video streams: 3\)"):
         read_clip(path, stream=3)
-    with pytest.raises(UsageError, match="whole number"):
+    with pytest.raises(UsageError, match="an integer"):
         read_clip(path, stream=-1)
 
 

@@ -137,7 +137,7 @@ def test_the_measure_of_change_is_the_mean_over_pixels(width: int) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 20, width, 1), dtype=np.uint8).repeat(3, axis=3)
     cuts = DetectedCuts(8)
-    looks = [cuts._look(_sampled(frame)) for frame in frames]
+    looks = [cuts._measure(_sampled(frame)) for frame in frames]
     differing = np.abs(frames[0, ..., 0].astype(int) - frames[1, ..., 0]).mean() * 100 / 256
     assert looks[1].change == pytest.approx(differing, rel=0.01)
 

@@ -165,7 +165,7 @@ class CutList:
     times: tuple[Fraction, ...] = ()
 
     @classmethod
-    def of(cls, cuts: str | Path | Iterable[Any]) -> Self:
+    def of(cls, cuts: str | os.PathLike[str] | Iterable[Any]) -> Self:
         """Parse a text file or a list. An integer is a frame index; a number with a decimal point,
         "90s" and "01:30" are times. A file has one cut per line; # begins a comment.
 

@@ -48,7 +48,7 @@ class Splitting:
         cls,
         segments: str | int | None = None,
         segment_frames: str | int | None = None,
-        cuts: str | Path | Iterable[Any] | None = None,
+        cuts: str | os.PathLike[str] | Iterable[Any] | None = None,
     ) -> Self:
         """Parse command-line options or their Python equivalents.
 

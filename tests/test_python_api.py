@@ -209,7 +209,7 @@ def test_frames_in_memory(kind: str, frames: np.ndarray) -> None:
     ("wrong", "error", "says"),
     [
         (lambda f: f[0], UsageError, r"\(48, 64, 3\) is a single frame.*pass frame\[None\]"),
-        (lambda f: torch.from_numpy(f[0]), UsageError, r"one frame.*pass frame\[None\]"),
+        (lambda f: torch.from_numpy(f[0]), UsageError, r"a single frame.*pass frame\[None\]"),
         (lambda f: first(f)[0], UsageError, r"\(3, 48, 64\) is a single frame"),
         (lambda f: [], SourceError, "list of frames is empty"),
         (lambda f: [f[0], f[1, :9]], SourceError, "must all have the same size"),

@@ -51,40 +51,40 @@ REFUSED = {
     "bomb_values_const": "--limit values=",
     "chk_after_track": "out of place",
     "colour_list": "colour rgb_matrix",
-    "edit_crop_big": "impossible crop",
-    "edit_frames": "impossible frames",
-    "edit_matrix_list": "impossible matrix",
-    "edit_resize_bad": "impossible resize",
-    "edit_start_1_0": "impossible start",
-    "edit_start_huge": "impossible start",
+    "edit_crop_big": "invalid crop",
+    "edit_frames": "invalid frames",
+    "edit_matrix_list": "invalid matrix",
+    "edit_resize_bad": "invalid resize",
+    "edit_start_1_0": "invalid start",
+    "edit_start_huge": "invalid start",
     "embd_chk_embd": "does not follow",
-    "encoder_empty": "fields of encoder",
-    "encoder_surrogate": "no Unicode",
+    "encoder_empty": "encoder lacks a field",
+    "encoder_surrogate": "not valid Unicode",
     "end_payload": "must be empty",
     "ffconcat_rel": "cannot be read",
-    "ffconcat_steal": "sizes are impossible",
+    "ffconcat_steal": "sizes are out of range",
     "nend_in_middle": "follow the end mark",
-    "psnr_big": "impossible quality",
-    "psnr_inf": "impossible quality",
+    "psnr_big": "quality that is out of range",
+    "psnr_inf": "quality that is out of range",
     "sar_2_31": "sample_aspect_ratio",
     "sdp": "cannot be read",
     "time_den_max": "31 bits",
     "time_first_max": "68 years",
     "time_first_min": "68 years",
     "time_slow": "31 bits",
-    "track_bomb_count2_26": "sizes are impossible",
+    "track_bomb_count2_26": "sizes are out of range",
     "track_dts_back": "run backwards",
     "track_dur_max": "68 years",
-    "track_empty_data": "sizes are impossible",
-    "track_lang_esc": "cannot be printed",
+    "track_empty_data": "sizes are out of range",
+    "track_lang_esc": "unprintable characters",
     "track_lang_long": "at most 64 characters",
-    "track_lang_surrogate": "no Unicode",
+    "track_lang_surrogate": "not valid Unicode",
     "track_pts_max": "68 years",
     "track_pts_min": "68 years",
     "track_tb_huge": "time base",
     "track_tb_neg": "time base",
     "track_video_kind": "cannot be read",
-    "track_zero": "sizes are impossible",
+    "track_zero": "sizes are out of range",
 }
 
 #: times that a file can hold, and not every movie
@@ -213,7 +213,7 @@ def test_what_is_declared_is_computed_before_it_is_allocated(seeds: list[bytes])
     for name, number in low.items():
         with pytest.raises(LimitError, match=f"--limit {name.replace('_', '-')}="):
             nervkit.open(data, limits=Limits(**{name: number - 1}))
-    with pytest.raises(LimitError, match="multiply-accumulates of all frames"):
+    with pytest.raises(LimitError, match="multiply-accumulates in all frames"):
         nervkit.open(data, limits=Limits(macs_per_file=10**4))
 
 

@@ -455,7 +455,7 @@ def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
         ({"workers": 0}, "workers must be a number from 1"),
         ({"workers": "many"}, "or auto, not 'many'"),
         ({"segments": "some"}, "segments must be"),
-        ({"segments": "off", "cuts": [3]}, "are for segments 'auto'"),
+        ({"segments": "off", "cuts": [3]}, "need segments 'auto'"),
         ({"segment_frames": 1}, "from 2"),
     ],
 )

@@ -787,7 +787,7 @@ def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_clip_is_taken_as_it_is(tmp_path: Path) -> None:
     clip = nervkit.read_clip(video())
-    with pytest.raises(UsageError, match="a Clip is taken as it is: crop does not apply"):
+    with pytest.raises(UsageError, match="crop does not apply to a Clip"):
         nervkit.denoise(clip, crop="16x16", **QUICK)
     with pytest.raises(UsageError, match="start does not apply"):
         nervkit.encode(clip, tmp_path / "a.nerv", start=1, **QUICK)

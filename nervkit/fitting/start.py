@@ -1,4 +1,4 @@
-"""What a fit begins from: the network of an earlier fit."""
+"""The start of a fit from the network of an earlier one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nervkit.models.config import ModelConfig
 
 @dataclass(frozen=True)
 class Start:
-    """A network of the same model and shape, as a file holds it.
+    """A network of the same model and shape, as a file stores it.
 
     Attributes:
-        config: the model's configuration, which the fit has too.
-        tensors: all that travel, float32, by name.
-        coded: those that were fitted or quantized with steps of their own, with these.
+        config: the model's configuration; the fit has the same.
+        tensors: all stored tensors, float32, by name.
+        coded: the tensors that the file codes with step sizes, scales and contexts of their own.
     """
 
     config: ModelConfig
@@ -29,15 +29,15 @@ class Start:
     coded: Mapping[str, Data] = field(default_factory=dict)
 
     def apply(self, model: Representation) -> None:
-        """Give the tensors to a model of this configuration."""
+        """Load the tensors into a model of this configuration."""
         device = next(model.parameters()).device
         tensors = {name: torch.from_numpy(array) for name, array in self.tensors.items()}
         model.load_stored({name: tensor.to(device) for name, tensor in tensors.items()})
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the tensors: 16 digits of a SHA-256."""
+        """The first 16 hexadecimal digits of the tensors' SHA-256."""
         digest = hashlib.sha256()
         for array in self.tensors.values():
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         return digest.hexdigest()[:16]

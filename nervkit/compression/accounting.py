@@ -123,8 +123,8 @@ def hinerv_bits(tensors: Sequence[Accounted]) -> float:
     return total
 
 
-NERV = Accounting("a Huffman code of the values that are left", nerv_bits)
+NERV = Accounting("a Huffman code of the unpruned values", nerv_bits)
 HNERV = Accounting("a Huffman code, with minima and scales", hnerv_bits)
 FFNERV = Accounting("a Huffman code", ffnerv_bits)
-BOOST = Accounting("Gaussians of tensors, with their parameters", boost_bits)
-HINERV = Accounting("entropy of the values that are left, and of which", hinerv_bits)
+BOOST = Accounting("a Gaussian for each tensor, with its parameters", boost_bits)
+HINERV = Accounting("entropy of the unpruned values and of the mask", hinerv_bits)

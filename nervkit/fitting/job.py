@@ -176,10 +176,16 @@ class FitJob:
             current = [phase.name for phase in phases].index(saved.position.phase)
             lengths[current] = saved.position.length or lengths[current]
         summary = FitSummary(0, 0.0)
+        masks: dict[str, Tensor] = {}
         for phase, length in zip(phases[current:], lengths[current:], strict=True):
-            stepper = self._begin(phase, saved)
+            codec = self._codec(phase)
+            if saved is not None:
+                saved.restore(trained_module(self.model, codec), [])
+                masks = alive(self.model) if phase.pruned else {}
+            elif phase.prune is not None:
+                masks = prune_weights(self.model, phase.prune.share, phase.prune.score)
             summary = fit(
-                stepper,
+                self._stepper(phase, codec, masks),
                 length,
                 phase=phase.name,
                 finished=finished,
@@ -206,14 +212,9 @@ class FitJob:
             summary.codec,
         )
 
-    def _begin(self, phase: Phase, saved: Saved | None) -> Stepper:
-        """Prune the model or restore it from a checkpoint, and return the stepper of a phase."""
-        codec, masks = self._codec(phase), {}
-        if saved is not None:
-            saved.restore(trained_module(self.model, codec), [])
-            masks = alive(self.model) if phase.pruned else {}
-        elif phase.prune is not None:
-            masks = prune_weights(self.model, phase.prune.share, phase.prune.score)
+    def _stepper(
+        self, phase: Phase, codec: FitQuantizer | None, masks: dict[str, Tensor]
+    ) -> Stepper:
         return Stepper(
             self.model,
             self.frames,

@@ -589,7 +589,7 @@ def test_hinerv_counts_masks_and_what_is_left() -> None:
         ({"compression": "nerv", "target_size": 9000}, "without a target"),
         ({"compression": "nerv", "target_bpp": 0.1}, "without a target"),
         ({"compression": "nerv", "target_psnr": 30}, "without a target"),
-        ({"compression": "paper"}, "published with no compression"),
+        ({"compression": "paper"}, "of gridnerv has no compression"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_read(

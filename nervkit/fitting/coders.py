@@ -94,9 +94,6 @@ class TensorCoder(nn.Module):
         first_step: the initial step size.
     """
 
-    def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
-        super().__init__()
-
     @abstractmethod
     def stacked(self, values: Sequence[Tensor]) -> Tensor:
         """Return the tensors as one, against which step sizes broadcast."""
@@ -152,7 +149,7 @@ class MatrixCoder(TensorCoder):
     """A step size and a scale for each row and column of a matrix with LEAST_VALUES or more."""
 
     def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
-        super().__init__(values, first_step)
+        super().__init__()
         self.shape, count, many = values[0].shape, len(values), values[0].ndim > 1
         height, width = matrix_shape(self.shape)
         rows, columns = (
@@ -247,7 +244,7 @@ class GridCoder(TensorCoder):
     kernels: Tensor
 
     def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
-        super().__init__(values, first_step)
+        super().__init__()
         (value,) = values
         channels = value.shape[1]
         self.log_step = nn.Parameter(torch.full((channels, 1, 1), math.log2(first_step)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,7 @@ class Codec(FitQuantizer):
     def _grouped(self) -> Iterator[tuple[list[str], TensorCoder]]:
         """Yield the names of each group and its coder."""
         for names, coder in zip(self.groups, self.coders, strict=True):
-            assert isinstance(coder, TensorCoder)
-            yield names, coder
+            yield names, cast(TensorCoder, coder)
 
     def start_from(self, coded: Mapping[str, Data]) -> None:
         """Start with the step sizes, scales and contexts of coded tensors, by name. Groups that

@@ -5,10 +5,10 @@
 
 "ssim", "ms_ssim" and "ms_ssim 5x5" are losses: the time is that of a forward and a backward pass of
 a batch of two frames in float32, on one thread of a CPU. "measure" is the MS-SSIM of one 8-bit
-frame, as `nervkit bench` measures it. Times are the best of many runs that take turns. Differences
-are from nervkit's result in float64: of the value, and of the gradient relative to its largest
-element. A library that refuses a size has no figures. `cuda_graph` says whether a CUDA graph can
-record the passes; it is null on a CPU.
+frame, as `nervkit bench` measures it. Times are the best of some runs that take turns. Differences
+are from nervkit's result for one frame in float64: of the value, and of the gradient relative to
+its largest element. A library that refuses a size has no figures. `cuda_graph` says whether a CUDA
+graph can record the passes; it is null on a CPU.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from nervkit.metrics import ms_ssim as measured_ms_ssim
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
 SIZES = ((320, 160), (427, 240), (1280, 720))
-BATCH, LEAST_RUNS, LEAST_SECONDS = 2, 4, 1.0
+BATCH, LEAST_RUNS, LEAST_SECONDS = 2, 3, 1.0
 OURS = "nervkit"
 MODULES = {
     OURS: "nervkit.fitting.losses",
@@ -109,8 +110,8 @@ def best_seconds(runs: dict[str, Callable[[], object]], device: str) -> dict[str
 
 def compare_losses(name: str, width: int, height: int, device: str) -> list[dict[str, Any]]:
     """A row for each implementation of a loss."""
-    exact = [x.to(device) for x in pair(width, height, BATCH)]
-    single = [x.float() for x in exact]
+    exact = [x.to(device) for x in pair(width, height, 1)]
+    single = [x.to(device, torch.float32) for x in pair(width, height, BATCH)]
     value, gradient = passes(LOSSES[name][OURS], *exact)
     agreement: dict[str, tuple[float, float]] = {}
     for library, loss in LOSSES[name].items():
@@ -182,11 +183,8 @@ if __name__ == "__main__":
         for name in LOSSES
         for row in compare_losses(name, width, height, device)
     ]
-    rows += [row for size in SIZES[1:] for row in compare_measures(*size)]
+    rows += compare_measures(*SIZES[-1])
     imports = {name: import_seconds(module) for name, module in MODULES.items()}
     print("import seconds:", {name: round(seconds, 2) for name, seconds in imports.items()})
-    versions = {
-        "pytorch-msssim": pytorch_msssim.__version__,
-        "torchmetrics": sys.modules["torchmetrics"].__version__,
-    }
+    versions = {name: version(name) for name in MODULES if name != OURS}
     report("ssim_loss", rows, versions=versions, import_seconds=imports)

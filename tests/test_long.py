@@ -329,6 +329,11 @@ def _children(process: subprocess.Popen[Any]) -> list[int]:
     return [pid for pid, name in names.items() if b"spawn_main" in name]
 
 
+def _with_hangups() -> None:
+    """A process under nohup ignores SIGHUP, and so do its children: these shall not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts an encode with two workers in a process, and waits until both fit."""
@@ -340,7 +345,7 @@ def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pop
         command += ["--params", "5000"]
         process = subprocess.Popen(
             [*command, "--json"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=_with_hangups,
         )  # fmt: skip
         started.append(process)
         work = tmp_path / "a.nerv.segments"
@@ -461,7 +466,7 @@ def test_bad_choices(clip: Path, tmp_path: Path, options: dict[str, Any], messag
 
 
 def test_a_start_is_for_one_segment(clip: Path, encoded: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use --segments off"):
+    with pytest.raises(UsageError, match="use segments off"):
         encode(clip, tmp_path / "b.nerv", start_from=encoded, params=None)
 
 

@@ -28,6 +28,11 @@ def checkpoint_path(output: Path) -> Path:
     return path if len(os.fsencode(path.name)) <= LONGEST_NAME else helper(output, "checkpoint")
 
 
+def kept_fit_path(output: Path) -> Path:
+    """Return the path of the finished fit of `output` (`encode(..., keep_fit=True)`)."""
+    return output.with_name(output.name + ".fit")
+
+
 @dataclass(frozen=True)
 class FinishedPhases:
     """Totals of the phases that a fit has finished before the current one."""
@@ -141,28 +146,14 @@ class Checkpoint:
         self._check_places()
         if not self.path.exists():
             return None
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            meta = json.loads(arrays.pop(META).tobytes())
-            if meta["arrays"] != sorted(arrays):
-                raise ValueError("arrays are missing")
-            identity, progress, scalars = dict(meta["identity"]), meta["progress"], meta["scalars"]
-        except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
-            raise self._unreadable() from error
+        identity, content = read_checkpoint(self.path, "delete it or set restart")
         self._check_identity(identity)
-        try:
-            return Saved(FitPosition.from_dict(progress), arrays, scalars)
-        except (KeyError, TypeError) as error:
-            raise self._unreadable() from error
+        return content
 
     def delete(self) -> None:
         """Remove the file. Raises OutputError if its path is not a regular file."""
         self._check_places()
         self.path.unlink(missing_ok=True)
-
-    def _unreadable(self) -> SourceError:
-        return SourceError(f"{self.path}: not a readable checkpoint; delete it or set restart")
 
     def _check_identity(self, saved: dict[str, Any]) -> None:
         """Raise SourceError if a file's identity is not this fit's."""
@@ -186,6 +177,21 @@ class Checkpoint:
     def _check_places(self) -> None:
         for path in (self.path, helper(self.path, "partial")):
             check_helper(path)
+
+
+def read_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Any], Saved]:
+    """Return the identity of the fit in a checkpoint file, and the file's content. Raises
+    SourceError, whose message ends with `remedy`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays.pop(META).tobytes())
+        if meta["arrays"] != sorted(arrays):
+            raise ValueError("arrays are missing")
+        position = FitPosition.from_dict(meta["progress"])
+        return dict(meta["identity"]), Saved(position, arrays, meta["scalars"])
+    except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
+        raise SourceError(f"{path}: not a readable checkpoint; {remedy}") from error
 
 
 @dataclass

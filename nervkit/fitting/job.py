@@ -24,7 +24,7 @@ from nervkit.fitting.options import FitOptions
 from nervkit.fitting.phases import Phase, phase_lengths, phases_of
 from nervkit.fitting.progress import Outlook, Progress
 from nervkit.fitting.quantizers import FitQuantizer, stage_quantizer
-from nervkit.fitting.start import Start
+from nervkit.fitting.start import KeptFit, Start
 from nervkit.models.base import Representation, seeded
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device
@@ -160,6 +160,8 @@ class FitJob:
         began = clock.perf_counter()
         phases = phases_of(self.options)
         saved = checkpoint.load() if checkpoint is not None else None
+        if saved is None and isinstance(self.start, KeptFit) and self.options.quantizes_again:
+            saved = self.start.finished()
         if saved is None and self.start is not None:
             self.start.apply(self.model)
         elif saved is None:
@@ -234,7 +236,7 @@ class FitJob:
             assert options.coded_bytes is not None, "a fit through a quantizer has a size"
             codec = Codec(self.model, 8 * options.coded_bytes, options.coded_psnr)
             if self.start is not None:
-                codec.start_from(self.start.coded)
+                self.start.apply_coding(codec)
             return codec.to(self.frames.device)
         if phase.quantization is None:
             return None

@@ -133,6 +133,13 @@ class FitOptions:
         return self.coded_bytes is not None and self.recipe != PAPER
 
     @property
+    def quantizes_again(self) -> bool:
+        """Whether a fit that starts from a finished one has no steps: it is in float, and the user
+        gives no length."""
+        lengths = (self.preset, self.epochs, self.steps, self.time)
+        return lengths == (None,) * 4 and self.coded_bytes is None and not self.stages
+
+    @property
     def configuration(self) -> tuple[int | None, dict[str, Any]]:
         """The number of parameters, if given, and the given fields of the model's configuration."""
         options = {} if self.strides is None else {"strides": parse_strides(self.strides)}

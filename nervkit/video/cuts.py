@@ -166,7 +166,7 @@ class CutList:
     times: tuple[Fraction, ...] = ()
 
     @classmethod
-    def of(cls, cuts: str | Path | Iterable[Any]) -> Self:
+    def of(cls, cuts: str | os.PathLike[str] | Iterable[Any]) -> Self:
         """From a text file, or a list. A whole number is a frame; a time is one with a point, or
         such as "90s" or "01:30". In a file each has a line, and # begins a comment.
 

@@ -47,7 +47,7 @@ class Splitting:
         cls,
         segments: str | int | None = None,
         segment_frames: str | int | None = None,
-        cuts: str | Path | Iterable[Any] | None = None,
+        cuts: str | os.PathLike[str] | Iterable[Any] | None = None,
     ) -> Self:
         """From the options of the command line, or their Python equivalents.
 

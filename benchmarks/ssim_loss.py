@@ -1,18 +1,20 @@
 """nervkit's SSIM and MS-SSIM beside those of pytorch-msssim and torchmetrics: time and agreement.
 
     pip install torchmetrics pytorch-msssim
-    python benchmarks/ssim_loss.py [DEVICE]
+    THP_MEM_ALLOC_ENABLE=1 python benchmarks/ssim_loss.py [DEVICE]
 
 "ssim", "ms_ssim" and "ms_ssim 5x5" are losses: the time is that of a forward and a backward pass of
 a batch of two frames in float32, on one thread of a CPU. "measure" is the MS-SSIM of one 8-bit
 frame, as `nervkit bench` measures it. Times are the best of some runs that take turns. Differences
 are from nervkit's result for one frame in float64: of the value, and of the gradient relative to
 its largest element. A library that refuses a size has no figures. `cuda_graph` says whether a CUDA
-graph can record the passes; it is null on a CPU.
+graph can record the passes; it is null on a CPU. Memory is allocated as in the command `nervkit`:
+with huge pages, and freed memory is kept.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -31,6 +33,7 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.image import structural_similarity_index_measure as torchmetrics_ssim
 
+from nervkit.environment import keep_freed_memory
 from nervkit.fitting.losses import ms_ssim, ssim
 from nervkit.metrics import ms_ssim as measured_ms_ssim
 
@@ -177,13 +180,16 @@ def import_seconds(module: str) -> float:
 if __name__ == "__main__":
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
     torch.set_num_threads(1)
+    if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":
+        sys.exit("set THP_MEM_ALLOC_ENABLE=1: torch reads it when it is imported")
+    keep_freed_memory()
     rows = [
         row
         for width, height in SIZES
         for name in LOSSES
         for row in compare_losses(name, width, height, device)
     ]
-    rows += compare_measures(*SIZES[-1])
+    rows += compare_measures(*SIZES[1])
     imports = {name: import_seconds(module) for name, module in MODULES.items()}
     print("import seconds:", {name: round(seconds, 2) for name, seconds in imports.items()})
     versions = {name: version(name) for name in MODULES if name != OURS}

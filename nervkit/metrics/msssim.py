@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+# Not from a library: pytorch-msssim takes 1.4 times as long and pads odd sides with zeros,
+# torchmetrics takes 11 times as long and drops odd rows (benchmarks/ssim_loss.py).
 #: exponents of the scales, finest first (Wang et al., 2003, section 3.2)
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 #: a side must be larger: the coarsest scale, 1/16 rounded up, must hold the 11x11 window

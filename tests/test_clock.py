@@ -71,7 +71,7 @@ def test_a_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is four times slower for the first half of the time."""
     clock = Clock(monkeypatch, lambda k: 4.0 if k < 10 else 1.0)
     reports: list[Progress] = []
-    summary = fit(stepper(), seconds=80, on_progress=reports.append)
+    summary = fit(stepper(), Seconds(80), on_progress=reports.append)
     slow, fast = [0.05 * k for k in range(10)], [0.5 + k / 80 for k in range(40)]
     assert clock.rates == pytest.approx(slow + fast)
     assert (summary.steps, summary.seconds) == (50, 80)
@@ -82,15 +82,9 @@ def test_a_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_clock_ends_one_slow_step_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, lambda k: 7.0)
-    assert fit(stepper(), seconds=20).steps == 3
+    assert fit(stepper(), Seconds(20)).steps == 3
     assert clock.now == 1021
-    assert fit(stepper(), seconds=3).steps == 1
-
-
-def test_a_fit_has_one_length() -> None:
-    for lengths in ({}, {"steps": 3, "seconds": 3.0}):
-        with pytest.raises(ValueError, match="one of steps and seconds"):
-            fit(stepper(), **lengths)
+    assert fit(stepper(), Seconds(3)).steps == 1
 
 
 @pytest.mark.parametrize("prune", [0.0, 0.3])

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nervkit
 from nervkit.errors import Interrupted, UsageError
-from nervkit.fitting.loop import Called, Stepper, fit
+from nervkit.fitting.functional import FunctionalModel
+from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.losses import fusion6
 from nervkit.models.base import SENSITIVE, count_stored
 from nervkit.models.complexity import VALUE_BYTES, blueprint, decode_macs
@@ -302,7 +303,7 @@ def test_other_weights_show_other_frames() -> None:
     with torch.inference_mode():
         first = model(t)
         # one network with the tensors of another, as a quantizer asks it
-        called = Called(model).with_tensors(other.stored(), "forward", t)
+        called = FunctionalModel(model).with_tensors(other.stored(), "forward", t)
         assert torch.equal(called, fresh(other.stored()))
         assert torch.equal(model(t), first)
         model.load_stored(other.stored())

@@ -21,7 +21,7 @@ from nervkit.compression.quantization import Quantized
 from nervkit.errors import Interrupted, ModelError, NervError, SourceError, UsageError
 from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
-from nervkit.fitting.checkpoint import Checkpoint
+from nervkit.fitting.checkpoint import Checkpoint, FitPosition
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import (
     LOSSES,
@@ -744,7 +744,7 @@ def test_the_probe_is_the_psnr_of_rounded_frames(frames: int) -> None:
 def test_progress_is_reported_at_the_end() -> None:
     reports: list[Progress] = []
     fitted = stepper(NeRV)
-    fit(fitted, 7, record={"phase": "tune"}, on_progress=reports.append)
+    fit(fitted, 7, phase="tune", on_progress=reports.append)
     last = reports[-1]
     assert (last.phase, last.step, last.steps) == ("tune", 7, 7)
     assert last.epoch == pytest.approx(7 / 3)
@@ -786,7 +786,7 @@ def test_a_diverging_fit_is_taken_back_and_slowed() -> None:
     assert fitted.rate == pytest.approx(0.3)
     assert summary.notes == tuple(notes)
     assert len(notes) == 1
-    assert "diverged before step 200: taken back to step 100, rates are 0.3" in notes[0]
+    assert "diverged before step 200: nervkit went back to step 100 and goes on at 0.3" in notes[0]
     assert fitted.probe() > 28
 
 
@@ -803,7 +803,7 @@ def test_numbers_that_are_no_numbers_are_taken_back() -> None:
     breaking(fitted, spoil)
     summary = fit(fitted, 250)
     assert spoiled == [249]
-    assert "taken back to step 200" in summary.notes[0]
+    assert "went back to step 200" in summary.notes[0]
     assert all(bool(p.isfinite().all()) for p in fitted.model.parameters())
 
 
@@ -819,7 +819,7 @@ def test_a_slowed_fit_resumes_slowed_with_the_same_bits(tmp_path: Path) -> None:
         fit(broken(), 300, checkpoint=kept, stop=stop_after(240))
     saved = kept.load()
     assert saved is not None
-    assert saved.progress["step"] == 140
+    assert saved.position.step == 140
     fitted = broken()
     summary = fit(fitted, 300, checkpoint=kept, saved=saved)
     assert fitted.rate == pytest.approx(0.3)
@@ -844,7 +844,7 @@ def test_a_resumed_fit_ends_with_the_same_bits(
             fit(fitted, 13, checkpoint=kept, saved=kept.load(), stop=stop_after(count))
     saved = kept.load()
     assert saved is not None
-    assert saved.progress["step"] == sum(calls)
+    assert saved.position.step == sum(calls)
     fitted = stepper(model, precision=precision, seed=5)
     assert same(run(fitted, 13, checkpoint=kept, saved=saved), expected)
 
@@ -867,8 +867,8 @@ def test_a_resumed_fit_counts_the_seconds_of_all_sessions(tmp_path: Path) -> Non
         fit(stepper(), 4, checkpoint=kept, stop=stop_after(2))
     saved = kept.load()
     assert saved is not None
-    saved.progress["seconds"] = 1000.0
-    summary = fit(stepper(), 4, checkpoint=kept, saved=saved)
+    later = replace(saved, position=replace(saved.position, seconds=1000.0))
+    summary = fit(stepper(), 4, checkpoint=kept, saved=later)
     assert summary.seconds > 1000
     assert summary.steps == 4
 
@@ -877,7 +877,7 @@ def test_resuming_restores_the_random_state(tmp_path: Path) -> None:
     kept = checkpoint(tmp_path)
     fitted = stepper()
     torch.manual_seed(7)
-    kept.save({"step": 0, "seconds": 0.0}, fitted.model, fitted.optimizers)
+    kept.save(FitPosition(), fitted.model, fitted.optimizers)
     expected = torch.rand(3)
     torch.manual_seed(8)
     saved = kept.load()
@@ -892,14 +892,14 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
 
     def stop() -> bool:
         saved = kept.load()
-        seen.append(saved.progress["step"] if saved else -1)
+        seen.append(saved.position.step if saved else -1)
         return False
 
     fit(stepper(), 4, checkpoint=kept, stop=stop)
     assert seen == [-1, 1, 2, 3]
     saved = kept.load()
     assert saved is not None
-    assert saved.progress["step"] == 4
+    assert saved.position.step == 4
 
 
 # Through nervkit.encode
@@ -1016,9 +1016,9 @@ def test_the_seed_decides_an_encode(
 def test_the_report_counts_the_seconds_of_both_phases(
     calls: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def timed(*arguments: Any, record: dict[str, Any], **options: Any) -> FitSummary:
-        summary = fit(*arguments, record=record, **options)
-        return replace(summary, seconds={"fit": 100.0, "fine-tune": 7.0}[record["phase"]])
+    def timed(*arguments: Any, phase: str, **options: Any) -> FitSummary:
+        summary = fit(*arguments, phase=phase, **options)
+        return replace(summary, seconds={"fit": 100.0, "fine-tune": 7.0}[phase])
 
     monkeypatch.setattr(job, "fit", timed)
     if calls is not None:

@@ -21,7 +21,7 @@ from nervkit.compression.published import (
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
 from nervkit.fitting.loop import Stepper, fit
-from nervkit.fitting.quantizing import quantizing
+from nervkit.fitting.quantizers import stage_quantizer
 from nervkit.models.base import Representation
 from nervkit.models.boost import NeRVBoost, NeRVBoostConfig
 from nervkit.models.config import VideoShape
@@ -156,7 +156,7 @@ def test_steps_of_published_compressions_are_recorded(
     for graphed in (False, True):
         made = stepper(model, False)
         recipe = model.recipes["native"].slower(0.3)
-        codec = quantizing(made.model, stage, 16 * 24)
+        codec = stage_quantizer(made.model, stage, 16 * 24)
         through = Stepper(made.model, made.frames, recipe, precision="float32", codec=codec)
         if graphed:
             through._graphed = GraphedUpdate(through._update, through.notes.append, record)
@@ -164,7 +164,7 @@ def test_steps_of_published_compressions_are_recorded(
         errors = [float(through.step(k, k / 24)) for k in range(24)]
         ends.append(np.mean(errors[-6:]))
         assert through.notes == []
-        assert not graphed or set(through._graphed._recorded) == {()}
+        assert not graphed or set(through._graphed._recorded) == {(False, False)}
     assert ends[1] == pytest.approx(ends[0], rel=0.1)
 
 

@@ -328,7 +328,7 @@ def test_vmaf_refuses_files_of_other_sizes(source: Path, tmp_path: Path, binary:
     ragged.write_bytes(content[:-1])
     with pytest.raises(UsageError, match=f"holds {FRAMES} frames, .* {FRAMES // 2}$"):
         vmaf(source, short, WIDTH, HEIGHT, binary)
-    with pytest.raises(UsageError, match="whole 320x160 yuv420p frames"):
+    with pytest.raises(UsageError, match="complete 320x160 yuv420p frames"):
         vmaf(source, ragged, WIDTH, HEIGHT, binary)
     with pytest.raises(UsageError, match="no such file"):
         vmaf(source, tmp_path / "none.yuv", WIDTH, HEIGHT, binary)
@@ -350,7 +350,7 @@ def test_vmaf_says_why_ffmpeg_failed(
     source: Path, binary: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nervkit.metrics.vmaf.VMAF_MODEL", "vmaf_none")
-    with pytest.raises(NervError, match=r"^VMAF could not be measured: .+ says: .+$"):
+    with pytest.raises(NervError, match=r"^cannot measure VMAF: .+ reports: .+$"):
         vmaf(source, source, WIDTH, HEIGHT, binary)
 
 
@@ -424,9 +424,9 @@ def test_bd_needs_an_overlap(delta: Callable[..., BD], message: str) -> None:
 
 @pytest.mark.parametrize("delta", [bd_rate, bd_psnr])
 def test_bd_needs_curves(delta: Callable[..., BD]) -> None:
-    with pytest.raises(NoOverlapError, match="test curve has 1 of the at least 2 points"):
+    with pytest.raises(NoOverlapError, match="test curve has 1 points; it needs at least 2"):
         delta(X264, X264[:1])
-    with pytest.raises(NoOverlapError, match="anchor curve has 2 of the at least 3 points"):
+    with pytest.raises(NoOverlapError, match="anchor curve has 2 points; it needs at least 3"):
         delta(X264[:2], X264, "akima")
     with pytest.raises(NoOverlapError, match="test curve does not rise: 35 at rate 200, 34 at"):
         delta(X264, [(300, 34), (200, 35), (900, 39)])

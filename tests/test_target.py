@@ -57,11 +57,11 @@ def test_a_file_has_the_size_that_is_asked_for(tmp_path: Path, model: str, targe
 def test_a_target_that_is_missed_is_noted() -> None:
     codec = Codec(GridNeRV(GridNeRVConfig(), VideoShape(4, 48, 64)), target_bits=80_000)
     assert codec.missed(bytes(10_190), 20.0) is None
-    assert "take 10,300 bytes, and 10,000 were aimed at" in codec.missed(bytes(10_300), 20.0)
+    assert "take 10,300 bytes instead of the target 10,000" in codec.missed(bytes(10_300), 20.0)
     codec.target_psnr = 30.0
     assert codec.missed(bytes(10_300), 30.09) is None
-    assert "has 30.20 dB, and 30 were aimed at: fewer" in codec.missed(bytes(10_000), 30.2)
-    assert "has 29.80 dB, and 30 were aimed at" in codec.missed(bytes(10_000), 29.8)
+    assert "has 30.20 dB instead of the target 30: fewer" in codec.missed(bytes(10_000), 30.2)
+    assert "has 29.80 dB instead of the target 30" in codec.missed(bytes(10_000), 29.8)
 
 
 def test_a_quality_is_reached(tmp_path: Path, bunny: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
         ({"target_bitrate": "20k"}, "leaves 800 bytes.*least is --target-bitrate"),
         ({"target_size": 1_200}, "leaves 1,200 bytes.*least is --target-size"),
-        ({"target_size": 9_000, "prune": 0.2}, "--prune is for a fit without a target"),
+        ({"target_size": 9_000, "prune": 0.2}, "prune is for a fit without a target"),
     ],
 )
 def test_impossible_targets(tmp_path: Path, options: dict[str, Any], message: str) -> None:

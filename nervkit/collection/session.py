@@ -4,7 +4,7 @@ them become (PFNR, 2306.11305, section 3.1 and algorithm 1)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,7 @@ from torch.nn.utils import parametrize
 from nervkit.compression.masked import Integers, SharedWeights
 from nervkit.compression.quantization import MAX_BITS, ladder_step, peak, quantize
 from nervkit.compression.tensors import VECTOR_EXTRA_BITS
-from nervkit.fitting.budget import Budget
-from nervkit.fitting.job import LEAST_SECONDS
+from nervkit.fitting.budget import LEAST_SECONDS, Budget, Length, Seconds, Steps
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import SEEDED, seeded
@@ -185,13 +184,13 @@ def fit_video(
     common: dict[str, Any] = {"on_progress": on_progress, "stop": stop}
     stepper = Stepper(network, frames, recipe, seed=seed)
     first, second = lengths(budget, stepper)
-    fitted = fit(stepper, **first, record={"phase": "fit"}, **common)
+    fitted = fit(stepper, first, **common)
     steps = {
         name: chosen.settle(weight, wide(bits, weight))
         for name, (chosen, weight) in network.chosen().items()
     }
     stepper = Stepper(network, frames, recipe.slower(ROUNDING_RATE), seed=seed)
-    tuned = fit(stepper, **second, record={"phase": "round"}, **common)
+    tuned = fit(stepper, second, phase="round", **common)
     masks, added = {}, {}
     for name, (chosen, weight) in network.chosen().items():
         integers = chosen.rounded(weight.detach()).int().cpu().numpy()
@@ -214,11 +213,11 @@ def whole(tensor: Tensor) -> Integers:
     return Integers(quantized.values, int(quantized.steps[0]))
 
 
-def lengths(budget: Budget, stepper: Stepper) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """How long the fit and the rounding are: `steps` or `seconds` of `fit`."""
+def lengths(budget: Budget, stepper: Stepper) -> tuple[Length, Length]:
+    """Return the length of the fit and of the rounding."""
     if budget.seconds is not None:
-        second = ROUNDING_SHARE * budget.seconds
-        return {"seconds": max(LEAST_SECONDS, budget.seconds - second)}, {"seconds": second}
+        seconds = ROUNDING_SHARE * budget.seconds
+        return Seconds(max(LEAST_SECONDS, budget.seconds - seconds)), Seconds(seconds)
     total = budget.total_steps(stepper.steps_per_epoch, stepper.pixels_per_step)
     second = max(1, round(ROUNDING_SHARE * total))
-    return {"steps": max(1, total - second)}, {"steps": second}
+    return Steps(max(1, total - second)), Steps(second)

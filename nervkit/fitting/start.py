@@ -1,4 +1,4 @@
-"""What a fit begins from: the network of an earlier fit, as a file or a checkpoint holds it."""
+"""The start of a fit from the network of an earlier one, in a file or a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ import torch
 from nervkit.compression.coded import Data
 from nervkit.fitting.checkpoint import Saved
 from nervkit.fitting.coding import Codec
+from nervkit.fitting.phases import FIT
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig
 
-FIT = "fit"  # the name of the phase that every fit has
-
 
 class Start(Protocol):
-    """A network of the same model and shape as the fit that begins from it."""
+    """A network of the same model and shape as the fit that starts from it."""
 
     @property
     def config(self) -> ModelConfig:
-        """The model's configuration, which the fit has too."""
+        """The model's configuration; the fit has the same."""
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the values: 16 digits of a SHA-256."""
+        """The first 16 hexadecimal digits of the values' SHA-256."""
 
     def apply(self, model: Representation) -> None:
-        """Give the values to a model of this configuration. Raises SourceError if they are not its
-        own."""
+        """Load the values into a model of this configuration. Raises SourceError if they do not
+        fit it."""
 
     def apply_coding(self, codec: Codec) -> None:
-        """Give the quantizers and rate models to the coders of such a model, if there are any."""
+        """Load step sizes, scales and contexts into the coders of such a model, if present."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class StoredStart:
     Attributes:
         config: the model's configuration.
         tensors: all stored tensors, float32, by name.
-        coded: tensors with step sizes and scales of their own, by name.
+        coded: the tensors that the file codes with step sizes, scales and contexts of their own.
     """
 
     config: ModelConfig
@@ -86,19 +85,19 @@ class KeptFit:
         self.finished().restore(model, [])
 
     def apply_coding(self, codec: Codec) -> None:
-        """See Start. The weight of the rate belongs to the earlier target, and stays out."""
+        """See Start. The weight of the rate is left out, as it belongs to the earlier target."""
         kept = self._part("1.coders.")
         shapes = {name: tuple(tensor.shape) for name, tensor in codec.coders.state_dict().items()}
         if {name: array.shape for name, array in kept.items()} == shapes:
             codec.coders.load_state_dict({n: torch.from_numpy(a) for n, a in kept.items()})
 
     def finished(self) -> Saved:
-        """The checkpoint as one of a fit without a quantizer, at its end."""
+        """Return the checkpoint as one at the end of a fit without a quantizer."""
         prefix = "0." if self._part("1.") else ""
         arrays = {f"model/{name}": array for name, array in self._part(prefix).items()}
         arrays["random"] = self.saved.arrays["random"]
-        progress = self.saved.progress | {"phase": FIT}
-        return replace(self.saved, progress=progress, arrays=arrays, scalars={})
+        position = replace(self.saved.position, phase=FIT)
+        return replace(self.saved, position=position, arrays=arrays, scalars={})
 
     @property
     def fingerprint(self) -> str:
@@ -106,8 +105,8 @@ class KeptFit:
         return _digest(self.saved.arrays[name] for name in sorted(self.saved.arrays))
 
     def _part(self, prefix: str) -> dict[str, np.ndarray]:
-        """The arrays of the fit's module whose names begin with `prefix`, which is "0." for the
-        model and "1." for the quantizer where there is one."""
+        """Return the arrays of the fit's module whose names begin with `prefix`, without it: "0."
+        for the model and "1." for the quantizer, if the fit has one."""
         start = f"model/{prefix}"
         arrays = self.saved.arrays.items()
         return {name.removeprefix(start): array for name, array in arrays if name.startswith(start)}
@@ -116,5 +115,5 @@ class KeptFit:
 def _digest(arrays: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ import pytest
 
 import nervkit
 from nervkit.cli.console import approximate_duration, format_size
-from nervkit.cli.encode import plan_line
+from nervkit.cli.encode_display import plan_line
 from nervkit.errors import Interrupted
 from nervkit.fitting.progress import PACE_STEPS, WARM_UP_STEPS, Pace
 from nervkit.plan import FitPlan

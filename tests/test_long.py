@@ -298,7 +298,7 @@ def test_a_work_folder_of_another_encode(clip: Path, encoded: Path, tmp_path: Pa
     output = tmp_path / "a.nerv"
     with pytest.raises(Interrupted):
         encode(clip, output, stop=lambda: (work_of(output) / "00000.json").exists())
-    with pytest.raises(SourceError, match=r"budget: 8 steps -> 9 steps.*--restart"):
+    with pytest.raises(SourceError, match=r"budget: 8 steps -> 9 steps.*use restart"):
         encode(clip, output, steps=9)
     encode(clip, output, restart=True)
     assert output.read_bytes() == encoded.read_bytes()

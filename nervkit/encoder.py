@@ -101,8 +101,8 @@ def encode(
 
     A short video is one segment, fitted in this process. A longer one is read as a stream and
     fitted segment by segment in bounded memory. The finished file is decoded before it is renamed
-    into place, and the report gives the quality of that decode. While fits run, a checkpoint lies
-    beside the output (a folder for several segments). The same call resumes from it.
+    into place, and the report gives the quality of that decode. While fits run, nervkit keeps a
+    checkpoint beside the output (a folder for several segments). The same call resumes from it.
 
     How tensors are quantized depends on the options. With a target, or without any of `params`,
     `bits`, `embedding_bits`, `prune` and `compression`, a fit with the native recipe sees its
@@ -469,7 +469,7 @@ class _EncodeRun:
             options=options,
             bits=aim.bits,
             colour=clip.colour,
-            asked=aim.target is not None,
+            user_target=aim.target is not None,
             start=start,
         )
 

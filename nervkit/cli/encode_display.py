@@ -36,7 +36,7 @@ class EncodeDisplay:
     show_fit: ShowFit
     show_segments: ShowSegments
     _announced: bool = False
-    _counted: bool = False
+    _all_known: bool = False
 
     def callbacks(self) -> Callbacks:
         """Return the callbacks for `Encoder.encode`."""
@@ -63,10 +63,10 @@ class EncodeDisplay:
         interruption.ask()
         if not self._announced:
             say(f"{self.source}: encoding in segments, kept in {self.output}.segments")
-        if progress.whole and not self._counted:
+        if progress.whole and not self._all_known:
             frames = counted(progress.frames, "frame")
             say(f"{self.source}: {frames} in {counted(progress.known, 'segment')}")
-        self._announced, self._counted = True, progress.whole
+        self._announced, self._all_known = True, progress.whole
         self.show_segments(progress)
 
 

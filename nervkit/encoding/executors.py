@@ -267,5 +267,5 @@ def serialize_error(error: NervError) -> tuple[str, str]:
 
 
 def deserialize_error(kind: str, message: str) -> NervError:
-    """Return the error that `serialize_error` made two texts of."""
+    """Return the error of a name and a message from `serialize_error`."""
     return getattr(errors, kind)(message)

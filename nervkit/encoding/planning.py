@@ -212,7 +212,7 @@ class Planner:
             options=_shorten_preset(options, shape),
             bits=self._aim.bits,
             colour=self._splitter.source.colour,
-            asked=self._aim.target is not None,
+            user_target=self._aim.target is not None,
         )
 
     def _store_frames(self, segment: Segment) -> FrameRange | Path:

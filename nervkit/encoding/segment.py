@@ -63,7 +63,7 @@ class SegmentJob:
         options: options of the fit, with its target bytes or PSNR.
         bits: bit depths of weights and of embeddings that are quantized after the fit.
         colour: colour description of the frames.
-        asked: whether the user set the target of the options; nervkit set it otherwise.
+        user_target: whether the user set the target of the options, not nervkit.
         start: the network that the fit starts from. None: the model initializes its own.
         threads: maximum number of threads. None: no maximum.
     """
@@ -76,7 +76,7 @@ class SegmentJob:
     options: FitOptions
     bits: tuple[int, int]
     colour: Colour
-    asked: bool = False
+    user_target: bool = False
     start: Start | None = None
     threads: int | None = None
 
@@ -186,7 +186,7 @@ def fit_segment(
     device, config = next(network.parameters()).device, network.config.to_dict()
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     data, published_bits = compress_network(
-        network, summary.codec, options, frames, job.colour, job.bits, job.asked, watch.stop
+        network, summary.codec, options, frames, job.colour, job.bits, job.user_target, watch.stop
     )
     check = SelfCheck(network, frames, options.model, options.coded_bytes is not None)
     check.fitted(summary.psnr)
@@ -221,7 +221,7 @@ def _missed_target(
 ) -> list[str]:
     """Return notes if the coded segment misses its target."""
     notes: list[str] = []
-    if isinstance(summary.codec, Codec) and job.asked:
+    if isinstance(summary.codec, Codec) and job.user_target:
         reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
         missed = summary.codec.missed(data.sections[0].data, reached)
         notes += [] if missed is None else [missed]

@@ -44,25 +44,47 @@ def encode(
         ),
     ] = "rgb",
     target_size: Annotated[
-        str | None, typer.Option(help="Target size of the file in bytes, such as 500k.")
+        str | None,
+        typer.Option(
+            help="Target size of the file in bytes, such as 500k. Give at most one target.",
+            metavar="BYTES",
+            rich_help_panel=options.RATE,
+        ),
     ] = None,
     target_bpp: Annotated[
-        float | None, typer.Option(help="Target bits per pixel of the video, without tracks.")
+        float | None,
+        typer.Option(
+            help="Target bits per pixel of the video, without tracks, such as 0.05.",
+            metavar="BPP",
+            rich_help_panel=options.RATE,
+        ),
     ] = None,
     target_bitrate: Annotated[
         str | None,
-        typer.Option(help="Target bits per second of the file, such as 200k."),
+        typer.Option(
+            help="Target bits per second of the file, such as 200k.",
+            metavar="RATE",
+            rich_help_panel=options.RATE,
+        ),
     ] = None,
     target_psnr: Annotated[
-        float | None, typer.Option(help="Target quality: PSNR of the metric, 10 to 60 dB.")
+        float | None,
+        typer.Option(
+            help="Target PSNR in the metric of the fit, 10 to 60 dB.",
+            metavar="DB",
+            rich_help_panel=options.RATE,
+        ),
     ] = None,
     bits: Annotated[
         int | None,
-        typer.Option(help="Bit depth of weights after a float fit, 2 to 12 (default 8)."),
+        typer.Option(
+            help="Quantize weights to 2 to 12 bits after the fit (default 8); excludes a target.",
+            rich_help_panel=options.RATE,
+        ),
     ] = None,
     embedding_bits: Annotated[
         int | None,
-        typer.Option(help="Bit depth of embeddings after a float fit, 2 to 12 (default 8)."),
+        typer.Option(help="The same for embeddings.", rich_help_panel=options.RATE),
     ] = None,
     start_from: Annotated[
         str | None,
@@ -125,7 +147,10 @@ def encode(
         ),
     ] = None,
     prune: Annotated[
-        float, typer.Option(help="Share of the weights to prune to zero, 0 to 1.")
+        float,
+        typer.Option(
+            help="Share of the weights to prune to zero, 0 to 1.", rich_help_panel=options.RATE
+        ),
     ] = 0.0,
     compression: Annotated[
         str | None,
@@ -133,6 +158,7 @@ def encode(
             help="Published compression method, for any model: nerv, hnerv, ffnerv, hnerv-boost, "
             "hinerv, or paper (that of the model's own paper).",
             metavar="NAME",
+            rich_help_panel=options.RATE,
         ),
     ] = None,
     overwrite: options.Overwrite = False,

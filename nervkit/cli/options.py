@@ -16,7 +16,8 @@ from nervkit.version import version_lines
 if TYPE_CHECKING:
     from nervkit.container.limits import Limits
 
-FIT, LONG, SOURCE = "Fit", "Long videos", "Source"  # panels of --help
+#: panels of --help
+RATE, FIT, LONG, SOURCE = "Size and quality", "Fit", "Long videos", "Source"
 
 Start = Annotated[
     str | None,
@@ -47,7 +48,7 @@ Duration = Annotated[
 Frames = Annotated[
     str | None,
     typer.Option(
-        help="Frames A to B - 1, either end optional, or a single frame such as 5.",
+        help="Frames A to B - 1 (either end is optional), or one frame, such as 5.",
         metavar="A:B",
         rich_help_panel=SOURCE,
     ),
@@ -55,7 +56,7 @@ Frames = Annotated[
 Crop = Annotated[
     str | None,
     typer.Option(
-        help="Crop to a window: at offset X, Y, or centred.",
+        help="Crop to a window at offset X, Y (default: centred).",
         metavar="WxH[+X+Y]",
         rich_help_panel=SOURCE,
     ),
@@ -137,7 +138,7 @@ AllowNetwork = Annotated[
     bool,
     typer.Option(
         "--allow-network",
-        help="Allow URLs (https://...) as input, and playlists.",
+        help="Allow URLs (https://...) and playlists as input.",
         rich_help_panel=SOURCE,
     ),
 ]
@@ -176,7 +177,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")
 Verbose = Annotated[
     bool,
     typer.Option(
-        "-v", "--verbose", help="Print also versions, progress every second and error tracebacks."
+        "-v", "--verbose", help="Also print versions, progress every second and error tracebacks."
     ),
 ]
 Config = Annotated[
@@ -195,7 +196,7 @@ Json = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="Model of the representation; `nervkit models` lists all.", rich_help_panel=FIT
+        help="Model to fit, such as hnerv or nerv; `nervkit models` lists all.", rich_help_panel=FIT
     ),
 ]
 Params = Annotated[

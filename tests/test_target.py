@@ -121,7 +121,7 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bpp": 0.0}, "target-bpp must lie in"),
         ({"target_bpp": float("nan")}, "target-bpp must lie in"),
         ({"target_psnr": "high"}, "target-psnr must lie in 10 to 60 dB, not high"),
-        ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits are for a file without"),
+        ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits exclude a target"),
         ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
         ({"target_psnr": float("nan")}, "target-psnr must lie in"),
         ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target-size"),

@@ -1,12 +1,13 @@
-"""Neural video representations: fit a small network to one video, compress it into a .nerv file,
+"""Neural video representations: fit a small network to a video, compress it into a .nerv file,
 decode it back.
 
     report = nervkit.encode("in.mp4", "out.nerv", target_size="500k")
     video = nervkit.open("out.nerv")
     video[10:20]  # uint8 (10, H, W, 3)
 
-Importing nervkit imports no torch, and makes imageio.v3 read .nerv files. Neither importing nor
-calling it changes the environment, the allocator, the number of threads or a random state.
+`import nervkit` does not import torch, and registers .nerv files with imageio.v3. Neither the
+import nor any function changes the environment, the allocator, the number of threads or a random
+state.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nervkit import environment
 
-environment.prepare()  # before anything that takes long to load
+environment.prepare()  # before slow imports: it sets signals and OpenMP
 
 from nervkit.errors import NervError  # noqa: E402
 from nervkit.imageio_plugin import register  # noqa: E402

@@ -1,4 +1,4 @@
-"""Names that options take, for type checkers and editors. Each option checks its value itself."""
+"""Literal types of options, for type checkers and editors. Each option checks its value itself."""
 
 from __future__ import annotations
 

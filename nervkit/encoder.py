@@ -1,4 +1,4 @@
-"""video -> .nerv"""
+"""Encode a video: read it, fit its segments, write the .nerv file and report its quality."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from nervkit.compression.quantization import check_bits
 from nervkit.container.header import Segment as SegmentEntry
 from nervkit.container.header import pack_json
 from nervkit.container.settings import as_text
-from nervkit.encoding.choice import executor_of
+from nervkit.encoding.choice import choose_executor
 from nervkit.encoding.executors import Executor
 from nervkit.encoding.planning import Aim, Planner, longest_segment
-from nervkit.encoding.report import EncodeReport, quality_of_all, report_of
+from nervkit.encoding.report import EncodeReport, make_report, mean_over_segments
 from nervkit.encoding.run import SegmentRun, SegmentsProgress
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, settings_text
 from nervkit.encoding.work import WorkFolder
@@ -44,7 +44,7 @@ from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
 from nervkit.output import check_nerv_output, linked, system_errors
-from nervkit.plan import FitPlan, FixedBytes, planner
+from nervkit.plan import FitPlan, FixedBytes, plan_callback
 from nervkit.start import check_start, read_start
 from nervkit.target import Target
 from nervkit.video.clip import Clip, Details
@@ -52,7 +52,7 @@ from nervkit.video.ranges import fingerprint_of
 from nervkit.video.reader import READING, Reading, ReadingOptions, VideoSource, read_clip
 from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 
-DEFAULT_BITS = 8  # of values that are quantized after a fit in float
+DEFAULT_BITS = 8  # bit depth of values that are quantized after a float fit
 
 
 def encode(
@@ -97,27 +97,27 @@ def encode(
     stop: Callable[[], bool] = lambda: False,
     **reading: Unpack[ReadingOptions],
 ) -> EncodeReport:
-    """Overfit neural representations to a video, and write them as a .nerv file.
+    """Overfit neural representations to a video and write them as a .nerv file.
 
     A short video is one segment, fitted in this process. A longer one is read as a stream and
     fitted segment by segment in bounded memory. The finished file is decoded before it is renamed
-    into place, and the report gives the quality of that decode. While fits run, a checkpoint lies
-    beside the output (a folder, where there are several segments). The same call resumes from it.
+    into place, and the report gives the quality of that decode. While fits run, nervkit keeps a
+    checkpoint beside the output (a folder for several segments). The same call resumes from it.
 
     How tensors are quantized depends on the options. With a target, or without any of `params`,
     `bits`, `embedding_bits`, `prune` and `compression`, a fit with the native recipe sees its
     quantizer: the loss contains the bits of the tensors (NVRC, 2409.07414, section 3.3). Any other
-    fit is in float and is quantized afterwards: to a target by sensitivity (docs/codec.md), else to
+    fit is a float fit, quantized afterwards: to a target by sensitivity (docs/codec.md), else to
     `bits` and `embedding_bits`.
 
     Args:
-        source: whatever `read_clip` takes.
+        source: any source of `read_clip`.
         output: path of the .nerv file.
         model: a name from `model_names()`.
-        params: number of stored values to aim at (weights, biases, embeddings), such as 1.5e6 or
-            "1.5M". By default it follows from the target, or from the size of the video.
-        strides: upsampling factors of the model's stages, such as (5, 4, 4, 2, 2). By default they
-            follow from the frame size.
+        params: target number of stored values (weights, biases, embeddings), such as 1.5e6 or
+            "1.5M". The default follows from the target, or from the size of the video.
+        strides: upsampling factors of the model's stages, such as (5, 4, 4, 2, 2). The default
+            follows from the frame size.
         recipe: "native" (nervkit's) or "paper" (as published).
         preset: length of the fit: "draft", "fast" (default), "medium", "slow" or "placebo". Give at
             most one of `preset`, `epochs`, `steps` and `time`.
@@ -127,47 +127,48 @@ def encode(
         time: length of all fits together, in seconds, or as text, such as "90s" or "10m". The
             schedule follows the clock, so the result depends on the load of the machine and is not
             reproducible.
-        metric: what the fit optimises: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes, which
-            are made with the source's matrix and range (`nervkit.fitting.metric`).
+        metric: metric that the fit optimises: "rgb", or "yuv" for the 6:1:1 PSNR of 4:2:0 planes
+            in the source's matrix and range (`nervkit.fitting.metric`).
         target_size: bytes of the whole file, tracks included, such as 500_000 or "500k". Segments
             share the bytes by the complexity of their content. Give at most one target.
         target_bpp: bits per pixel of the video, without tracks, tags and attachments.
         target_bitrate: bits per second of the whole file, tracks included, such as 200_000 or
             "200k".
         target_psnr: quality of each segment: dB of the metric, mean over frames, 10 to 60. The
-            size of the network follows from what H.264 takes for that quality.
-        prune: share of the weights that is set to zero, followed by fine-tuning: 50 epochs after
-            350, or the same part of a shorter fit.
+            size of the network follows from the bytes that H.264 takes for that quality.
+        prune: share of the weights to set to zero, followed by fine-tuning: 50 epochs after 350,
+            or the same proportion of a shorter fit.
         compression: quantization and pruning as published, for any model: "nerv", "hnerv",
             "ffnerv", "hnerv-boost" or "hinerv"; "paper" for that of the model's own paper; or a
             `Compression` object (`nervkit.compression.published`). It excludes a target, `prune`,
             `bits` and `embedding_bits`.
-        bits: precision of weights that are quantized after the fit, 2 to 12; 8 by default. Not
+        bits: bit depth of weights that are quantized after the fit, 2 to 12; 8 by default. Not
             with a target.
         embedding_bits: the same for embeddings.
-        start_from: a .nerv file of the same frames, or the fit that `keep_fit` kept. The fit begins
-            with its network, at its size, so a few steps make a file for another rate, or a better
+        start_from: a .nerv file of the same frames, or the fit that `keep_fit` kept. The fit starts
+            from its network, at its size, so a few steps make a file for another rate, or a better
             one. A kept fit also holds the values before their quantization. With `bits` or
             `embedding_bits` and no length, it is quantized again without further steps.
         segments: "auto" (segments begin at cuts and have at most `segment_frames` frames), "off"
             (one segment), or the number of frames of each. The default is "auto" for videos of more
             than `segment_frames` frames, and one segment for others.
-        segment_frames: the most frames of a segment. By default 250, or as many as fit into memory.
-        cuts: where segments begin, instead of detected cuts: a list of frame numbers or times, or a
+        segment_frames: the most frames of a segment. The default is 250 (500 for slow presets), or
+            fewer if memory is short.
+        cuts: starts of segments, instead of detected cuts: a list of frame numbers or times, or a
             file of them.
-        workers: number of segments that are fitted at once, each in a process with its share of the
+        workers: number of segments to fit in parallel, each in a process with its share of the
             processors and GPUs. "auto": one for every two processors, or for every GPU.
         ray: fit segments on a Ray cluster instead: "auto", "local" or its address.
         seed: seed of the initial weights and of the order of frames.
         device: "auto", "cpu", "cuda", "cuda:N", or a torch.device.
-        precision: "auto" (bfloat16 where the hardware gains from it), "float32" or "bfloat16".
+        precision: "auto" (bfloat16 if the hardware gains from it), "float32" or "bfloat16".
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of resuming from it.
         keep_fit: keep the last checkpoint of a successful fit as `output`.fit, for `start_from`.
             Only with one segment.
         on_clip: called with the Clip after it is read. Only with one segment.
         on_plan: called with the FitPlan of one segment: before a fit of a given time, else after
-            the first steps were timed.
+            the first steps are timed.
         on_progress: called about once a second during the fit of one segment.
         on_segments: called about once a second during the fit of several segments, and after each.
         on_note: called with each problem that the fit recovered from, as it happens.
@@ -176,11 +177,11 @@ def encode(
         **reading: options of `read_clip`.
 
     Raises:
-        UsageError: an option is not understood or does not fit, or a target cannot be met.
+        UsageError: an option is invalid or excludes another, or a target cannot be met.
         SourceError: the source cannot be read.
         OutputError: the output exists, or cannot be written.
-        ResourceError: the work would not fit into memory.
-        ModelError: the decoded file shows much less than the fit.
+        ResourceError: memory is too small.
+        ModelError: the quality of the decoded file is far below that of the fit.
         Interrupted: `stop` returned True.
     """
     check_keywords(encode, reading, READING)
@@ -226,7 +227,7 @@ def encode(
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that follow one encode; see `encode`."""
+    """The callbacks of one encode; see `encode`."""
 
     on_clip: Callable[[Clip], None] | None = None
     on_plan: Callable[[FitPlan], None] | None = None
@@ -237,23 +238,23 @@ class Callbacks:
 
     @property
     def watch(self) -> Watch:
-        """Those that follow a fit."""
+        """The callbacks of a fit."""
         return Watch(self.on_progress, self.on_note, self.stop)
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The options of `encode`, checked before any source is read. It encodes any number of videos.
+    """Encodes any number of videos with the options of `encode`, which it checks in advance.
 
     Attributes:
-        aim: what the fits aim at.
-        start_from: the file or the kept fit to begin with.
-        splitting: where segments begin.
+        aim: options and target of the fits.
+        start_from: the file or the kept fit to start from.
+        splitting: the rule for the starts of segments.
         splitting_chosen: whether the user chose the splitting.
         length_chosen: whether the user chose the length of segments.
-        executor: where segments are fitted.
+        executor: the executor of the fits.
         reading: the options of `read_clip`.
-        keep_fit: whether the fit is kept beside the output.
+        keep_fit: whether to keep the fit beside the output.
     """
 
     aim: Aim
@@ -284,32 +285,27 @@ class Encoder:
         keep_fit: bool = False,
         **others: Any,
     ) -> Self:
-        """From the options of `encode`. `others` are those of FitOptions and of `read_clip`. Raises
-        UsageError, and SourceError or FormatError if `start_from` or `cuts` cannot be read."""
+        """Make an encoder from the options of `encode`. `others` are those of FitOptions and of
+        `read_clip`. Raises UsageError, and SourceError or FormatError if `start_from` or `cuts`
+        cannot be read."""
         reading = {name: others.pop(name) for name in READING if name in others}
         Reading.from_options(**reading)
         fit = FitOptions(**others)
         target = Target.of(target_size, target_bpp, target_bitrate, target_psnr)
         _check_compatible(fit, target, bits, embedding_bits, start_from)
-        named = fit.compressing
-        values_or_bits = any(option is not None for option in (fit.params, bits, embedding_bits))
-        in_float = values_or_bits or bool(fit.stages) or named is not None or fit.recipe == PAPER
-        chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
-        widths = (chosen[0], chosen[1]) if named is None else (named.bits, named.embedding_bits)
-        for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
-            check_bits(width, name)
+        aim = _aim(fit, target, bits, embedding_bits)
         splitting = Splitting.from_options(
             AUTO if segments is None else segments, segment_frames, cuts
         )
         if start_from is not None:
             check_start(start_from)
         return cls(
-            aim=Aim(fit, widths, target, in_float),
+            aim=aim,
             start_from=start_from,
             splitting=splitting,
             splitting_chosen=(segments, segment_frames, cuts) != (None, None, None),
             length_chosen=segments not in (None, AUTO) or segment_frames is not None,
-            executor=executor_of(workers, ray),
+            executor=choose_executor(workers, ray),
             reading=cast(ReadingOptions, reading),
             keep_fit=keep_fit,
         )
@@ -329,20 +325,20 @@ class Encoder:
         check_nerv_output(output, overwrite, source)
         with locked(linked(output)):
             work = WorkFolder.beside(output, checkpoint_interval, restart)
-            run = _Encode(self, output, work, callbacks, began)
+            run = _EncodeRun(self, output, work, callbacks, began)
             if isinstance(source, Clip):
-                return run.of_one(read_clip(source, **self.reading))
+                return run.encode_clip(read_clip(source, **self.reading))
             reading = Reading.from_options(**self.reading)
-            splitter = Splitter(source, self._splitting_of(source, reading), reading)
-            joined = None if self.splitting_chosen else splitter.splitting.most
-            begun = _begun(splitter, joined)
-            if isinstance(begun, np.ndarray):
-                return run.of_one(Clip(frames=begun, **vars(splitter.details)))
-            return run.of_several(splitter, begun)
+            splitter = Splitter(source, self._bounded_splitting(source, reading), reading)
+            join_up_to = None if self.splitting_chosen else splitter.splitting.most
+            read = _frames_or_segments(splitter, join_up_to)
+            if isinstance(read, np.ndarray):
+                return run.encode_clip(Clip(frames=read, **vars(splitter.details)))
+            return run.encode_segments(splitter, read)
 
-    def going_on(self, output: Path) -> Self:
-        """The encoder that goes on from the kept fit of `output`. Raises SourceError if there is
-        none, UsageError as of `start_from`."""
+    def from_kept_fit(self, output: Path) -> Self:
+        """Return the encoder that continues the kept fit of `output`. Raises SourceError if there
+        is none, and UsageError if an option excludes `start_from`."""
         kept = kept_fit_path(output)
         options = self.aim.options
         _check_compatible(options, self.aim.target, None, None, kept)
@@ -351,8 +347,9 @@ class Encoder:
         check_start(kept)
         return replace(self, start_from=kept, keep_fit=True)
 
-    def _splitting_of(self, source: VideoSource, reading: Reading) -> Splitting:
-        """The splitting of a source: free memory bounds the length of its segments."""
+    def _bounded_splitting(self, source: VideoSource, reading: Reading) -> Splitting:
+        """Return the splitting of a source. Free memory bounds the length of its segments, unless
+        the user chose it."""
         if self.length_chosen:
             return self.splitting
         preset, slots = self.aim.options.preset, self.executor.slots
@@ -367,38 +364,59 @@ def _check_compatible(
     embedding_bits: int | None,
     start_from: str | os.PathLike[str] | None,
 ) -> None:
-    """Raise UsageError where two options exclude each other."""
+    """Raise UsageError if two options exclude each other."""
     bits_given = (bits, embedding_bits) != (None, None)
     if target is not None and target.psnr is not None and fit.recipe == PAPER:
         raise UsageError("target-psnr needs a fit through the quantizer: leave out recipe paper")
     if target is not None and bits_given:
-        raise UsageError("bits and embedding-bits are for a file without a target: choose one")
+        raise UsageError("bits and embedding-bits exclude a target: choose one")
     if fit.compressing is not None and target is not None:
-        raise UsageError("compression is for a file without a target: choose one")
+        raise UsageError("compression excludes a target: choose one")
     if fit.compressing is not None and bits_given:
-        raise UsageError("compression has bits of its own: leave out bits and embedding-bits")
+        raise UsageError("compression sets the bits: leave out bits and embedding-bits")
     if start_from is not None and (fit.params, fit.strides) != (None, None):
-        raise UsageError("start-from has the network's size: leave out params and strides")
+        raise UsageError("start-from sets the network's size: leave out params and strides")
 
 
-def _begun(splitter: Splitter, joined: int | None) -> np.ndarray | Iterator[Segment]:
-    """The frames of a source that is one segment, or all segments of another. Several segments of
-    at most `joined` frames together are one."""
+def _aim(
+    fit: FitOptions, target: Target | None, bits: int | None, embedding_bits: int | None
+) -> Aim:
+    """Return the aim of the fits: whether they run in float, and the bit depths afterwards."""
+    published = fit.compressing
+    given = any(option is not None for option in (fit.params, bits, embedding_bits))
+    float_fit = given or bool(fit.stages) or published is not None or fit.recipe == PAPER
+    if published is not None:
+        depths = published.bits, published.embedding_bits
+    else:
+        depths = (
+            DEFAULT_BITS if bits is None else bits,
+            DEFAULT_BITS if embedding_bits is None else embedding_bits,
+        )
+    for depth, name in zip(depths, ("bits", "embedding-bits"), strict=True):
+        check_bits(depth, name)
+    return Aim(fit, depths, target, float_fit)
+
+
+def _frames_or_segments(
+    splitter: Splitter, join_up_to: int | None
+) -> np.ndarray | Iterator[Segment]:
+    """Return the frames of a source that is one segment, or the segments of any other source.
+    Segments with `join_up_to` frames or less in total count as one."""
     expected = splitter.expected_frames
-    if joined is not None and expected is not None and expected <= joined:
+    if join_up_to is not None and expected is not None and expected <= join_up_to:
         splitter.splitting = Splitting()
     segments = iter(splitter)
-    first = [next(segments)]
+    buffered = [next(segments)]
     for segment in segments:
-        first.append(segment)
-        if joined is None or sum(len(s.frames) for s in first) > joined:
-            return chain(first, segments)
-    return np.concatenate([s.frames for s in first]) if first[1:] else first[0].frames
+        buffered.append(segment)
+        if join_up_to is None or sum(len(s.frames) for s in buffered) > join_up_to:
+            return chain(buffered, segments)
+    return np.concatenate([s.frames for s in buffered]) if buffered[1:] else buffered[0].frames
 
 
 @dataclass(frozen=True)
-class _Encode:
-    """One run of an Encoder, with what does not depend on the source's length."""
+class _EncodeRun:
+    """One encode of one source: as one segment or as several."""
 
     encoder: Encoder
     output: Path
@@ -410,8 +428,8 @@ class _Encode:
     def aim(self) -> Aim:
         return self.encoder.aim
 
-    def of_one(self, clip: Clip) -> EncodeReport:
-        """A clip as one segment."""
+    def encode_clip(self, clip: Clip) -> EncodeReport:
+        """Encode a clip as one segment."""
         shape = VideoShape(*clip.shape[:3])
         check_storable(shape.width, shape.height, clip)
         if self.callbacks.on_clip is not None:
@@ -423,25 +441,25 @@ class _Encode:
         content, report = fit_segment(job, keep, self._watch(clip, job))
         part = FinishedSegment(content, np.array(report.samples, np.uint8))
         size = shape.width, shape.height
-        made = self._written(clip, size, [part], [report], settings_text(job))
+        written = self._write(clip, size, [part], [report], settings_text(job))
         if self.encoder.keep_fit:
             with system_errors(kept_fit_path(self.output)):
                 keep.path.replace(kept_fit_path(self.output))
         else:
             keep.path.unlink(missing_ok=True)
-        return made
+        return written
 
     def _job(self, clip: Clip, shape: VideoShape) -> SegmentJob:
-        """The job of a clip that is one segment."""
+        """Return the job of a clip that is one segment."""
         aim, start = self.aim, None
         fingerprint = fingerprint_of(clip.frames)
         if self.encoder.start_from is not None:
             name = aim.options.model
             start = read_start(self.encoder.start_from, name, shape, fingerprint)
-        if aim.shared_bytes:
+        if aim.shares_bytes:
             options = replace(aim.options, coded_bytes=self._tensor_bytes(clip, 1, shape))
         else:
-            options = aim.alone(clip.frames)
+            options = aim.options_for(clip.frames)
         return SegmentJob(
             index=0,
             first=0,
@@ -451,48 +469,48 @@ class _Encode:
             options=options,
             bits=aim.bits,
             colour=clip.colour,
-            asked=aim.target is not None,
+            user_target=aim.target is not None,
             start=start,
         )
 
     def _watch(self, clip: Clip, job: SegmentJob) -> Watch:
-        """The callbacks of a fit, with the one that makes its plan."""
+        """Return the callbacks of a fit, including one that reports its plan."""
         if self.callbacks.on_plan is None:
             return self.callbacks.watch
         fixed = partial(_fixed_bytes, clip, job.options, job.shape)
-        on_outlook = planner(job.options, job.shape, fixed, job.bits, self.callbacks.on_plan)
+        on_outlook = plan_callback(job.options, job.shape, fixed, job.bits, self.callbacks.on_plan)
         return replace(self.callbacks.watch, on_outlook=on_outlook)
 
-    def of_several(self, splitter: Splitter, segments: Iterator[Segment]) -> EncodeReport:
-        """A video of several segments."""
+    def encode_segments(self, splitter: Splitter, segments: Iterator[Segment]) -> EncodeReport:
+        """Encode a video of several segments."""
         if self.encoder.start_from is not None:
-            raise UsageError("start-from is for a video of one segment: use segments off")
+            raise UsageError("start-from needs a video of one segment: use segments off")
         if self.encoder.keep_fit:
-            raise UsageError("keep-fit is for a video of one segment: use segments off")
+            raise UsageError("keep-fit needs a video of one segment: use segments off")
 
         def tensor_bytes(count: int, shape: VideoShape) -> int:
             return self._tensor_bytes(splitter.details, count, shape)
 
         executor, stop = self.encoder.executor, self.callbacks.stop
-        planned = Planner(
+        planner = Planner(
             *(splitter, segments, self.aim, self.work),
             *(executor.remote, executor.slots, stop),
         )
         on_note = self.callbacks.on_note or (lambda note: None)
-        run = SegmentRun(planned, self.work, executor, self.callbacks.on_segments, on_note, stop)
+        run = SegmentRun(planner, self.work, executor, self.callbacks.on_segments, on_note, stop)
         reports = run.fit(tensor_bytes)
         details = splitter.details
         for note in details.notes:
             on_note(note)
         check_storable(*splitter.size, details)
         parts = self.work.parts(reports)
-        made = self._written(details, splitter.size, parts, reports, self._settings())
+        written = self._write(details, splitter.size, parts, reports, self._settings())
         self.work.remove()
-        return made
+        return written
 
     def _tensor_bytes(self, details: Details, count: int, shape: VideoShape) -> int:
-        """What the target leaves for the tensors of a video of `count` segments. Raises
-        UsageError."""
+        """Return the bytes that the target leaves for the tensors of `count` segments. Raises
+        UsageError if they are too few."""
         assert self.aim.target is not None
         options = self.aim.options
         fixed = _fixed_bytes(details, options, shape, options.model_type.configure(shape), count)
@@ -500,15 +518,15 @@ class _Encode:
         return self.aim.target.tensor_bytes(shape.pixels, end - start, fixed.whole, fixed.video)
 
     def _settings(self) -> str:
-        """How all segments are encoded, as a file's header says it."""
+        """Return the settings of an encode in several segments as the text in a file's header."""
         aim, settings = self.aim, self.aim.options.settings()
         if aim.target is not None:
             settings |= {"target": str(aim.target)}
-        elif aim.in_float:
+        elif aim.float_fit:
             settings |= {"bits": aim.bits[0], "embedding_bits": aim.bits[1]}
         return as_text(settings)
 
-    def _written(
+    def _write(
         self,
         details: Details,
         size: tuple[int, int],
@@ -516,21 +534,24 @@ class _Encode:
         reports: Sequence[SegmentReport],
         settings: str,
     ) -> EncodeReport:
-        """The file of finished segments, of frames of `size` (width, height), and what it shows."""
-        header, quality = header_of(*size, details, settings), quality_of_all(reports)
+        """Write the file of finished segments with frames of `size` (width, height), and return its
+        report."""
+        header, quality = header_of(*size, details, settings), mean_over_segments(reports)
         notes = assemble(self.output, header, details, parts, quality, self.callbacks.stop)
         if (on_note := self.callbacks.on_note) is not None:
             for note in notes:
                 on_note(note)
-        facts = self.aim.options, settings, notes, self.began
-        return report_of(self.output, details, size, reports, quality, *facts)
+        options, began = self.aim.options, self.began
+        return make_report(
+            self.output, details, size, reports, quality, options, settings, notes, began
+        )
 
 
 def _fixed_bytes(
     details: Details, options: FitOptions, shape: VideoShape, config: ModelConfig, count: int = 1
 ) -> FixedBytes:
-    """The bytes of a video's file besides the tensors, of `count` segments, each of which has a
-    configuration of its own."""
+    """Return the bytes of a file besides its tensors, for `count` segments. Each segment counts a
+    model configuration of its own."""
     lengths = np.diff(np.linspace(0, shape.frames, count + 1).astype(int)).tolist()
     segments = (
         SegmentEntry(length, options.model, config.to_dict(), 1 + index)

@@ -1,5 +1,6 @@
-"""Progress of long work as one line of text and a bar: in a terminal, a notebook or a log. No torch
-here.
+"""Progress bars for a terminal, a notebook or a log. This module does not import torch.
+
+Pass one as a callback:
 
     nervkit.encode("in.mp4", "out.nerv", on_progress=nervkit.ProgressBar())
 """
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 
 Show = Callable[[int, int, str], None]  # (done, total, text)
 Count = Callable[[int, int], None]  # (done, total)
-PLAIN_SECONDS = 10.0  # between lines without a terminal
+PLAIN_SECONDS = 10.0  # between two lines in a log
 BAR_WIDTH = 24  # characters
 
 
 class ProgressBar:
     """A callback for `on_progress` and `on_segments` of every function of nervkit.
 
-    It shows a bar in a Jupyter notebook and in a terminal, and prints a line about every ten
-    seconds elsewhere, on standard error. A finished bar stays, and the next work begins a new one.
-    As a context manager it also ends the bar of work that failed.
+    It shows a bar in a Jupyter notebook or a terminal. Otherwise it prints a line on standard error
+    about every ten seconds. A finished bar stays visible, and the next task begins a new one. As a
+    context manager, it also ends the bar of a task that raised.
     """
 
     def __init__(self) -> None:
         self._show: Show | None = None
         self._count: Count | None = None
         self._opened = ExitStack()
-        weakref.finalize(self, self._opened.close)  # a bar on a terminal hides the cursor
+        weakref.finalize(self, self._opened.close)  # shows the cursor that the bar hides
 
     def __enter__(self) -> Self:
         return self
@@ -47,28 +48,28 @@ class ProgressBar:
     def __call__(self, *progress: Any) -> None:
         """Show one report: a fit's Progress, a SegmentsProgress, or two numbers (done, total)."""
         if self._show is None:
-            self._show = notebook_bar() or self._opened.enter_context(shown_on_stderr())
+            self._show = notebook_bar() or self._opened.enter_context(stderr_bar())
         if len(progress) == 2:
-            self._count = self._count or counted_text("", "frame", self._show)
+            self._count = self._count or show_count("", "frame", self._show)
             self._count(*progress)
             finished = progress[0] >= progress[1]
         elif hasattr(progress[0], "frames_done"):
-            segments_text(self._show)(progress[0])
+            show_segments(self._show)(progress[0])
             finished = progress[0].whole and progress[0].done == progress[0].known
         else:
-            fit_text(self._show)(progress[0])
+            show_fit(self._show)(progress[0])
             finished = progress[0].step >= progress[0].steps
         if finished:
             self.close()
 
     def close(self) -> None:
-        """End the bar. What follows begins a new one."""
+        """End the bar. The next report begins a new one."""
         self._opened.close()
         self._show = self._count = None
 
 
 def notebook_bar() -> Show | None:
-    """A bar in the output of a notebook's cell; None outside of notebooks."""
+    """Return a bar in the output of the notebook cell; None outside of notebooks."""
     shell = sys.modules.get("IPython")
     kernel = shell.get_ipython() if shell is not None else None
     if kernel is None or not hasattr(kernel, "kernel"):
@@ -85,8 +86,8 @@ def notebook_bar() -> Show | None:
 
 
 @contextmanager
-def shown_on_stderr(plain_seconds: float = PLAIN_SECONDS) -> Iterator[Show]:
-    """A bar on a terminal; lines elsewhere, one at the end and one every `plain_seconds`."""
+def stderr_bar(plain_seconds: float = PLAIN_SECONDS) -> Iterator[Show]:
+    """Show a bar on a terminal; otherwise print a line every `plain_seconds` and at the end."""
     if not sys.stderr.isatty():
         yield _plain_lines(plain_seconds)
         return
@@ -117,7 +118,7 @@ def _plain_lines(seconds: float) -> Show:
 
 
 def duration(seconds: float) -> str:
-    """Such as 4.2s, 3m05s, 2h10m."""
+    """Format seconds, such as 4.2s, 3m05s, 2h10m."""
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -126,25 +127,25 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
-def counted_text(what: str, unit: str, show: Show) -> Count:
-    """Show how many of `unit` are done, how fast, and the time left."""
+def show_count(what: str, unit: str, show: Show) -> Count:
+    """Return a callback that shows the number of finished units, the rate and the time left."""
     first: tuple[float, int] | None = None
 
     def update(done: int, total: int) -> None:
         nonlocal first
         now = time.perf_counter()
         first = first or (now, done)
-        pace = ""
+        speed = ""
         if done > first[1]:
             rate = (done - first[1]) / max(now - first[0], 1e-9)
-            pace = f"  {rate:.1f} {unit}s/s  {duration((total - done) / rate)} left"
-        show(done, total, f"{what} {unit} {done}/{total}{pace}".lstrip())
+            speed = f"  {rate:.1f} {unit}s/s  {duration((total - done) / rate)} left"
+        show(done, total, f"{what} {unit} {done}/{total}{speed}".lstrip())
 
     return update
 
 
-def fit_text(show: Show) -> Callable[[Progress], None]:
-    """Show the steps, the pace, the PSNR and the time left of a fit."""
+def show_fit(show: Show) -> Callable[[Progress], None]:
+    """Return a callback that shows the steps, the rate, the PSNR and the time left of a fit."""
 
     def update(p: Progress) -> None:
         rate = f"{p.steps_per_second:.1f} steps/s"
@@ -159,8 +160,8 @@ def fit_text(show: Show) -> Callable[[Progress], None]:
     return update
 
 
-def segments_text(show: Show) -> Callable[[SegmentsProgress], None]:
-    """Show the finished segments, the running fits and the time left of a long video."""
+def show_segments(show: Show) -> Callable[[SegmentsProgress], None]:
+    """Return a callback that shows the finished segments, the running fits and the time left."""
 
     def update(p: SegmentsProgress) -> None:
         running = "  ".join(
@@ -174,7 +175,7 @@ def segments_text(show: Show) -> Callable[[SegmentsProgress], None]:
             parts.insert(1, f"{int(100 * p.frames_done / max(1, total))}%")
         parts += [f"{waiting} waiting"] if waiting > 0 else []
         parts += [] if p.seconds_left is None else [f"{duration(p.seconds_left)} left"]
-        ahead = 0 if p.whole else 1  # more segments may follow, so the bar is not full
-        show(int(p.frames_done), total + ahead, "  ".join(filter(None, parts)))
+        unknown = 0 if p.whole else 1  # more segments may follow, so the bar must not fill up
+        show(int(p.frames_done), total + unknown, "  ".join(filter(None, parts)))
 
     return update

@@ -1,4 +1,4 @@
-"""A .nerv file, or a kept fit, -> what a fit begins from."""
+"""Read the start of a fit: the network of a .nerv file or of a kept fit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
 from nervkit.networks import described, drawn
 
-KEPT_FIT = b"PK"  # the first bytes of a checkpoint, which is a zip archive
+KEPT_FIT_MAGIC = b"PK"  # a kept fit is a checkpoint, which is a zip archive
 REMEDY = "make one with keep-fit"
 
 
 def check_start(path: str | os.PathLike[str]) -> None:
-    """Raise SourceError or FormatError if there is no .nerv file and no kept fit at `path`."""
+    """Raise SourceError or FormatError if `path` is neither a .nerv file nor a kept fit."""
     if _is_kept_fit(path):
         read_checkpoint(Path(path), REMEDY)
     else:
@@ -30,15 +30,20 @@ def check_start(path: str | os.PathLike[str]) -> None:
 def read_start(
     path: str | os.PathLike[str], model: str, shape: VideoShape, fingerprint: str
 ) -> Start:
-    """The network of a file of one segment or of a kept fit, to fit `model` to a video of `shape`
-    whose frames have this `fingerprint`.
+    """Read the network of a kept fit, or of a .nerv file with one segment.
 
-    Raises SourceError, FormatError, and UsageError where the file is of another model or shape, or
-    the fit of other frames.
+    Args:
+        path: the file.
+        model: name of the model to fit.
+        shape: shape of the video to fit.
+        fingerprint: hash of its frames.
+
+    Raises SourceError or FormatError if the file cannot be read, UsageError if it has another model
+    or shape, or if a kept fit has other frames.
     """
     if _is_kept_fit(path):
-        return _kept_fit(Path(path), model, fingerprint)
-    return _stored(path, model, shape)
+        return _read_kept_fit(Path(path), model, fingerprint)
+    return _read_nerv(path, model, shape)
 
 
 def _is_kept_fit(path: str | os.PathLike[str]) -> bool:
@@ -46,17 +51,17 @@ def _is_kept_fit(path: str | os.PathLike[str]) -> bool:
     if not place.is_file():
         return False
     with place.open("rb") as file:
-        return file.read(len(KEPT_FIT)) == KEPT_FIT
+        return file.read(len(KEPT_FIT_MAGIC)) == KEPT_FIT_MAGIC
 
 
-def _kept_fit(path: Path, model: str, fingerprint: str) -> KeptFit:
+def _read_kept_fit(path: Path, model: str, fingerprint: str) -> KeptFit:
     identity, saved = read_checkpoint(path, REMEDY)
     if identity.get("model") != model:
         raise UsageError(
             f"{path}: a fit of {model} cannot start from one of {identity.get('model')}"
         )
     if identity.get("frames") != fingerprint:
-        raise UsageError(f"{path}: holds the fit of other frames; give the same video and options")
+        raise UsageError(f"{path}: is a fit of other frames; give the same video and options")
     model_type = load_model(model)
     try:
         config = model_type.config_type.from_dict(identity["config"])
@@ -65,20 +70,20 @@ def _kept_fit(path: Path, model: str, fingerprint: str) -> KeptFit:
     return KeptFit(config, saved)
 
 
-def _stored(path: str | os.PathLike[str], model: str, shape: VideoShape) -> StoredStart:
+def _read_nerv(path: str | os.PathLike[str], model: str, shape: VideoShape) -> StoredStart:
     with NervVideo(path) as video, video.file.naming():
         header = video.header
         segment = header.segments[0]
-        found = _in_words(segment.model, VideoShape(*video.shape[:3]))
+        found = _describe(segment.model, VideoShape(*video.shape[:3]))
         if len(header.segments) > 1:
             found = f"{len(header.segments)} segments"
-        if found != (wanted := _in_words(model, shape)):
+        if found != (wanted := _describe(model, shape)):
             raise UsageError(f"{path}: a fit of {wanted} cannot start from {found}")
         model_type, config, _ = described(header, segment)
         if model_type.fit_only:
             missing = ", ".join(model_type.fit_only)
             raise UsageError(
-                f"{path}: a fit of {model} cannot start from a file, which has no {missing}; "
+                f"{path}: a fit of {model} cannot start from a .nerv file, which has no {missing}; "
                 "keep a fit with keep-fit, and start from that"
             )
         plan, data = drawn(header, segment), video.file.segment(0)
@@ -91,5 +96,5 @@ def _stored(path: str | os.PathLike[str], model: str, shape: VideoShape) -> Stor
         return StoredStart(config, tensors, coded)
 
 
-def _in_words(model: str, shape: VideoShape) -> str:
+def _describe(model: str, shape: VideoShape) -> str:
     return f"{model} for {shape.frames} frames of {shape.width}x{shape.height}"

@@ -1,4 +1,4 @@
-"""How large a file is to be."""
+"""The target of an encode: a size, a rate or a PSNR, and the bytes it leaves for the tensors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 
     from nervkit.models.config import VideoShape
 
-LEAST_TENSOR_BYTES = 1_000  # with less, no representation shows anything
-LONG_FIT, SHORTER_TAKES = 10_000, 0.3  # steps; bytes rise by this power of LONG_FIT / steps
-OF_H264 = 1.1  # bytes of tensors over those of an H.264 stream of the same PSNR, about
-PLANES_ABOVE_RGB = 3.0  # dB of 6:1:1 PSNR above that of RGB, about
-DEFAULT_BITS = 3.0  # for each value of a network of the default size
+MIN_TENSOR_BYTES = 1_000  # with less, no representation shows a usable picture
+LONG_FIT = 10_000  # steps; a fit of fewer needs more bytes for the same PSNR,
+SHORT_FIT_POWER = 0.3  # by this power of LONG_FIT / steps
+H264_RATIO = 1.1  # typical ratio of tensor bytes to H.264 bytes at the same PSNR
+YUV_ABOVE_RGB = 3.0  # dB, typical difference of 6:1:1 PSNR and RGB PSNR
+DEFAULT_BITS = 3.0  # per value of a network of the default size
 
 
 @dataclass(frozen=True)
 class Target:
-    """A file's size in bytes or its bits per second, tracks included; or the bits per pixel or the
-    PSNR in dB of its video alone."""
+    """The target of an encode. One attribute is set.
+
+    Attributes:
+        size: bytes of the file, tracks included.
+        bpp: bits per pixel of the video alone.
+        bitrate: bits per second of the file, tracks included.
+        psnr: dB of the metric, of the video.
+    """
 
     size: int | None = None
     bpp: float | None = None
@@ -42,7 +49,8 @@ class Target:
         bitrate: str | int | None = None,
         psnr: float | None = None,
     ) -> Self | None:
-        """From options of which at most one is given; None where none is. Raises UsageError."""
+        """Make a target from options, of which at most one may be given. Return None if none is.
+        Raises UsageError."""
         given = [value for value in (size, bpp, bitrate, psnr) if value is not None]
         if not given:
             return None
@@ -65,51 +73,51 @@ class Target:
             return f"{self.bpp:g} bits per pixel"
         return f"{self.size} bytes" if self.size else f"{self.bitrate} bits per second"
 
-    def _in_its_unit(self, size: int, pixels: int, seconds: Fraction) -> str:
-        """A number of bytes as the option that this target was given by would have it."""
+    def _as_option(self, size: int, pixels: int, seconds: Fraction) -> str:
+        """Return a number of bytes as a value of the option that set this target."""
         if self.bpp is not None:
-            return f"--target-bpp {8 * size / pixels:.3g}"
+            return f"target-bpp {8 * size / pixels:.3g}"
         if self.bitrate is not None:
-            return f"--target-bitrate {math.ceil(8 * size / seconds)}"
-        return f"--target-size {size}"
+            return f"target-bitrate {math.ceil(8 * size / seconds)}"
+        return f"target-size {size}"
 
     def expected_bytes(self, frames: np.ndarray, metric: str, steps: int | None) -> int:
-        """What tensors take, about, for the target's PSNR of `frames` (T, H, W, 3) uint8 after a
-        fit of `steps`, which takes more the shorter it is; None: long."""
+        """Estimate the tensor bytes that `frames` (T, H, W, 3) uint8 need for the target's PSNR
+        after a fit of `steps`. A shorter fit needs more; None means a long one."""
         assert self.psnr is not None
-        below = PLANES_ABOVE_RGB if metric == "yuv" else 0.0
-        short = max(1.0, LONG_FIT / (steps or LONG_FIT)) ** SHORTER_TAKES
-        bytes_of_h264 = h264_bytes(frames, self.psnr - below)
-        return max(LEAST_TENSOR_BYTES, round(OF_H264 * short * bytes_of_h264))
+        offset = YUV_ABOVE_RGB if metric == "yuv" else 0.0
+        scale = max(1.0, LONG_FIT / (steps or LONG_FIT)) ** SHORT_FIT_POWER
+        of_h264 = h264_bytes(frames, self.psnr - offset)
+        return max(MIN_TENSOR_BYTES, round(H264_RATIO * scale * of_h264))
 
     def tensor_bytes(self, pixels: int, seconds: Fraction, fixed: int, video: int) -> int:
-        """What is left for the tensors.
+        """Return the bytes that a target of size or rate leaves for the tensors.
 
         Args:
-            pixels: of all frames.
-            seconds: that these are shown.
+            pixels: number of pixels of all frames.
+            seconds: duration of the video.
             fixed: bytes of the file besides the tensors.
-            video: those of them that bits per pixel count.
+            video: the part of `fixed` that bits per pixel count.
 
-        Raises UsageError where that is too little. Not for a target of PSNR.
+        Raises UsageError if the target leaves fewer than MIN_TENSOR_BYTES.
         """
         if self.bpp is not None:
-            whole, besides, what = round(self.bpp * pixels / 8), video, "times and checks"
+            total, overhead, parts = round(self.bpp * pixels / 8), video, "times and checks"
         else:
             assert self.size is not None or self.bitrate is not None
-            whole = self.size or round((self.bitrate or 0) * seconds / 8)
-            besides, what = fixed, "tracks, times and frame checks"
-        if whole - besides < LEAST_TENSOR_BYTES:
-            least = besides + LEAST_TENSOR_BYTES
+            total = self.size or round((self.bitrate or 0) * seconds / 8)
+            overhead, parts = fixed, "tracks, times and frame checks"
+        if total - overhead < MIN_TENSOR_BYTES:
+            smallest = self._as_option(overhead + MIN_TENSOR_BYTES, pixels, seconds)
             raise UsageError(
-                f"the target is too small: it leaves {max(0, whole):,} bytes, {besides:,} are "
-                f"taken by {what}, and the representation needs {LEAST_TENSOR_BYTES:,} or more; "
-                f"the least is {self._in_its_unit(least, pixels, seconds)}"
+                f"the target is too small: of its {max(0, total):,} bytes, {parts} take "
+                f"{overhead:,}, and the representation needs at least {MIN_TENSOR_BYTES:,}; "
+                f"the least is {smallest}"
             )
-        return whole - besides
+        return total - overhead
 
 
 def default_bytes(shape: VideoShape) -> int:
-    """What tensors take, about, where the user asks for nothing: 0.06 bits per pixel for 132 frames
-    of 320x160, 0.02 for 132 frames of 720p."""
-    return max(LEAST_TENSOR_BYTES, round(DEFAULT_BITS * default_parameters(shape) / 8))
+    """Return the default tensor bytes of a video: 0.06 bits per pixel for 132 frames of 320x160,
+    0.02 for 132 frames of 720p."""
+    return max(MIN_TENSOR_BYTES, round(DEFAULT_BITS * default_parameters(shape) / 8))

@@ -1,5 +1,5 @@
-"""Values as people write them: times, rates, sizes, counts. Each function takes a text or the value
-itself. It raises UsageError, which names the option, where that is not such a value."""
+"""Parse times, rates, sizes and counts. Each function takes a text or the value itself. It raises
+UsageError, which names the option, if the value is invalid."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 from nervkit.errors import UsageError
 
-FOLLOWS, FOLLOWS_EVEN = -1, -2  # sides that keep the shape of the picture, as ffmpeg's scale has it
+FOLLOWS, FOLLOWS_EVEN = -1, -2  # side that keeps the aspect ratio; -2: even. As in ffmpeg's scale
 LONGEST_SIDE = 1 << 14  # pixels
 LEAST_PSNR, MOST_PSNR = 10, 60  # dB
 MOST_LOSS = 60.0  # dB
-SLOWEST, FASTEST = Fraction(1, 1000), Fraction(1000)
+SLOWEST, FASTEST = Fraction(1, 1000), Fraction(1000)  # speed factors
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def parse_seconds(text: str | float, name: str) -> Fraction:
-    """Seconds from a number, "90s", "1.5m", "2h", "MM:SS" or "HH:MM:SS.s"."""
+    """Parse seconds: a number, "90s", "1.5m", "2h", "MM:SS" or "HH:MM:SS.s"."""
     units = {"": 1, "s": 1, "m": 60, "h": 3600}
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\d+/\d+)([smh]?)", str(text).strip())
     if match and not re.search(r"/0+$", match.group(1)):
@@ -34,7 +34,7 @@ def parse_seconds(text: str | float, name: str) -> Fraction:
 
 
 def parse_rate(fps: str | float | Fraction) -> Fraction:
-    """Frames a second from 25, "59.94" or "30000/1001"."""
+    """Parse a frame rate, such as 25, "59.94" or "30000/1001"."""
     try:
         rate = Fraction(str(fps)).limit_denominator(10_000)
     except (ValueError, ZeroDivisionError):
@@ -48,8 +48,8 @@ def parse_rate(fps: str | float | Fraction) -> Fraction:
 
 
 def parse_frames(frames: str | int | slice | None) -> tuple[int, int | None]:
-    """(first, stop) from "a:b", with either end left out, from a slice of step 1, or from the
-    number of one frame."""
+    """Parse a range of frames into (first, stop): "a:b" with either end optional, a slice of step
+    1, or the index of one frame."""
     if frames is None:
         return 0, None
     if isinstance(frames, slice):
@@ -71,7 +71,7 @@ def parse_frames(frames: str | int | slice | None) -> tuple[int, int | None]:
 
 
 def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:
-    """(width, height) from "WxH" or "W:H"."""
+    """Parse "WxH" or "W:H" into (width, height)."""
     parts = _sides(size)
     if len(parts) == 2 and all(map(_is_length, parts)):
         return int(parts[0]), int(parts[1])
@@ -79,8 +79,8 @@ def parse_size(size: str | tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height) from "WxH" or "W:H". One of them may be -1, which follows the other so that
-    the picture keeps its shape, or -2, which does so and is even; a width alone is "Wx-2"."""
+    """Parse "WxH" or "W:H" into (width, height). One side may be -1, which keeps the aspect ratio,
+    or -2, which also makes it even. "W" alone means "Wx-2"."""
     parts = _sides(size)
     if len(parts) == 1:
         parts = [parts[0], FOLLOWS_EVEN]
@@ -89,13 +89,13 @@ def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
     if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
         return int(parts[0]), int(parts[1])
     raise UsageError(
-        f"resize must be WxH (640x360), a width alone (640), or have -1 for the side that follows "
-        f"(640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
+        "resize must be WxH (640x360), a width (640), or have -1 for the side that keeps the "
+        f"aspect ratio (640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
     )
 
 
 def parse_size_in_bytes(text: str | int) -> int:
-    """Bytes from 500000, "500k" or "1.5M" (powers of 1,000)."""
+    """Parse bytes, such as 500000, "500k" or "1.5M" (powers of 1,000)."""
     size = _number(text, "B")
     if size is None:
         raise UsageError(f"target-size must be a number of bytes such as 500k, not {text!r}")
@@ -103,7 +103,7 @@ def parse_size_in_bytes(text: str | int) -> int:
 
 
 def parse_bitrate(text: str | int) -> int:
-    """Bits per second from 200000, "200k" or "1.5M" (powers of 1,000)."""
+    """Parse bits per second, such as 200000, "200k" or "1.5M" (powers of 1,000)."""
     rate = _number(text, "bit/s|bps")
     if rate is None:
         raise UsageError(f"target-bitrate must be bits per second such as 200k, not {text!r}")
@@ -111,7 +111,7 @@ def parse_bitrate(text: str | int) -> int:
 
 
 def parse_bpp(text: str) -> float:
-    """Bits per pixel from "0.05"."""
+    """Parse bits per pixel, such as "0.05"."""
     try:
         return float(text)
     except (TypeError, ValueError):
@@ -119,7 +119,7 @@ def parse_bpp(text: str) -> float:
 
 
 def parse_psnr(value: float | str) -> float:
-    """A PSNR to aim at."""
+    """Parse a target PSNR in dB, 10 to 60."""
     try:
         psnr = float(value)
     except (TypeError, ValueError):
@@ -130,7 +130,7 @@ def parse_psnr(value: float | str) -> float:
 
 
 def parse_loss(loss: str | float) -> float:
-    """dB from 0.5 or "0.5"."""
+    """Parse a loss of PSNR in dB, such as 0.5."""
     try:
         parsed = float(loss)
     except (TypeError, ValueError):
@@ -141,7 +141,7 @@ def parse_loss(loss: str | float) -> float:
 
 
 def parse_count(text: str | float) -> int:
-    """A number of parameters from 1500000, "1.5M" or "350k"."""
+    """Parse a number of parameters, such as 1500000, "1.5M" or "350k"."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
     count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
     if not 1 <= count <= 1e9:
@@ -150,7 +150,7 @@ def parse_count(text: str | float) -> int:
 
 
 def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
-    """Strides from "5,4,4,2,2" or a sequence."""
+    """Parse strides: "5,4,4,2,2" or a sequence."""
     parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
     if not all(str(part).strip().isdecimal() and int(part) for part in parts):
         raise UsageError(f"strides must be whole numbers from 1, such as 5,4,2, not {strides!r}")
@@ -158,7 +158,7 @@ def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parse_speed(speed: str | float) -> Fraction:
-    """A factor of the speed from 0.25, "0.25" or "1/4"."""
+    """Parse a speed factor, such as 0.25, "0.25" or "1/4"."""
     text = str(speed).strip()
     if re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", text):
         value = Fraction(text).limit_denominator(1000)
@@ -168,7 +168,7 @@ def parse_speed(speed: str | float) -> Fraction:
 
 
 def parse_colour(colour: str) -> tuple[int, ...]:
-    """(red, green, blue), 0 to 255, from "ff8000" or "#ff8000"."""
+    """Parse "ff8000" or "#ff8000" into (red, green, blue), 0 to 255."""
     match = re.fullmatch(r"#?([0-9a-fA-F]{6})", str(colour).strip())
     if match is None:
         raise UsageError(f"colour must be RRGGBB such as ff8000, not {colour!r}")
@@ -184,7 +184,8 @@ def _is_length(side: Any) -> bool:
 
 
 def _number(text: str | int, unit: str) -> int | None:
-    """A number from 1 to 2^40 - 1, with a prefix and the unit or without; None where it is not."""
+    """Parse a number in 1..2^40-1 with an optional SI prefix and unit, which is a regular
+    expression. Return None if the text is no such number."""
     pattern = rf"(\d+(?:\.\d+)?)\s*([kmg]?)(?:{unit})?"
     match = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
     number = round(float(match[1]) * PREFIXES[match[2].lower()]) if match else 0

@@ -124,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode missing.npy -o x.nerv --resize -1:-1", 2, "resize must be WxH (640x360)"),
         ("encode missing.npy -o x.nerv --size 5", 2, "size must be WxH in pixels"),
         ("encode missing.npy -o x.nerv --start-from no.nerv", 1, "no.nerv: No such file"),
-        ("encode missing.npy -o x.nerv -q -v", 2, "--quiet and --verbose are opposites"),
+        ("encode missing.npy -o x.nerv -q -v", 2, "--quiet and --verbose exclude each other"),
         ("encode clip.npy -o x.nerv --to 0.5 --start 99", 2, "to 0.5 must be later"),
         ("encode clip.npy -o x.nerv --start 98 --to 99", 1, "start 98, to 99 selects no frame"),
         ("bench missing.npy -o run --to soon", 2, "to must be a time such as"),

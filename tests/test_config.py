@@ -59,7 +59,7 @@ def test_each_command_has_its_table(folder: Path) -> None:
         ("steps = 3", 2, "'steps' is no table of options"),
         ("[bench]\nsteps = 3", 2, "'steps' is no table of options"),
         ("[encode]\nconfig = 'x'", 2, "'config' is no option of encode"),
-        ("[encode", 1, "is not TOML"),
+        ("[encode", 1, "is not valid TOML"),
         ("[encode]\nsteps = 'x'", 2, "'--steps': Input should be a valid integer"),
     ],
 )

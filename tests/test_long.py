@@ -20,7 +20,7 @@ import nervkit
 from nervkit.container.file import NervFile
 from nervkit.container.limits import UNLIMITED
 from nervkit.encoding import executors
-from nervkit.encoding.allocation import LEAST_BYTES, Content, allocated
+from nervkit.encoding.allocation import MIN_SEGMENT_BYTES, Complexity, allocate
 from nervkit.encoding.executors import InProcess, Processes
 from nervkit.encoding.run import SegmentsProgress
 from nervkit.encoding.segment import FrameRange, SegmentJob, fit_segment
@@ -160,13 +160,18 @@ def test_what_there_is_to_see_is_the_same_every_time(clips: Path) -> None:
 
 
 def test_bytes_go_where_there_is_more_to_see() -> None:
-    contents = [Content(100, 200.0), Content(100, 800.0), Content(50, 800.0), Content(100, 0.01)]
-    sizes = allocated(100_000, contents)
+    contents = [
+        Complexity(100, 200.0),
+        Complexity(100, 800.0),
+        Complexity(50, 800.0),
+        Complexity(100, 0.01),
+    ]
+    sizes = allocate(100_000, contents)
     assert sum(sizes) == pytest.approx(100_000, abs=4)
     assert sizes[0] < sizes[1] < 4 * sizes[0]
     assert sizes[2] == pytest.approx(sizes[1] / 2, rel=0.02)
-    assert sizes[3] >= LEAST_BYTES
-    assert allocated(10, contents) == [LEAST_BYTES] * 4
+    assert sizes[3] >= MIN_SEGMENT_BYTES
+    assert allocate(10, contents) == [MIN_SEGMENT_BYTES] * 4
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -370,7 +375,7 @@ def test_a_killed_worker_is_tried_again(
     os.kill(_children(process)[0], signal.SIGKILL)
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert "ended (SIGKILL): it is tried again" in stderr
+    assert "ended (SIGKILL); nervkit restarts it" in stderr
     assert (tmp_path / "a.nerv").read_bytes() == encoded.read_bytes()
     assert len(json.loads(stdout)["segments"]) == 3
 
@@ -386,7 +391,7 @@ def test_a_signal_stops_all_workers_with_their_checkpoints(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert "run the same command again to go on" in stderr
+    assert "run the same command again to resume" in stderr
     assert "Traceback" not in stderr
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert list((tmp_path / "a.nerv.segments").glob("*.checkpoint"))
@@ -413,14 +418,14 @@ def test_an_error_of_a_worker_is_the_callers(clip: Path) -> None:
     job = replace(job, frames=replace(job.frames, fingerprint="0" * 16))
     keep = CheckpointOptions(clip.with_name("0.checkpoint"))
     with pytest.raises(SourceError, match="the source has changed"):
-        next(Processes(2).run(iter([(job, keep)]), executors.Follower()))
+        next(Processes(2).run(iter([(job, keep)]), executors.ExecutorCallbacks()))
 
 
 def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
-    start = Processes._started
+    start = Processes._start_worker
 
     def counted(self: Processes) -> Any:
         worker = start(self)
@@ -428,19 +433,19 @@ def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
         started.append(worker.process.pid)
         return worker
 
-    monkeypatch.setattr(Processes, "_started", counted)
+    monkeypatch.setattr(Processes, "_start_worker", counted)
     jobs = [replace(job_of(clip, first), index=k) for k, first in enumerate((0, 12, 24))]
     keeps = [CheckpointOptions(clip.with_name(f"{k}.checkpoint")) for k in range(3)]
     notes: list[str] = []
     fitted = Processes(1).run(
-        iter(zip(jobs, keeps, strict=True)), executors.Follower(on_note=notes.append)
+        iter(zip(jobs, keeps, strict=True)), executors.ExecutorCallbacks(on_note=notes.append)
     )
     contents = [next(fitted)[1], next(fitted)[1]]
     assert len(started) == 1
     os.kill(started[0], signal.SIGKILL)  # while it has nothing to do
     contents.append(next(fitted)[1])
     assert len(started) == 2
-    assert [note for note in notes if "ended (SIGKILL): it is tried again" in note]
+    assert [note for note in notes if "ended (SIGKILL); nervkit restarts it" in note]
     assert contents == [fit_segment(job)[0] for job in jobs]
     assert next(fitted, None) is None
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
@@ -471,11 +476,11 @@ def test_a_start_is_for_one_segment(clip: Path, encoded: Path, tmp_path: Path) -
 
 
 def test_workers_are_counted() -> None:
-    from nervkit.encoding.choice import executor_of
+    from nervkit.encoding.choice import choose_executor
 
-    assert isinstance(executor_of(1, None), InProcess)
-    assert executor_of("3", None) == Processes(3)
-    assert executor_of("auto", None).slots >= 1
+    assert isinstance(choose_executor(1, None), InProcess)
+    assert choose_executor("3", None) == Processes(3)
+    assert choose_executor("auto", None).slots >= 1
 
 
 def test_without_ray(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

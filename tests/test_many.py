@@ -55,11 +55,11 @@ def test_a_folder_of_images_is_one_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "output", "message"),
     [
-        (["a.mkv", "b.mkv"], "x.nerv", "x.nerv: is one file, and 2 videos are to be encoded"),
-        (["."], "x.nerv", "x.nerv: is one file, and 2 videos"),
-        (["a.mkv", "-"], "out", "standard input cannot be one of many"),
+        (["a.mkv", "b.mkv"], "x.nerv", "x.nerv: is one file for 2 videos"),
+        (["."], "x.nerv", "x.nerv: is one file for 2 videos"),
+        (["a.mkv", "-"], "out", "standard input cannot be one of several"),
         (["a.mkv", "a.mp4"], "out", "a.mkv and a.mp4 would both become out/a.nerv"),
-        (["no*.mkv"], "out/", "no.*: no such files"),
+        (["no*.mkv"], "out/", "no.*: no file matches"),
     ],
 )
 def test_what_cannot_be_many(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import nervkit
-from nervkit.cli.console import roughly, sized
-from nervkit.cli.encode import plan_line
+from nervkit.cli.console import approximate_duration, format_size
+from nervkit.cli.encode_display import plan_line
 from nervkit.errors import Interrupted
 from nervkit.fitting.progress import PACE_STEPS, WARM_UP_STEPS, Pace
 from nervkit.plan import FitPlan
@@ -122,14 +122,14 @@ def test_the_first_steps_are_timed_without_those_that_warm_up(
     [
         (
             {},
-            "gridnerv, 178,000 values, for about 120 kB (0.15 bpp), 1,200 steps, about 2 min on 2",
+            "gridnerv, 178,000 values, about 120 kB (0.15 bpp), 1,200 steps, about 2 min on 2",
         ),
         (
             {"done": 1000, "seconds": 20.0, "threads": 1},
             "the last 200 of 1,200 steps, about 20 s on 1 thread",
         ),
         ({"threads": None, "steps": 1}, "(0.15 bpp), 1 step, about 2 min"),
-        ({"steps": None}, "(0.15 bpp), 2m05s by the clock"),
+        ({"steps": None}, "(0.15 bpp), 2m05s of wall-clock time"),
     ],
 )
 def test_the_line(changes: dict[str, Any], text: str) -> None:
@@ -137,10 +137,10 @@ def test_the_line(changes: dict[str, Any], text: str) -> None:
 
 
 def test_rough_numbers() -> None:
-    assert [roughly(s) for s in (0.01, 8.2, 89, 91, 5399, 9000)] == [
+    assert [approximate_duration(s) for s in (0.01, 8.2, 89, 91, 5399, 9000)] == [
         *("1 s", "8 s", "89 s", "2 min", "90 min", "2.5 h"),
     ]
-    assert [sized(n) for n in (12, 6_123, 120_400, 999_600, 1_250_000, 3 * 10**9)] == [
+    assert [format_size(n) for n in (12, 6_123, 120_400, 999_600, 1_250_000, 3 * 10**9)] == [
         *("12 bytes", "6.12 kB", "120 kB", "1 MB", "1.25 MB", "3 GB"),
     ]
 
@@ -152,10 +152,8 @@ def test_the_command_says_it_once_before_the_fit(tmp_path: Path, json: list[str]
     arguments = ["encode", "clip.npy", "-o", "a.nerv", "--steps", "9", "--device", "cpu", *json]
     done = run_nervkit(*arguments, cwd=tmp_path, code=0)
     lines = done.stderr.splitlines()
-    pattern = (
-        r"gridnerv, [\d,]+ values, for about [\d.]+ kB \([\d.]+ bpp\), 9 steps, about \d+ s on"
-    )
+    pattern = r"gridnerv, [\d,]+ values, about [\d.]+ kB \([\d.]+ bpp\), 9 steps, about \d+ s on"
     (said,) = (index for index, line in enumerate(lines) if re.match(pattern, line))
     assert "8 frames of 64x48" in lines[said - 1] or "note" in lines[said - 1]
     assert "fit step 9/9" in lines[said + 1]
-    assert "values, for about" not in done.stdout
+    assert "values, about" not in done.stdout

@@ -121,7 +121,7 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bpp": 0.0}, "target-bpp must lie in"),
         ({"target_bpp": float("nan")}, "target-bpp must lie in"),
         ({"target_psnr": "high"}, "target-psnr must lie in 10 to 60 dB, not high"),
-        ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits are for a file without"),
+        ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits exclude a target"),
         ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
         ({"target_psnr": float("nan")}, "target-psnr must lie in"),
         ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target-size"),
@@ -131,8 +131,8 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bitrate": "fast"}, "target-bitrate must be bits per second such as 200k"),
         ({"target_bitrate": 0}, "target-bitrate must be"),
         ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
-        ({"target_bitrate": "20k"}, "leaves 800 bytes.*least is --target-bitrate"),
-        ({"target_size": 1_200}, "leaves 1,200 bytes.*least is --target-size"),
+        ({"target_bitrate": "20k"}, "of its 800 bytes.*least is target-bitrate"),
+        ({"target_size": 1_200}, "of its 1,200 bytes.*least is target-size"),
         ({"target_size": 9_000, "prune": 0.2}, "prune is for a fit without a target"),
     ],
 )
@@ -280,16 +280,16 @@ def test_a_kept_fit_through_the_quantizer_serves_another_rate(tmp_path: Path) ->
     options = {"start_from": tmp_path / "a.nerv.fit"}
     same = encode(tmp_path / "b.nerv", steps=1, target_size=9_000, **options)
     assert abs(same.psnr - first.psnr) < 1
-    in_float = encode(tmp_path / "c.nerv", bits=10, steps=None, **options)
-    assert in_float.psnr > first.psnr - 1
+    float_fit = encode(tmp_path / "c.nerv", bits=10, steps=None, **options)
+    assert float_fit.psnr > first.psnr - 1
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"model": "nerv"}, "a fit of nerv cannot start from one of hnerv"),
-        ({"model": "hnerv", "frames": "0:6"}, "holds the fit of other frames"),
-        ({"model": "hnerv", "segments": 4}, "start-from is for a video of one segment"),
+        ({"model": "hnerv", "frames": "0:6"}, "is a fit of other frames"),
+        ({"model": "hnerv", "segments": 4}, "start-from needs a video of one segment"),
         ({"model": "hnerv", "start_from": "a.zip"}, "a.zip: not a readable checkpoint"),
     ],
 )
@@ -307,7 +307,7 @@ def test_what_cannot_go_on_from_a_kept_fit(
 
 
 def test_several_segments_keep_no_fit(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="keep-fit is for a video of one segment"):
+    with pytest.raises(UsageError, match="keep-fit needs a video of one segment"):
         encode(tmp_path / "a.nerv", steps=2, segments=4, keep_fit=True)
 
 

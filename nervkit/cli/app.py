@@ -1,4 +1,4 @@
-"""The `nervkit` command, and how its failures are shown."""
+"""The `nervkit` command: its subcommands, and the messages and exit codes of its failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from nervkit.cli import options
 from nervkit.cli.bench import bench
 from nervkit.cli.collection import collection
-from nervkit.cli.config import file_of
+from nervkit.cli.config import config_location
 from nervkit.cli.console import complain, voice
 from nervkit.cli.decode import decode
 from nervkit.cli.denoise import denoise
@@ -31,21 +31,21 @@ from nervkit.version import version_lines
 
 
 class _ShownError(Exception):
-    """The type of click's errors, for type checkers."""
+    """The interface of click's errors, for type checkers."""
 
     exit_code: int
 
     def format_message(self) -> str:
-        """The message for the user."""
+        """Return the message for the user."""
         raise NotImplementedError
 
 
-# New versions of typer contain a copy of click, and old ones depend on click. Either way this is
-# click's base class of all errors that are shown to the user.
+# New versions of typer contain a copy of click, and old ones depend on click. This is click's base
+# class of errors for the user in both.
 ClickException = cast(type[_ShownError], typer.BadParameter.__mro__[2])
 
 app = options.Commands(
-    help="Neural video representations: fit a small network to a video, store it as one .nerv "
+    help="Neural video representations: fit a small network to a video, store it as a .nerv "
     "file, decode it back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -81,7 +81,7 @@ def _root(
             "--version",
             callback=_show_version,
             is_eager=True,
-            help="Show it, and those of what nervkit is made with.",
+            help="Show the versions of nervkit and of its dependencies, and exit.",
         ),
     ] = False,
     quiet: options.Quiet = False,
@@ -91,10 +91,8 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: every expected failure is one line on stderr and an exit code.
-
-    0 success, 1 failure, 2 wrong usage, 130 interrupted.
-    """
+    """Run the command. Every expected failure prints one line on stderr and sets the exit code:
+    0 success, 1 failure, 2 wrong usage, 130 interrupted."""
     voice.quiet = voice.verbose = False
     with interruption:
         try:
@@ -103,7 +101,7 @@ def main() -> None:
         except ClickException as error:
             context = getattr(error, "ctx", None)
             command = context.command_path if context is not None else "nervkit"
-            message = " ".join(error.format_message().split()) + file_of(error)
+            message = " ".join(error.format_message().split()) + config_location(error)
             if message:
                 complain(f"{command}: {message} (see {command} --help)")
             code = error.exit_code
@@ -123,12 +121,12 @@ def main() -> None:
         except (KeyboardInterrupt, typer.Abort):
             interruption.end("nervkit: interrupted")
         except OSError as error:
-            # Nothing more is sent to standard output, which is meant where no file is named.
+            # Python must not flush to a broken standard output when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):  # whose reader has gone
+            if not isinstance(error, BrokenPipeError):  # the reader of the pipe has ended
                 place = error.filename or "standard output"
                 complain(f"nervkit: {place}: cannot be used: {error.strerror or error}")
             code = 1
-        if code == EXIT_CODE:  # some versions of typer make it of a KeyboardInterrupt
+        if code == EXIT_CODE:  # some versions of typer catch KeyboardInterrupt and return this
             interruption.end("nervkit: interrupted")
     sys.exit(code or 0)

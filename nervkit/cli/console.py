@@ -1,4 +1,4 @@
-"""What people see (stderr) and what programs read (stdout)."""
+"""Console output: messages and progress on stderr, JSON on stdout."""
 
 from __future__ import annotations
 
@@ -13,88 +13,87 @@ from nervkit.progress import (
     PLAIN_SECONDS,
     Count,
     Show,
-    counted_text,
-    fit_text,
-    segments_text,
-    shown_on_stderr,
+    show_count,
+    show_fit,
+    show_segments,
+    stderr_bar,
 )
 
 if TYPE_CHECKING:
     from nervkit.encoding.run import SegmentsProgress
     from nervkit.fitting.progress import Progress
 
-VERBOSE_PLAIN_SECONDS = 1.0
+VERBOSE_PLAIN_SECONDS = 1.0  # between two progress lines in a log
 
 
-class Voice:
-    """How much is said on stderr.
+class Verbosity:
+    """The verbosity on stderr.
 
     Attributes:
-        quiet: nothing but what went wrong.
-        verbose: also what helps to find out why.
+        quiet: print only errors.
+        verbose: print also versions, frequent progress and tracebacks.
     """
 
     def __init__(self) -> None:
         self.quiet = self.verbose = False
 
     def choose(self, quiet: bool, verbose: bool) -> None:
-        """As a command's options say; without any, it stays as it is. Raises UsageError."""
+        """Apply the options of a command, if any is given. Raises UsageError if both are."""
         if quiet and verbose:
-            raise UsageError("--quiet and --verbose are opposites; give one")
+            raise UsageError("--quiet and --verbose exclude each other; give one")
         if quiet or verbose:
             self.quiet, self.verbose = quiet, verbose
 
 
-#: that of the running command
-voice = Voice()
+#: verbosity of the running command
+voice = Verbosity()
 
 
 def say(text: str) -> None:
-    """A line for people who want to know how it goes, on stderr."""
+    """Print an informational line on stderr, unless --quiet is set."""
     if not voice.quiet:
         complain(text)
 
 
 def complain(text: str) -> None:
-    """A line for people in any case, on stderr. Control characters, as a file's name may have, are
-    escaped."""
+    """Print a line on stderr. Escape control characters, which file names may contain."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def emit(values: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     print(json.dumps(values, allow_nan=False), flush=True)  # noqa: T201
 
 
 class Report(Protocol):
-    """What a command made."""
+    """The result of a command."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """One line for everything that was assumed, changed or lost."""
+        """One line for each assumption, change and loss."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all attributes, JSON-ready."""
 
 
 def tell(report: Report, json: bool) -> None:
-    """The notes of a report as lines, and all of it as one JSON object where that was asked for."""
+    """Print the notes of a report, and with `json` the report as one JSON object."""
     for note in report.notes:
         say(f"note: {note}")
     if json:
         emit(report.to_dict())
 
 
-def roughly(seconds: float) -> str:
-    """Such as 8 s, 40 s, 3 min, 2.5 h: of what is not known better."""
+def approximate_duration(seconds: float) -> str:
+    """Format an estimated duration, such as 8 s, 40 s, 3 min, 2.5 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def sized(count: int) -> str:
-    """Bytes, such as 6.12 kB, 120 kB, 1.25 MB."""
+def format_size(count: int) -> str:
+    """Format bytes, such as 6.12 kB, 120 kB, 1.25 MB."""
     for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= 0.9995 * scale:  # 999.6 kB is 1 MB
             return f"{float(f'{count / scale:.3g}'):g} {unit}"
@@ -102,22 +101,22 @@ def sized(count: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Such as "1 frame" or "2,000 frames"."""
+    """Format a number with its noun, such as "1 frame" or "2,000 frames"."""
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 @contextmanager
 def counting(what: str) -> Iterator[Count]:
-    """A progress display for (done, total)."""
+    """Show progress: yield a callback of (done, total)."""
     with _display() as show:
-        yield counted_text(what, "frame", show)
+        yield show_count(what, "frame", show)
 
 
 @contextmanager
 def stages(**units: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress display for (stage, done, total), given what each stage counts."""
+    """Show progress of stages, given the unit of each: yield a callback of (stage, done, total)."""
     with _display() as show:
-        counts = {stage: counted_text(stage, unit, show) for stage, unit in units.items()}
+        counts = {stage: show_count(stage, unit, show) for stage, unit in units.items()}
         yield lambda stage, done, total: counts[stage](done, total)
 
 
@@ -125,34 +124,34 @@ def stages(**units: str) -> Iterator[Callable[[str, int, int], None]]:
 def fitting(
     position: Callable[[], str] = lambda: "",
 ) -> Iterator[tuple[Callable[[Progress], None], Callable[[SegmentsProgress], None]]]:
-    """A progress display for the fit of one segment, or of several. `position` gives the place of
-    the video among others, such as "[2/5] "."""
+    """Show progress of fits: yield callbacks for one segment and for several. `position` returns a
+    prefix for one of many videos, such as "[2/5] "."""
     with _display() as show:
 
-        def placed(done: int, total: int, text: str) -> None:
+        def show_with_position(done: int, total: int, text: str) -> None:
             show(done, total, position() + text)
 
-        yield fit_text(placed), segments_text(placed)
+        yield show_fit(show_with_position), show_segments(show_with_position)
 
 
 @contextmanager
 def following_all(
     what: str,
 ) -> Iterator[tuple[Count, Callable[[Progress], None], Count]]:
-    """A progress display for a search, a fit, and the frames that are made after it."""
+    """Show progress of a restoration: yield callbacks for its search, its fit and its frames."""
     with _display() as show:
         yield (
-            counted_text("search", "step", show),
-            fit_text(show),
-            counted_text(what, "frame", show),
+            show_count("search", "step", show),
+            show_fit(show),
+            show_count(what, "frame", show),
         )
 
 
 @contextmanager
 def _display() -> Iterator[Show]:
-    """A bar on a terminal; plain lines, now and then and at the end, elsewhere."""
+    """Show a bar on a terminal or plain lines in a log; with --quiet, nothing."""
     if voice.quiet:
         yield lambda done, total, text: None
         return
-    with shown_on_stderr(VERBOSE_PLAIN_SECONDS if voice.verbose else PLAIN_SECONDS) as show:
+    with stderr_bar(VERBOSE_PLAIN_SECONDS if voice.verbose else PLAIN_SECONDS) as show:
         yield show

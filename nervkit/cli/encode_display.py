@@ -1,4 +1,4 @@
-"""What `nervkit encode` prints about one video: what it reads, plans, fits and has made."""
+"""The lines that `nervkit encode` prints about one video: source, plan, progress and result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nervkit.cli.console import counted, roughly, say, sized
+from nervkit.cli.console import approximate_duration, counted, format_size, say
 from nervkit.cli.interruption import interruption
 from nervkit.progress import duration
 
@@ -24,22 +24,22 @@ ShowSegments = Callable[["SegmentsProgress"], None]
 
 @dataclass
 class EncodeDisplay:
-    """Lines about the encode of one source, and its progress.
+    """Prints lines about the encode of one source and updates its progress bar.
 
     Attributes:
         source, output: names for messages.
-        show_fit, show_segments: update the progress display.
+        show_fit, show_segments: callbacks that update the progress bar.
     """
 
     source: str
     output: str
     show_fit: ShowFit
     show_segments: ShowSegments
-    _begun: bool = False
-    _complete: bool = False
+    _announced: bool = False
+    _all_known: bool = False
 
     def callbacks(self) -> Callbacks:
-        """The functions that `encode` calls."""
+        """Return the callbacks for `Encoder.encode`."""
         from nervkit.encoder import Callbacks
 
         return Callbacks(
@@ -61,27 +61,30 @@ class EncodeDisplay:
 
     def _on_segments(self, progress: SegmentsProgress) -> None:
         interruption.ask()
-        if not self._begun:
-            say(f"{self.source}: fitted in segments, which lie in {self.output}.segments")
-        if progress.whole and not self._complete:
+        if not self._announced:
+            say(f"{self.source}: encoding in segments, kept in {self.output}.segments")
+        if progress.whole and not self._all_known:
             frames = counted(progress.frames, "frame")
             say(f"{self.source}: {frames} in {counted(progress.known, 'segment')}")
-        self._begun, self._complete = True, progress.whole
+        self._announced, self._all_known = True, progress.whole
         self.show_segments(progress)
 
 
 def plan_line(plan: FitPlan) -> str:
-    """Such as "gridnerv, 142,093 values, for about 120 kB (0.126 bpp), 2,000 steps, about 2 min on
-    2 threads"."""
+    """Format a plan, such as "gridnerv, 142,093 values, about 120 kB (0.126 bpp), 2,000 steps,
+    about 2 min on 2 threads"."""
     parts = [
         f"{plan.model}, {plan.values:,} values",
-        f"for about {sized(plan.bytes)} ({plan.bpp:.3g} bpp)",
+        f"about {format_size(plan.bytes)} ({plan.bpp:.3g} bpp)",
     ]
     if plan.steps is None:
-        return ", ".join([*parts, f"{duration(plan.seconds)} by the clock"])
+        return ", ".join([*parts, f"{duration(plan.seconds)} of wall-clock time"])
     left = f"the last {plan.steps - plan.done:,} of " if plan.done else ""
     threads = "" if plan.threads is None else f" on {counted(plan.threads, 'thread')}"
-    parts += [f"{left}{counted(plan.steps, 'step')}", f"about {roughly(plan.seconds)}{threads}"]
+    parts += [
+        f"{left}{counted(plan.steps, 'step')}",
+        f"about {approximate_duration(plan.seconds)}{threads}",
+    ]
     return ", ".join(parts)
 
 

@@ -1,8 +1,9 @@
-"""How Ctrl-C, SIGTERM and SIGHUP end a command: within a second, with nothing half-written.
+"""Signal handling: Ctrl-C, SIGTERM and SIGHUP end a command within a second, without half-written
+files.
 
-Python runs a signal's handler between two steps of the main thread, and one call of torch or ffmpeg
-may take minutes. Python's C code writes the signal's number to a pipe at once, though, so a thread
-that reads the pipe ends the process where the main thread does not get to it.
+Python runs signal handlers in the main thread between two bytecodes, and one call of torch or
+ffmpeg may take minutes. But Python's C code writes the signal number to a pipe at once. A thread
+that reads this pipe ends the process if the main thread does not.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from nervkit.cli.console import complain, say
 from nervkit.errors import Interrupted
 from nervkit.output import remove_temporary
 
-CLEANING_SECONDS = 0.7  # that the main thread has to clean up
+CLEANUP_SECONDS = 0.7  # for the main thread to clean up
 EXIT_CODE = 130
 
 
 class Manner(Enum):
-    """What a signal does."""
+    """The response to a signal."""
 
-    END = "the command ends, and cleans up"
-    ASK = "the command is asked to end, as a fit has a checkpoint to write; the next ends it"
-    PASS = "each is a KeyboardInterrupt; the command ends its child processes, in their time"
+    END = "the command cleans up and ends"
+    ASK = "the first signal asks the command to write a checkpoint and end; the second ends it"
+    PASS = "each signal raises KeyboardInterrupt; the command waits for its child processes"
 
 
 class Interruption:
-    """Handles the signals while it is entered.
+    """A context manager that handles the signals.
 
     Attributes:
-        manner: what signals do from now on.
-        came: whether one has come.
+        manner: the response to the next signal.
+        came: whether a signal was received.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,8 @@ class Interruption:
         self.manner, self.came = Manner.END, False
         self._ending = threading.Lock()
         numbers = [signal.SIGINT, signal.SIGTERM]
-        # A script's background jobs start with Ctrl-C ignored, which is not meant for us; nohup is.
+        # Shells start background jobs of scripts with SIGINT ignored; handle it anyway. An ignored
+        # SIGHUP comes from nohup and stays ignored.
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
@@ -71,16 +73,16 @@ class Interruption:
         os.close(self._read)
 
     def ask(self) -> None:
-        """From now on the command looks at `came`, and keeps what it has."""
+        """Set the response to ASK: the command polls `came` and writes a checkpoint."""
         self.manner = Manner.ASK
 
     def end(self, message: str) -> NoReturn:
-        """Leave the process at once, with a line for people. Nobody waits for threads: torch may be
-        in the middle of a frame, and would abort if Python ended around it."""
-        self._ending.acquire()  # never given back: only one thread ends a process
+        """Print a message and end the process at once, without waiting for threads: torch would
+        abort if Python shut down while it computes."""
+        self._ending.acquire()  # never released: only one thread may end the process
         remove_temporary()
-        let_go_of_lost_terminal()
-        with suppress(OSError):  # whoever read what we write may have gone as well
+        detach_closed_terminal()
+        with suppress(OSError):  # the reader of a pipe may have ended as well
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
             complain(message)
@@ -88,29 +90,29 @@ class Interruption:
         os._exit(EXIT_CODE)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """In the main thread, once it gets to it."""
+        """Handle a signal in the main thread, as soon as Python gets there."""
         first, self.came = not self.came, True
-        let_go_of_lost_terminal()
+        detach_closed_terminal()
         if self.manner is Manner.PASS or (self.manner is Manner.END and first):
             raise KeyboardInterrupt
         if self.manner is Manner.ASK and first:
-            say("stopping: a checkpoint is written; once more ends at once")
+            say("stopping: writing a checkpoint; interrupt again to end at once")
 
     def _watch(self) -> None:
-        """In a thread of its own, as soon as a signal comes."""
+        """Wait for signals in a thread, and end the process if the main thread does not."""
         came = 0
         while received := os.read(self._read, 64):
             came += sum(number in self._before for number in received)
             if came and self.manner is Manner.END:
-                time.sleep(CLEANING_SECONDS)
+                time.sleep(CLEANUP_SECONDS)
                 self.end("nervkit: interrupted")
             if came > 1 and self.manner is Manner.ASK:
                 self.end("nervkit: interrupted")
 
 
-def let_go_of_lost_terminal() -> None:
-    """Write to nowhere what would go to a terminal that was closed, which is an error: a fit has a
-    checkpoint to write then."""
+def detach_closed_terminal() -> None:
+    """Redirect output for a closed terminal to the null device: an error of `print` must not keep a
+    fit from writing its checkpoint."""
     for descriptor in (1, 2):
         with suppress(OSError):
             device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
@@ -120,11 +122,11 @@ def let_go_of_lost_terminal() -> None:
                 os.close(null)
 
 
-#: that of the running command
+#: signal handling of the running command
 interruption = Interruption()
 
 
 def going_on(error: Interrupted) -> Interrupted:
-    """The error, with what to do where there is something to go on from."""
-    advice = "; run the same command again to go on" if error.resumable else ""
+    """Return the error with advice to rerun the command, if it can resume."""
+    advice = "; run the same command again to resume" if error.resumable else ""
     return Interrupted(f"{error}{advice}", resumable=error.resumable)

@@ -1,4 +1,4 @@
-"""Many videos in one command: which file each becomes, and what became of each."""
+"""Encode several videos in one command: their output files and their outcomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATUSES = ("encoded", "skipped", "failed")
 
 @dataclass(frozen=True)
 class Video:
-    """A source, and the file that it becomes. `position` is such as "[2/5] ", or empty."""
+    """A source and its output. `position` is a prefix such as "[2/5] ", or empty."""
 
     source: str
     output: Path
@@ -34,47 +34,47 @@ class Video:
 
 
 def videos_of(sources: Sequence[str], output: str) -> list[Video] | None:
-    """The videos of a command that names many: several sources, a folder of movies, or an output
-    that is a folder. None if it names one source and one file.
+    """Return the videos of a command with several sources, a folder of movies, or a folder as its
+    output. Return None for one source and one output file.
 
-    Each becomes a file of its own name in the folder `output`, which is made where it is missing.
-    Raises UsageError, SourceError, OutputError.
+    Each video becomes a file of its own name in the folder `output`. Raises UsageError, and
+    SourceError if a pattern matches nothing.
     """
     folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
     if not folder and len(sources) == 1 and not _movies(sources[0], folder):
         return None
-    named = [path for source in sources for path in _expanded(source, folder or len(sources) > 1)]
+    paths = [path for source in sources for path in _expand(source, folder or len(sources) > 1)]
     if Path(output).suffix.lower() == ".nerv" and not folder:
         raise UsageError(
-            f"{output}: is one file, and {counted(len(named), 'video')} are to be encoded; give a "
-            "folder, such as -o out/"
+            f"{output}: is one file for {counted(len(paths), 'video')}; give a folder, such as "
+            "-o out/"
         )
-    if "-" in named:
-        raise UsageError("standard input cannot be one of many sources; give it alone")
+    if "-" in paths:
+        raise UsageError("standard input cannot be one of several sources; give it alone")
     videos = [
-        Video(name, Path(output) / f"{Path(name).stem}.nerv", f"[{place}/{len(named)}] ")
-        for place, name in enumerate(named, start=1)
+        Video(path, Path(output) / f"{Path(path).stem}.nerv", f"[{number}/{len(paths)}] ")
+        for number, path in enumerate(paths, start=1)
     ]
     _check_distinct(videos)
     return videos
 
 
-def _expanded(source: str, folder_output: bool) -> list[str]:
-    """The sources that an argument names: movies of a folder, or files of a pattern that the shell
-    left alone."""
+def _expand(source: str, folder_output: bool) -> list[str]:
+    """Return the sources of one argument: the movies of a folder, or the files of a pattern that
+    the shell did not expand."""
     if movies := _movies(source, folder_output):
         return movies
     if not Path(source).exists() and glob.has_magic(source):
         found = sorted(glob.glob(source))  # noqa: PTH207 - Path.glob takes no absolute pattern
         if not found:
-            raise SourceError(f"{source}: no such files")
+            raise SourceError(f"{source}: no file matches this pattern")
         return found
     return [source]
 
 
 def _movies(source: str, folder_output: bool) -> list[str]:
-    """The movies of a folder, by name. A folder with images is one video, unless the output is a
-    folder."""
+    """Return the movies of a folder, sorted by name. A folder that also has images is one video,
+    unless the output is a folder."""
     from nervkit.video.numbered import IMAGE_SUFFIXES
 
     if not Path(source).is_dir():
@@ -86,6 +86,7 @@ def _movies(source: str, folder_output: bool) -> list[str]:
 
 
 def _check_distinct(videos: list[Video]) -> None:
+    """Raise UsageError if two sources have the same output."""
     sources = defaultdict(list)
     for video in videos:
         sources[video.output].append(video.source)
@@ -99,13 +100,13 @@ def _check_distinct(videos: list[Video]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video.
+    """The outcome of one video.
 
     Attributes:
         video: its source and output.
         status: "encoded", "skipped" or "failed".
-        report: of an encoded one.
-        error: why another one failed.
+        report: the report, if the video was encoded.
+        error: the reason, if it failed.
     """
 
     video: Video
@@ -114,10 +115,10 @@ class Outcome:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        made = None if self.report is None else self.report.to_dict()
-        names = {"source": self.video.source, "output": str(self.video.output)}
-        return {**names, "status": self.status, "report": made, "error": self.error}
+        """Return the outcome, JSON-ready."""
+        report = None if self.report is None else self.report.to_dict()
+        paths = {"source": self.video.source, "output": str(self.video.output)}
+        return {**paths, "status": self.status, "report": report, "error": self.error}
 
 
 def encode_all(
@@ -125,15 +126,14 @@ def encode_all(
     keep_finished: bool,
     encode: Callable[[Video], EncodeReport],
 ) -> list[Outcome]:
-    """Encode one video after another. A failure is printed, and the next video follows.
+    """Encode one video after another. Print each failure and go on with the next video.
 
     Args:
-        videos: what to encode.
-        keep_finished: whether an output that exists is left alone.
-        encode: encodes one.
+        videos: the videos.
+        keep_finished: whether to skip videos whose output exists.
+        encode: encodes one video.
 
-    Raises Interrupted when the user stops the command, and OutputError if the folder cannot be
-    made.
+    Raises Interrupted when the user stops the command.
     """
     outcomes = []
     for video in videos:
@@ -141,21 +141,21 @@ def encode_all(
         say(f"{video.position}{video.source} -> {video.output}")
         try:
             if keep_finished and video.output.exists():
-                outcomes.append(_skipped(video))
+                outcomes.append(_skip(video))
             else:
                 outcomes.append(Outcome(video, "encoded", encode(video)))
         except Interrupted as error:
             raise going_on(error) from error
         except NervError as error:
             reason = " ".join(str(error).split())
-            named = reason if video.source in reason else f"{video.source}: {reason}"
-            outcomes.append(Outcome(video, "failed", error=named))
-            say(f"failed: {named}")
+            message = reason if video.source in reason else f"{video.source}: {reason}"
+            outcomes.append(Outcome(video, "failed", error=message))
+            say(f"failed: {message}")
     return outcomes
 
 
-def _skipped(video: Video) -> Outcome:
-    """Raises SourceError and FormatError if the output is no .nerv file."""
+def _skip(video: Video) -> Outcome:
+    """Skip a finished video. Raises SourceError or FormatError if its output is no .nerv file."""
     from nervkit.container.file import NervFile
 
     NervFile(video.output).close()
@@ -167,8 +167,8 @@ def _skipped(video: Video) -> Outcome:
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Print how many videos were encoded, skipped and failed. Raises NervError if any failed, with
-    the reasons above it."""
+    """Print the numbers of encoded, skipped and failed videos, and the reason of each failure.
+    Raises NervError if a video failed."""
     counts = {status: sum(o.status == status for o in outcomes) for status in STATUSES}
     say(f"{counted(len(outcomes), 'video')}: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -176,6 +176,6 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         complain(f"failed: {outcome.error}")
     if failed:
         raise NervError(
-            f"{len(failed)} of {counted(len(outcomes), 'video')} failed; the same command tries "
-            "them again and skips the finished ones"
+            f"{len(failed)} of {counted(len(outcomes), 'video')} failed; the same command retries "
+            "them and skips the finished ones"
         )

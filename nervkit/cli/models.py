@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def models(
-    size: Annotated[str, typer.Option(help="The video's frame size, such as 640x360.")] = (
+    size: Annotated[str, typer.Option(help="Frame size of the video, such as 640x360.")] = (
         "1280x720"
     ),
-    frames: Annotated[int, typer.Option(min=1, help="How many frames the video has.")] = 132,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames of the video.")] = 132,
     params: Annotated[
-        str, typer.Option(help="Stored values to aim at, such as 350k or 1.5M.")
+        str, typer.Option(help="Target number of stored values, such as 350k or 1.5M.")
     ] = "1.5M",
     json: options.Json = False,
 ) -> None:
-    """List all models, nervkit's own and those that packages bring, and what they cost.
+    """List all models, built-in and from plugins, with their costs.
 
-    Stored values and multiply-accumulates (MACs) per pixel are those of a video of the given size
-    and length.
+    The costs are stored values and multiply-accumulates (MACs) per pixel, for a video of the given
+    size and length.
     """
     from nervkit.models.config import VideoShape
     from nervkit.models.registry import list_models
@@ -54,7 +54,7 @@ def models(
 
 
 def _costs(info: ModelInfo, shape: VideoShape, parameters: int) -> dict[str, Any]:
-    """What a model costs with about so many parameters, or as few as it can have."""
+    """Return the costs of a model with about `parameters` values, or with its fewest."""
     from nervkit.models.base import TooFewParametersError
     from nervkit.models.complexity import blueprint
     from nervkit.models.registry import load_model

@@ -1,4 +1,4 @@
-"""Options that several commands share, one by one and in groups."""
+"""Command line options that several commands share, one by one and in groups."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nervkit.cli.config import read_defaults, with_rivals_resolved
+from nervkit.cli.config import read_defaults, resolve_defaults
 from nervkit.cli.console import say, voice
 from nervkit.version import version_lines
 
 if TYPE_CHECKING:
     from nervkit.container.limits import Limits
 
-FIT, LONG, SOURCE = "Fit", "Long videos", "Source"  # panels of --help
+#: panels of --help
+RATE, FIT, LONG, SOURCE = "Size and quality", "Fit", "Long videos", "Source"
 
 Start = Annotated[
     str | None,
     typer.Option(
         "--start",
         "-ss",
-        help="Skip what is earlier: seconds, 1.5m, MM:SS or HH:MM:SS.",
+        help="Start at this time: seconds, 1.5m, MM:SS or HH:MM:SS.",
         metavar="TIME",
         rich_help_panel=SOURCE,
     ),
@@ -31,7 +32,7 @@ Start = Annotated[
 To = Annotated[
     str | None,
     typer.Option(
-        "--to", "-to", help="Only what is before this time.", metavar="TIME", rich_help_panel=SOURCE
+        "--to", "-to", help="Stop before this time.", metavar="TIME", rich_help_panel=SOURCE
     ),
 ]
 Duration = Annotated[
@@ -39,7 +40,7 @@ Duration = Annotated[
     typer.Option(
         "--duration",
         "-t",
-        help="Instead of --to: so long after --start.",
+        help="Duration from --start, instead of --to.",
         metavar="TIME",
         rich_help_panel=SOURCE,
     ),
@@ -47,7 +48,7 @@ Duration = Annotated[
 Frames = Annotated[
     str | None,
     typer.Option(
-        help="Only frames a to b - 1; either end may be left out; or one frame: 5.",
+        help="Frames A to B - 1 (either end is optional), or one frame, such as 5.",
         metavar="A:B",
         rich_help_panel=SOURCE,
     ),
@@ -55,14 +56,16 @@ Frames = Annotated[
 Crop = Annotated[
     str | None,
     typer.Option(
-        help="Keep a window, centred unless placed.", metavar="WxH[+X+Y]", rich_help_panel=SOURCE
+        help="Crop to a window at offset X, Y (default: centred).",
+        metavar="WxH[+X+Y]",
+        rich_help_panel=SOURCE,
     ),
 ]
 Resize = Annotated[
     str | None,
     typer.Option(
-        help="Resize, after the crop: 640x360, 640 (the height follows, even), 640x-1 (it follows "
-        "exactly).",
+        help="Resize after cropping: 640x360; 640 keeps the aspect ratio with an even height, "
+        "640x-1 with any height.",
         metavar="W[xH]",
         rich_help_panel=SOURCE,
     ),
@@ -72,7 +75,7 @@ Audio = Annotated[
     typer.Option(
         "--audio/--no-audio",
         " /-an",
-        help="Whether the sound goes along; it does.",
+        help="Copy audio tracks (default) or drop them.",
         show_default=False,
         rich_help_panel=SOURCE,
     ),
@@ -82,7 +85,7 @@ Subtitles = Annotated[
     typer.Option(
         "--subtitles/--no-subtitles",
         " /-sn",
-        help="Whether subtitles go along; they do.",
+        help="Copy subtitle tracks (default) or drop them.",
         show_default=False,
         rich_help_panel=SOURCE,
     ),
@@ -90,22 +93,27 @@ Subtitles = Annotated[
 Matrix = Annotated[
     str | None,
     typer.Option(
-        help="Colour matrix of the input: bt601, bt709, bt2020, ...", rich_help_panel=SOURCE
+        help="Override the input's colour matrix: bt601, bt709, bt2020, ...",
+        rich_help_panel=SOURCE,
     ),
 ]
 Range = Annotated[
     str | None,
-    typer.Option(help="Colour range of the input: limited or full.", rich_help_panel=SOURCE),
+    typer.Option(
+        help="Override the input's colour range: limited or full.", rich_help_panel=SOURCE
+    ),
 ]
 Fps = Annotated[
     str | None,
-    typer.Option(help="Frame rate of images, arrays or raw streams.", rich_help_panel=SOURCE),
+    typer.Option(
+        help="Frame rate of images, arrays or raw streams (default 25).", rich_help_panel=SOURCE
+    ),
 ]
 VideoStream = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Which video stream, counted from 0; the default one otherwise.",
+        help="Index of the video stream, from 0 (default: ffmpeg's choice).",
         metavar="N",
         rich_help_panel=SOURCE,
     ),
@@ -121,47 +129,55 @@ PixelFormat = Annotated[
     ),
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse damaged input.", rich_help_panel=SOURCE)
+    bool,
+    typer.Option(
+        "--strict", help="Refuse damaged input instead of recovering.", rich_help_panel=SOURCE
+    ),
 ]
 AllowNetwork = Annotated[
     bool,
     typer.Option(
         "--allow-network",
-        help="Also open addresses (https://...), and playlists with what they name.",
+        help="Allow URLs (https://...) and playlists as input.",
         rich_help_panel=SOURCE,
     ),
 ]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="How long to fit: draft, fast (default), medium, slow or placebo.",
+        help="Length of the fit: draft, fast (default), medium, slow or placebo.",
         rich_help_panel=FIT,
     ),
 ]
 Epochs = Annotated[
-    float | None, typer.Option(help="Fit for so many epochs instead.", rich_help_panel=FIT)
+    float | None, typer.Option(help="Length in epochs, instead of --preset.", rich_help_panel=FIT)
 ]
 Steps = Annotated[
-    int | None, typer.Option(help="Fit for so many steps instead.", rich_help_panel=FIT)
+    int | None,
+    typer.Option(help="Length in optimizer steps, instead of --preset.", rich_help_panel=FIT),
 ]
 Time = Annotated[
     str | None,
-    typer.Option(help="Fit for so long instead, by the clock: 90s, 10m, 2h.", rich_help_panel=FIT),
+    typer.Option(
+        help="Length in wall-clock time, instead of --preset: 90s, 10m, 2h.", rich_help_panel=FIT
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=FIT)]
+Device = Annotated[
+    str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=FIT)
+]
 Limit = Annotated[
     list[str] | None,
     typer.Option(
-        help="Decode what declares more than its size makes likely: pixels, values, memory, "
-        "macs-per-frame or macs-per-file, such as memory=8G. Repeatable.",
+        help="Raise a decoder limit for a trusted file: pixels, values, memory, macs-per-frame "
+        "or macs-per-file, such as memory=8G. Repeatable.",
         metavar="NAME=NUMBER",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
 Verbose = Annotated[
     bool,
     typer.Option(
-        "-v", "--verbose", help="Also versions, progress every second, and where an error arose."
+        "-v", "--verbose", help="Also print versions, progress every second and error tracebacks."
     ),
 ]
 Config = Annotated[
@@ -169,64 +185,75 @@ Config = Annotated[
     typer.Option(
         callback=read_defaults,
         is_eager=True,
-        help="A TOML file of defaults, with a table for each command; ./nervkit.toml otherwise.",
+        help="TOML file of default options, one table per command (default: ./nervkit.toml).",
         metavar="FILE",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+]
 Model = Annotated[
     str,
     typer.Option(
-        help="The representation: gridnerv, hnerv, nerv, ... (nervkit models).", rich_help_panel=FIT
+        help="Model to fit, such as hnerv or nerv; `nervkit models` lists all.", rich_help_panel=FIT
     ),
 ]
 Params = Annotated[
     str | None,
-    typer.Option(help="Stored values to aim at, such as 350k or 1.5M.", rich_help_panel=FIT),
+    typer.Option(help="Target number of stored values, such as 350k or 1.5M.", rich_help_panel=FIT),
 ]
 Strides = Annotated[
-    str | None, typer.Option(help="The model's strides, such as 5,4,4,2,2.", rich_help_panel=FIT)
+    str | None,
+    typer.Option(help="Upsampling factors of the stages, such as 5,4,4,2,2.", rich_help_panel=FIT),
 ]
 Recipe = Annotated[
     str,
     typer.Option(
-        help="native (nervkit's), or paper (as published, and as long unless you say how long).",
+        help="Training recipe: native (nervkit's), or paper (as published, its length included).",
         rich_help_panel=FIT,
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(min=0, help="Makes a fit repeatable, but with --time.", rich_help_panel=FIT)
+    int,
+    typer.Option(
+        min=0, help="Random seed; a fit is repeatable, except with --time.", rich_help_panel=FIT
+    ),
 ]
-Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=FIT)]
+Precision = Annotated[
+    str,
+    typer.Option(help="Precision of the fit: auto, float32 or bfloat16.", rich_help_panel=FIT),
+]
 Fit = Annotated[
     bool | None,
     typer.Option(
         "--fit/--no-fit",
-        help="Whether a network is fitted; by default, where that is known to help.",
+        help="Fit a network or not (default: only for cases that are known to gain).",
         rich_help_panel=FIT,
     ),
 ]
 Restart = Annotated[
-    bool, typer.Option("--restart", help="Discard a checkpoint instead of going on from it.")
+    bool, typer.Option("--restart", help="Discard the checkpoint instead of resuming from it.")
 ]
 MovieOutput = Annotated[
     str,
     typer.Option(
         "-o",
         "--output",
-        help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), "
+        help="Output: .mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), "
         "or - for y4m on stdout.",
     ),
 ]
 Codec = Annotated[
     str | None,
     typer.Option(
-        help="x264, x265, vp9, av1, or as ffmpeg says (h264, libx264, hevc, ...); ffv1 and x264rgb "
-        "are lossless."
+        help="Codec: x264, x265, vp9, av1, ffv1 or x264rgb (both lossless), or ffmpeg's name "
+        "for one (default: x264; vp9 for .webm)."
     ),
 ]
-Crf = Annotated[int | None, typer.Option(help="Quality of the codec, lower is better.")]
+Crf = Annotated[
+    int | None, typer.Option(help="Constant rate factor of the codec; lower is better.")
+]
 
 
 def fitting(
@@ -242,7 +269,7 @@ def fitting(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Options of a fit."""
+    """Declare the options of a fit."""
 
 
 def reading(
@@ -261,25 +288,25 @@ def reading(
     strict: Strict = False,
     allow_network: AllowNetwork = False,
 ) -> None:
-    """Options of reading a video."""
+    """Declare the options for reading a video."""
 
 
 def tracks(audio: Audio = True, subtitles: Subtitles = True) -> None:
-    """Options of what goes along with the frames."""
+    """Declare the options for audio and subtitle tracks."""
 
 
 def movie(codec: Codec = None, crf: Crf = None, overwrite: Overwrite = False) -> None:
-    """Options of writing a movie."""
+    """Declare the options for writing a movie."""
 
 
 Group = Callable[..., None]
 
 
 def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of groups too, for typer to see; it gets them as keywords. What it
-    has by the same name stays its own."""
+    """Add the options of groups to the signature of a command, which gets them as keywords. If the
+    command declares an option itself, its own declaration counts."""
 
-    def wider(command: Callable[..., None]) -> Callable[..., None]:
+    def extend(command: Callable[..., None]) -> Callable[..., None]:
         named: dict[str, inspect.Parameter] = {}
         for part in (command, *groups):
             for name, parameter in inspect.signature(part, eval_str=True).parameters.items():
@@ -289,31 +316,31 @@ def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[...
         command.__annotations__ = {name: p.annotation for name, p in named.items()}
         return command
 
-    return wider
+    return extend
 
 
 class Commands(typer.Typer):
-    """Commands that all take --quiet, --verbose and --config."""
+    """Typer commands that all accept --quiet, --verbose and --config."""
 
     def command(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
         register = super().command(*arguments, **named)
-        return lambda command: register(_with_voice(command))
+        return lambda command: register(_with_common_options(command))
 
 
-def _with_voice(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which first takes defaults from a file and sets how much is printed."""
+def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command: apply the defaults of a file and set the verbosity before it runs."""
 
-    def shared(
+    def common(
         ctx: typer.Context,
         quiet: Quiet = False,
         verbose: Verbose = False,
         config: Config = None,
     ) -> None:
-        """Options of all commands."""
+        """Declare the options of all commands."""
 
     @functools.wraps(command)
-    def voiced(*, ctx: typer.Context, config: str | None, **values: Any) -> None:
-        values, defaults = with_rivals_resolved(ctx, values)
+    def wrapped(*, ctx: typer.Context, config: str | None, **values: Any) -> None:
+        values, defaults = resolve_defaults(ctx, values)
         voice.choose(values.pop("quiet"), values.pop("verbose"))
         for line in version_lines() if voice.verbose else ():
             say(line)
@@ -321,18 +348,18 @@ def _with_voice(command: Callable[..., None]) -> Callable[..., None]:
             say(defaults)
         command(**values)
 
-    voiced.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
-    return with_options(shared)(voiced)
+    wrapped.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
+    return with_options(common)(wrapped)
 
 
 def limits_of(texts: list[str] | None) -> Limits:
-    """What --limit says; late, as most commands do without it."""
+    """Parse the values of --limit. Raises UsageError."""
     from nervkit.container.limits import Limits
 
     return Limits.parse(texts or [])
 
 
 def chosen(group: Group, values: dict[str, Any]) -> dict[str, Any]:
-    """Of a command's keywords, those of one group that were given."""
+    """Return those of a command's keywords that belong to a group and that the user gave."""
     given = {k: v for k, v in values.items() if v is not None and v is not False}
     return {name: given[name] for name in inspect.signature(group).parameters if name in given}

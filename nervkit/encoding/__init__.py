@@ -1,1 +1,1 @@
-"""A video's segments: fitted one by one, wherever that is, and put together into one file."""
+"""Fit the segments of a video, in this process or elsewhere, and combine them into one file."""

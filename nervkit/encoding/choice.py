@@ -1,4 +1,4 @@
-"""Which executor a user asks for."""
+"""The executor that the options `workers` and `ray` select."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from nervkit.encoding.executors import Executor, InProcess, Processes
 from nervkit.errors import UsageError
 from nervkit.fitting.threads import most_threads
 
-MOST_WORKERS = 256
+MAX_WORKERS = 256
 
 
-def executor_of(workers: int | str, ray: str | None) -> Executor:
-    """The executor for a number of workers, or "auto", or for a Ray cluster. Raises UsageError, and
-    MissingDependencyError where Ray is not installed."""
+def choose_executor(workers: int | str, ray: str | None) -> Executor:
+    """Return the executor for a number of workers or "auto", or for a Ray cluster. Raises
+    UsageError, and MissingDependencyError if Ray is not installed."""
     if ray is not None:
         from nervkit.encoding.ray import RayCluster
 
         return RayCluster.connected(ray, workers)
     if workers == "auto":
         workers = torch.cuda.device_count() or max(1, most_threads() // 2)
-    if not str(workers).isdecimal() or not 1 <= int(workers) <= MOST_WORKERS:
+    if not str(workers).isdecimal() or not 1 <= int(workers) <= MAX_WORKERS:
         raise UsageError(
-            f"workers must be a number from 1 to {MOST_WORKERS}, or auto, not {workers!r}"
+            f"workers must be a number from 1 to {MAX_WORKERS}, or auto, not {workers!r}"
         )
     return InProcess() if int(workers) == 1 else Processes(int(workers))

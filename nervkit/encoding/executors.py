@@ -1,4 +1,4 @@
-"""Who fits segments: this process, or several beside it. A cluster is in `ray.py`."""
+"""Executors: fit segments in this process or in several local ones. `ray.py` has the cluster."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from nervkit.fitting.job import CheckpointOptions, Watch
 from nervkit.fitting.progress import Progress
 from nervkit.fitting.threads import most_threads
 
-Work = Iterator[tuple[SegmentJob, CheckpointOptions]]  # what to fit, and where its checkpoint lies
-Fitted = tuple[SegmentJob, bytes, SegmentReport]
-MOST_ATTEMPTS = 3  # at a segment whose worker was killed
-LOOK_SECONDS = 0.2  # between looks at who was stopped
+JobQueue = Iterator[tuple[SegmentJob, CheckpointOptions]]
+FittedSegment = tuple[SegmentJob, bytes, SegmentReport]  # the bytes are those of a .nerv file
+MAX_ATTEMPTS = 3  # for a segment whose worker was killed
+POLL_SECONDS = 0.2  # between two polls of workers and of `stop`
 
 
 @dataclass(frozen=True)
-class Follower:
-    """Who follows the fits of segments.
+class ExecutorCallbacks:
+    """Callbacks that an executor calls while it fits segments.
 
     Attributes:
-        on_progress: called with a segment's index and where its fit is.
-        on_note: called with what was mended or tried again.
-        stop: asked now and then; once True, all fits end with their checkpoints, and Interrupted is
-            raised.
+        on_progress: called with a segment's index and the progress of its fit.
+        on_note: called with each problem that a fit recovered from, and each retry.
+        stop: polled several times a second. Once it returns True, all fits write their checkpoints
+            and `run` raises Interrupted.
     """
 
     on_progress: Callable[[int, Progress], None] = lambda index, progress: None
@@ -48,41 +48,41 @@ class Follower:
 
 
 class Executor(ABC):
-    """Fits segments, some at once."""
+    """Fits segments, one or several in parallel."""
 
-    #: how many are fitted at once
+    #: number of segments fitted in parallel
     slots: int
-    #: whether jobs are sent to other processes, so that frames are better read than sent
+    #: whether other processes run the jobs: they read frames again instead of receiving them
     remote: bool
 
     @abstractmethod
-    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
-        """Fit all jobs of `work`, which are taken as workers become free, and give what is finished
-        in the order in which it is. Raises what a fit raises, after the others were stopped."""
+    def run(self, queue: JobQueue, callbacks: ExecutorCallbacks) -> Iterator[FittedSegment]:
+        """Fit all jobs of `queue` and yield segments in the order in which they finish. An idle
+        worker takes the next job. If a fit raises, the other fits stop first."""
 
 
 @dataclass(frozen=True)
 class InProcess(Executor):
-    """One segment after another, here."""
+    """Fits one segment after another in this process."""
 
     slots: int = 1
     remote: bool = False
 
-    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
-        for job, keep in work:
-            yield job, *fit_segment(job, keep, _watch(job, follower))
+    def run(self, queue: JobQueue, callbacks: ExecutorCallbacks) -> Iterator[FittedSegment]:
+        for job, keep in queue:
+            yield job, *fit_segment(job, keep, _watch(job, callbacks))
 
 
-def _watch(job: SegmentJob, follower: Follower) -> Watch:
+def _watch(job: SegmentJob, callbacks: ExecutorCallbacks) -> Watch:
     def on_progress(progress: Progress) -> None:
-        follower.on_progress(job.index, progress)
+        callbacks.on_progress(job.index, progress)
 
-    return Watch(on_progress, follower.on_note, follower.stop)
+    return Watch(on_progress, callbacks.on_note, callbacks.stop)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A segment to fit, for the `attempt`-th time."""
+    """The `attempt`-th attempt to fit a segment, counted from 1."""
 
     job: SegmentJob
     keep: CheckpointOptions
@@ -91,17 +91,17 @@ class _Task:
 
 @dataclass
 class _Worker:
-    """A process that fits one segment after another; `task` is in work."""
+    """A process that fits one segment after another. `task` is the current one."""
 
     device: int
     process: BaseProcess
     pipe: Connection
-    stopped: Event
+    stopping: Event
     task: _Task | None = None
 
     def begin(self, task: _Task) -> None:
         self.task = task
-        with suppress(BrokenPipeError, ConnectionError):  # its end is seen at the next look
+        with suppress(BrokenPipeError, ConnectionError):  # the next poll finds a worker that ended
             self.pipe.send((task.job, task.keep))
 
     def finish(self) -> _Task:
@@ -112,129 +112,132 @@ class _Worker:
 
 @dataclass
 class Processes(Executor):
-    """Several at once, each in a process of its own, which divide the processors. Where there are
-    GPUs, each process gets one of them in turn."""
+    """Fits several segments in parallel, each in a process with its share of the processors. If
+    there are GPUs, worker i uses GPU i modulo their number."""
 
     slots: int
     remote: bool = True
     _workers: list[_Worker] = field(default_factory=list)
 
-    def run(self, work: Work, follower: Follower) -> Iterator[Fitted]:
+    def run(self, queue: JobQueue, callbacks: ExecutorCallbacks) -> Iterator[FittedSegment]:
         threads = max(1, most_threads() // self.slots)
         try:
             while True:
-                while len(self._busy) < self.slots and (taken := next(work, None)) is not None:
+                while len(self._busy) < self.slots and (taken := next(queue, None)) is not None:
                     job, keep = taken
-                    self._begin(_Task(replace(job, threads=job.threads or threads), keep))
+                    self._submit(_Task(replace(job, threads=job.threads or threads), keep))
                 if not self._busy:
                     return
-                if follower.stop():
+                if callbacks.stop():
                     raise Interrupted("stopped while segments were fitted", resumable=True)
-                yield from self._look(follower)
+                yield from self._poll(callbacks)
         finally:
-            self._stop()
+            self._shut_down()
 
     @property
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.task is not None]
 
-    def _begin(self, task: _Task) -> None:
+    def _submit(self, task: _Task) -> None:
         idle = next((worker for worker in self._workers if worker.task is None), None)
-        (idle or self._started()).begin(task)
+        (idle or self._start_worker()).begin(task)
 
-    def _started(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        stopped = context.Event()
+        parent_pipe, worker_pipe = context.Pipe()
+        stopping = context.Event()
         device = min(set(range(self.slots)) - {worker.device for worker in self._workers})
         process = context.Process(
-            target=_work, args=(theirs, stopped, device), name=f"nervkit-worker-{device}"
+            target=_worker_main,
+            args=(worker_pipe, stopping, device),
+            name=f"nervkit-worker-{device}",
         )
         process.start()
-        theirs.close()
-        worker = _Worker(device, process, ours, stopped)
+        worker_pipe.close()
+        worker = _Worker(device, process, parent_pipe, stopping)
         self._workers.append(worker)
         return worker
 
-    def _look(self, follower: Follower) -> Iterator[Fitted]:
-        """Take what workers send."""
+    def _poll(self, callbacks: ExecutorCallbacks) -> Iterator[FittedSegment]:
+        """Handle one message of each worker that has sent one."""
         pipes = {worker.pipe: worker for worker in self._busy}
-        for pipe in wait(list(pipes), LOOK_SECONDS):
+        for pipe in wait(list(pipes), POLL_SECONDS):
             worker = pipes[pipe]  # type: ignore[index]
             try:
                 kind, content = worker.pipe.recv()
             except (EOFError, ConnectionError):
-                self._end(worker)
-                self._try_again(worker.finish(), _ending(worker.process), follower)
+                self._join(worker)
+                self._retry(worker.finish(), _exit_reason(worker.process), callbacks)
                 continue
             if kind == "progress":
-                follower.on_progress(*content)
+                callbacks.on_progress(*content)
             elif kind == "note":
-                follower.on_note(content)
+                callbacks.on_note(content)
             elif kind == "error":
                 worker.finish()
-                raise error_of(*content)
+                raise deserialize_error(*content)
             else:
                 yield worker.finish().job, *content
 
-    def _try_again(self, task: _Task, ending: str, follower: Follower) -> None:
-        what = f"the worker of segment {task.job.index} ended ({ending})"
-        if task.attempt == MOST_ATTEMPTS:
+    def _retry(self, task: _Task, reason: str, callbacks: ExecutorCallbacks) -> None:
+        what = f"the worker of segment {task.job.index} ended ({reason})"
+        if task.attempt == MAX_ATTEMPTS:
             raise NervError(
-                f"{what} {MOST_ATTEMPTS} times; is there enough memory for {self.slots} workers? "
-                "The same command goes on from its checkpoints"
+                f"{what} {MAX_ATTEMPTS} times; is there enough memory for {self.slots} workers? "
+                "The same command resumes from the checkpoints"
             )
-        follower.on_note(f"{what}: it is tried again from its checkpoint")
-        self._begin(replace(task, attempt=task.attempt + 1))
+        callbacks.on_note(f"{what}; nervkit restarts it from its checkpoint")
+        self._submit(replace(task, attempt=task.attempt + 1))
 
-    def _end(self, worker: _Worker) -> None:
+    def _join(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.process.join()
         worker.pipe.close()
 
-    def _stop(self) -> None:
-        """Let all workers save their checkpoints, and end."""
+    def _shut_down(self) -> None:
+        """Ask all workers to write their checkpoints, and wait until they have ended."""
         for worker in self._workers:
-            worker.stopped.set()
+            worker.stopping.set()
             with suppress(BrokenPipeError, ConnectionError):
                 worker.pipe.send(None)
         for worker in list(self._workers):
             while worker.process.is_alive():
-                if worker.pipe.poll(LOOK_SECONDS):
+                if worker.pipe.poll(POLL_SECONDS):
                     try:
                         worker.pipe.recv()
                     except (EOFError, ConnectionError):
                         break
-            self._end(worker)
+            self._join(worker)
 
 
-def _ending(process: BaseProcess) -> str:
+def _exit_reason(process: BaseProcess) -> str:
+    """Return the signal that ended the process, or its exit code."""
     code = process.exitcode
     if code is not None and code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"
 
 
-def _work(pipe: Connection, stopped: Event, device: int) -> None:
-    """What a worker does, until it is given no more. A terminal's Ctrl-C is the parent's to
-    answer."""
+def _worker_main(pipe: Connection, stopping: Event, device: int) -> None:
+    """Fit the jobs that arrive by `pipe` until None arrives. The parent handles signals: a
+    terminal sends Ctrl-C to workers as well."""
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, signal.SIG_IGN)
     keep_freed_memory()
-    parent, asked = os.getppid(), time.monotonic()
+    parent, polled = os.getppid(), time.monotonic()
 
     def stop() -> bool:
-        nonlocal asked
-        if time.monotonic() - asked < LOOK_SECONDS:
+        nonlocal polled
+        if time.monotonic() - polled < POLL_SECONDS:
             return False
-        asked = time.monotonic()
-        return stopped.is_set() or os.getppid() != parent  # whose work it was is gone
+        polled = time.monotonic()
+        return stopping.is_set() or os.getppid() != parent  # a killed parent ends its workers
 
     def send(kind: str, content: Any) -> None:
         try:
             pipe.send((kind, content))
         except (BrokenPipeError, ConnectionError):
-            stopped.set()
+            stopping.set()
 
     def fit(job: SegmentJob, keep: CheckpointOptions) -> None:
         if torch.cuda.is_available() and job.options.device in ("auto", "cuda"):
@@ -248,21 +251,21 @@ def _work(pipe: Connection, stopped: Event, device: int) -> None:
         try:
             send("done", fit_segment(job, keep, watch))
         except NervError as error:
-            send("error", described(error))
+            send("error", serialize_error(error))
         except MemoryError:
             send("error", (ResourceError.__name__, f"segment {job.index}: memory ran out"))
 
-    with suppress(EOFError, ConnectionError):  # the parent has ended
+    with suppress(EOFError, ConnectionError):  # raised if the parent has ended
         while (task := pipe.recv()) is not None:
             fit(*task)
 
 
-def described(error: NervError) -> tuple[str, str]:
-    """An error as two texts: which of nervkit's it is, and its message."""
+def serialize_error(error: NervError) -> tuple[str, str]:
+    """Return the name of the error's nearest class in `nervkit.errors`, and its message."""
     known = (kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
     return next(known).__name__, str(error)
 
 
-def error_of(kind: str, message: str) -> NervError:
-    """The inverse."""
+def deserialize_error(kind: str, message: str) -> NervError:
+    """Return the error of a name and a message from `serialize_error`."""
     return getattr(errors, kind)(message)

@@ -1,4 +1,4 @@
-"""What an encode made, put together from its segments."""
+"""The report of an encode, from the reports of its segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nervkit.video.clip import Details
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What an encode made. Quality is that of the decoded file.
+    """The result of an encode. Quality is measured on the decoded file.
 
     Attributes:
         output: path of the file.
@@ -29,28 +29,28 @@ class EncodeReport:
         model: name of the first segment's model.
         config: the first segment's configuration.
         parameters: stored values: weights, biases and embeddings.
-        steps: optimizer steps, of all segments.
-        metric: what the fit optimised: "rgb" or "yuv".
+        steps: optimizer steps of all segments.
+        metric: the metric that the fit optimised: "rgb" or "yuv".
         psnr: dB, mean over frames of 8-bit RGB.
         psnr_yuv: dB, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0 planes that the RGB
-            frames convert to. None where the metric is "rgb".
+            frames convert to. None if the metric is "rgb".
         ssim: mean over frames. None for frames smaller than 11 pixels.
         bytes: size of the file.
-        bytes_by_part: the same by part; adds up to `bytes`.
+        bytes_by_part: bytes of each part of the file; they add up to `bytes`.
         bpp: bits per pixel, without tracks, tags, chapters and attachments.
         bits_per_parameter: bits per value of the coded weights and embeddings.
         compression: name or description of the published compression; None without one.
         published_bpp: bits per pixel by the accounting of that compression's paper, which counts
-            only `published_counts`. `bpp` counts all that a decoder needs.
-        published_counts: what `published_bpp` counts.
+            only `published_counts`. `bpp` counts everything that a decoder needs.
+        published_counts: the items that `published_bpp` counts.
         seconds: wall time of this run.
-        fit_seconds: time of the fits in all runs, where the fit was resumed.
+        fit_seconds: time of the fits, of earlier runs too if the fit was resumed.
         earlier_seconds: the part of `fit_seconds` that earlier runs took.
-        device_memory: the most bytes that torch held on the GPU. None on a CPU.
+        device_memory: peak bytes of torch on the GPU. None on a CPU.
         settings: options of the encode as text, which the file stores.
         segments: for each segment its `first` frame, `frames`, `model`, `config`, `parameters`,
             `steps`, `bytes` of the coded tensors, `psnr` and `fit_seconds`.
-        notes: one line for everything that was assumed, changed or lost.
+        notes: one line for each assumption, change and loss.
     """
 
     output: str
@@ -86,12 +86,12 @@ class EncodeReport:
         return asdict(self)
 
 
-def quality_of_all(reports: Sequence[SegmentReport]) -> Quality:
-    """The mean over the frames of all segments."""
+def mean_over_segments(reports: Sequence[SegmentReport]) -> Quality:
+    """Return the mean quality over the frames of all segments."""
     return mean_quality([report.quality for report in reports for _ in range(report.frames)])
 
 
-def report_of(
+def make_report(
     output: Path,
     details: Details,
     size: tuple[int, int],
@@ -102,16 +102,20 @@ def report_of(
     notes: Sequence[str],
     began: float,
 ) -> EncodeReport:
-    """The report of a finished file.
+    """Make the report of a finished file.
 
     Args:
-        details: what the video has besides frames of `size` (width, height).
-        options: of every fit.
-        reports: of its segments, in order; `quality` is that of all.
-        notes: on the file as a whole.
-        began: when the encode did, by the performance counter.
+        output: path of the file.
+        details: timing, tracks and metadata of the video.
+        size: (width, height) of its frames.
+        reports: the reports of its segments, in order.
+        quality: mean quality of the file.
+        options: the options of every fit.
+        settings: the options of the encode as text.
+        notes: notes on the file, besides those of its segments.
+        began: start of the encode by `time.perf_counter`.
     """
-    of_segments = [note for report in reports for note in report.notes]
+    segment_notes = [note for report in reports for note in report.notes]
     memory = [r.device_memory for r in reports if r.device_memory is not None]
     parameters = sum(report.parameters for report in reports)
     frames = sum(report.frames for report in reports)
@@ -146,5 +150,5 @@ def report_of(
             device_memory=max(memory, default=None),
             settings=settings,
             segments=[report.summary() for report in reports],
-            notes=[*details.notes, *dict.fromkeys(of_segments), *notes],
+            notes=[*details.notes, *dict.fromkeys(segment_notes), *notes],
         )

@@ -1,4 +1,4 @@
-"""All segments of a video, fitted by an executor, as they become known."""
+"""Run the fits of all segments of a video on an executor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from nervkit.encoding.executors import Executor, Follower, Work
+from nervkit.encoding.executors import Executor, ExecutorCallbacks, JobQueue
 from nervkit.encoding.planning import Planner
 from nervkit.encoding.segment import SegmentJob, SegmentReport
 from nervkit.encoding.work import WorkFolder
@@ -16,17 +16,18 @@ from nervkit.models.config import VideoShape
 
 @dataclass(frozen=True)
 class SegmentsProgress:
-    """Where the fits of a video's segments are.
+    """Progress of the fits of a video's segments.
 
     Attributes:
-        done: segments that are finished.
-        known: segments that are known so far; `whole` says whether these are all.
-        running: the fits that run, by the index of their segment.
-        frames_done: frames of finished segments, and their share of those that run.
-        frames: of all that is known.
-        expected_frames: of the whole video, about, while not all of it is known; None where only
-            reading can tell.
-        seconds_left: None before it can be told.
+        done: number of finished segments.
+        known: number of segments split from the source so far.
+        whole: whether the source is split to its end, so that `known` and `frames` are final.
+        running: progress of each running fit, by the index of its segment.
+        frames_done: frames of finished segments, plus the finished share of running ones.
+        frames: frames of all known segments.
+        expected_frames: estimated frames of the whole video. None once all segments are known, and
+            if only reading can tell.
+        seconds_left: estimated time left; None while there is no estimate.
     """
 
     done: int
@@ -41,11 +42,11 @@ class SegmentsProgress:
 
 @dataclass
 class SegmentRun:
-    """Fits the segments of a planner's jobs, and keeps what is finished in a work folder, so that
-    the same run goes on where an earlier one ended.
+    """Fits the jobs of a planner and keeps finished segments in a work folder, so that the same run
+    resumes where an earlier one ended.
 
     Attributes:
-        reports: of what is finished, by the index of its segment.
+        reports: reports of finished segments, by the index of the segment.
     """
 
     planner: Planner
@@ -56,63 +57,66 @@ class SegmentRun:
     stop: Callable[[], bool]
     reports: dict[int, SegmentReport] = field(default_factory=dict)
     _running: dict[int, tuple[int, Progress | None]] = field(default_factory=dict)
-    _fitted: int = 0  # frames of segments that this run finished
+    _fitted: int = 0  # frames of the segments that this run finished
     _began: float = field(default_factory=time.perf_counter)
-    _told: float = 0.0
-    _told_whole: bool = False
+    _reported: float = 0.0  # time of the last progress report
+    _reported_complete: bool = False
 
     def fit(self, tensor_bytes: Callable[[int, VideoShape], int]) -> list[SegmentReport]:
-        """The reports of all segments, in order. `tensor_bytes` as of `Planner.jobs`."""
-        self._tell(always=True)
-        follower = Follower(self._progress, self.on_note, self.stop)
-        work = self._to_do(self.planner.jobs(tensor_bytes))
-        for job, content, report in self.executor.run(work, follower):
+        """Fit all segments and return their reports in order. For `tensor_bytes` see
+        `Planner.jobs`."""
+        self._report(always=True)
+        callbacks = ExecutorCallbacks(self._on_progress, self.on_note, self.stop)
+        queue = self._unfinished(self.planner.jobs(tensor_bytes))
+        for job, content, report in self.executor.run(queue, callbacks):
             self.work.keep(job, content, report)
             self.reports[job.index] = report
             self._running.pop(job.index, None)
             self._fitted += report.frames
-            self._tell(always=True)
-        if not self._told_whole:
-            self._tell(always=True)
+            self._report(always=True)
+        if not self._reported_complete:
+            self._report(always=True)
         return [self.reports[index] for index in sorted(self.reports)]
 
-    def _to_do(self, jobs: Iterator[SegmentJob]) -> Work:
-        """The jobs that are not finished, and where their checkpoints lie."""
+    def _unfinished(self, jobs: Iterator[SegmentJob]) -> JobQueue:
+        """Yield the jobs that are not finished, with the places of their checkpoints."""
         for job in jobs:
             report = self.work.finished(job)
             if report is not None:
                 self.reports[job.index] = report
-                self._tell(always=True)
+                self._report(always=True)
                 continue
             self._running[job.index] = job.shape.frames, None
             yield job, self.work.checkpoint(job.index)
 
-    def _progress(self, index: int, progress: Progress) -> None:
+    def _on_progress(self, index: int, progress: Progress) -> None:
         frames, _ = self._running.get(index, (0, None))
         self._running[index] = frames, progress
-        self._tell()
+        self._report()
 
-    def _tell(self, always: bool = False) -> None:
+    def _report(self, always: bool = False) -> None:
+        """Report progress every REPORT_SECONDS, or `always`."""
         now = time.perf_counter()
-        if self.on_progress is None or not (always or now - self._told >= REPORT_SECONDS):
+        if self.on_progress is None or not (always or now - self._reported >= REPORT_SECONDS):
             return
-        self._told, self._told_whole = now, self.planner.whole
-        under_way = sum(n * p.step / max(1, p.steps) for n, p in self._running.values() if p)
+        planner = self.planner
+        self._reported, self._reported_complete = now, planner.complete
+        running = sum(n * p.step / max(1, p.steps) for n, p in self._running.values() if p)
         finished = sum(report.frames for report in self.reports.values())
-        made, left, total = self._fitted + under_way, None, self.planner.frames
-        expected = None if self.planner.whole else self.planner.expected_frames
+        fitted, left, total = self._fitted + running, None, planner.frame_count
+        expected = None if planner.complete else planner.expected_frames
         if expected is not None:
             total = expected = max(expected, total)
-        if made and (self.planner.whole or expected is not None):
-            left = (total - finished - under_way) * (now - self._began) / made
+        if fitted and (planner.complete or expected is not None):
+            left = (total - finished - running) * (now - self._began) / fitted
         self.on_progress(
             SegmentsProgress(
                 done=len(self.reports),
-                known=self.planner.count,
-                whole=self.planner.whole,
+                known=planner.segment_count,
+                whole=planner.complete,
                 running={index: p for index, (_, p) in self._running.items() if p},
-                frames_done=finished + under_way,
-                frames=self.planner.frames,
+                frames_done=finished + running,
+                frames=planner.frame_count,
                 expected_frames=expected,
                 seconds_left=left,
             )

@@ -1,5 +1,4 @@
-"""The fit of one segment: from a description that another process may be told to the bytes of a
-file of its own."""
+"""Fit one segment: from a job that can be sent to another process to the bytes of a .nerv file."""
 
 from __future__ import annotations
 
@@ -23,6 +22,7 @@ from nervkit.errors import Interrupted
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.compress import compress_network
 from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.loop import FitSummary
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.start import Start
@@ -38,7 +38,7 @@ from nervkit.video.ranges import Locator, read_range
 
 @dataclass(frozen=True)
 class FrameRange:
-    """Frames of a source that is read once more."""
+    """A range of frames that a worker reads from the source again."""
 
     locator: Locator
     first: int
@@ -46,26 +46,26 @@ class FrameRange:
     fingerprint: str
 
     def read(self) -> np.ndarray:
-        """(count, H, W, 3) uint8. Raises SourceError where the source has changed."""
+        """Return the frames, (count, H, W, 3) uint8. Raises SourceError if the source changed."""
         return read_range(self.locator, self.first, self.count, self.fingerprint)
 
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """All that the fit of a segment depends on.
+    """Everything that the fit of a segment depends on.
 
     Attributes:
-        index: which segment, counted from 0.
-        first: its first frame in the video.
-        shape: of the segment.
-        frames: (T, H, W, 3) uint8, or a .npy file that holds them, or where they are read.
-        fingerprint: of the frames.
-        options: of the fit, with the bytes or the quality that it aims at.
-        bits: of weights and embeddings, where these are quantized after the fit.
-        colour: the frames'.
-        asked: whether the user asked for the size or the quality that the options aim at.
-        start: the network that the fit begins from; None: the model's own start.
-        threads: to compute with at the most; None: as many as there are.
+        index: index of the segment, counted from 0.
+        first: index of its first frame in the video.
+        shape: shape of the segment.
+        frames: (T, H, W, 3) uint8, a .npy file of them, or their range in the source.
+        fingerprint: hash of the frames.
+        options: options of the fit, with its target bytes or PSNR.
+        bits: bit depths of weights and of embeddings that are quantized after the fit.
+        colour: colour description of the frames.
+        user_target: whether the user set the target of the options, not nervkit.
+        start: the network that the fit starts from. None: the model initializes its own.
+        threads: maximum number of threads. None: no maximum.
     """
 
     index: int
@@ -76,12 +76,12 @@ class SegmentJob:
     options: FitOptions
     bits: tuple[int, int]
     colour: Colour
-    asked: bool = False
+    user_target: bool = False
     start: Start | None = None
     threads: int | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What the segment's bytes depend on, JSON-ready."""
+        """Return what the segment's bytes depend on, JSON-ready."""
         return {
             "nervkit": __version__,
             "frames": self.fingerprint,
@@ -95,7 +95,7 @@ class SegmentJob:
         }
 
     def load(self) -> np.ndarray:
-        """The frames."""
+        """Return the frames, (T, H, W, 3) uint8."""
         if isinstance(self.frames, FrameRange):
             return self.frames.read()
         if isinstance(self.frames, Path):
@@ -105,17 +105,20 @@ class SegmentJob:
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """What the fit of a segment made, as a decoder shows it.
+    """The result of a segment's fit. Quality is that of the decoded segment.
 
     Attributes:
-        index: which segment, counted from 0.
-        first: its first frame in the video; it has `frames`.
-        parameters: values that travel.
-        bytes: of the coded tensors.
-        published_bits: of the same by the accounting of the paper whose compression this is.
-        psnr, psnr_yuv, ssim: means over frames, as of EncodeReport.
-        samples: (frames, SAMPLES), the samples of each frame at its place in the video.
-        fit_seconds, earlier_seconds, device_memory, notes: as of EncodeReport.
+        index: index of the segment, counted from 0.
+        first: index of its first frame in the video.
+        frames: number of frames.
+        model, config: name and configuration of the model.
+        parameters: number of stored values.
+        steps: optimizer steps.
+        bytes: bytes of the coded tensors.
+        published_bits: bits of the tensors by the accounting of the published compression's paper.
+        samples: (frames, SAMPLES), sampled values of each frame, at places that follow from its
+            index in the video.
+        psnr, psnr_yuv, ssim, fit_seconds, earlier_seconds, device_memory, notes: see EncodeReport.
     """
 
     index: int
@@ -137,18 +140,18 @@ class SegmentReport:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return all attributes, JSON-ready."""
         return asdict(self)
 
     @property
     def quality(self) -> Quality:
-        """The mean over frames."""
+        """Mean quality over frames."""
         return Quality(self.psnr, self.ssim, self.psnr_yuv)
 
     def summary(self) -> dict[str, Any]:
-        """What an EncodeReport says of it."""
-        shown = ("first", "frames", "model", "config", "parameters", "steps", "bytes", "psnr")
-        return {name: getattr(self, name) for name in (*shown, "fit_seconds")}
+        """Return the segment's entry in an EncodeReport."""
+        keys = ("first", "frames", "model", "config", "parameters", "steps", "bytes", "psnr")
+        return {key: getattr(self, key) for key in (*keys, "fit_seconds")}
 
 
 def fit_segment(
@@ -156,20 +159,22 @@ def fit_segment(
     keep: CheckpointOptions | None = None,
     watch: Watch | None = None,
 ) -> tuple[bytes, SegmentReport]:
-    """Fit a segment, compress it and check what it decodes to.
+    """Fit a segment, compress it, decode it and compare the result with the fit.
 
-    The bytes depend on the job only, and on the kind of machine and the number of threads.
+    The bytes depend only on the job, the kind of machine and the number of threads.
 
     Args:
-        keep: where a checkpoint lies while the fit runs; it is left to the caller.
-        watch: who follows the fit, and may stop it.
+        job: the segment and its options.
+        keep: the place of the fit's checkpoint; the caller deletes it.
+        watch: callbacks that follow the fit and may stop it.
 
     Returns:
         The bytes of a .nerv file with this one segment, and the report.
 
     Raises:
-        Interrupted: stopped. ModelError: the file shows other frames than the fit. SourceError,
-        ResourceError, UsageError: as `fit_clip`, and where the frames cannot be read.
+        Interrupted: `watch.stop` returned True.
+        ModelError: the decoded segment differs too much from the fit.
+        SourceError, ResourceError, UsageError: see `fit_clip`; or the frames cannot be read.
     """
     watch, options = watch or Watch(), job.options
     if job.threads is not None:
@@ -181,19 +186,13 @@ def fit_segment(
     device, config = next(network.parameters()).device, network.config.to_dict()
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     data, published_bits = compress_network(
-        network, summary.codec, options, frames, job.colour, job.bits, job.asked, watch.stop
+        network, summary.codec, options, frames, job.colour, job.bits, job.user_target, watch.stop
     )
     check = SelfCheck(network, frames, options.model, options.coded_bytes is not None)
     check.fitted(summary.psnr)
     header = _header(job, config, count_stored(network))
-    decoded, notes = _decoded(job, header, data, frames, check, watch.stop)
+    decoded, notes = _decode(job, header, data, frames, check, watch.stop)
     quality = decoded.quality
-    reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
-    if isinstance(summary.codec, Codec) and job.asked:
-        missed = summary.codec.missed(data.sections[0].data, reached)
-        notes += [] if missed is None else [missed]
-    if summary.codec is None and options.coded_bytes is not None:
-        notes += missed_size(data.size, options.coded_bytes)
     report = SegmentReport(
         index=job.index,
         first=job.first,
@@ -211,10 +210,24 @@ def fit_segment(
         fit_seconds=summary.seconds,
         earlier_seconds=summary.earlier_seconds,
         device_memory=memory,
-        notes=[*summary.notes, *notes],
+        notes=[*summary.notes, *notes, *_missed_target(job, summary, data, quality)],
     )
     checks = replace(decoded.checks(quality.psnr, quality.ssim), samples=None)
-    return _packed(header, data, checks), report
+    return _pack(header, data, checks), report
+
+
+def _missed_target(
+    job: SegmentJob, summary: FitSummary, data: SegmentData, quality: Quality
+) -> list[str]:
+    """Return notes if the coded segment misses its target."""
+    notes: list[str] = []
+    if isinstance(summary.codec, Codec) and job.user_target:
+        reached = quality.psnr if quality.psnr_yuv is None else quality.psnr_yuv
+        missed = summary.codec.missed(data.sections[0].data, reached)
+        notes += [] if missed is None else [missed]
+    if summary.codec is None and job.options.coded_bytes is not None:
+        notes += missed_size(data.size, job.options.coded_bytes)
+    return notes
 
 
 def _header(job: SegmentJob, config: dict[str, Any], values: int) -> Header:
@@ -231,14 +244,14 @@ def _header(job: SegmentJob, config: dict[str, Any], values: int) -> Header:
 
 
 def settings_text(job: SegmentJob) -> str:
-    """How a segment is encoded, as a file's header says it."""
+    """Return the settings of a segment's encode as the text in a file's header."""
     settings = job.options.settings()
     if job.options.coded_bytes is None:
         settings |= {"bits": job.bits[0], "embedding_bits": job.bits[1]}
     return as_text(settings)
 
 
-def _decoded(
+def _decode(
     job: SegmentJob,
     header: Header,
     data: SegmentData,
@@ -246,10 +259,10 @@ def _decoded(
     check: SelfCheck,
     stop: Callable[[], bool],
 ) -> tuple[DecodedFrames, list[str]]:
-    """What the segment decodes to, and notes on it."""
+    """Decode the segment and measure its quality. Return the result and the notes of `check`."""
     decoded = DecodedFrames(job.first)
     colour = job.colour if job.options.metric == "yuv" else None
-    with NervVideo(_packed(header, data, None), limits=UNLIMITED) as video:
+    with NervVideo(_pack(header, data, None), limits=UNLIMITED) as video:
         notes = check.decoded(video)
         for reference, frame in zip(frames, computed_ahead(iter(video)), strict=True):
             if stop():
@@ -258,7 +271,7 @@ def _decoded(
     return decoded, notes
 
 
-def _packed(header: Header, data: SegmentData, checks: Checks | None) -> bytes:
-    """A file of the segment alone, at 25 frames a second."""
+def _pack(header: Header, data: SegmentData, checks: Checks | None) -> bytes:
+    """Return a .nerv file of the segment alone, at 25 frames a second."""
     timing = Timing(np.arange(header.frames, dtype=np.int64), Fraction(1, 25), 1)
     return pack_file(header, timing, [data], checks=checks)

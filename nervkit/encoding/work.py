@@ -1,5 +1,5 @@
-"""The folder beside an output in which its segments lie while an encode runs: finished ones, each a
-file of its own, and the checkpoints of those in work."""
+"""The work folder of an encode, beside its output: finished segments, each a .nerv file, and the
+checkpoints of running fits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nervkit.errors import FormatError, OutputError, SourceError
 from nervkit.fitting.job import CheckpointOptions
 from nervkit.output import LONGEST_NAME, helper, replacing, system_errors
 
-SUFFIXES = (".nerv", ".json", ".npy", ".checkpoint")  # of what lies there
+SUFFIXES = (".nerv", ".json", ".npy", ".checkpoint")  # of the files in the folder
 
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where the segments of one output lie.
+    """The work folder of one output.
 
     Attributes:
-        path: the folder; it is made when something is put there.
+        path: the folder; the first file creates it.
         interval: seconds between checkpoints.
-        restart: whether what lies there is discarded.
+        restart: whether to discard earlier files.
     """
 
     path: Path
@@ -38,23 +38,23 @@ class WorkFolder:
 
     @classmethod
     def beside(cls, output: Path, interval: float, restart: bool) -> WorkFolder:
-        """That of an output, in plain sight. Raises OutputError where something else stands in its
-        place."""
+        """Return the folder of an output: its path with ".segments" appended, or a hidden short
+        name if that is too long. Raises OutputError if the path is taken by something else."""
         path = output.with_name(output.name + ".segments")
         if len(os.fsencode(path.name)) > LONGEST_NAME:
             path = helper(output, "segments")
         if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise OutputError(f"{path}: is where nervkit keeps a folder; move it away")
+            raise OutputError(f"{path}: nervkit needs this path for its work folder; move it away")
         folder = cls(path, interval, restart)
         if restart:
             folder.remove()
         return folder
 
     def finished(self, job: SegmentJob) -> SegmentReport | None:
-        """The report of a segment that is there whole; None where it is not. Raises SourceError
-        where it is of another encode."""
+        """Return the report of a finished and intact segment, else None. Raises SourceError if the
+        segment belongs to an encode with other options."""
         try:
-            record = json.loads(self._place(job.index, ".json").read_text())
+            record = json.loads(self._path(job.index, ".json").read_text())
             report = SegmentReport(**record["report"])
             identity: dict[str, Any] = record["identity"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -65,49 +65,49 @@ class WorkFolder:
             changes = ", ".join(f"{k}: {identity.get(k)} -> {wanted.get(k)}" for k in differing)
             raise SourceError(
                 f"{self.path}: holds segments of another encode ({changes}); repeat that command "
-                "to go on with it, or use --restart to discard it"
+                "to resume it, or set restart to discard them"
             )
         try:
-            with NervFile(self._place(job.index, ".nerv"), UNLIMITED) as file:
+            with NervFile(self._path(job.index, ".nerv"), UNLIMITED) as file:
                 file.check_all()
         except (FormatError, SourceError):
             return None
         return report
 
     def keep(self, job: SegmentJob, content: bytes, report: SegmentReport) -> None:
-        """Put a finished segment there. Raises OutputError."""
+        """Write a finished segment and remove its checkpoint. Raises OutputError."""
         record = {"identity": job.identity(), "report": report.to_dict()}
-        self._make()
-        with replacing(self._place(job.index, ".nerv")) as partial:
+        self._create()
+        with replacing(self._path(job.index, ".nerv")) as partial:
             _write(partial, content)
-        with replacing(self._place(job.index, ".json")) as partial:
+        with replacing(self._path(job.index, ".json")) as partial:
             _write(partial, json.dumps(record).encode())
         for suffix in (".checkpoint", ".npy"):
-            self._place(job.index, suffix).unlink(missing_ok=True)
+            self._path(job.index, suffix).unlink(missing_ok=True)
 
-    def frames(self, index: int, frames: np.ndarray) -> Path:
-        """Put a segment's frames there, for a worker that cannot read them from the source. Raises
+    def save_frames(self, index: int, frames: np.ndarray) -> Path:
+        """Write a segment's frames, for a worker that cannot read them from the source. Raises
         OutputError."""
-        self._make()
-        path = self._place(index, ".npy")
+        self._create()
+        path = self._path(index, ".npy")
         with system_errors(path):
             np.save(path, frames)
         return path
 
     def checkpoint(self, index: int) -> CheckpointOptions:
-        """Where the checkpoint of a segment lies."""
-        self._make()
-        return CheckpointOptions(self._place(index, ".checkpoint"), self.interval)
+        """Return the path and the interval of a segment's checkpoint."""
+        self._create()
+        return CheckpointOptions(self._path(index, ".checkpoint"), self.interval)
 
     def parts(self, reports: list[SegmentReport]) -> list[FinishedSegment]:
-        """The finished segments, in order."""
+        """Return the finished segments in the order of their reports."""
         return [
-            FinishedSegment(self._place(report.index, ".nerv"), np.array(report.samples, np.uint8))
+            FinishedSegment(self._path(report.index, ".nerv"), np.array(report.samples, np.uint8))
             for report in reports
         ]
 
     def remove(self) -> None:
-        """Remove what nervkit has put there, and the folder where it is empty then."""
+        """Remove nervkit's files, and the folder if nothing else is in it."""
         if not self.path.is_dir():
             return
         with system_errors(self.path):
@@ -117,11 +117,11 @@ class WorkFolder:
             if not any(self.path.iterdir()):
                 self.path.rmdir()
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         with system_errors(self.path):
             self.path.mkdir(exist_ok=True)
 
-    def _place(self, index: int, suffix: str) -> Path:
+    def _path(self, index: int, suffix: str) -> Path:
         return self.path / f"{index:05d}{suffix}"
 
 

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nervkit.models.base import Representation, count_stored, largest_within
+from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import largest_within
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class ModelConfig:
             self._check(spec)
 
     @staticmethod
-    def unclear(spec: dataclasses.Field[Any]) -> str | None:
+    def field_fault(spec: dataclasses.Field[Any]) -> str | None:
         """Return why a field cannot be checked, and so cannot be stored; None if it can."""
         kind = _kind(spec)
         if kind not in KINDS and kind not in LISTS:

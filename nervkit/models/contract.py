@@ -1,4 +1,4 @@
-"""Checks of what a model must have, at registration rather than after hours of a fit."""
+"""Checks of a model's interface, at registration rather than after hours of a fit."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _config_faults(model: type[Representation]) -> list[str]:
     return [
         f"{config_type.__name__}.{spec.name}: {reason}"
         for spec in dataclasses.fields(config_type)
-        if (reason := config_type.unclear(spec)) is not None
+        if (reason := config_type.field_fault(spec)) is not None
     ]
 
 

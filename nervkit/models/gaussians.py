@@ -48,7 +48,7 @@ START_FRAMES = 9  # for the initial colours
 RIGIDITY = 0.005  # step of paths towards their neighbours' mean, per update
 SEEDING_STEPS, SEEDING_UNTIL, SEEDING_FRAMES = 200, 0.6, 4
 INVISIBLE = 0.02  # visibility, relative to the mean, below which a Gaussian moves
-SEEDED_SHARE = 50  # at most one in so many Gaussians moves at a time
+MAX_SEEDED = 50  # at most 1 / MAX_SEEDED of the Gaussians move at a time
 MAX_FLOWS, FLOW_SIDE = 64, 200  # of a clip; longer side in pixels
 
 
@@ -346,7 +346,7 @@ class Gaussians(Representation):
         on_screen = ((places > 0) & (places < limits)).all(-1).any(0)
         area = self.spreads(0, t.float(), poses)[0].mean(0).prod(-1)
         visibility = on_screen * area * self.colours[0][0].flatten(1).norm(dim=0)
-        least = visibility.topk(rows * columns // SEEDED_SHARE, largest=False).indices
+        least = visibility.topk(rows * columns // MAX_SEEDED, largest=False).indices
         dead = least[visibility[least] < INVISIBLE * visibility.mean()]
         if not len(dead) or len(dead) == rows * columns:
             return

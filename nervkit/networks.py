@@ -40,7 +40,7 @@ def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
     file.limits.check("macs_per_file", macs, file.size)
     if memory > (free := available_memory()):
         raise ResourceError(
-            f"{file.name}: decoding takes {human_bytes(memory)} of memory, but "
+            f"{file.name}: decoding takes {human_bytes(memory)} of memory, "
             f"{human_bytes(free)} are free; close other programs"
         )
 

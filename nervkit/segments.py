@@ -23,8 +23,8 @@ from nervkit.models.base import Representation
 from nervkit.models.device import memory_errors
 from nervkit.networks import check_budget, drawn, fill, unfilled
 
-KEPT_BYTES = 256 << 20
-AHEAD_SHARE, SLICE_SECONDS = 0.2, 0.001
+KEPT_BYTES = 256 << 20  # of cached networks, by default
+AHEAD_SHARE, SLICE_SECONDS = 0.2, 0.001  # of the time for building ahead; between pauses
 VALUE_BYTES = 4  # float32
 
 

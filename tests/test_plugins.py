@@ -401,7 +401,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown matrices": ({"matrices": lambda self: ["weight"]}, "matrices names 'weight'"),
     "an error": ({"configure": classmethod(lambda *_, **__: 1 / 0)}, "ZeroDivisionError"),
-    "nothing": ({"configure": classmethod(lambda *_, **__: None)}, "must give a ModelConfig"),
+    "nothing": ({"configure": classmethod(lambda *_, **__: None)}, "must return a ModelConfig"),
 }
 
 

@@ -14,9 +14,10 @@ import nervkit
 from nervkit.bench.restoration.damage import add_noise
 from nervkit.bench.restoration.evaluate import score
 from nervkit.fitting.job import fit_clip
-from nervkit.fitting.options import FitOptions, default_parameters
+from nervkit.fitting.options import FitOptions
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
+from nervkit.models.sizing import default_parameters
 from nervkit.restoration.denoise import Cleaner
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.task import Fitted

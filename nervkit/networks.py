@@ -1,4 +1,4 @@
-"""The network of a segment: what it costs, how it is rebuilt from its tensors, what it shows."""
+"""The network of a segment: its cost, its reconstruction from stored tensors, its frames."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,10 +25,10 @@ from nervkit.video.memory import available_memory, human_bytes
 
 
 def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
-    """Raise LimitError where decoding these segments takes more than the file's limits allow,
-    ResourceError where it takes more memory than is free. Costs are computed from the header,
-    before anything of their size is allocated."""
-    # Of segments that share a configuration, which is one object then, one stands for all.
+    """Check the cost of decoding these segments, computed from the header before anything of its
+    size is allocated. Raises LimitError if it exceeds the file's limits, ResourceError if it needs
+    more memory than is free."""
+    # Segments with the same configuration, which is one object then, cost the same.
     keys = [(s.model, id(s.config), s.frames, s.values) for s in segments]
     distinct = dict(zip(keys, segments, strict=True))
     plans = {key: drawn(file.header, segment) for key, segment in distinct.items()}
@@ -40,16 +41,17 @@ def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
     if memory > (free := available_memory()):
         raise ResourceError(
             f"{file.name}: decoding takes {human_bytes(memory)} of memory, "
-            f"{human_bytes(free)} are free"
+            f"{human_bytes(free)} are free; close other programs"
         )
 
 
 def drawn(header: Header, segment: Segment) -> Blueprint:
-    """The blueprint of a segment's model. Raises FormatError where it cannot be."""
+    """Return the blueprint of a segment's model. Raises FormatError if the configuration is
+    impossible or the header's number of values is wrong."""
     model = described(header, segment)
     try:
         plan = blueprint(*model)
-    except Exception as error:  # a model that others bring may raise anything
+    except Exception as error:  # a third party's model may raise anything
         reason = printable(" ".join(str(error).split()))
         raise FormatError(f"the model's configuration is impossible: {reason}") from error
     if segment.values not in (None, plan.values):
@@ -60,8 +62,8 @@ def drawn(header: Header, segment: Segment) -> Blueprint:
 
 
 def with_values(header: Header) -> Header:
-    """The header of a salvaged file with the numbers of values that it lacks, by its models. Raises
-    FormatError."""
+    """Return the header of a salvaged file with the missing numbers of values, computed by its
+    models. Raises FormatError."""
     if all(segment.values is not None for segment in header.segments):
         return header
     counted = (replace(s, values=drawn(header, s).values) for s in header.segments)
@@ -71,13 +73,14 @@ def with_values(header: Header) -> Header:
 def described(
     header: Header, segment: Segment
 ) -> tuple[type[Representation], ModelConfig, VideoShape]:
-    """The model of a segment, its configuration and what it reproduces. Raises FormatError."""
+    """Return a segment's model class, its configuration and the shape of its video. Raises
+    FormatError."""
     try:
         model_type = load_model(segment.model)
     except UsageError as error:
         raise FormatError(
             f"the file needs the model {segment.model!r}, which is not installed; install the "
-            "package that brings it (`nervkit models` lists what there is)"
+            "package that provides it (`nervkit models` lists the installed ones)"
         ) from error
     try:
         config = model_type.config_type.from_dict(segment.config)
@@ -87,7 +90,7 @@ def described(
 
 
 def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
-    """The model of a segment with its stored tensors, ready to decode on the CPU. Raises
+    """Rebuild a segment's model from its stored tensors, ready to decode on the CPU. Raises
     FormatError."""
     segment = header.segments[index]
     model = unfilled(header, segment)
@@ -96,8 +99,8 @@ def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
 
 
 def unfilled(header: Header, segment: Segment) -> Representation:
-    """The model of a segment as its constructor makes it, on the CPU: the part of `rebuild` that
-    draws random numbers, from torch's one state. Raises FormatError."""
+    """Construct a segment's model on the CPU, without its tensors. This is the part of `rebuild`
+    that draws random numbers, from torch's global state. Raises FormatError."""
     drawn(header, segment)
     model_type, config, shape = described(header, segment)
     return model_type.for_decoding(config, shape)
@@ -109,26 +112,27 @@ def fill(
     data: SegmentData,
     on_block: Callable[[], None] = lambda: None,
 ) -> None:
-    """Decode the stored tensors into a model of that plan: the longer part of `rebuild`;
-    `on_block` as of `rangecoder.Decoder`. Raises FormatError."""
+    """Decode the stored tensors into a model with the blueprint `plan`: the longer part of
+    `rebuild`. `on_block` as in `rangecoder.Decoder`. Raises FormatError."""
     arrays = decompress_segment(data, plan.weights | plan.embeddings, on_block)
     model.load_stored({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-def render(model: Representation, positions: Sequence[float]) -> np.ndarray:
-    """The (B, H, W, 3) uint8 frames at positions. One frame on a CPU, float32, is the reference
-    decode; CUDA computes in float16."""
-    return _shown(model, positions).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+def render(model: Representation, positions: Sequence[float]) -> npt.NDArray[np.uint8]:
+    """Decode the frames at `positions`, (B, H, W, 3) uint8. The reference decode is one frame at a
+    time on a CPU, in float32; CUDA computes in float16."""
+    return _decoded(model, positions).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def render_tensor(model: Representation, positions: Sequence[float]) -> Tensor:
-    """The same frames as (B, 3, H, W) uint8 on the model's device, to compute with in any way."""
-    return _shown(model, positions).clone(memory_format=torch.contiguous_format)
+    """Decode the frames at `positions`, (B, 3, H, W) uint8 on the model's device, as a tensor that
+    autograd accepts."""
+    return _decoded(model, positions).clone(memory_format=torch.contiguous_format)
 
 
 @torch.inference_mode()
-def _shown(model: Representation, positions: Sequence[float]) -> Tensor:
-    """(B, 3, H, W) uint8, of any memory format."""
+def _decoded(model: Representation, positions: Sequence[float]) -> Tensor:
+    """Decode (B, 3, H, W) uint8 frames in any memory format."""
     device = next(model.parameters()).device
     half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
     with reproducible(device), half:

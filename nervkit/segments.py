@@ -1,4 +1,4 @@
-"""The segments of an open file, and their networks, of which the last used are kept."""
+"""The segments of an open file, and a cache of their networks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nervkit.models.base import Representation
 from nervkit.models.device import memory_errors
 from nervkit.networks import check_budget, drawn, fill, unfilled
 
-KEPT_BYTES = 256 << 20
-AHEAD_SHARE, SLICE_SECONDS = 0.2, 0.001
-VALUE_BYTES = 4  # of a network that is built: float32
+KEPT_BYTES = 256 << 20  # of cached networks, by default
+AHEAD_SHARE, SLICE_SECONDS = 0.2, 0.001  # of the time for building ahead; between pauses
+VALUE_BYTES = 4  # float32
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class VideoSegment:
     """A run of frames with a network of its own.
 
     Attributes:
-        index: which of the file's segments it is.
-        start: its first frame, in the video.
-        frames: how many it has.
-        model_name: of the representation, such as "gridnerv".
-        config: the representation's configuration, as the file has it.
-        bytes: on disk.
+        index: position among the file's segments.
+        start: index of its first frame in the video.
+        frames: number of frames.
+        model_name: name of the representation, such as "gridnerv".
+        config: the representation's configuration, as stored.
+        bytes: size on disk.
     """
 
     index: int
@@ -51,13 +51,13 @@ class VideoSegment:
 
     @property
     def model(self) -> Representation:
-        """The network, a plain nn.Module: model(t) for t (B,) float, counted from the segment's
-        first frame, gives (B, 3, H, W) in [0, 1]."""
+        """The network, a plain nn.Module: model(t) maps positions t (B,) float, relative to the
+        segment's first frame, to frames (B, 3, H, W) in [0, 1]."""
         return self._networks.get(self.index)
 
 
 class Segments(Sequence[VideoSegment]):
-    """All segments of a file, in order of time."""
+    """All segments of a file, in temporal order."""
 
     def __init__(self, file: NervFile, header: Header, networks: Networks) -> None:
         self._file, self._header, self._networks = file, header, networks
@@ -88,21 +88,21 @@ class Segments(Sequence[VideoSegment]):
 
     @property
     def frames(self) -> int:
-        """Of all segments."""
+        """The number of frames of all segments."""
         return int(self._starts[-1])
 
     def index_at(self, position: int) -> int:
-        """Which segment has a frame of the video."""
+        """Return the index of the segment that contains a frame of the video."""
         return int(np.searchsorted(self._starts, position, side="right")) - 1
 
     def span(self, index: int) -> tuple[int, int]:
-        """The first frame of a segment, and the one after its last."""
+        """Return the first frame of a segment, and the one after its last."""
         return int(self._starts[index]), int(self._starts[index + 1])
 
 
 @dataclass
-class _Kept:
-    """A network that is kept, or being built, and the bytes that it takes; `wanted` once somebody
+class _Entry:
+    """A cached network, or one under construction, and its bytes; `wanted` is set once a thread
     waits for it."""
 
     network: Future[Representation]
@@ -110,9 +110,9 @@ class _Kept:
     wanted: Event = field(default_factory=Event)
 
 
-class _Rests:
-    """Has a thread compute for AHEAD_SHARE of the time only, until `wanted`. Python runs one thread
-    at a time: one that never rests would slow down the frames that are shown meanwhile."""
+class _Throttle:
+    """Limits a thread to AHEAD_SHARE of the time until `wanted` is set. Python runs one thread at a
+    time: without pauses, the thread would slow down decoding."""
 
     def __init__(self, wanted: Event) -> None:
         self._wanted, self._since = wanted, time.thread_time()
@@ -125,39 +125,40 @@ class _Rests:
 
 
 class Networks:
-    """The networks of a file's segments on one device: the last used are kept, within a number of
-    bytes, and one may be made ahead. Threads may share it.
+    """An LRU cache, bounded in bytes, of the networks of a file's segments on one device; it can
+    build one network ahead. Thread-safe.
 
     Args:
-        file: where the tensors are.
-        header: of that file.
-        device: where networks compute.
-        most: bytes of all networks that are kept. The last used one is kept in any case.
+        file: the file with the tensors.
+        header: its header.
+        device: the networks' device.
+        most: maximum bytes of all cached networks. The last used one is kept in any case.
     """
 
     def __init__(self, file: NervFile, header: Header, device: torch.device, most: int) -> None:
         self._file, self._header, self._device, self._most = file, header, device, most
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()  # the last used is the last
+        self._kept: OrderedDict[int, _Entry] = OrderedDict()  # the most recently used is the last
         self._last: Representation | None = None
-        self._begin()
+        self._start_worker()
         renewed_after_fork(self)
 
-    def _begin(self) -> None:
+    def _start_worker(self) -> None:
         self._lock = Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="nervkit-ahead")
 
     def after_fork(self) -> None:
-        """A forked process has no worker yet, and nobody there goes on with what was begun."""
-        self._begin()
-        for index, kept in tuple(self._kept.items()):
-            if not kept.network.done():
+        """Start a worker in a forked process, and drop networks whose construction it cannot
+        finish."""
+        self._start_worker()
+        for index, entry in tuple(self._kept.items()):
+            if not entry.network.done():
                 del self._kept[index]
 
     def get(self, index: int) -> Representation:
-        """The network of a segment, built where it is not kept. Raises ChecksumError, FormatError,
-        LimitError, ResourceError."""
+        """Return the network of a segment; build it if it is not cached. Raises ChecksumError,
+        FormatError, LimitError, ResourceError."""
         network = self._found(index)
-        # What a network keeps from frame to frame is not among the bytes: one of all does so.
+        # The frames that a network caches are not in its bytes: only the last used one has any.
         last, self._last = self._last, network
         if last is not None and last is not network:
             last.forget()
@@ -165,106 +166,107 @@ class Networks:
 
     def _found(self, index: int) -> Representation:
         while True:
-            kept, mine = self._entry(index)
-            if mine:
-                return self._build(index, kept, self._begun(index, kept))
-            kept.wanted.set()
+            entry, is_new = self._entry(index)
+            if is_new:
+                return self._build(index, entry, self._constructed(index, entry))
+            entry.wanted.set()
             try:
-                return kept.network.result()
+                return entry.network.result()
             except CancelledError:
                 continue  # it failed for another thread; this one finds its own error
 
     def prepare(self, index: int) -> None:
-        """Begin to build a network that is likely to be asked for next, where there is room for it
-        beside the last used one. An error is not raised here, but by `get`."""
+        """Start to build a network that `get` is likely to need next, if there is room for it
+        beside the last used one. Errors are raised by `get`, not here."""
         with self._lock:
             last = next(reversed(self._kept.values()), None)
             held = last.bytes if last else 0
             if index in self._kept or held + self._estimate(index) > self._most:
                 return
-        kept, mine = self._entry(index, ahead=True)
-        if not mine:
+        entry, is_new = self._entry(index, ahead=True)
+        if not is_new:
             return
         with suppress(NervError):
-            model = self._begun(index, kept)
-            self._worker.submit(self._build_ahead, index, kept, model)
+            model = self._constructed(index, entry)
+            self._worker.submit(self._build_ahead, index, entry, model)
 
     def close(self) -> None:
-        """End what is being made ahead, and keep nothing."""
+        """Stop building ahead and empty the cache."""
         with self._lock:
-            for kept in self._kept.values():
-                kept.wanted.set()  # no more rests
+            for entry in self._kept.values():
+                entry.wanted.set()  # no more pauses
         self._worker.shutdown(wait=True, cancel_futures=True)
         with self._lock:
-            for kept in self._kept.values():
-                kept.network.cancel()  # does nothing where it is there
+            for entry in self._kept.values():
+                entry.network.cancel()  # does nothing once it is done
             self._kept.clear()
             self._last = None
 
     def _estimate(self, index: int) -> int:
-        """Bytes of a network before it is built."""
+        """Estimate the bytes of a network before it is built."""
         return VALUE_BYTES * (self._header.segments[index].values or 0)
 
-    def _entry(self, index: int, ahead: bool = False) -> tuple[_Kept, bool]:
-        """The place of a network, and whether it is new and the caller's to fill. Room is made
-        first, so that no more is held at once than is kept."""
+    def _entry(self, index: int, ahead: bool = False) -> tuple[_Entry, bool]:
+        """Return the entry of a network, and whether it is new and the caller must fill it. Evicts
+        before it adds, so that the cache never exceeds its size."""
         with self._lock:
-            if (kept := self._kept.get(index)) is not None:
+            if (entry := self._kept.get(index)) is not None:
                 self._kept.move_to_end(index)
-                return kept, False
-            kept = _Kept(Future(), self._estimate(index))
+                return entry, False
+            entry = _Entry(Future(), self._estimate(index))
             spared = next(reversed(self._kept), None) if ahead else None
-            self._make_room(kept.bytes, spared)
-            self._kept[index] = kept
-            return kept, True
+            self._evict(entry.bytes, spared)
+            self._kept[index] = entry
+            return entry, True
 
-    def _make_room(self, wanted: int, spared: int | None) -> None:
-        """Let go of the networks that were used longest ago, but not of segment `spared`."""
-        held = sum(kept.bytes for kept in self._kept.values())
+    def _evict(self, wanted: int, spared: int | None) -> None:
+        """Drop the least recently used networks to make room for `wanted` bytes, except that of
+        segment `spared`."""
+        held = sum(entry.bytes for entry in self._kept.values())
         for index in tuple(self._kept):
             if held + wanted <= self._most:
                 return
             if index != spared:
                 held -= self._kept.pop(index).bytes
 
-    def _begun(self, index: int, kept: _Kept) -> Representation:
-        """A network without its tensors. It is made in the thread that asks: models are constructed
-        with torch's one random state, which is the caller's."""
-        with self._failing(index, kept):
+    def _constructed(self, index: int, entry: _Entry) -> Representation:
+        """Construct a network without its tensors, in the calling thread: constructors use torch's
+        global random state, which is the caller's."""
+        with self._failing(index, entry):
             segment = self._header.segments[index]
             check_budget(self._file, [segment])
             return unfilled(self._header, segment)
 
-    def _build_ahead(self, index: int, kept: _Kept, model: Representation) -> None:
-        """The same as `_build`, in the worker."""
-        self._build(index, kept, model, _Rests(kept.wanted))
+    def _build_ahead(self, index: int, entry: _Entry, model: Representation) -> None:
+        """Run `_build` in the worker."""
+        self._build(index, entry, model, _Throttle(entry.wanted))
 
     def _build(
         self,
         index: int,
-        kept: _Kept,
+        entry: _Entry,
         model: Representation,
         on_block: Callable[[], None] = lambda: None,
     ) -> Representation:
-        """Read the tensors of a network, and hand it to all who wait for it."""
-        with self._failing(index, kept):
+        """Read the tensors of a network and publish it to all waiting threads."""
+        with self._failing(index, entry):
             plan = drawn(self._header, self._header.segments[index])
             fill(model, plan, self._file.segment(index), on_block)
             model = model.to(self._device)
             tensors = chain(model.parameters(), model.buffers())
-            kept.bytes = sum(t.numel() * t.element_size() for t in tensors)
-            kept.network.set_result(model)
+            entry.bytes = sum(t.numel() * t.element_size() for t in tensors)
+            entry.network.set_result(model)
         return model
 
     @contextmanager
-    def _failing(self, index: int, kept: _Kept) -> Iterator[None]:
-        """Errors inside name the file. Nothing is kept then, and who waits tries again."""
+    def _failing(self, index: int, entry: _Entry) -> Iterator[None]:
+        """Name the file in errors inside, and drop the entry then; waiting threads try again."""
         try:
             with self._file.naming(), memory_errors(self._file.name):
                 yield
         except BaseException:
             with self._lock:
-                if self._kept.get(index) is kept:
+                if self._kept.get(index) is entry:
                     del self._kept[index]
-            kept.network.cancel()
+            entry.network.cancel()
             raise

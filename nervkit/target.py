@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Self
 
 from nervkit.errors import UsageError
-from nervkit.fitting.options import default_parameters
+from nervkit.models.sizing import default_parameters
 from nervkit.units import parse_bitrate, parse_psnr, parse_size_in_bytes
 from nervkit.video.probe import h264_bytes
 

@@ -27,14 +27,14 @@ from nervkit.errors import (
     SourceError,
     UsageError,
 )
-from nervkit.fitting.options import default_parameters
 from nervkit.models import registry
-from nervkit.models.base import Representation, TooFewParametersError
+from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from nervkit.models.hnerv import HNeRV
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import model_names
+from nervkit.models.sizing import TooFewParametersError, default_parameters
 from nervkit.units import parse_count, parse_strides
 
 FRAMES, HEIGHT, WIDTH = 6, 24, 32

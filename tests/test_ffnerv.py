@@ -270,10 +270,10 @@ def test_decoding_keeps_no_more_than_a_frame_needs() -> None:
     with torch.inference_mode():
         for i in range(40):
             model(torch.tensor([float(i)]))
-            assert len(model._kept.parts) <= 5
-        kept = [part for parts in model._kept.parts.values() for part in parts]
+            assert len(model._cache.parts) <= 5
+        kept = [part for parts in model._cache.parts.values() for part in parts]
         model.forget()
-        assert not model._kept.parts
+        assert not model._cache.parts
     plan = blueprint(FFNeRV, model.config, model.shape)
     beside = plan.memory - VALUE_BYTES * plan.values
     assert 0 < sum(part.untyped_storage().nbytes() for part in kept) < beside
@@ -320,9 +320,9 @@ def test_only_the_segment_in_use_keeps_frames() -> None:
     with nervkit.open(data) as opened:
         networks = [segment.model for segment in opened.segments]
         frames = [opened[i] for i in (1, 5, 2, 6)]
-        assert [len(network._kept.parts) for network in networks] == [0, 4]
+        assert [len(network._cache.parts) for network in networks] == [0, 4]
         assert np.array_equal(opened[1], frames[0])
-        assert [bool(network._kept.parts) for network in networks] == [True, False]
+        assert [bool(network._cache.parts) for network in networks] == [True, False]
 
 
 # Fitting

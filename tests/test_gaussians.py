@@ -20,10 +20,11 @@ import nervkit
 from nervkit.errors import OutputError, UsageError
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.media.timing import Timing
-from nervkit.models.base import TooFewParametersError, count_stored
+from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.gaussians import RIGIDITY, Gaussians, GaussiansConfig, quantiles
 from nervkit.models.motion import Camera, similarity_of, spline_basis
+from nervkit.models.sizing import TooFewParametersError
 from nervkit.models.splatting import FLOOR, conics, splat
 from nervkit.renderer import paced
 

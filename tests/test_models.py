@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nervkit.errors import UsageError
 from nervkit.models import device as device_module
 from nervkit.models import registry
-from nervkit.models.base import MOTION, Representation, TooFewParametersError, count_stored
+from nervkit.models.base import MOTION, Representation, count_stored
 from nervkit.models.blocks import PositionalEncoding
 from nervkit.models.boost import ENeRVBoost, HNeRVBoost, NeRVBoost
 from nervkit.models.config import MAX_FRAMES, MAX_SIDE, ModelConfig, VideoShape
@@ -32,6 +32,7 @@ from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import load_model, model_names
+from nervkit.models.sizing import TooFewParametersError
 
 BOOSTED: list[type[Representation]] = [ENeRVBoost, HNeRVBoost, NeRVBoost]
 MODELS: list[type[Representation]] = [ENeRV, FFNeRV, GridNeRV, HiNeRV, HNeRV, NeRV, *BOOSTED]
@@ -339,6 +340,24 @@ def test_gridnerv_has_the_counts_of_its_equations() -> None:
 
     stem, reduction, head = (9 * 12 + 1) * 48, 49 * 48, (9 * 48 + 1) * 48
     assert values(model.weights()) == stem + 6 * block(48) + reduction + head
+
+
+@pytest.mark.parametrize("shape", [VideoShape(1, 16, 16), VideoShape(31, 90, 161)])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"strides": (4,), "widths": (7,), "depths": (0,), "expansion": 2},
+        {"strides": (2, 3, 4), "widths": (12, 9, 5), "depths": (1, 0, 3)},
+        {"grid_rates": (5, 8, 0), "grid_scales": (3, 0, 1), "grid_channels": (2, 3, 1)},
+        {"moved_rate": 12, "motion_rate": 5, "motion_scale": 3},
+    ],
+)
+def test_gridnerv_counts_in_closed_form(fields: dict[str, Any], shape: VideoShape) -> None:
+    config = GridNeRVConfig(**fields)
+    model = GridNeRV.skeleton(config, shape)
+    assert config.values(shape) == count_stored(model)
+    assert config.grid_values(shape) == values(model.embeddings())
 
 
 def test_gridnerv_bounds_its_work_per_pixel() -> None:
@@ -742,7 +761,7 @@ def test_third_party_models_come_through_an_entry_point(monkeypatch: pytest.Monk
 def test_unknown_devices_and_precisions_are_usage_errors() -> None:
     with pytest.raises(UsageError, match="unknown device 'gpu'"):
         choose_device("gpu")
-    with pytest.raises(UsageError, match="no such device here"):
+    with pytest.raises(UsageError, match="does not exist"):
         choose_device(f"cuda:{torch.cuda.device_count()}")
     with pytest.raises(UsageError, match="unknown precision 'half'; choose from: auto, bfloat16"):
         choose_precision("half", torch.device("cpu"))

@@ -364,11 +364,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no configuration": ({"config_type": dict}, "config_type must be a subclass of ModelConfig"),
     "no dataclass": ({"config_type": NoDataclass}, "NoDataclass must be a dataclass"),
     "no bounds": ({"config_type": Unbounded}, "Unbounded.width: a number needs its bounds"),
-    "no choices": ({"config_type": Free}, "Free.words: a text needs its choices"),
-    "an unknown kind": ({"config_type": Nested}, "Nested.sizes: a field is one of int, float"),
+    "no choices": ({"config_type": Free}, "Free.words: a str needs its choices"),
+    "an unknown kind": ({"config_type": Nested}, "Nested.sizes: a field must be one of int, float"),
     "not the same again": ({"config_type": Rounded}, "does not survive to_dict and from_dict"),
     "a name alone": ({"embedding_names": "colour"}, "embedding_names must be a tuple of names"),
-    "an unknown part": ({"embedding_names": ("grid",)}, "it has no part called 'grid'"),
+    "an unknown part": ({"embedding_names": ("grid",)}, "it has no attribute 'grid'"),
     "not on meta": ({"__init__": allocating}, "on torch's meta device"),
     "noise": ({"__init__": with_noise}, "the buffer noise is random and not stored"),
     "state": (
@@ -389,7 +389,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "extra state": ({"get_extra_state": lambda self: {}}, "_extra_state is not a tensor"),
     "two arrangements": (
         {"fit_values": lambda self, t, frames: self(t).flatten(1)},
-        "must have one arrangement",
+        "must have one layout",
     ),
     "no gradient": (
         {"fit_forward": lambda self, t, frames: self(t).detach()},
@@ -401,7 +401,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown matrices": ({"matrices": lambda self: ["weight"]}, "matrices names 'weight'"),
     "an error": ({"configure": classmethod(lambda *_, **__: 1 / 0)}, "ZeroDivisionError"),
-    "nothing": ({"configure": classmethod(lambda *_, **__: None)}, "must give a ModelConfig"),
+    "nothing": ({"configure": classmethod(lambda *_, **__: None)}, "must return a ModelConfig"),
 }
 
 

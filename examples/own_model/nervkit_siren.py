@@ -1,5 +1,5 @@
-"""SIREN for videos (Sitzmann et al., NeurIPS 2020, arXiv 2006.09661): an example of a third party's
-model. One network maps the position of every pixel in space and time to its colour."""
+"""SIREN for videos (Sitzmann et al., NeurIPS 2020, arXiv 2006.09661), an example of a third party's
+model: one network maps the position of a pixel in space and time to its colour."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nervkit.models.base import Representation, count_stored, largest_within
+from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import largest_within
 
 
 @dataclass(frozen=True)
 class SirenConfig(ModelConfig):
-    """What a file says of the model. Every field has bounds, which are checked when it is read."""
+    """SIREN's shape, as stored in a file. Reading a file checks every field's bounds."""
 
     width: int = bounded(1, 4096, 64)  # channels of the hidden layers
     depth: int = bounded(1, 16, 3)  # hidden layers
@@ -41,7 +42,7 @@ class Siren(Representation):
         sizes = [3] + [config.width] * (config.depth + 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(config.width, 3)
-        # Section 3.2: activations keep one distribution through all layers.
+        # Section 3.2: activations have the same distribution in all layers.
         for index, layer in enumerate(self.layers):
             bound = 1 / 3 if index == 0 else math.sqrt(6 / config.width) / config.frequency
             nn.init.uniform_(layer.weight, -bound, bound)

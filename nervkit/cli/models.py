@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,16 +56,13 @@ def models(
 
 def _costs(info: ModelInfo, shape: VideoShape, parameters: int) -> dict[str, Any]:
     """Return the costs of a model with about `parameters` values, or with its fewest."""
-    from nervkit.models.base import TooFewParametersError
     from nervkit.models.complexity import blueprint
     from nervkit.models.registry import load_model
+    from nervkit.models.sizing import configure_or_smallest
 
     if info.error is not None:
         return {"values": None, "macs_per_pixel": None}
     model_type = load_model(info.name)
-    try:
-        config = model_type.configure(shape, parameters)
-    except TooFewParametersError as error:
-        config = model_type.configure(shape, error.least)
+    config = configure_or_smallest(partial(model_type.configure, shape), parameters)
     plan = blueprint(model_type, config, shape)
     return {"values": plan.values, "macs_per_pixel": plan.macs / (shape.height * shape.width)}

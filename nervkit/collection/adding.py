@@ -42,18 +42,17 @@ from nervkit.container.timing import pack_timing
 from nervkit.decoder import computed_ahead
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, UsageError
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.options import default_parameters
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import check_keywords
 from nervkit.lock import locked
 from nervkit.media.checks import line
 from nervkit.metrics import quality_of
-from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import VideoShape
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.models.pfnr import PFNR, PFNRConfig
 from nervkit.models.recipe import PAPER, Recipe
+from nervkit.models.sizing import configure_or_smallest, default_parameters
 from nervkit.networks import render
 from nervkit.output import check_output, is_pipe, linked, replacing
 from nervkit.units import parse_count, parse_seconds, parse_strides
@@ -345,22 +344,18 @@ def _network(
     options = {name: making[name] for name in ("videos", "fourier") if name in making}
     if "strides" in making:
         options["strides"] = parse_strides(making["strides"])
+
+    def configure(parameters: int | None) -> PFNRConfig:
+        return PFNR.configure(shape, parameters, **options)
+
     if "params" in making:
-        config = PFNR.configure(shape, parse_count(making["params"]), **options)
+        config = configure(parse_count(making["params"]))
     else:
-        config = _by_default(shape, round(default_parameters(shape) / keep), options)
+        config = configure_or_smallest(configure, round(default_parameters(shape) / keep))
     shapes = shared_shapes(blueprint(PFNR, config, shape))
     values = config.to_dict()
     del values["video"]
     return Network(MODEL, values, width, height, sum(sizes(shapes).values()))
-
-
-def _by_default(shape: VideoShape, parameters: int, options: dict[str, Any]) -> PFNRConfig:
-    """A configuration of so many weights, or of the fewest that there can be."""
-    try:
-        return PFNR.configure(shape, parameters, **options)
-    except TooFewParametersError as error:
-        return PFNR.configure(shape, error.least, **options)
 
 
 def _left_out(clip: Clip) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,14 +19,18 @@ from nervkit.compression.published import (
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.metric import RGB, loss_of
-from nervkit.models.base import Representation, TooFewParametersError
+from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device, choose_device, choose_precision
 from nervkit.models.recipe import PAPER
 from nervkit.models.registry import load_model
+from nervkit.models.sizing import (
+    BITS_AFTER_FIT,
+    configure_or_smallest,
+    default_parameters,
+    parameters_for_bytes,
+)
 from nervkit.units import parse_count, parse_seconds, parse_strides
-
-BITS_AFTER_FIT = 4.0  # per value, to size a network that is quantized after a fit in float
 
 
 @dataclass(frozen=True)
@@ -158,18 +161,18 @@ class FitOptions:
         """Return the model's configuration for these options and a video of this shape."""
         parameters, options = self.configuration
         model, size = self.model_type, self.coded_bytes
-        configure = partial(model.configure, shape)
-        expected: int | None = default_parameters(shape)
-        if size is not None and self.through_quantizer:
-            configure, expected = partial(model.configure_coded, shape, size), None
-        elif size is not None:
-            expected = round(8 * size / BITS_AFTER_FIT)
+
+        def configure(count: int | None) -> ModelConfig:
+            if size is not None and self.through_quantizer:
+                return model.configure_coded(shape, size, count, **options)
+            return model.configure(shape, count, **options)
+
         if parameters is not None:
-            return configure(parameters, **options)
-        try:
-            return configure(expected, **options)
-        except TooFewParametersError as error:
-            return configure(error.least, **options)
+            return configure(parameters)
+        if size is None:
+            return configure_or_smallest(configure, default_parameters(shape))
+        after_fit = None if self.through_quantizer else parameters_for_bytes(size, BITS_AFTER_FIT)
+        return configure_or_smallest(configure, after_fit)
 
     def settings(self) -> dict[str, Any]:
         """Return all that the fit depends on besides model and frames, JSON-ready."""
@@ -188,12 +191,3 @@ class FitOptions:
             "precision": self.precision,
             "torch": torch.__version__,
         }
-
-
-def default_parameters(shape: VideoShape) -> int:
-    """Return the default number of parameters: 0.75M for the papers' 132 frames of 720p. It falls
-    slower than the number of pixels, as small videos need more bits per pixel, and is at most a
-    quarter of the number of samples."""
-    reference = 132 * 720 * 1280
-    count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
-    return max(1, min(count, 3 * shape.pixels // 4))

@@ -1,4 +1,4 @@
-"""Blocks that several papers share."""
+"""Layers and tensor operations that several models share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 class PositionalEncoding(nn.Module):
     """PE(t) = (sin(b^0 pi t), cos(b^0 pi t), ..., sin(b^(l-1) pi t), cos(b^(l-1) pi t)).
 
-    NeRV (2110.13903), eq. 1. Evaluated in float64: b^(l-1) pi t reaches thousands of turns.
+    NeRV (2110.13903), eq. 1. Computed in float64: b^(l-1) pi t reaches thousands of turns.
 
     Args of forward:
         t: (B,) normalised time in [0, 1].
@@ -34,8 +34,8 @@ class PositionalEncoding(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Conv (same padding) to cout * stride^2 channels -> PixelShuffle -> activation, by default
-    GELU. NeRV, fig. 3."""
+    """Conv (same padding) to cout * stride^2 channels -> PixelShuffle -> activation (GELU by
+    default). NeRV, fig. 3."""
 
     def __init__(
         self, cin: int, cout: int, stride: int, kernel: int, act: Callable[[], nn.Module] = nn.GELU
@@ -50,14 +50,14 @@ class UpBlock(nn.Module):
 
 
 class Sine(nn.Module):
-    """sin(x): an activation."""
+    """The activation sin(x)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sin(x)
 
 
 def mlp(*widths: int, act: Callable[[], nn.Module] = nn.GELU) -> nn.Sequential:
-    """Linear layers from each width to the next, with an activation after each."""
+    """Return linear layers from each width to the next, with an activation after each."""
     layers = nn.Sequential()
     for cin, cout in pairwise(widths):
         layers.extend([nn.Linear(cin, cout), act()])
@@ -65,8 +65,8 @@ def mlp(*widths: int, act: Callable[[], nn.Module] = nn.GELU) -> nn.Sequential:
 
 
 def principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean (D,) of `samples` (N, D), the `count` directions (D, count) of most variance, and
-    the standard deviation (count,) along each. `count` is at most D."""
+    """Return the mean (D,) of `samples` (N, D), the `count` directions (D, count) of largest
+    variance, and the standard deviation (count,) along each. `count` is at most D."""
     mean = samples.mean(dim=0)
     centred = samples - mean
     variances, directions = torch.linalg.eigh(centred.T @ centred / len(samples))
@@ -76,35 +76,37 @@ def principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor, T
 
 
 def to_float(frames: Tensor) -> Tensor:
-    """uint8 frames to float32 in [0, 1]."""
+    """Convert uint8 frames to float32 in [0, 1]."""
     return frames.float().div_(255)
 
 
 def to_unit(x: Tensor) -> Tensor:
-    """The family's output activation, (tanh(x) + 1) / 2, in float32."""
+    """Apply the output activation of the NeRV family, (tanh(x) + 1) / 2, in float32."""
     return (torch.tanh(x.float()) + 1) * 0.5
 
 
 def cropped(frames: Tensor, height: int, width: int) -> Tensor:
-    """The upper left (..., height, width) of frames. Free, backwards too, where that is all."""
+    """Crop frames to their upper left (..., height, width). Free, backwards too, if the size
+    fits."""
     if frames.shape[-2:] == (height, width):
         return frames
     return frames[..., :height, :width]
 
 
 def edge_padded(frames: Tensor, factor: int) -> Tensor:
-    """(..., C, H, W) with its last row and column repeated up to multiples of `factor`."""
+    """Pad (..., C, H, W) up to multiples of `factor` by repeating its last row and column."""
     height, width = frames.shape[-2:]
     if height % factor == width % factor == 0:
         return frames
-    rows = torch.arange(padded(height, factor), device=frames.device).clamp(max=height - 1)
-    columns = torch.arange(padded(width, factor), device=frames.device).clamp(max=width - 1)
+    padded_height, padded_width = (math.ceil(n / factor) * factor for n in (height, width))
+    rows = torch.arange(padded_height, device=frames.device).clamp(max=height - 1)
+    columns = torch.arange(padded_width, device=frames.device).clamp(max=width - 1)
     return frames[..., rows[:, None], columns]
 
 
 def in_patches(values: Tensor, side: int) -> Tensor:
-    """(B, rows, columns, 3 * side^2) of (B, 3, H, W): a square patch in each, with colour outermost
-    in its last axis. A last patch that goes beyond the frame repeats the frame's edge."""
+    """Rearrange (B, 3, H, W) into square patches, (B, rows, columns, 3 * side^2), with colour
+    outermost in the last axis. Patches beyond the frame repeat its edge."""
     values = edge_padded(values, side)
     batch, colours, height, width = values.shape
     rows, columns = height // side, width // side
@@ -112,42 +114,20 @@ def in_patches(values: Tensor, side: int) -> Tensor:
     return values.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
 
 
-def between(values: Tensor, position: Tensor) -> Tensor:
-    """(B, ...) from (N, ...): linear interpolation along the first axis at `position` (B,), from
-    0 to N - 1."""
+def interpolated(values: Tensor, position: Tensor) -> Tensor:
+    """Interpolate `values` (N, ...) linearly along the first axis at `position` (B,) in
+    [0, N - 1]; returns (B, ...)."""
     before = position.floor().long()
     after = (before + 1).clamp(max=len(values) - 1)
     share = (position - before).to(values.dtype)
     return torch.lerp(values[before], values[after], share.view(-1, *[1] * (values.ndim - 1)))
 
 
-def displaced(values: Tensor, shift: Tensor) -> Tensor:
-    """(B, C, h, w): `values` (B, C, h', w') at the positions of their (h, w) cells moved by `shift`
-    (B, 2, h, w), x and y in those cells; bilinear, the edge is repeated beyond it."""
-    rows, columns = shift.shape[-2:]
-    x = torch.arange(columns, device=shift.device) + 0.5 + shift[:, 0]
-    y = torch.arange(rows, device=shift.device)[:, None] + 0.5 + shift[:, 1]
+def warped(values: Tensor, flow: Tensor) -> Tensor:
+    """Warp `values` (B, C, h', w') backwards by `flow` (B, 2, h, w), x and y in cells of h x w.
+    Returns (B, C, h, w): bilinear samples; beyond the edge, the edge is repeated."""
+    rows, columns = flow.shape[-2:]
+    x = torch.arange(columns, device=flow.device) + 0.5 + flow[:, 0]
+    y = torch.arange(rows, device=flow.device)[:, None] + 0.5 + flow[:, 1]
     places = torch.stack([2 * x / columns - 1, 2 * y / rows - 1], dim=3)
     return F.grid_sample(values, places, padding_mode="border", align_corners=False)
-
-
-def padded(size: int, factor: int) -> int:
-    """The smallest multiple of `factor` that is at least `size`."""
-    return math.ceil(size / factor) * factor
-
-
-def choose_strides(
-    ladder: tuple[tuple[int, ...], ...], height: int, width: int, rows: float
-) -> tuple[int, ...]:
-    """The strides from `ladder` that suit a frame size.
-
-    Weighs the pixels computed in vain (padding up to whole grid cells) against how far the
-    grid's shorter side is from `rows`, in octaves; one octave costs as much as 10% of padding.
-    """
-
-    def cost(strides: tuple[int, ...]) -> float:
-        factor = math.prod(strides)
-        area = padded(height, factor) * padded(width, factor) / (height * width)
-        return area + 0.1 * abs(math.log2(math.ceil(min(height, width) / factor) / rows))
-
-    return min(ladder, key=cost)

@@ -1,8 +1,8 @@
 """HNeRV, NeRV and E-NeRV with a conditional decoder: Boosting Neural Representations for Videos
 with a Conditional Decoder (Zhang et al., CVPR 2024, arXiv 2402.18152).
 
-What is common to the three comes first: every block is a convolution, a PixelShuffle and a sine,
-and then a residual block whose features are scaled and shifted by time.
+The shared part comes first: every block is a convolution, a PixelShuffle and a sine, then a
+residual block whose features time scales and shifts.
 """
 
 from __future__ import annotations
@@ -15,30 +15,23 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nervkit.models.base import Representation, scaled_within
-from nervkit.models.blocks import (
-    PositionalEncoding,
-    Sine,
-    UpBlock,
-    choose_strides,
-    cropped,
-    mlp,
-    to_unit,
-)
+from nervkit.models.base import Representation, count_stored
+from nervkit.models.blocks import PositionalEncoding, Sine, UpBlock, cropped, mlp, to_unit
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.enerv import ENeRVConfig, NarrowedUpBlock, SpaceTimeStem, halving_stages
 from nervkit.models.hnerv import STRIDES as LONG_STRIDES
 from nervkit.models.hnerv import HNeRVConfig, Hybrid
 from nervkit.models.nerv import STRIDES
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import choose_strides, scaled_within
 
 PUBLISHED = "Boosting-NeRV (CVPR 2024, arXiv 2402.18152)"
 NATIVE = Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05)
 
 
 def paper_recipe(lr: float) -> Recipe:
-    """As the repository fits Bunny: Adan, batch 1, 10% warm-up, cosine, 300 epochs, and the loss
-    that keeps high frequencies. The rate differs between the models."""
+    """Return the repository's recipe for Bunny: Adan, batch 1, 10% warm-up, cosine, 300 epochs, and
+    the loss with high frequencies. The learning rate differs between the models."""
     return Recipe(
         loss="fusion10_freq",
         lr=lr,
@@ -51,25 +44,26 @@ def paper_recipe(lr: float) -> Recipe:
 
 
 def with_strides(shape: VideoShape, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with NeRV's strides for a frame size where they name none, and with the depths
-    of the paper, two blocks in each of the last three stages."""
+    """Return the options, by default with NeRV's strides for the frame size and the paper's depths,
+    two blocks in each of the last three stages."""
     strides = options.get("strides") or choose_strides(STRIDES, shape.height, shape.width, rows=9)
     depths = tuple(2 if left <= 3 else 1 for left in range(len(strides), 0, -1))
     return {"strides": strides, "depths": depths} | options
 
 
 def condition_of_time(levels: int, width: int) -> nn.Sequential:
-    """(B, 2 * levels) encoded positions to the vectors (B, width) that condition the decoder."""
+    """Return an MLP from encoded positions (B, 2 * levels) to the decoder's condition
+    (B, width)."""
     return mlp(2 * levels, 2 * width, width, act=Sine)
 
 
 def convolutions(model: Representation) -> list[str]:
-    """The names of the convolutions of a model's blocks."""
+    """Return the names of the convolutions of a model's blocks."""
     return [n for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 4]
 
 
 class ScaleAndShift(nn.Module):
-    """x * (1 + scale) + shift, channel by channel, each from its own MLP of the condition: the
+    """x * (1 + scale) + shift per channel, each from its own MLP of the condition: the
     temporal-aware affine transform (section 3), which is SFT (1804.02815) of a vector.
 
     Args of forward:
@@ -105,7 +99,7 @@ class ConditionedResidual(nn.Module):
 
 
 class BoostedBlock(nn.Module):
-    """A block whose activation is a sine, `up`, then the conditioned residual (section 3)."""
+    """The block `up`, with a sine activation, then the conditioned residual (section 3)."""
 
     def __init__(self, up: nn.Module, condition: int, channels: int) -> None:
         super().__init__()
@@ -117,8 +111,8 @@ class BoostedBlock(nn.Module):
 
 
 class BoostedBlocks(nn.ModuleList):
-    """The blocks of all stages: `depth` of each, of which the first upsamples. Those of stage 0 are
-    of the kind `first`."""
+    """The blocks of all stages: `depth` in each, of which the first upsamples. Those of stage 0
+    have the type `first`."""
 
     def __init__(
         self,
@@ -143,7 +137,7 @@ class BoostedBlocks(nn.ModuleList):
 
 @dataclass(frozen=True)
 class HNeRVBoostConfig(HNeRVConfig):
-    """HNeRV-Boost's shape. Defaults are those of 1.5 million values, for Bunny at 720p."""
+    """HNeRV-Boost's shape. The defaults have 1.5 million values, for Bunny at 720p."""
 
     strides: tuple[int, ...] = bounded(1, 8, (5, 2, 2, 2, 2))
     width: int = bounded(1, 4096, 86)
@@ -159,8 +153,8 @@ class HNeRVBoostConfig(HNeRVConfig):
 
 
 def hybrid_strides(shape: VideoShape, parameters: int | None, channels: int) -> tuple[int, ...]:
-    """Strides to a grid of 9 rows, about, as published; of 4 or 2 where embeddings of so many
-    channels take more than half of the parameters."""
+    """Return strides for a grid of about 9 rows, as published; of 4 or 2 rows if the embeddings
+    would take more than half of the parameters."""
     for rows in (9, 4, 2):
         strides = choose_strides(STRIDES + LONG_STRIDES, shape.height, shape.width, rows)
         factor = math.prod(strides)
@@ -175,8 +169,9 @@ class HNeRVBoost(Hybrid):
 
     paper = PUBLISHED
     config_type = HNeRVBoostConfig
-    # HNeRV's rate: at 3e-3 the encoder ends lower, as there.
+    # HNeRV's learning rate: as there, fits with 3e-3 end lower.
     recipes: ClassVar = {"paper": paper_recipe(3e-3), "native": replace(NATIVE, lr=1e-3)}
+    config: HNeRVBoostConfig
 
     def __init__(self, config: HNeRVBoostConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
@@ -191,16 +186,22 @@ class HNeRVBoost(Hybrid):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> HNeRVBoostConfig:
-        """See Representation.configure. The width decides; below that of the smallest published
-        network, the floor and the condition shrink with it. Where embeddings would take more than
-        half of the values, their grid is coarser than the published 9 rows."""
+        """See Representation.configure. The width sets the size; below that of the smallest
+        published network, the minimum width and the condition shrink with it. If embeddings would
+        take more than half of the values, their grid is coarser than the published 9 rows."""
         channels = options.get("embedding_channels", HNeRVBoostConfig.embedding_channels)
         options.setdefault("strides", hybrid_strides(shape, parameters, channels))
         base = HNeRVBoostConfig(**with_strides(shape, options))
         if parameters is None:
             return base
         sizes = {"width": 50, "min_width": 12, "condition_width": 32}
-        return scaled_within(cls, base, shape, parameters, sizes, fixed=options)
+        return scaled_within(
+            lambda config: count_stored(cls.skeleton(config, shape)),
+            base,
+            parameters,
+            sizes,
+            fixed=options,
+        )
 
     def decode(self, embedding: Tensor, t: Tensor) -> Tensor:
         """See Hybrid.decode."""
@@ -215,13 +216,13 @@ class HNeRVBoost(Hybrid):
 
 @dataclass(frozen=True)
 class NeRVBoostConfig(ModelConfig):
-    """NeRV-Boost's shape. Defaults are those of 1.5 million values, for Bunny at 720p."""
+    """NeRV-Boost's shape. The defaults have 1.5 million values, for Bunny at 720p."""
 
     strides: tuple[int, ...] = bounded(1, 8, (5, 2, 2, 2, 2))
     depths: tuple[int, ...] = bounded(1, 16, (1, 1, 2, 2, 2))  # blocks of each stage
     stem_width: int = bounded(1, 4096, 256)  # hidden width of the stem's MLP
-    grid_channels: int = bounded(1, 1024, 30)  # channels of the grid that the stem makes
-    min_width: int = bounded(1, 1024, 12)  # narrowest width of stages 1, 2, ...
+    grid_channels: int = bounded(1, 1024, 30)  # channels of the grid, the stem's output
+    min_width: int = bounded(1, 1024, 12)  # minimum width of stages 1, 2, ...
     condition_width: int = bounded(1, 1024, 32)  # of the vector of time
     pe_base: float = bounded(1, 4, 1.25)
     pe_levels: int = bounded(1, 128, 80)
@@ -231,7 +232,7 @@ class NeRVBoostConfig(ModelConfig):
         self._same_length("strides", "depths")
 
     def stages(self) -> list[tuple[int, int, int, int]]:
-        """(channels in, channels out, stride, kernel) of every stage."""
+        """Return (channels in, channels out, stride, kernel) of every stage."""
         return halving_stages(self.grid_channels, 1, self.min_width, self.strides)
 
 
@@ -241,6 +242,7 @@ class NeRVBoost(Representation):
     paper = PUBLISHED
     config_type = NeRVBoostConfig
     recipes: ClassVar = {"paper": paper_recipe(3e-3), "native": NATIVE}
+    config: NeRVBoostConfig
 
     def __init__(self, config: NeRVBoostConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
@@ -257,13 +259,20 @@ class NeRVBoost(Representation):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> NeRVBoostConfig:
-        """See Representation.configure. The grid's channels decide, and the stem's width takes up
-        what is left; below the smallest published network all widths shrink."""
+        """See Representation.configure. The grid's channels set the size, and the stem's width
+        takes the remaining values; below the smallest published network all widths shrink."""
         base = NeRVBoostConfig(**with_strides(shape, options))
         if parameters is None:
             return base
         sizes = {"grid_channels": 15, "stem_width": 256, "min_width": 12, "condition_width": 32}
-        return scaled_within(cls, base, shape, parameters, sizes, rest="stem_width", fixed=options)
+        return scaled_within(
+            lambda config: count_stored(cls.skeleton(config, shape)),
+            base,
+            parameters,
+            sizes,
+            remainder="stem_width",
+            fixed=options,
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. The first frame is at time 1 / T, the last at 1."""
@@ -273,13 +282,14 @@ class NeRVBoost(Representation):
         return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))
 
     def matrices(self) -> list[str]:
-        """See Representation.matrices: the convolutions of the blocks, and what makes the grid."""
+        """See Representation.matrices: the convolutions of the blocks, and the stem's output
+        layer."""
         return ["stem.2.weight", *convolutions(self)]
 
 
 @dataclass(frozen=True)
 class ENeRVBoostConfig(ENeRVConfig):
-    """E-NeRV-Boost's shape. Defaults are those of 1.5 million values, for Bunny at 720p."""
+    """E-NeRV-Boost's shape. The defaults have 1.5 million values, for Bunny at 720p."""
 
     token_width: int = bounded(1, 4096, 128)
     grid_channels: int = bounded(1, 1024, 44)
@@ -293,11 +303,12 @@ class ENeRVBoostConfig(ENeRVConfig):
 
 
 class ENeRVBoost(Representation):
-    """E-NeRV's stem -> conditioned blocks, which take the place of its modulation -> frame."""
+    """E-NeRV's stem -> conditioned blocks, which replace its modulation -> frame."""
 
     paper = PUBLISHED
     config_type = ENeRVBoostConfig
     recipes: ClassVar = {"paper": paper_recipe(1.5e-3), "native": NATIVE}
+    config: ENeRVBoostConfig
 
     def __init__(self, config: ENeRVBoostConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
@@ -312,8 +323,8 @@ class ENeRVBoost(Representation):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> ENeRVBoostConfig:
-        """See Representation.configure. The grid's channels decide, and the tokens' width takes up
-        what is left; below the smallest published network all widths shrink."""
+        """See Representation.configure. The grid's channels set the size, and the token width takes
+        the remaining values; below the smallest published network all widths shrink."""
         base = ENeRVBoostConfig(**with_strides(shape, options))
         if parameters is None:
             return base
@@ -324,7 +335,14 @@ class ENeRVBoost(Representation):
             "min_width": 12,
             "condition_width": 32,
         }
-        return scaled_within(cls, base, shape, parameters, sizes, rest="token_width", fixed=options)
+        return scaled_within(
+            lambda config: count_stored(cls.skeleton(config, shape)),
+            base,
+            parameters,
+            sizes,
+            remainder="token_width",
+            fixed=options,
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. The first frame is at time 1 / T, the last at 1."""
@@ -333,8 +351,8 @@ class ENeRVBoost(Representation):
         return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))
 
     def matrices(self) -> list[str]:
-        """See Representation.matrices: the convolutions of the blocks, and the stem but for what
-        reads encodings."""
+        """See Representation.matrices: the convolutions of the blocks, and the stem except the
+        layers that read encodings."""
         stem = [
             name
             for name, p in self.named_parameters()

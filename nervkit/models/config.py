@@ -16,24 +16,24 @@ MAX_SIDE = 1 << 15
 
 
 def bounded(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field whose value (or every entry, for a tuple) lies in [low, high]."""
+    """Declare a field whose value, or every entry of a tuple, lies in [low, high]."""
     return field(default=default, metadata={"bounds": (low, high)})
 
 
 def added(specified: Any) -> Any:
-    """A field that earlier files do not have: its default is what they were made with."""
+    """Mark a field that earlier files lack; its default is the value that they were made with."""
     specified.metadata = {**specified.metadata, "added": True}
     return specified
 
 
 def chosen(*choices: str, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field whose value is one of a few words."""
+    """Declare a field whose value is one of a few words."""
     return field(default=default, metadata={"choices": choices})
 
 
 @dataclass(frozen=True)
 class VideoShape:
-    """What a representation reproduces: `frames` frames of `height` x `width` RGB pixels."""
+    """The size of a video: `frames` frames of `height` x `width` RGB pixels."""
 
     frames: int
     height: int
@@ -48,37 +48,39 @@ class VideoShape:
 
     @property
     def pixels(self) -> int:
+        """The number of pixels of all frames."""
         return self.frames * self.height * self.width
 
 
-KINDS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}  # that JSON keeps
+#: annotations of fields, and the types that JSON preserves for them
+KINDS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 LISTS = {f"tuple[{kind}, ...]": kind for kind in ("int", "float")}
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Base of every model's configuration. A field is `bounded`: int, float, tuple[int, ...] or
-    tuple[float, ...]; or `chosen`: str; or a bool."""
+    """Base class of every model's configuration. A field is a `bounded` int, float,
+    tuple[int, ...] or tuple[float, ...]; a `chosen` str; or a bool."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             self._check(spec)
 
     @staticmethod
-    def unclear(spec: dataclasses.Field[Any]) -> str | None:
-        """Why a field cannot be checked, and so cannot be in a file; None where it can."""
+    def field_fault(spec: dataclasses.Field[Any]) -> str | None:
+        """Return why a field cannot be checked, and so cannot be stored; None if it can."""
         kind = _kind(spec)
         if kind not in KINDS and kind not in LISTS:
-            return f"a field is one of {', '.join((*KINDS, *LISTS))}, not {kind}"
+            return f"a field must be one of {', '.join((*KINDS, *LISTS))}, not {kind}"
         if kind == "str" and not spec.metadata.get("choices"):
-            return 'a text needs its choices: chosen("a", "b", default="a")'
+            return 'a str needs its choices: chosen("a", "b", default="a")'
         if kind not in ("str", "bool") and "bounds" not in spec.metadata:
             return "a number needs its bounds: bounded(low, high, default)"
         return None
 
     def _check(self, spec: dataclasses.Field[Any]) -> None:
         kind, value = _kind(spec), getattr(self, spec.name)
-        entries = (value,)
+        entries: tuple[Any, ...] = (value,)
         if kind in LISTS:
             if not isinstance(value, tuple) or not 1 <= len(value) <= 8:
                 raise UsageError(f"{spec.name} must be a list of 1 to 8 numbers, not {value!r}")
@@ -88,8 +90,10 @@ class ModelConfig:
         choices, bounds = spec.metadata.get("choices"), spec.metadata.get("bounds")
         if choices and value not in choices:
             raise UsageError(f"{spec.name} must be one of {', '.join(choices)}, not {value!r}")
-        for entry in entries if bounds else ():
-            low, high = bounds
+        if not bounds:
+            return
+        low, high = bounds
+        for entry in entries:
             if type(entry) not in KINDS[kind] or not low <= entry <= high:
                 raise UsageError(f"{spec.name} must lie in {low:g} to {high:g}, not {entry!r}")
 
@@ -98,14 +102,14 @@ class ModelConfig:
             raise UsageError(f"{', '.join(names)} must be lists of the same length")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
+        """Return the fields as JSON-ready values."""
         values = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises UsageError on unknown, missing or bad fields; a field
-        that is `added` may be missing."""
+        """Invert `to_dict`. Raises UsageError for unknown, missing or invalid fields; a field that
+        is `added` may be missing."""
         specs = dataclasses.fields(cls)
         names = {spec.name for spec in specs}
         needed = {spec.name for spec in specs if "added" not in spec.metadata}
@@ -117,5 +121,5 @@ class ModelConfig:
 
 
 def _kind(spec: dataclasses.Field[Any]) -> str:
-    """The field's type as it is written."""
+    """Return the field's annotation as text."""
     return spec.type.__name__ if isinstance(spec.type, type) else str(spec.type)

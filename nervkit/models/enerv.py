@@ -12,39 +12,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nervkit.models.base import Representation, scaled_within
-from nervkit.models.blocks import PositionalEncoding, UpBlock, choose_strides, cropped, mlp
+from nervkit.models.base import Representation, count_stored
+from nervkit.models.blocks import PositionalEncoding, UpBlock, cropped, mlp
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.nerv import STRIDES
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import choose_strides, scaled_within
 
-FIRST_HEADS, SECOND_HEADS = 1, 8  # of the transformers before and after time comes in
+FIRST_HEADS, SECOND_HEADS = 1, 8  # of the transformers before and after the time is applied
 
 
 @dataclass(frozen=True)
 class ENeRVConfig(ModelConfig):
-    """E-NeRV's shape. Defaults are the published ones, for Bunny at 720p."""
+    """E-NeRV's shape. The defaults are published, for Bunny at 720p."""
 
     strides: tuple[int, ...] = bounded(1, 8, (5, 2, 2, 2, 2))
     token_width: int = bounded(1, 4096, 256)  # channels of the transformers' tokens
     head_width: int = bounded(1, 1024, 64)  # channels of each attention head
-    grid_channels: int = bounded(1, 1024, 196)  # channels that the tokens become
+    grid_channels: int = bounded(1, 1024, 196)  # channels of the grid that the tokens form
     expansion: int = bounded(1, 8, 3)  # of the grid's channels, in stage 0
-    min_width: int = bounded(1, 1024, 96)  # narrowest width of stages 1, 2, ...
+    min_width: int = bounded(1, 1024, 96)  # minimum width of stages 1, 2, ...
     condition_width: int = bounded(1, 1024, 128)  # of the vector that modulates every stage
     pe_base: float = bounded(1, 4, 1.25)
     pe_levels: int = bounded(1, 128, 80)
 
     def stages(self) -> list[tuple[int, int, int, int]]:
-        """(channels in, channels out, stride, kernel) of every stage."""
+        """Return (channels in, channels out, stride, kernel) of every stage."""
         return halving_stages(self.grid_channels, self.expansion, self.min_width, self.strides)
 
 
 def halving_stages(
     channels: int, expansion: int, min_width: int, strides: tuple[int, ...]
 ) -> list[tuple[int, int, int, int]]:
-    """(channels in, channels out, stride, kernel) of stages of 3x3 convolutions, of which stage 0
-    widens `channels` by `expansion`, and later ones halve the width down to the floor."""
+    """Return (channels in, channels out, stride, kernel) of stages of 3x3 convolutions. Stage 0
+    multiplies `channels` by `expansion`; later ones halve the width down to `min_width`."""
     rows, width = [], channels
     for index, stride in enumerate(strides):
         out = max(width // 2, min_width) if index else width * expansion
@@ -54,13 +55,13 @@ def halving_stages(
 
 
 class ENeRV(Representation):
-    """Tokens of places and a vector of time -> transformers -> grid -> up-blocks, each modulated by
+    """Spatial tokens and a vector of time -> transformers -> grid -> up-blocks, each modulated by
     time -> frame (section 3)."""
 
     paper = "E-NeRV (ECCV 2022, arXiv 2207.08132)"
     config_type = ENeRVConfig
     recipes: ClassVar = {
-        # The repository's configuration for Bunny: as NeRV is fitted.
+        # The repository's configuration for Bunny: that of NeRV.
         "paper": Recipe(
             loss="fusion6",
             lr=5e-4,
@@ -89,15 +90,22 @@ class ENeRV(Representation):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> ENeRVConfig:
-        """See Representation.configure. Smaller networks have all widths of the published one
-        scaled alike, larger ones a wider grid; the tokens' width takes up what is left."""
+        """See Representation.configure. Smaller networks scale all widths of the published one
+        alike, larger ones widen the grid; the token width takes the remaining values."""
         options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows=9))
         base = ENeRVConfig(**options)
         if parameters is None:
             return base
         names = ("grid_channels", "token_width", "head_width", "min_width", "condition_width")
         sizes = {name: getattr(ENeRVConfig(), name) for name in names}
-        return scaled_within(cls, base, shape, parameters, sizes, rest="token_width", fixed=options)
+        return scaled_within(
+            lambda config: count_stored(cls.skeleton(config, shape)),
+            base,
+            parameters,
+            sizes,
+            remainder="token_width",
+            fixed=options,
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. The first frame is at time 0, the last at 1."""
@@ -108,8 +116,8 @@ class ENeRV(Representation):
         return torch.sigmoid(cropped(self.head(x), self.shape.height, self.shape.width).float())
 
     def matrices(self) -> list[str]:
-        """See Representation.matrices: what mixes channels, but for the layers that read encodings,
-        and the head."""
+        """See Representation.matrices: all that mixes channels, except the layers that read
+        encodings and the head."""
         outer = ("stem.time.0", "stem.space.0", "condition.0", "head")
         return [
             name
@@ -119,11 +127,11 @@ class ENeRV(Representation):
 
 
 class SpaceTimeStem(nn.Module):
-    """The disentangled stem (section 3): tokens of the grid's places, mixed by a transformer, are
-    multiplied by a vector of time, mixed by another, and become the grid.
+    """The disentangled stem (section 3): a transformer mixes spatial tokens, a vector of time
+    multiplies them, a second transformer mixes them again, and they form the grid.
 
     Args of forward:
-        time: (B, 2 * levels), positions as they are encoded.
+        time: (B, 2 * levels), encoded positions.
 
     Returns of forward:
         (B, grid channels, rows, columns).
@@ -144,12 +152,13 @@ class SpaceTimeStem(nn.Module):
         self.project = mlp(width, config.grid_channels, act=act)
 
     def forward(self, time: Tensor) -> Tensor:
-        places = self.first(self._places(time.device))  # once, however many frames
-        tokens = self.second(places * self.time(time)[:, None])
+        spatial = self.first(self._spatial_tokens(time.device))  # once, however many frames
+        tokens = self.second(spatial * self.time(time)[:, None])
         return self.project(tokens).mT.unflatten(2, self.grid)
 
-    def _places(self, device: torch.device) -> Tensor:
-        """(1, rows * columns, width): a token of each place, from its row and column in [0, 1)."""
+    def _spatial_tokens(self, device: torch.device) -> Tensor:
+        """Return (1, rows * columns, width): a token per cell, from its row and column in
+        [0, 1)."""
         sides = [self.encoding(torch.arange(n, device=device) / n) for n in self.grid]
         rows, columns = sides[0][:, None], sides[1][None]
         both = torch.cat([rows.expand(*self.grid, -1), columns.expand(*self.grid, -1)], 2)
@@ -186,13 +195,13 @@ class Modulation(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         gamma, beta = self.affine(condition)[..., None, None].chunk(2, dim=1)
-        # An instance norm, in a function that takes grids of a single cell too.
+        # An instance norm that accepts grids of a single cell too.
         return F.layer_norm(x, x.shape[2:]) * gamma + beta
 
 
 class NarrowedUpBlock(nn.Module):
     """3x3 conv to a quarter of the channels, times stride^2 -> PixelShuffle -> 3x3 conv ->
-    activation (section 3): far fewer values than one convolution to many channels has."""
+    activation (section 3). Far fewer values than one convolution to many channels."""
 
     def __init__(
         self, cin: int, cout: int, stride: int, kernel: int, act: Callable[[], nn.Module] = nn.GELU

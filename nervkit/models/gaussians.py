@@ -1,16 +1,16 @@
-"""Gaussians that move: a video that can be followed, edited, slowed down and shown at any size.
+"""Moving Gaussians: a video that supports tracking, editing, slow motion and any frame size.
 
 After GaussianVideo (Bond et al., 2501.04782: a camera by a neural ODE, trajectories along
 B-splines, coarse to fine) and Splatter a Video (Sun et al., 2406.13870: an orthographic world,
-motion that starts from optical flow and stays rigid), in the plane and without an order, after
-GaussianImage (2403.08551). docs/models/gaussians.md says what it is for.
+motion initialised from optical flow and kept rigid), but in the plane and order-free, after
+GaussianImage (2403.08551). docs/models/gaussians.md describes uses and limits.
 
     frame(t) = background + sum_i c_i exp(-1/2 d^T Sigma_i(t)^-1 d),  d = x - camera_t(mu_i(t))
     mu_i(t) = lattice_i + spacing (place_i + sum_k B_k(t) path_ik)
 
-Levels of Gaussians, each on a lattice of twice the spacing of the finer one, are stored by lattice:
-neighbours are alike, so their integers take few bits. Levels above the finest are summed at lower
-resolution.
+Each level of Gaussians has a lattice of twice the spacing of the finer one, and its values are
+stored in lattice order: neighbours are alike, so their integers take few bits. Levels above the
+finest are summed at lower resolution.
 """
 
 from __future__ import annotations
@@ -26,33 +26,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervkit.models.base import VECTOR, Representation, count_stored, largest_within
+from nervkit.models.base import VECTOR, Representation, count_stored
 from nervkit.models.blocks import to_float
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.flow import LUMA, optical_flow
 from nervkit.models.motion import DEGREE, Camera, similarity_of, spline_basis
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import largest_within
 from nervkit.models.splatting import EXTENT, conics, splat
 
-LARGEST = 0.7  # standard deviation, in the spacing of its level,
-SMALLEST = 0.4  # and in cells of the grid that the level is summed on
-FIRST_SIGMA = 0.5  # in the spacing
-FIRST_SHAPE = math.log(FIRST_SIGMA / (LARGEST - FIRST_SIGMA))
-OVERLAP = 2 * math.pi * FIRST_SIGMA**2  # of the weights of neighbours that begin so
+MAX_SIGMA = 0.7  # standard deviation, in spacings of the level
+MIN_SIGMA = 0.4  # standard deviation, in cells of the grid that the level is summed on
+INITIAL_SIGMA = 0.5  # in spacings
+INITIAL_SHAPE = math.log(INITIAL_SIGMA / (MAX_SIGMA - INITIAL_SIGMA))
+OVERLAP = 2 * math.pi * INITIAL_SIGMA**2  # sum of the initial weights at a pixel
 FRAMES_PER_KNOT = 16
 BACKGROUND_ROWS = 8
-NEIGHBOURS = 8  # whose colours fill what was removed
-LEAST_WEIGHT = 0.05  # of all Gaussians at a pixel, for shares of it
-START_FRAMES = 9  # that colours start from
-RIGIDITY = 0.005  # of the way to their neighbours' mean that paths go in an update
+NEIGHBOURS = 8  # nearest Gaussians whose colours fill a removed one
+MIN_WEIGHT = 0.05  # of all Gaussians at a pixel, as a divisor
+START_FRAMES = 9  # for the initial colours
+RIGIDITY = 0.005  # step of paths towards their neighbours' mean, per update
 SEEDING_STEPS, SEEDING_UNTIL, SEEDING_FRAMES = 200, 0.6, 4
-DEAD, MOST_SEEDED = 0.02, 50  # of the mean of what Gaussians show; one in so many at a time
-FLOWS, FLOW_SIDE = 64, 200  # of a clip, and pixels of their longer side
+INVISIBLE = 0.02  # visibility, relative to the mean, below which a Gaussian moves
+MAX_SEEDED = 50  # at most 1 / MAX_SEEDED of the Gaussians move at a time
+MAX_FLOWS, FLOW_SIDE = 64, 200  # of a clip; longer side in pixels
 
 
 @dataclass(frozen=True)
 class GaussiansConfig(ModelConfig):
-    """How many Gaussians, and how freely they move."""
+    """The number of Gaussians and their degrees of freedom."""
 
     rows: int = bounded(1, 4096, 40)  # of the finest level's lattice
     columns: int = bounded(1, 4096, 80)
@@ -63,12 +65,12 @@ class GaussiansConfig(ModelConfig):
     background: tuple[int, ...] = bounded(1, 256, (8, 16))  # rows and columns
 
     def lattice(self, level: int) -> tuple[int, int]:
-        """Rows and columns of Gaussians of a level; 0 is the finest."""
+        """Return rows and columns of a level's Gaussians; level 0 is the finest."""
         return math.ceil(self.rows / 2**level), math.ceil(self.columns / 2**level)
 
 
 class Gaussians(Representation):
-    """Frames as sums of Gaussians that move in the plane, with a camera."""
+    """Frames as sums of Gaussians that move in the plane, seen by a camera."""
 
     paper = "after GaussianVideo (2025, arXiv 2501.04782), in the plane"
     config_type = GaussiansConfig
@@ -85,6 +87,7 @@ class Gaussians(Representation):
             precision="float32",
         ),
     }
+    config: GaussiansConfig
 
     def __init__(self, config: GaussiansConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
@@ -94,20 +97,20 @@ class Gaussians(Representation):
         def parameters(count: int, channels: int) -> nn.ParameterList:
             return nn.ParameterList(torch.zeros(count, channels, *size) for size in sizes)
 
-        self.places = parameters(1, 2)  # x and y from the lattice, in its spacing
-        self.paths = parameters(config.knots, 2)  # control points of what is added to them
-        self.shapes = parameters(config.shape_degree + 1, 3)  # two sizes, and the angle
+        self.places = parameters(1, 2)  # x and y relative to the lattice, in spacings
+        self.paths = parameters(config.knots, 2)  # control points of offsets to the places
+        self.shapes = parameters(config.shape_degree + 1, 3)  # two sizes and the angle
         self.colours = parameters(1, 3)
         self.background = nn.Parameter(torch.zeros(1, 3, *config.background))
         with torch.no_grad():
             for shapes in self.shapes:
-                shapes[0, :2] = FIRST_SHAPE
+                shapes[0, :2] = INITIAL_SHAPE
 
     @classmethod
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> GaussiansConfig:
-        """See Representation.configure. The lattice's cells are about square."""
+        """See Representation.configure. The lattice has about square cells."""
         knots = min(1024, max(DEGREE + 1, math.ceil(shape.frames / FRAMES_PER_KNOT) + DEGREE))
         aspect = shape.width / shape.height
         options.setdefault("knots", knots)
@@ -127,23 +130,25 @@ class Gaussians(Representation):
         return of_rows(rows)
 
     def forward(self, t: Tensor) -> Tensor:
-        """See Representation.forward. Trajectories are smooth, so that any `t` is as good as
-        another."""
+        """See Representation.forward. Trajectories are smooth, so `t` may be any real number."""
         return self.render(t, (self.shape.height, self.shape.width))
 
     def render(
         self, t: Tensor, size: tuple[int, int], camera: bool = True, colours: Sequence[Tensor] = ()
     ) -> Tensor:
-        """Frames at positions `t` (B,), of any `size` (height, width): (B, 3, H, W) in [0, 1].
+        """Render frames at positions `t` (B,) in any `size` (height, width).
+
+        Returns (B, 3, H, W) in [0, 1].
 
         Args:
-            camera: whether the camera moves; without, the scene rests.
-            colours: of each level, in place of its own, (1, 3, rows, columns).
+            camera: whether the camera moves; False stabilises the scene.
+            colours: replacements of each level's colours, (1, 3, rows, columns).
         """
         return self._sum(t, size, camera, colours).clamp(0, 1)
 
     def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
-        """See Representation.fit_forward. Beyond [0, 1] there is a gradient too."""
+        """See Representation.fit_forward. Not clamped, so that values beyond [0, 1] have
+        gradients."""
         return self._sum(t, (self.shape.height, self.shape.width))
 
     def _sum(
@@ -154,7 +159,7 @@ class Gaussians(Representation):
         colours: Sequence[Tensor] = (),
     ) -> Tensor:
         t = t.clamp(0, self.shape.frames - 1)
-        image = self.background
+        image: Tensor = self.background
         with full_precision(image.device):
             poses = self.camera(t) if camera else self.camera.at_rest(t)
             for level in range(self.config.levels - 1, -1, -1):
@@ -171,17 +176,19 @@ class Gaussians(Representation):
         colours: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
-        """(B, 3, rows, columns): what coarser levels show, in any resolution, and one level more,
-        in its own: `size` for the finest, half that of the video for the next, and so on."""
-        shape = self.shape.height, self.shape.width
-        grid = tuple(math.ceil(side / 2**level) for side in shape) if level else size
+        """Upsample the sum of the coarser levels and add one level: (B, 3, rows, columns). The
+        resolution is `size` for the finest level, half of the video's for the next, and so on."""
+        grid = size
+        if level:
+            height, width = self.shape.height, self.shape.width
+            grid = math.ceil(height / 2**level), math.ceil(width / 2**level)
         added = self._splat(level, t, poses, colours[0].flatten(1).T, grid)
         return F.interpolate(image, size=grid, mode="bicubic") + added
 
     def _splat(
-        self, level: int, t: Tensor, poses: Tensor, values: Tensor, grid: tuple[int, ...]
+        self, level: int, t: Tensor, poses: Tensor, values: Tensor, grid: tuple[int, int]
     ) -> Tensor:
-        """(B, C, *grid): the Gaussians of a level with `values` (N, C) in place of colours."""
+        """Render a level's Gaussians with `values` (N, C) as colours: (B, C, *grid)."""
         return splat(
             self.camera.to_screen(poses, self.scene_places(level, t)),
             conics(*self.spreads(level, t, poses)),
@@ -192,16 +199,16 @@ class Gaussians(Representation):
         )
 
     def spacing(self, level: int) -> tuple[float, float]:
-        """Pixels between Gaussians of a level, in x and y."""
+        """Return the pixels between a level's Gaussians, in x and y."""
         rows, columns = self.config.lattice(level)
         return self.shape.width / columns, self.shape.height / rows
 
     def largest(self, level: int) -> float:
-        """The largest standard deviation of a level, in pixels."""
-        return max(2 * SMALLEST * 2**level, LARGEST * max(self.spacing(level)))
+        """Return the largest standard deviation of a level, in pixels."""
+        return max(2 * MIN_SIGMA * 2**level, MAX_SIGMA * max(self.spacing(level)))
 
     def lattice(self, level: int) -> Tensor:
-        """(rows * columns, 2): x and y of a level's lattice in the scene, in pixels."""
+        """Return (rows * columns, 2): x and y of a level's lattice in the scene, in pixels."""
         rows, columns = self.config.lattice(level)
         width, height = self.spacing(level)
         device = self.background.device
@@ -210,70 +217,70 @@ class Gaussians(Representation):
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
     def scene_places(self, level: int, t: Tensor) -> Tensor:
-        """(B, N, 2): x and y of a level's Gaussians in the scene, in pixels."""
+        """Return (B, N, 2): x and y of a level's Gaussians in the scene, in pixels."""
         basis = spline_basis(t, self.shape.frames, self.config.knots)
         paths = basis.to(self.paths[level].dtype) @ self.paths[level].flatten(1)
-        moved = paths.view(len(t), 2, -1) + self.places[level].flatten(2)
+        places = paths.view(len(t), 2, -1) + self.places[level].flatten(2)
         width, height = self.spacing(level)
-        offsets = torch.stack([width * moved[:, 0], height * moved[:, 1]], -1)
-        return self.lattice(level).to(moved.dtype) + offsets
+        offsets = torch.stack([width * places[:, 0], height * places[:, 1]], -1)
+        return self.lattice(level).to(places.dtype) + offsets
 
     def spreads(self, level: int, t: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, 2) standard deviations of a level's Gaussians as they are shown, in pixels, and
-        (B, N) angles."""
+        """Return the standard deviations of a level's Gaussians on the screen, (B, N, 2) in pixels,
+        and their angles, (B, N)."""
         shapes = self.shapes[level]
         u = (2 * t / max(1, self.shape.frames - 1) - 1).to(shapes.dtype)
         chebyshev = torch.stack([torch.ones_like(u), u, 2 * u**2 - 1, 4 * u**3 - 3 * u], 1)
         raw = chebyshev[:, : len(shapes)] @ shapes.flatten(1)
         raw = raw.view(len(t), 3, -1)
-        least, most = SMALLEST * 2**level, self.largest(level)
-        sigmas = (most - least) * raw[:, :2].sigmoid() + least
-        sigmas = (sigmas * poses[:, 2, None, None].exp()).clamp(least, most)
+        low, high = MIN_SIGMA * 2**level, self.largest(level)
+        sigmas = (high - low) * raw[:, :2].sigmoid() + low
+        sigmas = (sigmas * poses[:, 2, None, None].exp()).clamp(low, high)
         return sigmas.transpose(1, 2), raw[:, 2] + poses[:, 3, None]
 
     def track(self, point: tuple[float, float], t: float, times: Tensor) -> Tensor:
-        """(len(times), 2): x and y, in pixels, at positions `times`, of what is at `point` at
-        position `t`. In the scene it moves as the Gaussians that shape the picture there do, mean
-        by how steep they are."""
+        """Track the content at `point` at position `t`: return its x and y in pixels at positions
+        `times`, (len(times), 2). In the scene it moves with the Gaussians there, averaged by their
+        gradients."""
         moment = times.new_tensor([t])
-        pose, shown = self.camera(moment), times.new_tensor([[point]])
-        start = self.camera.to_scene(pose, shown)
+        pose, on_screen = self.camera(moment), times.new_tensor([[point]])
+        start = self.camera.to_scene(pose, on_screen)
         count = self.config.knots
         basis = spline_basis(times, self.shape.frames, count)
         basis = basis - spline_basis(moment, self.shape.frames, count)
         total, weight = start.new_zeros(len(times), 2), start.new_zeros(())
         for level in range(self.config.levels):
-            distance = shown - self.camera.to_screen(pose, self.scene_places(level, moment))
+            distance = on_screen - self.camera.to_screen(pose, self.scene_places(level, moment))
             sigmas, angle = self.spreads(level, moment, pose)
             a, b, c = conics(sigmas, angle)
             x, y = distance.unbind(-1)
             near = torch.exp(-0.5 * (a * x * x + 2 * b * x * y + c * y * y))[0]
-            steep = near * self.colours[level][0].flatten(1).norm(dim=0) / sigmas[0].mean(1)
-            path = self.paths[level].flatten(2) @ steep
+            slope = near * self.colours[level][0].flatten(1).norm(dim=0) / sigmas[0].mean(1)
+            path = self.paths[level].flatten(2) @ slope
             total = total + basis @ path * path.new_tensor(self.spacing(level))
-            weight = weight + steep.sum()
-        moved = total / weight.clamp(min=1e-12)
-        return self.camera.to_screen(self.camera(times), start + moved[:, None])[:, 0]
+            weight = weight + slope.sum()
+        displacement = total / weight.clamp(min=1e-12)
+        return self.camera.to_screen(self.camera(times), start + displacement[:, None])[:, 0]
 
     def within(self, mask: Tensor, t: float) -> list[Tensor]:
-        """Of each level, which Gaussians (rows * columns,) lie mostly in a mask (H, W), True there,
-        at position `t`: by the share of their weight."""
+        """Select the Gaussians of which most of the weight lies in a mask (H, W) at position `t`.
+        Returns booleans (rows * columns,) for each level."""
         moment = self.background.new_tensor([t])
         pose, size = self.camera(moment), (self.shape.height, self.shape.width)
-        found = []
+        selected = []
         for level in range(self.config.levels):
             places = self.camera.to_screen(pose, self.scene_places(level, moment))
             sigmas = self.spreads(level, moment, pose)[0][0].mean(1)
-            # The mask's mean under a Gaussian, by five of its points.
+            # The mask's mean under a Gaussian, from five samples.
             around = torch.tensor([[0.0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]).to(places)
             points = places[0] + around[:, None] * sigmas[:, None]
             inside = sampled(mask[None].to(places), points.flatten(0, 1), size)
-            found.append(inside.view(5, -1).mean(0) > 0.5)
-        return found
+            selected.append(inside.view(5, -1).mean(0) > 0.5)
+        return selected
 
     def without(self, chosen: Sequence[Tensor], t: float) -> list[Tensor]:
-        """The colours of all levels where those that are `chosen` (see `within`) are as the nearest
-        other ones at position `t`."""
+        """Return the colours of all levels, with the `chosen` Gaussians (see `within`) filled from
+        the nearest others at position `t`."""
         moment = self.background.new_tensor([t])
         filled = []
         for level, gone in enumerate(chosen):
@@ -290,36 +297,36 @@ class Gaussians(Representation):
     def carried(
         self, chosen: Sequence[Tensor], t: Tensor, size: tuple[int, int], camera: bool = True
     ) -> Tensor:
-        """(B, 1, *size) in [0, 1]: where what was `chosen` (see `within`) is at positions `t`, as
-        its share in the weight of the finest level. So a mask of one frame follows to all."""
+        """Propagate a mask to positions `t`: return the share of the `chosen` Gaussians (see
+        `within`) in the weight of the finest level, (B, 1, *size) in [0, 1]."""
         t = t.clamp(0, self.shape.frames - 1)
-        taken = chosen[0].to(self.background)
+        selected = chosen[0].to(self.background)
         with full_precision(t.device):
             poses = self.camera(t) if camera else self.camera.at_rest(t)
-            values = torch.stack([taken, torch.ones_like(taken)], 1)
-            own, whole = self._splat(0, t, poses, values, size).split(1, 1)
-        return own / whole.clamp(min=LEAST_WEIGHT)
+            values = torch.stack([selected, torch.ones_like(selected)], 1)
+            own, total = torch.split(self._splat(0, t, poses, values, size), 1, 1)
+        return own / total.clamp(min=MIN_WEIGHT)
 
     def kinds(self) -> dict[str, str]:
-        """See Representation.kinds. An error of the camera moves everything: its matrices are
-        coded as finely as vectors."""
+        """See Representation.kinds. An error of the camera shifts the whole frame, so its matrices
+        are coded as finely as vectors."""
         return super().kinds() | dict.fromkeys(self.weights(), VECTOR)
 
     def matrices(self) -> list[str]:
-        """None: Adam for all."""
+        """See Representation.matrices: none; Adam optimises everything."""
         return []
 
     @torch.no_grad()
     def start_fit(self, frames: Tensor) -> None:
-        """Start from the clip: the camera from what moves as a whole, trajectories from the rest of
-        the optical flow, places where there is detail, colours coarse to fine."""
-        Start(self, frames).run()
+        """See Representation.start_fit. The camera follows the global motion, trajectories the
+        residual optical flow; places go where the detail is, colours coarse to fine."""
+        Initialiser(self, frames).run()
 
     @torch.no_grad()
     def after_step(self, k: int, progress: float, frames: Tensor) -> None:
-        """See Representation.after_step. Neighbours move alike (Splatter a Video, section 3.3:
-        rigidity, here a pull to the mean of 3x3 on the lattice), and what is not seen starts anew
-        where the error is largest (GaussianVideo, section 3.4)."""
+        """See Representation.after_step. Keeps motion rigid (Splatter a Video, section 3.3; here a
+        pull to the mean of 3x3 on the lattice), and moves invisible Gaussians to the largest errors
+        (GaussianVideo, section 3.4)."""
         for paths in self.paths:
             mean = F.avg_pool2d(F.pad(paths, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
             paths.lerp_(mean, RIGIDITY)
@@ -327,8 +334,8 @@ class Gaussians(Representation):
             self._seed(frames)
 
     def _seed(self, frames: Tensor) -> None:
-        """Move the finest level's Gaussians that show next to nothing in a few frames to where the
-        squared error of these is largest, on the paths of what is nearest."""
+        """Move the finest level's Gaussians that are invisible in a few frames to the cells with
+        the largest squared error, with the path of the nearest other Gaussian."""
         rows, columns = self.config.lattice(0)
         size = frames.shape[-2:]
         t = torch.linspace(0, len(frames) - 1, min(SEEDING_FRAMES, len(frames))).round().long()
@@ -336,19 +343,19 @@ class Gaussians(Representation):
         poses = self.camera(t.float())
         places = self.camera.to_screen(poses, self.scene_places(0, t.float()))
         limits = places.new_tensor([size[1], size[0]])
-        seen = ((places > 0) & (places < limits)).all(-1).any(0)
+        on_screen = ((places > 0) & (places < limits)).all(-1).any(0)
         area = self.spreads(0, t.float(), poses)[0].mean(0).prod(-1)
-        shown = seen * area * self.colours[0][0].flatten(1).norm(dim=0)
-        least = shown.topk(rows * columns // MOST_SEEDED, largest=False).indices
-        dead = least[shown[least] < DEAD * shown.mean()]
+        visibility = on_screen * area * self.colours[0][0].flatten(1).norm(dim=0)
+        least = visibility.topk(rows * columns // MAX_SEEDED, largest=False).indices
+        dead = least[visibility[least] < INVISIBLE * visibility.mean()]
         if not len(dead) or len(dead) == rows * columns:
             return
-        rest = torch.cat([to_float(frames[i]) - self(i[None].float()) for i in t])
-        errors = F.adaptive_avg_pool2d(rest.square().sum(1, keepdim=True), (rows, columns))
+        residual = torch.cat([to_float(frames[i]) - self(i[None].float()) for i in t])
+        errors = F.adaptive_avg_pool2d(residual.square().sum(1, keepdim=True), (rows, columns))
         worst = errors.flatten().topk(len(dead)).indices
         frame, cell = worst // (rows * columns), worst % (rows * columns)
         target = self.lattice(0)[cell]
-        colours = F.adaptive_avg_pool2d(rest, (rows, columns)).flatten(2)
+        colours = F.adaptive_avg_pool2d(residual, (rows, columns)).flatten(2)
         alive = torch.ones(rows * columns, dtype=torch.bool, device=frames.device)
         alive[dead] = False
         alive = alive.nonzero()[:, 0]
@@ -363,50 +370,50 @@ class Gaussians(Representation):
             offset = (scene - self.lattice(0)[index]) / spacing
             self.places[0][0, :, row, column] = offset - basis[at] @ paths[:, :, row, column]
             self.shapes[0][:, :, row, column] = 0
-            self.shapes[0][0, :2, row, column] = FIRST_SHAPE
+            self.shapes[0][0, :2, row, column] = INITIAL_SHAPE
             self.colours[0][0, :, row, column] = colours[at, :, where] / OVERLAP
 
 
-class Start:
-    """What Gaussians begin with, from a clip's `frames` (T, 3, H, W) uint8. The scene is the middle
-    frame's screen."""
+class Initialiser:
+    """Initialises Gaussians from a clip's `frames` (T, 3, H, W) uint8. Scene coordinates are those
+    of the middle frame's screen."""
 
     def __init__(self, model: Gaussians, frames: Tensor) -> None:
         self.model, self.frames, self.device = model, frames, frames.device
         last = len(frames) - 1
-        count = min(last, FLOWS) + 1
+        count = min(last, MAX_FLOWS) + 1
         self.times = torch.linspace(0, last, count).round().long()
         self.middle = count // 2
-        chosen = torch.linspace(0, last, min(START_FRAMES, len(frames))).round()
-        self.shown = chosen.long()  # frames that places and colours come from
+        samples = torch.linspace(0, last, min(START_FRAMES, len(frames))).round()
+        self.samples = samples.long()  # the frames for places and colours
 
     def run(self) -> None:
+        """Set all parameters of the model."""
         model = self.model
         flows = self._flows()
-        poses = self._path(flows).to(self.device)
+        poses = self._camera_path(flows).to(self.device)
         t = self.times.float().to(self.device)
         model.camera.follow(t, poses)
-        self.poses = model.camera(self.shown.float().to(self.device))
-        model.background.copy_(
-            F.adaptive_avg_pool2d(self._targets().mean(0, keepdim=True), model.config.background)
-        )
+        self.poses = model.camera(self.samples.float().to(self.device))
+        rows, columns = model.config.background
+        mean = self._targets().mean(0, keepdim=True)
+        model.background.copy_(F.adaptive_avg_pool2d(mean, (rows, columns)))
         weights = self._detail()
         for level in range(model.config.levels - 1, -1, -1):
-            self._place(level, weights if level == 0 else (weights > 0).float())
-            self._move(level, flows)
-            self._colour(level)
+            self._set_places(level, weights if level == 0 else (weights > 0).float())
+            self._set_paths(level, flows)
+            self._set_colours(level)
 
     def _targets(self) -> Tensor:
-        return to_float(self.frames[self.shown.to(self.device)])
+        return to_float(self.frames[self.samples.to(self.device)])
 
     def _flows(self) -> list[Tensor]:
-        """(2, H, W) each: how far, in x and y, what a chosen frame shows has moved until the next
-        one."""
+        """Return the optical flow from each frame of `times` to the next, (2, H, W) in x and y."""
         lumas = [self.frames[t].permute(1, 2, 0).cpu().numpy() @ LUMA for t in self.times.tolist()]
         return [torch.from_numpy(optical_flow(a, b, FLOW_SIDE)).flip(0) for a, b in pairwise(lumas)]
 
-    def _path(self, flows: list[Tensor]) -> Tensor:
-        """(N, 4): poses of the camera that follow most of the flow."""
+    def _camera_path(self, flows: list[Tensor]) -> Tensor:
+        """Return poses of the camera, (N, 4), that follow most of the flow."""
         steps = [similarity_of(flow) for flow in flows]
         poses = [torch.tensor([1 + 0j, 0j])]  # z -> a z + b about the middle frame
         for a, b in steps[self.middle :]:
@@ -420,10 +427,10 @@ class Start:
         return torch.stack([shift.real, shift.imag, a.abs().log(), a.angle()], 1).float()
 
     def _detail(self) -> Tensor:
-        """(rows, columns): how much there is to see in the scene around the frame's screen, twice
-        its size and at half its resolution; 0 where the camera never looks."""
+        """Return the amount of detail in the scene, (rows, columns): twice the size of the screen
+        at half its resolution; 0 outside the camera's view."""
         height, width = self.frames.shape[-2:]
-        rows, columns = height, width  # of half a pixel's density, in twice the size
+        rows, columns = height, width  # twice the size at half the resolution
         total, count = (torch.zeros(rows * columns, device=self.device) for _ in range(2))
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         pixels = (torch.stack([x, y], -1).flatten(0, 1) + 0.5).to(self.device)
@@ -442,9 +449,9 @@ class Start:
         floor = 0.5 * total.sum() / count.sum() + 1e-3
         return torch.where(count > 0, mean + floor, 0).view(rows, columns)
 
-    def _place(self, level: int, weights: Tensor) -> None:
-        """Put the Gaussians of a level where the weights are: so that rows have equal shares, and
-        the Gaussians of a row equal shares of it."""
+    def _set_places(self, level: int, weights: Tensor) -> None:
+        """Place a level's Gaussians by the weights: rows have equal shares, and the Gaussians of a
+        row equal shares of it."""
         model = self.model
         rows, columns = model.config.lattice(level)
         height, width = self.frames.shape[-2:]
@@ -462,57 +469,58 @@ class Start:
         )
         model.places[level].copy_(offsets.T.view_as(model.places[level]))
 
-    def _move(self, level: int, flows: list[Tensor]) -> None:
-        """Have a level's Gaussians follow the flow, as far as the camera does not."""
+    def _set_paths(self, level: int, flows: list[Tensor]) -> None:
+        """Fit a level's paths to the flow that the camera does not explain."""
         if not flows:
             return
         model = self.model
         times = self.times.float().to(self.device)
         poses = model.camera(times)
         start = model.scene_places(level, times[:1])
-        shown = {self.middle: model.camera.to_screen(poses[self.middle][None], start)[0]}
+        on_screen = {self.middle: model.camera.to_screen(poses[self.middle][None], start)[0]}
         for k in range(self.middle, len(flows)):
-            shown[k + 1] = shown[k] + sampled(flows[k], shown[k])
+            on_screen[k + 1] = on_screen[k] + sampled(flows[k], on_screen[k])
         for k in range(self.middle - 1, -1, -1):
-            shown[k] = shown[k + 1] - sampled(flows[k], shown[k + 1])
-        tracks = torch.stack([shown[k] for k in range(len(times))])
-        moved = model.camera.to_scene(poses, tracks) - start
-        moved = moved / moved.new_tensor(model.spacing(level))
+            on_screen[k] = on_screen[k + 1] - sampled(flows[k], on_screen[k + 1])
+        tracks = torch.stack([on_screen[k] for k in range(len(times))])
+        offsets = model.camera.to_scene(poses, tracks) - start
+        offsets = offsets / offsets.new_tensor(model.spacing(level))
         basis = spline_basis(times, model.shape.frames, model.config.knots)
         ridge = 1e-3 * torch.eye(basis.shape[1], device=self.device)
-        points = torch.linalg.solve(basis.T @ basis + ridge, basis.T @ moved.flatten(1))
-        points = points.view(-1, *moved.shape[1:]).transpose(1, 2)
+        points = torch.linalg.solve(basis.T @ basis + ridge, basis.T @ offsets.flatten(1))
+        points = points.view(-1, *offsets.shape[1:]).transpose(1, 2)
         model.paths[level].copy_(points.reshape(model.paths[level].shape))
 
-    def _colour(self, level: int) -> None:
-        """Give a level the colours that coarser ones leave over."""
+    def _set_colours(self, level: int) -> None:
+        """Set a level's colours to the residual of the coarser ones."""
         model = self.model
-        size = self.frames.shape[-2:]
+        height, width = self.frames.shape[-2:]
+        size = height, width
         sums = torch.zeros_like(model.colours[level][0].flatten(1))
-        for t, pose, frame in zip(self.shown.tolist(), self.poses, self._targets(), strict=True):
+        for t, pose, frame in zip(self.samples.tolist(), self.poses, self._targets(), strict=True):
             time = torch.tensor([float(t)], device=self.device)
-            image = model.background
+            image: Tensor = model.background
             for coarser in range(model.config.levels - 1, level, -1):
                 colours = model.colours[coarser]
                 image = model.with_level(image, coarser, time, pose[None], colours, size)
             image = F.interpolate(image, size=size, mode="bicubic")
-            rest = F.adaptive_avg_pool2d(frame[None] - image, model.config.lattice(level))
+            residual = F.adaptive_avg_pool2d(frame[None] - image, model.config.lattice(level))
             places = model.camera.to_screen(pose[None], model.scene_places(level, time))[0]
-            sums += sampled(rest[0], places, size).T
-        colours = sums / len(self.shown) / OVERLAP
+            sums += sampled(residual[0], places, size).T
+        colours = sums / len(self.samples) / OVERLAP
         model.colours[level].copy_(colours.view_as(model.colours[level]))
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """No autocast: half of the bits are too few for a place."""
+    """Return a context without autocast: 16 bits are too few for places."""
     if device.type == "meta":
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
 def quantiles(weights: Tensor, count: int) -> Tensor:
-    """(count + 1,) places, in cells, that divide a histogram of positive `weights` into `count`
-    equal shares. Where nothing weighs anything, cells count alike."""
+    """Return (count + 1,) bounds, in cells, that divide a histogram of `weights` >= 0 into `count`
+    equal shares. If all weights are 0, cells count alike."""
     weights = weights if weights.sum() > 0 else torch.ones_like(weights)
     total = F.pad(weights.double().cumsum(0), (1, 0))
     wanted = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=total.device) * total[-1]
@@ -523,12 +531,12 @@ def quantiles(weights: Tensor, count: int) -> Tensor:
 
 
 def sampled(field: Tensor, points: Tensor, size: Sequence[int] | None = None) -> Tensor:
-    """(N, C): a field (C, h, w) that covers `size` (height, width), by default its own, at points
-    (N, 2), x and y; bilinear, the edge is repeated."""
+    """Sample a field (C, h, w) that covers `size` (height, width), by default its own, at points
+    (N, 2), x and y; returns (N, C), bilinear; beyond the edge, the edge is repeated."""
     height, width = size or field.shape[-2:]
     field = field.to(points)
     places = 2 * points / points.new_tensor([width, height]) - 1
-    found = F.grid_sample(
+    samples = F.grid_sample(
         field[None], places[None, None], padding_mode="border", align_corners=False
     )
-    return found[0, :, 0].T
+    return samples[0, :, 0].T

@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervkit.models.base import (
-    Representation,
-    TooFewParametersError,
-    count_stored,
-    largest_within,
-)
-from nervkit.models.blocks import between, choose_strides
+from nervkit.models.base import Representation, count_stored
+from nervkit.models.blocks import interpolated
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import TooFewParametersError, choose_strides, largest_within
 
-# 5,2,2,2 at 720p and 5,3,2,2 at 1080p are published; the rest continues the pattern so that every
-# frame size finds a grid of about 18 rows.
+# 5,2,2,2 at 720p and 5,3,2,2 at 1080p are published; the others continue the pattern, for a grid of
+# about 18 rows at every frame size.
 STRIDES = (
     (2, 2),
     (3, 2),
@@ -46,24 +43,24 @@ STRIDES = (
     (5, 4, 3, 2),
     (5, 4, 3, 3),
 )
-DEPTH, EXPANSION = 3, 4  # of all stages but the last, which has 1 and 1
+DEPTH, EXPANSION = 3, 4  # of all stages except the last, which has 1 and 1
 BASE_RATE = 3.3  # frames per knot of the base grids
-GRIDS = 0.18  # of all values are in grids, as published
-MOST_GRIDS = 0.3  # where even the fewest channels take more, grids get fewer knots
-LEAST_WIDTH = 4  # of a stage: channels are normalised by their mean and deviation
+GRID_SHARE = 0.18  # of all values, as published
+MAX_GRID_SHARE = 0.3  # grids get fewer knots if their smallest channel count takes more
+MIN_WIDTH = 4  # of a stage: LayerNorm needs several channels
 BASE_LEVELS, LOCAL_LEVELS = 2, 3
-START = 1e-3  # of grids
+INIT_RANGE = 1e-3  # of the grids
 
 
 @dataclass(frozen=True)
 class HiNeRVConfig(ModelConfig):
     """HiNeRV's shape (section 3.2). Stage i has width / 2^i channels and depths[i] blocks. Level l
-    of the base grids has base_knots / 2^l knots and base_channels * 2^l channels, of stage i's
-    local grids local_knots / 2^l and local_channels / 2^i * 2^l. Defaults are those of HiNeRV-S for
-    a video of 132 frames of 720p."""
+    of the base grids has base_knots / 2^l knots and base_channels * 2^l channels; level l of stage
+    i's local grids has local_knots / 2^l and local_channels / 2^i * 2^l. The defaults are HiNeRV-S
+    for 132 frames of 720p."""
 
     strides: tuple[int, ...] = bounded(1, 8, (5, 2, 2, 2))
-    width: int = bounded(LEAST_WIDTH, 4096, 280)
+    width: int = bounded(MIN_WIDTH, 4096, 280)
     depths: tuple[int, ...] = bounded(1, 16, (3, 3, 3, 1))
     expansions: tuple[int, ...] = bounded(1, 8, (4, 4, 4, 1))
     base_knots: int = bounded(1, 1 << 20, 40)
@@ -76,22 +73,22 @@ class HiNeRVConfig(ModelConfig):
         self._same_length("strides", "depths", "expansions")
 
     def widths(self) -> list[int]:
-        """Of every stage."""
-        return [max(self.width >> i, LEAST_WIDTH) for i in range(len(self.strides))]
+        """Return the width of every stage."""
+        return [max(self.width >> i, MIN_WIDTH) for i in range(len(self.strides))]
 
 
 class Span(NamedTuple):
-    """Rows, or columns, from `start` to before `stop`."""
+    """A half-open range of rows or columns."""
 
     start: int
     stop: int
 
     def of(self, outer: Span) -> slice:
-        """These rows among those of `outer`."""
+        """Return the slice of these rows within `outer`."""
         return slice(self.start - outer.start, self.stop - outer.start)
 
     def wider(self, by: int, size: int) -> Span:
-        """With so many rows more on both sides, of the `size` that there are."""
+        """Extend the span by `by` rows on both sides, within [0, size)."""
         return Span(max(0, self.start - by), min(size, self.stop + by))
 
 
@@ -135,7 +132,7 @@ class HiNeRV(Representation):
             _grid(config.base_knots, config.base_channels, level, self.size)
             for level in range(BASE_LEVELS)
         )
-        # One list of all stages' levels: a stage's are LOCAL_LEVELS in a row.
+        # One list for all stages: LOCAL_LEVELS consecutive grids belong to one stage.
         self.local = nn.ParameterList(
             _grid(config.local_knots, max(1, config.local_channels >> stage), level, (side, side))
             for stage, side in enumerate(config.strides)
@@ -151,57 +148,55 @@ class HiNeRV(Representation):
             cin = width
         self.head = nn.Linear(cin, 3)
         for layer in (self.stem, self.head):
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     @classmethod
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> HiNeRVConfig:
-        """See Representation.configure. As published, grids take about 18% of the values, and
-        have a knot in 3.3 frames (base) or one in each (local); fewer where that is too much."""
+        """See Representation.configure. As published, grids take about 18% of the values, with a
+        knot in 3.3 frames (base) or in each frame (local); fewer knots if these take too much."""
         options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows=18))
         stages = max(1, len(options["strides"]))
         options.setdefault("depths", (*(DEPTH,) * (stages - 1), 1))
         options.setdefault("expansions", (*(EXPANSION,) * (stages - 1), 1))
-        slower = 1
+        spacing = 1
         while True:
             knots = {
-                "base_knots": math.ceil(shape.frames / BASE_RATE / slower),
-                "local_knots": math.ceil(shape.frames / slower),
+                "base_knots": math.ceil(shape.frames / BASE_RATE / spacing),
+                "local_knots": math.ceil(shape.frames / spacing),
             }
             if parameters is None:
                 return HiNeRVConfig(**(knots | options))
-            last = slower >= shape.frames
+            last = spacing >= shape.frames
             try:
                 return cls._within(parameters, shape, knots | options, last)
             except TooFewParametersError:
                 if last:
                     raise
-            slower *= 2
+            spacing *= 2
 
     @classmethod
     def _within(
         cls, parameters: int, shape: VideoShape, options: dict[str, Any], last: bool
     ) -> HiNeRVConfig:
-        """The largest width within `parameters`, beside grids of GRIDS of them. Raises
-        TooFewParametersError, but for a `last` try, where the least grids are MOST_GRIDS."""
+        """Return the largest width within `parameters`, with GRID_SHARE of them in grids. Raises
+        TooFewParametersError if even the smallest grids exceed MAX_GRID_SHARE, unless this is the
+        `last` try; or if no width fits."""
         least = HiNeRVConfig(**({"base_channels": 1, "local_channels": 2} | options))
         single = sum(grid.numel() for grid in cls.skeleton(least, shape).embeddings().values())
-        if single > MOST_GRIDS * parameters and not last:
-            raise TooFewParametersError(parameters, single / MOST_GRIDS)
-        channels = min(128, max(1, round(GRIDS * parameters / single)))
+        if single > MAX_GRID_SHARE * parameters and not last:
+            raise TooFewParametersError(parameters, single / MAX_GRID_SHARE)
+        channels = min(128, max(1, round(GRID_SHARE * parameters / single)))
         while True:
             sizes = {"base_channels": channels, "local_channels": 2 * channels}
             base = HiNeRVConfig(**(sizes | options))
             if "width" in options:
                 return base
+            count = partial(cls._count, base, shape)
             try:
-                width = largest_within(
-                    lambda n, base=base: count_stored(cls.skeleton(replace(base, width=n), shape)),
-                    parameters,
-                    low=LEAST_WIDTH,
-                    high=4096,
-                )
+                width = largest_within(count, parameters, low=MIN_WIDTH, high=4096)
             except TooFewParametersError:
                 if channels == 1:
                     raise
@@ -209,16 +204,19 @@ class HiNeRV(Representation):
             else:
                 return replace(base, width=width)
 
+    @classmethod
+    def _count(cls, base: HiNeRVConfig, shape: VideoShape, width: int) -> int:
+        return count_stored(cls.skeleton(replace(base, width=width), shape))
+
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, grids are interpolated linearly."""
         return self.patch(t, Span(0, self.shape.height), Span(0, self.shape.width))
 
     def patch(self, t: Tensor, rows: Span, columns: Span) -> Tensor:
-        """(B, 3, rows, columns): a part of the frames at positions `t` (section 3.3).
+        """Compute a patch of the frames at positions `t`, (B, 3, rows, columns) (section 3.3).
 
-        Each stage computes as many cells around the part as its convolutions reach, and none
-        beyond the video, where they see zeros: the part is the same as in the whole frame, up to
-        rounding.
+        Each stage also computes the margin that its convolutions reach, and no cells beyond the
+        frame, where they see zeros. So the patch equals that of the full frame, up to rounding.
         """
         t = t.clamp(0, self.shape.frames - 1).double()
         spans = zip(
@@ -235,33 +233,33 @@ class HiNeRV(Representation):
         return torch.sigmoid(x.permute(0, 3, 1, 2).float())
 
     def _at(self, grid: Tensor, t: Tensor) -> Tensor:
-        """(B, ...): a grid at positions `t`, linear between the centres of its knots."""
+        """Interpolate a grid at positions `t`, linearly between the centres of its knots."""
         knots = len(grid)
         position = (t + 0.5) * (knots / self.shape.frames) - 0.5
-        return between(grid, position.clamp(0, knots - 1))
+        return interpolated(grid, position.clamp(0, knots - 1))
 
     def _local(self, stage: int) -> list[nn.Parameter]:
-        """The levels of a stage's local grids."""
+        """Return the levels of a stage's local grids."""
         return list(self.local)[LOCAL_LEVELS * stage : LOCAL_LEVELS * (stage + 1)]
 
     def _spans(self, needed: Span, cells: int) -> list[StageSpans]:
-        """For each stage, what it computes of the rows (or columns) so that those of the frame that
-        are `needed` come out whole; `cells` are the rows of the stem."""
-        found = []
+        """Return, for each stage, the rows (or columns) that the `needed` ones of the frame depend
+        on; `cells` is the number of rows of the stem."""
+        spans = []
         sizes = [cells * math.prod(self.config.strides[:i]) for i in range(len(self.stages) + 1)]
         for index, (stride, depth) in reversed(
             list(enumerate(zip(self.config.strides, self.config.depths, strict=True)))
         ):
             inside = needed.wider(depth, sizes[index + 1])
-            # Row o of the output lies at (o + 1/2) / stride - 1/2 of the input, between two rows.
+            # Row o of the output is at (o + 1/2) / stride - 1/2 of the input, between two rows.
             first = (2 * inside.start + 1 - stride) // (2 * stride)
             last = (2 * inside.stop - 1 - stride) // (2 * stride)
             needed = Span(max(0, first), min(sizes[index], last + 2))
-            found.append(StageSpans(needed, inside, stride))
-        return found[::-1]
+            spans.append(StageSpans(needed, inside, stride))
+        return spans[::-1]
 
     def matrices(self) -> list[str]:
-        """The linear maps of the blocks."""
+        """See Representation.matrices: the linear maps of the blocks."""
         return [
             name
             for name, p in self.stages.named_parameters(prefix="stages")
@@ -270,8 +268,8 @@ class HiNeRV(Representation):
 
 
 class StageSpans(NamedTuple):
-    """Of a stage: the rows that it takes of its input, those that its blocks compute, of its
-    output, and how many times there are more of these."""
+    """The rows of a stage's input that it needs (`source`), the rows of its output that its blocks
+    compute (`inside`), and its stride."""
 
     source: Span
     inside: Span
@@ -279,13 +277,13 @@ class StageSpans(NamedTuple):
 
     @property
     def taken(self) -> slice:
-        """The rows of the blocks, of the upsampled input."""
-        whole = Span(self.stride * self.source.start, self.stride * self.source.stop)
-        return self.inside.of(whole)
+        """The rows of the blocks within the upsampled input."""
+        upsampled = Span(self.stride * self.source.start, self.stride * self.source.stop)
+        return self.inside.of(upsampled)
 
 
 class Stage(nn.Module):
-    """Norm -> bilinear upsampling -> local grids added -> blocks, of which the first changes the
+    """Norm -> bilinear upsampling -> plus local grids -> blocks, of which the first changes the
     width (fig. 2)."""
 
     def __init__(
@@ -300,19 +298,19 @@ class Stage(nn.Module):
         nn.init.zeros_(self.encoding.bias)
 
     def forward(self, x: Tensor, local: Tensor, rows: slice, columns: slice) -> Tensor:
-        """(B, cout, ...): `rows` and `columns` of the upsampled `x` (B, cin, h, w). `local`
-        (B, grids, stride, stride) is the same in every cell of `x`."""
+        """Compute (B, cout, ...) at `rows` and `columns` of the upsampled `x` (B, cin, h, w).
+        `local` (B, grids, stride, stride) is the same in every cell of `x`."""
         x = _normed(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = F.interpolate(x, scale_factor=self.stride, mode="bilinear")
         encoded = self.encoding(local.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        cells = x.unflatten(3, (-1, self.stride)).unflatten(2, (-1, self.stride))
+        cells = torch.unflatten(torch.unflatten(x, 3, (-1, self.stride)), 2, (-1, self.stride))
         x = (cells + encoded[:, :, None, :, None]).flatten(4).flatten(2, 3)
         return self.blocks(x[..., rows, columns])
 
 
 class Block(nn.Module):
-    """Depthwise 3x3 -> norm -> linear to `hidden` channels -> GELU -> linear; residual where the
-    width stays. ConvNeXt's order (2201.03545), without biases, scale and shift."""
+    """Depthwise 3x3 -> norm -> linear to `hidden` channels -> GELU -> linear; residual if the width
+    stays. ConvNeXt's order (2201.03545), without biases, scale and shift."""
 
     def __init__(self, cin: int, cout: int, hidden: int) -> None:
         super().__init__()
@@ -328,11 +326,12 @@ class Block(nn.Module):
 
 
 def _normed(x: Tensor) -> Tensor:
-    """LayerNorm over the last axis, without scale and shift."""
+    """Apply LayerNorm over the last axis, without scale and shift."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
 def _grid(knots: int, channels: int, level: int, size: tuple[int, int]) -> nn.Parameter:
-    """Level `level` of grids: half the knots and twice the channels of the one before."""
+    """Return the grid of a level, which has half the knots and twice the channels of the one
+    before."""
     shape = max(1, knots >> level), channels << level, *size
-    return nn.Parameter(torch.empty(shape).uniform_(-START, START))
+    return nn.Parameter(torch.empty(shape).uniform_(-INIT_RANGE, INIT_RANGE))

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nervkit.models.base import Representation, largest_within
-from nervkit.models.blocks import UpBlock, between, choose_strides, cropped, edge_padded, to_unit
+from nervkit.models.base import Representation
+from nervkit.models.blocks import UpBlock, cropped, edge_padded, interpolated, to_unit
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import choose_strides, largest_within
 
 ENCODER_WIDTH = 64
 
 # 5,4,4,2,2 (640x1280), 5,4,3,2,2 (480x960), 5,4,4,3,2 (960x1920) and 5,4,2,2 (160x320) are
-# published; the rest continues the pattern so that every frame size finds a grid of about 2 rows.
+# published; the others continue the pattern, for a grid of about 2 rows at every frame size.
 STRIDES = (
     (2,),
     (2, 2),
@@ -47,17 +48,17 @@ STRIDES = (
 
 @dataclass(frozen=True)
 class HNeRVConfig(ModelConfig):
-    """HNeRV's shape (section 3.2 and 4.1)."""
+    """HNeRV's shape (sections 3.2 and 4.1)."""
 
     strides: tuple[int, ...] = bounded(1, 8, (5, 4, 4, 2, 2))
     width: int = bounded(1, 4096, 68)  # channels after the 1x1 stem; each stage divides it
     embedding_channels: int = bounded(1, 256, 16)
-    reduction: float = bounded(1, 4, 1.2)  # width of a stage over width of the next
+    reduction: float = bounded(1, 4, 1.2)  # width of a stage over the width of the next
     min_width: int = bounded(1, 1024, 12)
     max_kernel: int = bounded(1, 9, 5)  # stage i has kernel min(1 + 2i, max_kernel)
 
     def stages(self) -> list[tuple[int, int, int, int]]:
-        """(channels in, channels out, stride, kernel) of every stage."""
+        """Return (channels in, channels out, stride, kernel) of every stage."""
         rows, width = [], self.width
         for index, stride in enumerate(self.strides):
             out = max(round(width / self.reduction), self.min_width)
@@ -67,11 +68,14 @@ class HNeRVConfig(ModelConfig):
 
 
 class Hybrid(Representation):
-    """Stored per-frame embedding -> decoder -> frame; a ConvNeXt encoder makes the embeddings while
-    fitting and is then dropped (section 3.1). A subclass is the decoder."""
+    """Stored embedding of a frame -> decoder -> frame. While fitting, a ConvNeXt encoder computes
+    the embeddings; it is not stored (section 3.1). Subclasses implement the decoder."""
 
     embedding_names = ("embedding",)
     fit_only = ("encoder",)
+    config: HNeRVConfig
+    embedding: Tensor
+    encoder: Encoder
 
     def __init__(self, config: HNeRVConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
@@ -84,22 +88,25 @@ class Hybrid(Representation):
 
     @abstractmethod
     def decode(self, embedding: Tensor, t: Tensor) -> Tensor:
-        """(B, C, h, w) embeddings at positions `t` (B,) to (B, 3, H, W) frames in [0, 1]."""
+        """Decode (B, C, h, w) embeddings at positions `t` (B,) to (B, 3, H, W) frames in [0, 1]."""
 
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, 3, H, W) frames to (B, C, h, w) embeddings, padding by repetition of the edge."""
-        made = self.encoder(edge_padded(frames, math.prod(self.config.strides)))
-        return self.embedded("embedding", made)
+        """Encode (B, 3, H, W) frames, padded by repeating their edge, to (B, C, h, w)
+        embeddings."""
+        embedding = self.encoder(edge_padded(frames, math.prod(self.config.strides)))
+        return self.embedded("embedding", embedding)
 
     def forward(self, t: Tensor) -> Tensor:
         """See Representation.forward. Between frames, embeddings are interpolated linearly."""
         t = t.clamp(0, self.shape.frames - 1)
-        return self.decode(between(self.embedding, t), t)
+        return self.decode(interpolated(self.embedding, t), t)
 
     def fit_forward(self, t: Tensor, frames: Tensor) -> Tensor:
+        """See Representation.fit_forward. Embeddings come from the encoder."""
         return self.decode(self.encode(frames), t)
 
     def finish_fit(self, frames: Iterable[Tensor]) -> None:
+        """See Representation.finish_fit. Stores the embeddings of all frames."""
         start = 0
         for batch in frames:
             self.embedding[start : start + len(batch)] = self.encode(batch).float()
@@ -116,8 +123,8 @@ class HNeRV(Hybrid):
         "paper": Recipe(
             loss="mse", lr=1e-3, batch=2, epochs=300, precision="float32", compression="hnerv"
         ),
-        # Muon on the decoder's convolutions. At 3e-3 Adam drives the encoder into a constant
-        # output on larger frames: the fit then ends at the mean picture.
+        # Muon on the decoder's convolutions. At 3e-3, on larger frames, Adam drives the encoder to
+        # a constant output, and the fit ends at the mean frame.
         "native": Recipe(loss="mse", lr=1e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05),
     }
 
@@ -132,17 +139,17 @@ class HNeRV(Hybrid):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> HNeRVConfig:
-        """See Representation.configure. The width is the largest whose count stays in the budget,
-        counted as in the paper's code with real-valued stage widths; unlike there, the width
-        floor, the biases and the head are counted too. Models that are too small for the
-        published floor of 12 get a lower one."""
+        """See Representation.configure. The width is the largest within `parameters`, counted as in
+        the paper's code with real-valued stage widths; unlike there, the minimum width, the biases
+        and the head count too. Models too small for the published minimum width of 12 get a smaller
+        one."""
         options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows=2))
         base = HNeRVConfig(**options)
         if parameters is None or "width" in options:
             return base
 
-        def count(width: int, floor: int) -> float:
-            return real_count(replace(base, width=width, min_width=floor), shape)
+        def count(width: int, min_width: int) -> float:
+            return real_count(replace(base, width=width, min_width=min_width), shape)
 
         floor = base.min_width
         if "min_width" not in options:
@@ -151,20 +158,21 @@ class HNeRV(Hybrid):
         return replace(base, width=width, min_width=floor)
 
     def decode(self, embedding: Tensor, t: Tensor) -> Tensor:
-        """See Hybrid.decode. The embedding alone says what a frame shows."""
+        """See Hybrid.decode. A frame depends on its embedding only, not on `t`."""
         x = self.blocks(F.gelu(self.stem(embedding)))
         return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))
 
     def matrices(self) -> list[str]:
+        """See Representation.matrices: the convolutions of the blocks."""
         return [f"blocks.{index}.conv.weight" for index in range(len(self.blocks))]
 
 
 def real_count(config: HNeRVConfig, shape: VideoShape) -> float:
-    """Stored values with real-valued instead of rounded stage widths: grows steadily with
-    `config.width`, so that a size can be searched for."""
+    """Return the stored values with real-valued instead of rounded stage widths. This count is
+    monotonic in `config.width`, as a search needs."""
     factor = math.prod(config.strides)
     cells = math.ceil(shape.height / factor) * math.ceil(shape.width / factor)
-    total = shape.frames * config.embedding_channels * cells
+    total: float = shape.frames * config.embedding_channels * cells
     total += (config.embedding_channels + 1) * config.width
     cin: float = config.width
     for index, stride in enumerate(config.strides):
@@ -185,7 +193,7 @@ class Encoder(nn.Sequential):
             last = index == len(strides) - 1
             cout = channels if last else ENCODER_WIDTH
             down = nn.Conv2d(cin, cout, stride, stride=stride)
-            # ConvNeXt normalises after the first reduction and before the later ones.
+            # ConvNeXt normalises after the first downsampling and before the later ones.
             norm = ChannelNorm(cout) if index == 0 else ChannelNorm(cin)
             self.extend([down, norm] if index == 0 else [norm, down])
             self.append(ConvNeXtBlock(cout))
@@ -193,6 +201,7 @@ class Encoder(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
 

@@ -1,33 +1,31 @@
-"""Motion of Gaussians: along B-splines, seen by a camera that moves as a neural ODE says
-(GaussianVideo, 2501.04782, sections 3.2 and 3.3), here in the plane.
+"""Motion of Gaussians along B-splines, and a camera that follows a neural ODE (GaussianVideo,
+2501.04782, sections 3.2 and 3.3), here in the plane.
 
-A pose is a similarity: what is at x in the scene is shown at
+A pose is a similarity, which maps a point x of the scene to the screen point
 
     c + b + s R(phi) (x - c)
 
 with the frame's centre c. The hidden state follows dh / dtau = f(h, tau), tau in [0, 1] over the
-clip; a linear map of h gives b (in frame heights), ln s and phi. What is linear in h and starts at
-zero begins as a camera that rests.
+clip; a linear map of h gives b (in frame heights), ln s and phi. This map starts at zero, so that
+the camera starts at rest.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 DEGREE = 3  # of splines
 STATE, POSE = 8, 4  # sizes of the hidden state, and of (b_x, b_y, ln s, phi)
-MOST_STEPS = 16  # of the integration: between them, a cubic
-SAMPLES, REWEIGHTINGS, LEAST_ERROR = 64, 10, 1e-4  # of a robust similarity, and pixels squared
-PRETRAINING, PRETRAINING_RATE = 200, 2e-2  # updates by Adam
+MAX_STEPS = 16  # of the integration; a cubic interpolates between them
+SAMPLES, REWEIGHTINGS, MIN_ERROR = 64, 10, 1e-4  # of a robust similarity; pixels squared
+PRETRAINING, PRETRAINING_RATE = 200, 2e-2  # Adam's updates and learning rate
 
 
 def spline_basis(t: Tensor, frames: int, points: int) -> Tensor:
-    """(B, points): the weights of the control points of a clamped, uniform cubic B-spline at
-    positions `t` (B,) from 0 to frames - 1, by Cox's and de Boor's recursion. Each row has the sum
-    1; the curve begins at the first control point and ends at the last."""
+    """Return (B, points): the weights of the control points of a clamped, uniform cubic B-spline at
+    positions `t` (B,) in [0, frames - 1], by the Cox-de Boor recursion. Each row sums to 1; the
+    curve begins at the first control point and ends at the last."""
     spans = points - DEGREE  # at least 1
     u = (t / max(1, frames - 1) * spans).clamp(0, spans)[:, None]
     knots = torch.arange(-DEGREE, points + 1, device=t.device).clamp(0, spans).to(t.dtype)
@@ -43,12 +41,12 @@ def spline_basis(t: Tensor, frames: int, points: int) -> Tensor:
 
 
 class Camera(nn.Module):
-    """Poses of the camera at any time of a clip of `frames`."""
+    """The camera's poses at any time of a clip of `frames`."""
 
     def __init__(self, frames: int, height: int, width: int, hidden: int) -> None:
         super().__init__()
         self.last = max(1, frames - 1)
-        self.steps = min(self.last, MOST_STEPS)
+        self.steps = min(self.last, MAX_STEPS)
         self.centre, self.height = (width / 2, height / 2), height
         self.start = nn.Parameter(torch.zeros(STATE))
         self.inner = nn.Linear(STATE + 1, hidden)
@@ -58,15 +56,16 @@ class Camera(nn.Module):
         nn.init.zeros_(self.pose.bias)
 
     def _slope(self, h: Tensor, tau: float) -> Tensor:
-        """dh / dtau."""
+        """Return dh / dtau."""
         inner = torch.addmv(self.inner.bias, self.inner.weight[:, :-1], h)
         inner = inner + tau * self.inner.weight[:, -1]
         return torch.addmv(self.outer.bias, self.outer.weight, torch.tanh(inner))
 
     def forward(self, t: Tensor) -> Tensor:
-        """(B, 4) poses at positions `t` (B,) in frames: Runge and Kutta's method of order 4, and
-        Hermite's cubic between its steps."""
-        h, length = self.start, 1 / self.steps
+        """Return (B, 4) poses at positions `t` (B,) in frames: Runge-Kutta of order 4, with cubic
+        Hermite interpolation between its steps."""
+        h: Tensor = self.start
+        length = 1 / self.steps
         states, slopes = [h], []
         for step in range(self.steps):
             tau = step * length
@@ -91,27 +90,26 @@ class Camera(nn.Module):
         )
 
     def at_rest(self, t: Tensor) -> Tensor:
-        """(B, 4) poses of a camera that does not move."""
+        """Return (B, 4) poses of a camera at rest."""
         return self.start.new_zeros(len(t), POSE)
 
     def to_screen(self, poses: Tensor, points: Tensor) -> Tensor:
-        """Where points of the scene, (B or 1, N, 2) x and y in pixels, are shown: (B, N, 2)."""
+        """Map points of the scene, (B or 1, N, 2) x and y in pixels, to the screen: (B, N, 2)."""
         scale = poses[:, 2].exp()
-        return _turned(points, self.centre, poses[:, 3], scale, self._shift(poses))
+        return _transformed(points, self.centre, poses[:, 3], scale, self._shift(poses))
 
     def to_scene(self, poses: Tensor, points: Tensor) -> Tensor:
-        """The inverse of `to_screen`."""
+        """Invert `to_screen`."""
         scale = (-poses[:, 2]).exp()
-        return _turned(points, self._shift(poses), -poses[:, 3], scale, self.centre)
+        return _transformed(points, self._shift(poses), -poses[:, 3], scale, self.centre)
 
     def _shift(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1) x and y of where the scene's centre is shown."""
+        """Return x and y, (B, 1) each, of the scene's centre on the screen."""
         shift = self.height * poses[:, :2]
         return self.centre[0] + shift[:, :1], self.centre[1] + shift[:, 1:]
 
     def follow(self, t: Tensor, poses: Tensor) -> None:
-        """Start from a path: fit the ODE to `poses` (N, 4) at positions `t` (N,), by squared
-        error."""
+        """Fit the ODE to a path: `poses` (N, 4) at positions `t` (N,), by squared error."""
         with torch.enable_grad():
             if poses.abs().max() > 0:
                 nn.init.normal_(self.pose.weight, std=0.01)
@@ -119,19 +117,19 @@ class Camera(nn.Module):
             for update in range(PRETRAINING):
                 optimizer.param_groups[0]["lr"] = PRETRAINING_RATE * (1 - update / PRETRAINING)
                 optimizer.zero_grad()
-                (self(t) - poses).square().sum().backward()
+                torch.autograd.backward((self(t) - poses).square().sum())
                 optimizer.step()
 
 
-def _turned(
+def _transformed(
     points: Tensor,
-    centre: tuple[Any, Any],
+    centre: tuple[Tensor | float, Tensor | float],
     angle: Tensor,
     scale: Tensor,
-    new_centre: tuple[Any, Any],
+    new_centre: tuple[Tensor | float, Tensor | float],
 ) -> Tensor:
-    """(B, N, 2) points turned about a centre by `angle` (B,), x towards y, scaled, and moved so
-    that the centre is at the new one."""
+    """Rotate points (B, N, 2) about a centre by `angle` (B,), x towards y, scale them, and move the
+    centre to the new one."""
     cosine, sine = (scale * angle.cos())[:, None], (scale * angle.sin())[:, None]
     x, y = (part - middle for part, middle in zip(points.unbind(-1), centre, strict=True))
     x, y = cosine * x - sine * y + new_centre[0], sine * x + cosine * y + new_centre[1]
@@ -139,13 +137,14 @@ def _turned(
 
 
 def similarity_of(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """The similarity z -> a z + b, complex, that most of a flow (2, H, W) follows, x and y in
-    pixels: least squares, reweighted by how well each pixel agrees (Geman and McClure's)."""
+    """Estimate the similarity z -> a z + b, complex, that most of a flow (2, H, W) follows, x and y
+    in pixels: iteratively reweighted least squares with Geman-McClure weights."""
     step = max(1, max(flow.shape[1:]) // SAMPLES)
     x, y = flow[:, ::step, ::step].double()
     rows, columns = x.shape
     grid = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    z = torch.complex(*(step * part.double() + 0.5 for part in reversed(grid))).flatten()
+    real, imaginary = (step * part.double() + 0.5 for part in reversed(grid))
+    z = torch.complex(real, imaginary).flatten()
     target = z + torch.complex(x, y).flatten()
     weights = torch.ones_like(z.real)
     a, b = torch.ones_like(z[0]), torch.zeros_like(z[0])
@@ -158,5 +157,5 @@ def similarity_of(flow: Tensor) -> tuple[Tensor, Tensor]:
             a = (share * centred.conj() * (target - to)).sum() / spread
         b = to - a * mean
         error = (a * z + b - target).abs().square()
-        weights = 1 / (1 + error / error.median().clamp(min=LEAST_ERROR)).square()
+        weights = 1 / (1 + error / error.median().clamp(min=MIN_ERROR)).square()
     return a, b

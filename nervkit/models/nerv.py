@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from nervkit.models.base import Representation, count_stored, largest_within
-from nervkit.models.blocks import PositionalEncoding, UpBlock, choose_strides, cropped, to_unit
+from nervkit.models.base import Representation, count_stored
+from nervkit.models.blocks import PositionalEncoding, UpBlock, cropped, to_unit
 from nervkit.models.config import ModelConfig, VideoShape, bounded
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import choose_strides, largest_within
 
-# 5,2,2,2,2 at 720p and 5,3,2,2,2 at 1080p are published; the rest continues the pattern so that
-# every frame size finds a grid of about 9 rows.
+# 5,2,2,2,2 at 720p and 5,3,2,2,2 at 1080p are published; the others continue the pattern, for a
+# grid of about 9 rows at every frame size.
 STRIDES = (
     (2,),
     (3,),
@@ -39,12 +40,12 @@ STRIDES = (
 
 @dataclass(frozen=True)
 class NeRVConfig(ModelConfig):
-    """NeRV's shape. Defaults are NeRV-S's (table 1 and appendix), with the repository's PE."""
+    """NeRV's shape. The defaults are NeRV-S (table 1 and appendix), with the repository's PE."""
 
     strides: tuple[int, ...] = bounded(1, 8, (5, 2, 2, 2, 2))
     stem_width: int = bounded(1, 4096, 512)  # hidden width of the stem's MLP
-    grid_channels: int = bounded(1, 1024, 26)  # channels of the grid that the stem makes
-    min_width: int = bounded(1, 1024, 96)  # narrowest width of stages 1, 2, ...
+    grid_channels: int = bounded(1, 1024, 26)  # channels of the grid, the stem's output
+    min_width: int = bounded(1, 1024, 96)  # minimum width of stages 1, 2, ...
     pe_base: float = bounded(1, 4, 1.25)
     pe_levels: int = bounded(1, 128, 40)
 
@@ -68,6 +69,7 @@ class NeRV(Representation):
         ),
         "native": Recipe(loss="mse", lr=3e-3, batch=2, epochs=300, matrix_lr=0.03, warmup=0.05),
     }
+    config: NeRVConfig
 
     def __init__(self, config: NeRVConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
@@ -83,7 +85,7 @@ class NeRV(Representation):
         )
         self.blocks = nn.Sequential()
         for stage, stride in enumerate(config.strides):
-            # Stage 0 keeps the grid's width, later ones halve it down to the floor.
+            # Stage 0 keeps the grid's width, later ones halve it down to the minimum.
             out = config.grid_channels if stage == 0 else max(width // 2, config.min_width)
             self.blocks.append(UpBlock(width, out, stride, kernel=3))
             width = out
@@ -94,7 +96,7 @@ class NeRV(Representation):
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> NeRVConfig:
         """See Representation.configure. Sizes above NeRV-S widen the grid, as S, M and L do;
-        smaller ones narrow grid, stem and floor together."""
+        smaller ones scale down grid, stem and minimum width together."""
         options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows=9))
         base = NeRVConfig(**options)
         if parameters is None:
@@ -102,7 +104,7 @@ class NeRV(Representation):
 
         def scaled(channels: int, stem_width: int | None = None) -> NeRVConfig:
             share = min(1.0, channels / 26)
-            sizes = {
+            sizes: dict[str, Any] = {
                 "grid_channels": channels,
                 "stem_width": stem_width or max(1, round(512 * share)),
                 "min_width": max(1, round(96 * share)),
@@ -116,13 +118,14 @@ class NeRV(Representation):
         least = scaled(channels).stem_width
         if channels >= 26 or "stem_width" in options:
             return scaled(channels)
-        # One channel more is a large step for a small model: the stem's width takes up the rest.
+        # One channel more is a large step for a small model: the stem takes the remaining values.
         width = largest_within(
             lambda n: count(scaled(channels, n)), parameters, low=least, high=512
         )
         return scaled(channels, width)
 
     def forward(self, t: Tensor) -> Tensor:
+        """See Representation.forward."""
         x = self.stem(self.encoding(t / self.shape.frames))
         x = self.blocks(x.unflatten(1, (self.config.grid_channels, *self.grid)))
         return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))

@@ -12,37 +12,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervkit.errors import UsageError
-from nervkit.models.base import count_stored, largest_within
-from nervkit.models.blocks import PositionalEncoding, choose_strides, cropped, to_unit
+from nervkit.models.base import count_stored
+from nervkit.models.blocks import PositionalEncoding, cropped, to_unit
 from nervkit.models.config import VideoShape, bounded, chosen
 from nervkit.models.nerv import STRIDES, NeRV, NeRVConfig
 from nervkit.models.recipe import Recipe
+from nervkit.models.sizing import choose_strides, largest_within
 
 SUM, ALONE, NONE = "sum", "alone", "none"
 PAPER = {"stem_width": 512, "grid_channels": 112, "min_width": 96}  # at 720p (section 4.1)
-ROWS_OF_720P, LEAST_ROWS = 9, 3  # of the grid: fewer in proportion
-HEAD = "head."  # what begins so is a video's own; all other tensors are shared
+ROWS_OF_720P, MIN_ROWS = 9, 3  # of the grid; smaller frames have fewer in proportion
+HEAD = "head."  # prefix of the tensors that each video has for itself; all others are shared
 
 
 @dataclass(frozen=True)
 class PFNRConfig(NeRVConfig):
-    """The network of a collection, as one of its videos uses it: NeRV's shape, which of `videos`
-    the video is, and the Fourier subneural operator (section 3.2)."""
+    """A collection's network as one of its videos uses it: NeRV's shape, the index of the video
+    among `videos`, and the Fourier subneural operator (section 3.2)."""
 
     video: int = bounded(0, 1 << 10, 0)  # counted from 0
-    videos: int = bounded(1, 1 << 10, 16)  # that are planned; more may follow
-    fourier: str = chosen(SUM, ALONE, NONE, default=SUM)  # beside the stage's convolution, or not
+    videos: int = bounded(1, 1 << 10, 16)  # planned number of videos; more may follow
+    fourier: str = chosen(SUM, ALONE, NONE, default=SUM)  # beside or instead of the convolution
     fourier_stage: int = bounded(0, 7, 0)
-    fourier_rows: int = bounded(1, 1 << 10, 4)  # modes from each end of the spectrum's rows,
-    fourier_columns: int = bounded(1, 1 << 10, 8)  # and from the start of its columns
+    fourier_rows: int = bounded(1, 1 << 10, 4)  # modes at each end of the spectrum's rows
+    fourier_columns: int = bounded(1, 1 << 10, 8)  # modes at the start of its columns
 
 
 class FourierOperator(nn.Module):
-    """The low modes of the spectrum times complex weights, at `stride` times the size (FSO, section
-    3.2, eq. 5-6): rfft2 -> matrix over the channels for each mode -> zeros elsewhere -> irfft2.
+    """Multiplies the low modes of the spectrum by complex weights and upsamples by `stride` (FSO,
+    section 3.2, eq. 5-6): rfft2 -> channel matrix per mode -> zero padding -> irfft2.
 
-    A spectrum has low modes of rows at both ends; the weights' rows are those of the first end,
-    then of the last. Products are of real numbers; transforms are in float32.
+    The low modes of the rows are at both ends of a spectrum; the weights hold the rows of the first
+    end, then of the last. Products use real numbers; transforms are in float32.
     """
 
     def __init__(self, cin: int, cout: int, stride: int, rows: int, columns: int) -> None:
@@ -53,7 +54,7 @@ class FourierOperator(nn.Module):
         self.imaginary = nn.Parameter(torch.empty(shape).uniform_(-1, 1) / cin)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, cin, h, w) -> (B, cout, h stride, w stride)."""
+        """Map (B, cin, h, w) to (B, cout, h stride, w stride)."""
         height, width = x.shape[2] * self.stride, x.shape[3] * self.stride
         spectrum = torch.fft.rfft2(x.float(), norm="forward")
         low = spectrum[..., : self.columns]
@@ -62,20 +63,20 @@ class FourierOperator(nn.Module):
         imaginary = mixed(low.real, self.imaginary) + mixed(low.imag, self.real)
         modes = torch.complex(real.float(), imaginary.float())
         modes = F.pad(modes, (0, width // 2 + 1 - self.columns))
-        first, last = modes.split(self.rows, dim=2)
-        between = modes.new_zeros(*modes.shape[:2], height - 2 * self.rows, modes.shape[3])
-        modes = torch.cat((first, between, last), dim=2)
+        first, last = torch.split(modes, self.rows, dim=2)
+        middle = modes.new_zeros(*modes.shape[:2], height - 2 * self.rows, modes.shape[3])
+        modes = torch.cat((first, middle, last), dim=2)
         return torch.fft.irfft2(modes, s=(height, width), norm="forward")
 
 
 def mixed(modes: Tensor, weight: Tensor) -> Tensor:
-    """(B, O, m, n) from modes (B, I, m, n): each by its own matrix of `weight` (I, O, m, n)."""
+    """Multiply each mode of (B, I, m, n) by its matrix of `weight` (I, O, m, n): (B, O, m, n)."""
     return torch.einsum("bimn,iomn->bomn", modes, weight)
 
 
 class Stage(nn.Module):
-    """Conv -> PixelShuffle -> SiLU, as NeRV's; in the stage of the Fourier operator its output is
-    added before the activation, or stands alone."""
+    """Conv -> PixelShuffle -> SiLU, as in NeRV; a Fourier operator is added before the
+    activation."""
 
     def __init__(self, cin: int, cout: int, stride: int, fourier: FourierOperator | None) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class Stage(nn.Module):
 
 
 class FourierStage(nn.Module):
-    """A stage that has the Fourier operator only, as in the authors' runs."""
+    """A stage of the Fourier operator alone, as in the authors' runs."""
 
     def __init__(self, fourier: FourierOperator) -> None:
         super().__init__()
@@ -99,8 +100,8 @@ class FourierStage(nn.Module):
 
 
 class PFNR(NeRV):
-    """Frame and video index -> positional encodings -> MLP -> grid -> stages -> the video's own
-    head -> frame (section 3.1, figure 1)."""
+    """Frame and video index -> positional encodings -> MLP -> grid -> stages -> the video's head ->
+    frame (section 3.1, figure 1)."""
 
     config_type = PFNRConfig
     recipes: ClassVar = {
@@ -116,6 +117,7 @@ class PFNR(NeRV):
         ),
         "native": Recipe(loss="mse", lr=3e-3, batch=2, epochs=150, matrix_lr=0.03, warmup=0.05),
     }
+    config: PFNRConfig
 
     def __init__(self, config: PFNRConfig, shape: VideoShape) -> None:
         super(NeRV, self).__init__(config, shape)
@@ -133,16 +135,16 @@ class PFNR(NeRV):
         for stage, stride in enumerate(config.strides):
             out = config.grid_channels if stage == 0 else max(width // 2, config.min_width)
             fourier = self._fourier(stage, width, out)
-            alone = fourier is not None and config.fourier == ALONE
-            self.blocks.append(
-                FourierStage(fourier) if alone else Stage(width, out, stride, fourier)
-            )
+            if fourier is not None and config.fourier == ALONE:
+                self.blocks.append(FourierStage(fourier))
+            else:
+                self.blocks.append(Stage(width, out, stride, fourier))
             width = out
         self.head = nn.Conv2d(width, 3, 1)
 
     def _fourier(self, stage: int, cin: int, cout: int) -> FourierOperator | None:
-        """The operator of a stage, where it has one. Raises UsageError where its modes are more
-        than the stage's spectrum has."""
+        """Return the operator of a stage, if it has one. Raises UsageError if the stage's spectrum
+        has fewer modes than the operator."""
         config = self.config
         if config.fourier == NONE or stage != config.fourier_stage:
             return None
@@ -151,8 +153,8 @@ class PFNR(NeRV):
         rows, columns = config.fourier_rows, config.fourier_columns
         if 2 * rows > height or columns > width // 2 + 1:
             raise UsageError(
-                f"a stage of {height}x{width} cells has no {rows} and {rows} rows of "
-                f"{columns} modes"
+                f"a stage of {height}x{width} cells is too small for fourier_rows {rows} and "
+                f"fourier_columns {columns}"
             )
         return FourierOperator(cin, cout, config.strides[stage], rows, columns)
 
@@ -160,11 +162,11 @@ class PFNR(NeRV):
     def configure(
         cls, shape: VideoShape, parameters: int | None = None, **options: Any
     ) -> PFNRConfig:
-        """See Representation.configure; a head counts. Other sizes than the paper's keep its ratio
-        of widths, up to its stem and floor, and smaller frames get a grid of fewer rows. The
-        Fourier operator has half of the modes of its stage in each direction, as in the authors'
-        runs; there is none where the stage has a single row."""
-        rows = max(LEAST_ROWS, ROWS_OF_720P * min(shape.height, shape.width) / 720)
+        """See Representation.configure; one head counts. Other sizes keep the paper's ratio of
+        widths, up to its stem and minimum width, and smaller frames get a grid of fewer rows. The
+        Fourier operator has half of its stage's modes in each direction, as in the authors' runs; a
+        stage of a single row has no operator."""
+        rows = max(MIN_ROWS, ROWS_OF_720P * min(shape.height, shape.width) / 720)
         options.setdefault("strides", choose_strides(STRIDES, shape.height, shape.width, rows))
         factor = math.prod(options["strides"])
         scale = math.prod(options["strides"][: options.get("fourier_stage", 0)])
@@ -196,5 +198,5 @@ class PFNR(NeRV):
         return to_unit(cropped(self.head(x), self.shape.height, self.shape.width))
 
     def shared(self) -> list[str]:
-        """Names of the tensors that all videos of a collection share, in the file's order."""
+        """Return the names of the tensors that all videos share, in the file's order."""
         return [name for name in self.weights() if not name.startswith(HEAD)]

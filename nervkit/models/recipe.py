@@ -1,4 +1,4 @@
-"""Recipes: how a model is fitted, as data. Models declare the published one; fitting reads it."""
+"""Recipes: how to fit a model, as data. Models declare them; fitting reads them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nervkit.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-NATIVE = "native"  # every model has a recipe of this name, which is taken unless another is asked
-PAPER = "paper"  # the name of a recipe as published, which is fitted as long as published
+NATIVE = "native"  # every model has this recipe; it is the default
+PAPER = "paper"  # the published recipe; by default, a fit is as long as published
 
 
 def _itself(loss: Tensor) -> Tensor:
@@ -22,16 +22,16 @@ def _itself(loss: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Loss:
-    """What a fit minimises, one's own too: Recipe(loss=Loss("l1", torch.nn.functional.l1_loss)).
+    """The loss of a fit, such as your own: Recipe(loss=Loss("l1", torch.nn.functional.l1_loss)).
 
     Attributes:
         name: for messages.
-        function: of two float32 tensors with values in [0, 1], frames (B, 3, H, W) and their
-            targets, gives a scalar that gradients pass through.
-        by_value: whether it compares value by value, so that their arrangement, (B, ...), does not
-            matter to it. Then models may give values as it suits them, which takes less time, and
-            a fit for a PSNR can aim by it.
-        error: of the loss, gives how far a fit is: positive, towards 0. A mean squared error where
+        function: maps two float32 tensors with values in [0, 1], frames (B, 3, H, W) and their
+            targets, to a differentiable scalar.
+        by_value: whether it compares element-wise, so that the layout of the values, (B, ...), does
+            not matter. Models may then return values in their cheapest layout, and a fit for a PSNR
+            can aim by the loss.
+        error: maps the loss to a positive error that falls towards 0. A mean squared error if
             `by_value`.
     """
 
@@ -41,22 +41,22 @@ class Loss:
     error: Callable[[Tensor], Tensor] = _itself
 
 
-# of nervkit's own, in fitting/losses.py
+#: nervkit's own losses, in fitting/losses.py
 LossName = Literal["mse", "log_mse", "fusion6", "fusion10", "fusion10_5x5", "fusion10_freq"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to fit a representation. Rates follow lr * schedule(progress).
+    """One way to fit a representation. Learning rates follow lr * schedule(progress).
 
     The schedule rises linearly from `warmup_from` to 1 over the first `warmup` share of the
-    steps, then falls to 0, along a cosine or a line.
+    steps, then decays to 0, along a cosine or a line.
     """
 
     loss: LossName | Loss
-    lr: float  # the optimizer's peak rate
+    lr: float  # the optimizer's peak learning rate
     batch: int  # frames per step
-    epochs: int  # as published: how long a fit is where the user does not say
+    epochs: int  # as published: the default length of a fit
     optimizer: Literal["adam", "adan"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)  # Adam's
     matrix_lr: float | None = None  # peak rate for the model's matrices; None: `optimizer` for all
@@ -65,17 +65,19 @@ class Recipe:
     decay: Literal["cosine", "linear"] = "cosine"
     warmup: float = 0.1  # share of all steps
     warmup_from: float = 0.1  # share of the peak rate
-    most_norm: float | None = None  # of all gradients together: longer ones are shortened to it
+    most_norm: float | None = None  # clips the norm of all gradients together
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    codec_lr: float = 0.02  # Adam's peak rate for steps, scales and contexts
-    least_noise: float = 0.1  # of a step, at the start of a fit for rate and distortion,
-    whole_noise_from: float = 0.7  # and a whole step from this share of the fit on,
-    rounding_from: float = 0.85  # until values are rounded
+    # A fit for rate and distortion: noise grows from `least_noise` quantization steps to one step
+    # at the share `whole_noise_from` of the fit; from `rounding_from` on, values are rounded.
+    codec_lr: float = 0.02  # Adam's peak rate for step sizes, scales and contexts
+    least_noise: float = 0.1
+    whole_noise_from: float = 0.7
+    rounding_from: float = 0.85
     repeated: tuple[int, ...] = ()  # frames that an epoch draws once more; -1 is the last
-    compression: str | None = None  # by name, that was published with it
+    compression: str | None = None  # the name of the compression published with it
 
     def __post_init__(self) -> None:
-        """Raises ModelError on values that no fit can have."""
+        """Raise ModelError if a value is invalid."""
         if not isinstance(self.loss, Loss) and self.loss not in (names := get_args(LossName)):
             raise ModelError(f"a recipe's loss must be a Loss or one of {', '.join(names)}")
         for name, hint in get_type_hints(type(self)).items():
@@ -106,14 +108,13 @@ class Recipe:
             raise ModelError("a recipe's betas must be two numbers in 0 to 1 (exclusive)")
 
     def epoch(self, frames: int) -> list[int]:
-        """What an epoch of a clip of `frames` draws, in any order: every frame once, and those that
-        are repeated, unless they would be more than a fifth of all."""
-        few = frames < 4 * len(self.repeated)
-        again = () if few else self.repeated
-        return [*range(frames), *(frame % frames for frame in again)]
+        """Return the frames that an epoch of a clip of `frames` draws: every frame once, and the
+        repeated ones unless they would be more than a fifth of all."""
+        repeated = self.repeated if frames >= 4 * len(self.repeated) else ()
+        return [*range(frames), *(frame % frames for frame in repeated)]
 
     def slower(self, rate: float) -> Self:
-        """For a fit that goes on: `rate` times these rates, without a warm-up."""
+        """Return the recipe to continue a fit: `rate` times the learning rates, no warm-up."""
         return replace(
             self,
             lr=rate * self.lr,

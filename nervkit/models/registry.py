@@ -1,7 +1,7 @@
-"""Which representations exist. Importing this imports no model and no torch.
+"""The registry of representations. Importing it imports no model and no torch.
 
-A model of nervkit's own is one line in BUILT_IN. A third party registers one through the entry
-point group "nervkit.models" (name = "package.module:Class"), a notebook with `register_model`.
+A built-in model is one line in BUILT_IN. A third party registers a model through the entry point
+group "nervkit.models" (name = "package.module:Class"), a notebook through `register_model`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _checked: dict[EntryPoint, type[Representation]] = {}
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that there is. `source` is "built in", "registered", or the distribution that brings
-    it with its version; `paper` is where the model was published, `compression` the name of the
-    paper's; `error` says why the model cannot be used."""
+    """A known model. `source` is "built in", "registered", or the name and version of the
+    distribution that provides it; `paper` is the publication, `compression` the name of the
+    compression published with it; `error` says why the model cannot be used."""
 
     name: str
     source: str
@@ -54,13 +54,13 @@ class ModelInfo:
 
 
 def model_names() -> list[str]:
-    """Names of all models that `encode` takes: built-in, installed and registered ones."""
+    """Return the names of all models that `encode` accepts: built-in, installed, registered."""
     return sorted({*BUILT_IN, *_registered, *_installed()})
 
 
 def load_model(name: str) -> type[Representation]:
-    """The Representation class called `name`. Raises UsageError, listing the names, where there is
-    none, and ModelError where it cannot be used."""
+    """Return the Representation class called `name`. Raises UsageError, which lists the names, if
+    there is none, and ModelError if it cannot be used."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)
@@ -81,12 +81,12 @@ def register_model(model: None = None, *, name: str | None = None) -> Callable[[
 def register_model(
     model: Model | None = None, *, name: str | None = None
 ) -> Model | Callable[[Model], Model]:
-    """Make a Representation known to this process, by `name` or its class's name in lower case.
+    """Register a Representation in this process under `name`, by default its class's name in lower
+    case.
 
-    A decorator too. A model of the same name that was registered before is replaced.
-
-    Raises ModelError, in one line, where the class is not what a model must be (see
-    `nervkit.models.contract`) or the name is another model's.
+    Also a decorator. Replaces a model registered before under the same name. Raises ModelError, in
+    one line, if the class fails the checks of `nervkit.models.contract` or the name is taken by
+    another model.
     """
     if model is None:
         return lambda decorated: register_model(decorated, name=name)
@@ -94,26 +94,27 @@ def register_model(
 
     name = getattr(model, "__name__", str(model)).lower() if name is None else name
     if name in BUILT_IN or name in _installed():
-        raise ModelError(f"{name!r} is the name of another model; give name=...")
+        raise ModelError(f"{name!r} is the name of another model; pass name=...")
     check_model(name, model)
     _registered[name] = model
     return model
 
 
 def list_models() -> list[ModelInfo]:
-    """All models, by name. Loads them, and thus torch."""
-    found = [ModelInfo(name, "built in", target) for name, target in BUILT_IN.items()]
+    """Return all models, sorted by name. Loads them, and thus torch."""
+    models = [ModelInfo(name, "built in", target) for name, target in BUILT_IN.items()]
     for name, model in _registered.items():
-        found.append(ModelInfo(name, "registered", f"{model.__module__}:{model.__qualname__}"))
-    chosen = _installed()
+        models.append(ModelInfo(name, "registered", f"{model.__module__}:{model.__qualname__}"))
+    installed = _installed()
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        taken = point.name not in chosen or chosen[point.name] != point
-        error = "another model has this name" if taken else None
-        found.append(ModelInfo(point.name, _source(point), point.value, error=error))
-    return sorted(map(_described, found), key=lambda info: info.name)
+        shadowed = installed.get(point.name) != point
+        error = "another model has this name" if shadowed else None
+        models.append(ModelInfo(point.name, _source(point), point.value, error=error))
+    return sorted(map(_completed, models), key=lambda info: info.name)
 
 
-def _described(info: ModelInfo) -> ModelInfo:
+def _completed(info: ModelInfo) -> ModelInfo:
+    """Add what the model's class says; `error` if it cannot be loaded."""
     if info.error is not None:
         return info
     try:
@@ -125,12 +126,12 @@ def _described(info: ModelInfo) -> ModelInfo:
         info,
         recipes=tuple(model.recipes),
         paper=model.paper,
-        compression=published and published.compression,
+        compression=None if published is None else published.compression,
     )
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """Entry points by name. Nobody takes the place of another, least of a built-in model."""
+    """Return the entry points by name. The first of a name counts; none replaces a built-in."""
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name not in BUILT_IN:

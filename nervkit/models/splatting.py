@@ -1,8 +1,8 @@
 """An order-free rasteriser: a frame is the sum of its Gaussians (GaussianImage, 2403.08551, eq. 6).
 
-A Gaussian is lowered by what it has at 3 standard deviations and ends there, so that a window of
-fixed size holds all of it, and a frame is a continuous function of everything. Windows make it fit
-for a CPU: no order, no list for each pixel, only a sum into place.
+A Gaussian is lowered by its value at 3 standard deviations and ends there, so that a window of
+fixed size holds all of it, and a frame is a continuous function of all parameters. Windows suit a
+CPU: no sorting and no lists per pixel, only a scatter-add.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ FLOOR = math.exp(-(EXTENT**2) / 2)
 
 
 def conics(sigmas: Tensor, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The inverse covariance ((a, b), (b, c)) of Gaussians with standard deviations `sigmas`
-    (..., 2) along axes that are turned by `angle` (...), x towards y."""
+    """Return the inverse covariance ((a, b), (b, c)) of Gaussians with standard deviations `sigmas`
+    (..., 2) along axes rotated by `angle` (...), x towards y."""
     cosine, sine = angle.cos(), angle.sin()
     along, across = sigmas.pow(-2).unbind(-1)
     a = along * cosine**2 + across * sine**2
@@ -36,13 +36,13 @@ def splat(
     grid: tuple[int, int],
     shape: tuple[int, int],
 ) -> Tensor:
-    """Frames of summed Gaussians, sampled on a grid of any size.
+    """Render frames as sums of Gaussians, sampled on a grid of any size.
 
     Args:
         centres: (B, N, 2) x and y in pixels of the frame.
-        conic: of each Gaussian, (B, N) each, in the same pixels; see `conics`.
+        conic: inverse covariances in pixels, (B, N) each; see `conics`.
         colours: (N, C) or (B, N, C), of any sign.
-        reach: pixels that no Gaussian extends beyond: EXTENT times the largest standard deviation.
+        reach: the largest radius in pixels: EXTENT times the largest standard deviation.
         grid: rows and columns to sample, at their centres.
         shape: height and width of the frame, which the grid covers.
 
@@ -53,9 +53,9 @@ def splat(
     channels, dtype = colours.shape[-1], centres.dtype
     sides = [pixels / cells for pixels, cells in zip(shape, grid, strict=True)]  # of a cell
     radii = [max(1, math.ceil(reach / side - 0.5)) for side in sides]
-    # Around the grid there is room for a whole window of a Gaussian that is just beyond it.
+    # The margin around the grid holds the window of a Gaussian that is just outside.
     rows, columns = (cells + 4 * r + 2 for cells, r in zip(grid, radii, strict=True))
-    distances, cells = [], []  # of each window's middle: from the Gaussian, in pixels; in the grid
+    distances, cells = [], []  # window centres: pixels from the Gaussian, and cells of the grid
     for axis, side, most, radius in zip((1, 0), sides, grid, radii, strict=True):
         place = centres[..., axis] / side
         cell = place.detach().floor().clamp(-radius - 1, most + radius)
@@ -68,7 +68,10 @@ def splat(
     frame = rows * columns * torch.arange(batch, device=window.device)
     index = (frame[:, None] + cells[0] * columns + cells[1])[..., None] + window
     shades = colours.expand(batch, count, channels).flatten(0, 1).T
-    sums = _Summed.apply(weights, shades, index.flatten(), batch * rows * columns)
+    # torch does not annotate `apply`.
+    sums = _ScatterAdd.apply(  # type: ignore[no-untyped-call]
+        weights, shades, index.flatten(), batch * rows * columns
+    )
     frames = sums.view(channels, batch, rows, columns).transpose(0, 1)
     top, left = (2 * radius + 1 for radius in radii)
     return frames[..., top : top + grid[0], left : left + grid[1]]
@@ -77,9 +80,9 @@ def splat(
 def _weights(
     conic: tuple[Tensor, Tensor, Tensor], distances: list[Tensor], offsets: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """(B * N, window): Gaussians at `offsets` (window,) each, y and x, from points at `distances`
-    (B, N) each from them. The exponent is a polynomial of the offsets, so that all windows are one
-    matrix product, and so are its gradients."""
+    """Return (B * N, window): Gaussians at `offsets` (window,) each, y and x, from the window
+    centres, which are `distances` (B, N) each from the Gaussians. The exponent is a polynomial of
+    the offsets, so that all windows, and their gradients, are one matrix product."""
     a, b, c = conic
     dy, dx = distances
     y, x = offsets
@@ -90,9 +93,9 @@ def _weights(
     return F.relu(gaussians - FLOOR) / (1 - FLOOR)
 
 
-class _Summed(torch.autograd.Function):
-    """Weights (M, window) in colours (C, M), summed where an index (M * window,) says: (C, size).
-    One colour at a time, which takes half of the time of autograd's."""
+class _ScatterAdd(torch.autograd.Function):
+    """Sum weights (M, window) times colours (C, M) at index (M * window,), into (C, size). One
+    colour at a time takes half of the time of autograd."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, colours: Tensor, index: Tensor, size: int) -> Tensor:

@@ -25,8 +25,9 @@ from nervkit.version import __version__  # noqa: E402
 if TYPE_CHECKING:
     from nervkit.collection.reading import Collection
     from nervkit.container.limits import Limits
-    from nervkit.decoder import DecodeReport, NervVideo, decode
+    from nervkit.decoder import NervVideo
     from nervkit.encoder import EncodeReport, encode
+    from nervkit.exporter import DecodeReport, decode
     from nervkit.models.registry import model_names, register_model
     from nervkit.plan import FitPlan
     from nervkit.renderer import RenderReport, render
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Clip": "nervkit.video.clip",
     "Collection": "nervkit.collection.reading",
-    "DecodeReport": "nervkit.decoder",
+    "DecodeReport": "nervkit.exporter",
     "EncodeReport": "nervkit.encoder",
     "FitPlan": "nervkit.plan",
     "Limits": "nervkit.container.limits",
@@ -57,7 +58,7 @@ _LAZY = {
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
     "Tracks": "nervkit.tracker",
-    "decode": "nervkit.decoder",
+    "decode": "nervkit.exporter",
     "denoise": "nervkit.restoration.denoise",
     "encode": "nervkit.encoder",
     "info": "nervkit.summary",

@@ -130,7 +130,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench missing.npy -o run --to soon", 2, "to must be a time such as"),
         ("bench missing.npy -o run --rate x264", 2, "rate must be CODEC=N"),
         ("verify missing.nerv --against clip.npy --fps 0", 2, "fps must be a positive number"),
-        ("verify missing.nerv --fps 5", 2, "--fps says how to read the source: give --against"),
+        (
+            "verify missing.nerv --fps 5",
+            2,
+            "fps describes the source to compare with; give against",
+        ),
         ("verify missing.nerv --per-frame", 2, "give --against too"),
         ("verify - --against -", 2, "the .nerv file or the source, not both"),
         ("decode missing.nerv -o x.npy --start soon", 2, "start must be a time such as"),
@@ -138,7 +142,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("decode missing.nerv -o x.npy --frames 1:2:3", 2, "frames must be a range a:b"),
         ("decode missing.nerv -o x.npy --pixel-format yuv444p", 2, "is for movies and y4m"),
         ("decode missing.nerv -o - --pixel-format pink", 2, "y4m holds yuv420p"),
-        ("decode missing.nerv -o x.m4a --no-audio", 2, "leave out --resize and --no-audio"),
+        ("decode missing.nerv -o x.m4a --no-audio", 2, "resize and no-audio do not apply"),
         ("decode missing.nerv -o x.png --frames 2:4", 2, "one frame (--frames 5)"),
         ("decode clip.nerv -o x.png --frames 6", 2, "frames 6:7 selects nothing: there are 6"),
         ("encode clip.npy -o x.nerv --frames 9:12", 1, "selects nothing: the source has 6"),
@@ -318,7 +322,7 @@ def test_a_file_from_standard_input(folder: Path) -> None:
     assert values["input"] == "standard input"
     assert values["bytes"] == (folder / "clip.nerv").stat().st_size
     shown = run_nervkit("verify", "-", **piped).stderr
-    assert "standard input: the file's checksums are right, 6 frames decoded" in shown
+    assert "standard input: all checksums are correct, 6 frames decoded" in shown
     run_nervkit("decode", "-", "-o", "piped.npy", "-y", **piped)
     run_nervkit("decode", "clip.nerv", "-o", "named.npy", "-y", cwd=folder, code=0)
     assert np.array_equal(np.load(folder / "piped.npy"), np.load(folder / "named.npy"))

@@ -543,7 +543,7 @@ def test_verify_tells_rounding_from_damage(
     assert (report.identical, report.wrong) == (3, 1)
     assert any("no samples" in note for note in report.notes)
     done = run_nervkit("verify", path, code=1)
-    assert "1 of 4 frames are not what the encoder saw" in done.stderr.splitlines()[-1]
+    assert "1 of 4 frames differ from the encoder's" in done.stderr.splitlines()[-1]
 
 
 def test_verify_finds_other_weights(seeds: list[bytes], tmp_path: Path) -> None:

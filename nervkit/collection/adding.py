@@ -50,7 +50,7 @@ from nervkit.framechecks import DecodedFrames
 from nervkit.keywords import check_keywords
 from nervkit.lock import locked
 from nervkit.media.checks import line
-from nervkit.metrics import quality_of
+from nervkit.metrics import Quality, quality_of
 from nervkit.models.base import TooFewParametersError
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import VideoShape
@@ -216,30 +216,9 @@ def add(
         quality = decoded.quality
         parts += _pack_checks(decoded)
         written = _write(path, earlier, network, parts, name, model)
-    entry = written.entry
-    return AddReport(
-        output=str(path),
-        name=name,
-        frames=len(clip.frames),
-        width=network.width,
-        height=network.height,
-        fps=float(clip.fps),
-        videos=written.videos,
-        weights=network.weights,
-        kept=entry.kept,
-        reused=entry.kept - entry.added,
-        added=entry.added,
-        free=weights.free,
-        bytes=written.bytes,
-        added_bytes=entry.bytes,
-        bytes_by_part=entry.bytes_by_part,
-        bpp=8 * entry.bytes / clip.frames[..., 0].size,
-        psnr=quality.psnr,
-        ssim=quality.ssim,
-        steps=fitted.steps,
-        fit_seconds=fit_seconds,
-        seconds=clock.perf_counter() - began,
-        notes=[*notes, *written.notes, *fitted.notes],
+    notes += [*written.notes, *fitted.notes]
+    return _report(
+        path, name, clip, network, weights, fitted, written, quality, fit_seconds, began, notes
     )
 
 
@@ -446,6 +425,46 @@ def _write(
             _check_written(written, name, model, path)
             entry, videos, size = written.file.entries[-1], len(written), written.file.size
         return _Written(entry, videos, size, _over_limits(partial))
+
+
+def _report(
+    path: Path,
+    name: str,
+    clip: Clip,
+    network: Network,
+    weights: SharedWeights,
+    fitted: FittedVideo,
+    written: _Written,
+    quality: Quality,
+    fit_seconds: float,
+    began: float,
+    notes: list[str],
+) -> AddReport:
+    entry = written.entry
+    return AddReport(
+        output=str(path),
+        name=name,
+        frames=len(clip.frames),
+        width=network.width,
+        height=network.height,
+        fps=float(clip.fps),
+        videos=written.videos,
+        weights=network.weights,
+        kept=entry.kept,
+        reused=entry.kept - entry.added,
+        added=entry.added,
+        free=weights.free,
+        bytes=written.bytes,
+        added_bytes=entry.bytes,
+        bytes_by_part=entry.bytes_by_part,
+        bpp=8 * entry.bytes / clip.frames[..., 0].size,
+        psnr=quality.psnr,
+        ssim=quality.ssim,
+        steps=fitted.steps,
+        fit_seconds=fit_seconds,
+        seconds=clock.perf_counter() - began,
+        notes=notes,
+    )
 
 
 def _over_limits(path: Path) -> list[str]:

@@ -274,7 +274,8 @@ class NervVideo(Generic[Frame]):
     ) -> Frame:
         if isinstance(index, slice):
             return self._decode_batch(range(*index.indices(len(self))))
-        listed = index.tolist() if getattr(index, "ndim", 0) == 1 else index  # type: ignore[union-attr]
+        one_dimensional = getattr(index, "ndim", 0) == 1  # an array of any library
+        listed = cast("np.ndarray", index).tolist() if one_dimensional else index
         if isinstance(listed, (list, range)):
             return self._decode_batch([self._position(one) for one in listed])
         return next(self._decode([self._position(listed)]))

@@ -18,7 +18,7 @@ def check_output(path: Path, overwrite: bool, source: object = None) -> None:
     check_not_same(source, path)
     with system_errors(path):
         if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already; use -y to replace it")
+            raise OutputError(f"{path}: exists already; use -y or overwrite=True to replace it")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder")
         check_place(path)

@@ -106,7 +106,9 @@ def check_helper(path: Path) -> None:
     """Raise OutputError if the path of a helper file is taken by something that is no file."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "device"
-        raise OutputError(f"{path}: nervkit needs this name for a file; move the {kind} away")
+        raise OutputError(
+            f"{path}: is a {kind}, and nervkit needs this name for a file; move it away"
+        )
 
 
 _temporary: set[Path] = set()  # files beside unfinished outputs

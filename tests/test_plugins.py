@@ -527,7 +527,7 @@ def test_coarse_bits_are_a_note_and_no_error(tmp_path: Path) -> None:
     coarse = nervkit.encode(clip(), tmp_path / "a.nerv", bits=2, **options)
     assert coarse.psnr < fine.psnr - 3
     (note,) = [note for note in coarse.notes if "quantization loses" in note]
-    assert float(re.search(r"costs ([\d.]+) dB", note)[1]) == pytest.approx(
+    assert float(re.search(r"loses ([\d.]+) dB", note)[1]) == pytest.approx(
         fine.psnr - coarse.psnr, abs=1.5
     )
 

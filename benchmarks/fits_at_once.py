@@ -90,7 +90,7 @@ class Branches:
         """The k-th update of all fits."""
         for stepper, index in zip(self.steppers, self.indices, strict=True):
             set_rates(stepper.optimizers, schedule(progress, stepper.recipe))
-            flags = stepper.codec.flags(k, progress, stepper.recipe)
+            flags = stepper.codec.step_kind(k, progress, stepper.recipe)
             index.copy_(stepper._batch_of(k))
         if k <= EAGER_CALLS:
             torch.cuda.synchronize()

@@ -17,7 +17,7 @@ from nervkit.compression.methods import coded_tensors
 from nervkit.decoder import NervVideo
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment
 from nervkit.fitting.options import FitOptions
-from nervkit.fitting.start import Start
+from nervkit.fitting.start import StoredStart
 from nervkit.models.config import VideoShape
 from nervkit.networks import described, drawn
 from nervkit.target import default_bytes
@@ -27,7 +27,9 @@ from nervkit.video.ranges import fingerprint_of
 STEPS = (150, 500)
 
 
-def fitted(frames: np.ndarray, steps: int, start: Start | None) -> tuple[bytes, SegmentReport]:
+def fitted(
+    frames: np.ndarray, steps: int, start: StoredStart | None
+) -> tuple[bytes, SegmentReport]:
     shape = VideoShape(*frames.shape[:3])
     mark = fingerprint_of(frames)
     options = FitOptions(steps=steps, coded_bytes=default_bytes(shape), device="cpu")
@@ -36,7 +38,7 @@ def fitted(frames: np.ndarray, steps: int, start: Start | None) -> tuple[bytes, 
     )
 
 
-def start_of(content: bytes, last: bool) -> Start:
+def start_of(content: bytes, last: bool) -> StoredStart:
     """What a file's network gives to begin from; of grids only the `last` knot, for all."""
     with NervVideo(content) as video:
         segment = video.header.segments[0]
@@ -47,7 +49,7 @@ def start_of(content: bytes, last: bool) -> Start:
         for name in plan.embeddings:
             del coded[name]
             tensors[name] = np.broadcast_to(tensors[name][-1:], tensors[name].shape).copy()
-    return Start(config, tensors, coded)
+    return StoredStart(config, tensors, coded)
 
 
 if __name__ == "__main__":

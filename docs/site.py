@@ -1,7 +1,7 @@
-"""A hook of MkDocs: what the site shows from outside docs/.
+"""MkDocs hook: adds files from outside docs/ to the site.
 
-The README is the first page. Other files keep their paths from the root of the repository, so a
-link that leaves docs/ needs one step up less, and a link of the root's pages into docs/ no "docs/".
+The README is the first page. Other files keep their paths from the root of the repository. So a
+link that leaves docs/ needs one "../" less, and a link from the root's pages into docs/ no "docs/".
 """
 
 import re
@@ -31,9 +31,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Links as the site needs them."""
+    """Rewrite links to the paths of the site."""
     source = page.file.src_uri
     if source in ROOT_PAGES.values() or source.startswith("examples/"):
+        for name, target in ROOT_PAGES.items():
+            markdown = markdown.replace(f"]({name})", f"]({target})")
         return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
     steps = "../" * source.count("/")
     return re.sub(rf"\]\({re.escape(steps)}\.\./", f"]({steps}", markdown)

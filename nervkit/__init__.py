@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from nervkit.collection.reading import Collection
     from nervkit.container.limits import Limits
     from nervkit.decoder import NervVideo
-    from nervkit.encoder import EncodeReport, encode
+    from nervkit.encoder import encode
+    from nervkit.encoding.report import EncodeReport
     from nervkit.exporter import DecodeReport, decode
     from nervkit.models.registry import model_names, register_model
     from nervkit.plan import FitPlan
+    from nervkit.progress import ProgressBar
     from nervkit.renderer import RenderReport, render
     from nervkit.requantizer import RequantizeReport, requantize
     from nervkit.restoration.denoise import denoise
@@ -49,10 +51,11 @@ _LAZY = {
     "Clip": "nervkit.video.clip",
     "Collection": "nervkit.collection.reading",
     "DecodeReport": "nervkit.exporter",
-    "EncodeReport": "nervkit.encoder",
+    "EncodeReport": "nervkit.encoding.report",
     "FitPlan": "nervkit.plan",
     "Limits": "nervkit.container.limits",
     "NervVideo": "nervkit.decoder",
+    "ProgressBar": "nervkit.progress",
     "RenderReport": "nervkit.renderer",
     "RequantizeReport": "nervkit.requantizer",
     "RestoreReport": "nervkit.restoration.task",
@@ -83,6 +86,7 @@ __all__ = [
     "Limits",
     "NervError",
     "NervVideo",
+    "ProgressBar",
     "RenderReport",
     "RequantizeReport",
     "RestoreReport",

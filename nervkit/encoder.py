@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Self, Unpack, cast
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from nervkit.assembly import (
     check_storable,
     header_of,
 )
+from nervkit.choices import Metric, Precision, Preset, Recipe
 from nervkit.compression.published import Compression
 from nervkit.compression.quantization import check_bits
-from nervkit.container.file import NervFile
 from nervkit.container.header import Segment as SegmentEntry
 from nervkit.container.header import pack_json
 from nervkit.container.settings import as_text
@@ -33,8 +33,8 @@ from nervkit.encoding.report import EncodeReport, quality_of_all, report_of
 from nervkit.encoding.run import SegmentRun, SegmentsProgress
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, settings_text
 from nervkit.encoding.work import WorkFolder
-from nervkit.errors import UsageError
-from nervkit.fitting.checkpoint import checkpoint_path
+from nervkit.errors import SourceError, UsageError
+from nervkit.fitting.checkpoint import checkpoint_path, kept_fit_path
 from nervkit.fitting.job import CheckpointOptions, Watch
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
@@ -43,9 +43,9 @@ from nervkit.lock import locked
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
-from nervkit.output import check_nerv_output, linked
+from nervkit.output import check_nerv_output, linked, system_errors
 from nervkit.plan import FitPlan, FixedBytes, planner
-from nervkit.start import read_start
+from nervkit.start import check_start, read_start
 from nervkit.target import Target
 from nervkit.video.clip import Clip, Details
 from nervkit.video.ranges import fingerprint_of
@@ -62,12 +62,12 @@ def encode(
     model: str = "gridnerv",
     params: str | float | None = None,
     strides: str | tuple[int, ...] | None = None,
-    recipe: str = "native",
-    preset: str | None = None,
+    recipe: Recipe = "native",
+    preset: Preset | None = None,
     epochs: float | None = None,
     steps: int | None = None,
     time: str | float | None = None,
-    metric: str = "rgb",
+    metric: Metric = "rgb",
     target_size: str | int | None = None,
     target_bpp: float | None = None,
     target_bitrate: str | int | None = None,
@@ -84,9 +84,10 @@ def encode(
     ray: str | None = None,
     seed: int = 0,
     device: Device = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
     overwrite: bool = False,
     restart: bool = False,
+    keep_fit: bool = False,
     checkpoint_interval: float = 60.0,
     on_clip: Callable[[Clip], None] | None = None,
     on_plan: Callable[[FitPlan], None] | None = None,
@@ -144,8 +145,10 @@ def encode(
         bits: precision of weights that are quantized after the fit, 2 to 12; 8 by default. Not
             with a target.
         embedding_bits: the same for embeddings.
-        start_from: a .nerv file of the same frames. The fit begins with its network, at its size,
-            so a few steps make a file for another rate, or a better one.
+        start_from: a .nerv file of the same frames, or the fit that `keep_fit` kept. The fit begins
+            with its network, at its size, so a few steps make a file for another rate, or a better
+            one. A kept fit also holds the values before their quantization. With `bits` or
+            `embedding_bits` and no length, it is quantized again without further steps.
         segments: "auto" (segments begin at cuts and have at most `segment_frames` frames), "off"
             (one segment), or the number of frames of each. The default is "auto" for videos of more
             than `segment_frames` frames, and one segment for others.
@@ -160,6 +163,8 @@ def encode(
         precision: "auto" (bfloat16 where the hardware gains from it), "float32" or "bfloat16".
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of resuming from it.
+        keep_fit: keep the last checkpoint of a successful fit as `output`.fit, for `start_from`.
+            Only with one segment.
         on_clip: called with the Clip after it is read. Only with one segment.
         on_plan: called with the FitPlan of one segment: before a fit of a given time, else after
             the first steps were timed.
@@ -178,10 +183,8 @@ def encode(
         ModelError: the decoded file shows much less than the fit.
         Interrupted: `stop` returned True.
     """
-    began = clock.perf_counter()
     check_keywords(encode, reading, READING)
-    output = Path(output)
-    options = FitOptions(
+    encoder = Encoder.from_options(
         model=model,
         params=params,
         strides=strides,
@@ -191,61 +194,196 @@ def encode(
         steps=steps,
         time=time,
         metric=metric,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        target_bitrate=target_bitrate,
+        target_psnr=target_psnr,
         prune=prune,
         compression=compression,
+        bits=bits,
+        embedding_bits=embedding_bits,
+        start_from=start_from,
+        segments=segments,
+        segment_frames=segment_frames,
+        cuts=cuts,
+        workers=workers,
+        ray=ray,
         seed=seed,
         device=device,
         precision=precision,
+        keep_fit=keep_fit,
+        **reading,
     )
-    target = Target.of(target_size, target_bpp, target_bitrate, target_psnr)
-    if target_psnr is not None and recipe == PAPER:
-        raise UsageError("target-psnr needs a fit through the quantizer: leave out --recipe paper")
-    if target is not None and (bits, embedding_bits) != (None, None):
-        raise UsageError("--bits and --embedding-bits are for a file without a target: choose one")
-    named = options.compressing
-    if named is not None and target is not None:
-        raise UsageError("--compression is for a file without a target: choose one")
-    if named is not None and (bits, embedding_bits) != (None, None):
-        raise UsageError("--compression has bits of its own: leave out --bits and --embedding-bits")
-    if start_from is not None and (params, strides) != (None, None):
-        raise UsageError("--start-from has the network's size: leave out --params and --strides")
-    values_or_bits = any(option is not None for option in (params, bits, embedding_bits))
-    in_float = values_or_bits or bool(options.stages) or named is not None or recipe == PAPER
-    chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
-    widths = (chosen[0], chosen[1]) if named is None else (named.bits, named.embedding_bits)
-    for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
-        check_bits(width, name)
-    executor = executor_of(workers, ray)
-    asked = (segments, segment_frames, cuts) != (None, None, None)
-    segments = AUTO if segments is None else segments
-    splitting = Splitting.from_options(segments, segment_frames, cuts)
-    check_nerv_output(output, overwrite, source)
-    if start_from is not None:
-        NervFile(start_from).close()  # found wrong before the source is read
-    aim = Aim(options, widths, target, in_float)
-    watch = Watch(on_progress, on_note, stop)
-    with locked(linked(output)):
-        work = WorkFolder.beside(output, checkpoint_interval, restart)
-        run = _Encode(output, aim, start_from, work, watch, began)
-        if isinstance(source, Clip):
-            return run.of_one(read_clip(source, **reading), on_clip, on_plan)
-        how = Reading.from_options(**reading)
-        if segments == AUTO and segment_frames is None:
-            most = longest_segment(source, how, preset, executor.slots)
-            splitting = replace(splitting, most=most)
-        splitter = Splitter(source, splitting, how)
-        frames, rest = _begun(splitter, None if asked else splitting.most)
-        if rest is None:
-            clip = Clip(frames=frames, **vars(splitter.details))
-            return run.of_one(clip, on_clip, on_plan)
-        return run.of_several(splitter, rest, executor, on_segments)
+    return encoder.encode(
+        source,
+        Path(output),
+        overwrite=overwrite,
+        restart=restart,
+        checkpoint_interval=checkpoint_interval,
+        callbacks=Callbacks(on_clip, on_plan, on_progress, on_segments, on_note, stop),
+    )
 
 
-def _begun(
-    splitter: Splitter, joined: int | None
-) -> tuple[np.ndarray, None] | tuple[None, Iterator[Segment]]:
-    """The frames of a source that is one segment, or all segments of another. Where several have
-    no more than `joined` frames together, they are one."""
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that follow one encode; see `encode`."""
+
+    on_clip: Callable[[Clip], None] | None = None
+    on_plan: Callable[[FitPlan], None] | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    on_segments: Callable[[SegmentsProgress], None] | None = None
+    on_note: Callable[[str], None] | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    @property
+    def watch(self) -> Watch:
+        """Those that follow a fit."""
+        return Watch(self.on_progress, self.on_note, self.stop)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The options of `encode`, checked before any source is read. It encodes any number of videos.
+
+    Attributes:
+        aim: what the fits aim at.
+        start_from: the file or the kept fit to begin with.
+        splitting: where segments begin.
+        splitting_chosen: whether the user chose the splitting.
+        length_chosen: whether the user chose the length of segments.
+        executor: where segments are fitted.
+        reading: the options of `read_clip`.
+        keep_fit: whether the fit is kept beside the output.
+    """
+
+    aim: Aim
+    start_from: str | os.PathLike[str] | None
+    splitting: Splitting
+    splitting_chosen: bool
+    length_chosen: bool
+    executor: Executor
+    reading: ReadingOptions
+    keep_fit: bool
+
+    @classmethod
+    def from_options(
+        cls,
+        *,
+        target_size: str | int | None = None,
+        target_bpp: float | None = None,
+        target_bitrate: str | int | None = None,
+        target_psnr: float | None = None,
+        bits: int | None = None,
+        embedding_bits: int | None = None,
+        start_from: str | os.PathLike[str] | None = None,
+        segments: str | int | None = None,
+        segment_frames: str | int | None = None,
+        cuts: str | os.PathLike[str] | Iterable[Any] | None = None,
+        workers: int | str = 1,
+        ray: str | None = None,
+        keep_fit: bool = False,
+        **others: Any,
+    ) -> Self:
+        """From the options of `encode`. `others` are those of FitOptions and of `read_clip`. Raises
+        UsageError, and SourceError or FormatError if `start_from` or `cuts` cannot be read."""
+        reading = {name: others.pop(name) for name in READING if name in others}
+        Reading.from_options(**reading)
+        fit = FitOptions(**others)
+        target = Target.of(target_size, target_bpp, target_bitrate, target_psnr)
+        _check_compatible(fit, target, bits, embedding_bits, start_from)
+        named = fit.compressing
+        values_or_bits = any(option is not None for option in (fit.params, bits, embedding_bits))
+        in_float = values_or_bits or bool(fit.stages) or named is not None or fit.recipe == PAPER
+        chosen = [DEFAULT_BITS if count is None else count for count in (bits, embedding_bits)]
+        widths = (chosen[0], chosen[1]) if named is None else (named.bits, named.embedding_bits)
+        for width, name in zip(widths, ("bits", "embedding-bits"), strict=True):
+            check_bits(width, name)
+        splitting = Splitting.from_options(
+            AUTO if segments is None else segments, segment_frames, cuts
+        )
+        if start_from is not None:
+            check_start(start_from)
+        return cls(
+            aim=Aim(fit, widths, target, in_float),
+            start_from=start_from,
+            splitting=splitting,
+            splitting_chosen=(segments, segment_frames, cuts) != (None, None, None),
+            length_chosen=segments not in (None, AUTO) or segment_frames is not None,
+            executor=executor_of(workers, ray),
+            reading=cast(ReadingOptions, reading),
+            keep_fit=keep_fit,
+        )
+
+    def encode(
+        self,
+        source: VideoSource,
+        output: Path,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        checkpoint_interval: float = 60.0,
+        callbacks: Callbacks | None = None,
+    ) -> EncodeReport:
+        """Encode one video; see the function `encode`."""
+        began, callbacks = clock.perf_counter(), callbacks or Callbacks()
+        check_nerv_output(output, overwrite, source)
+        with locked(linked(output)):
+            work = WorkFolder.beside(output, checkpoint_interval, restart)
+            run = _Encode(self, output, work, callbacks, began)
+            if isinstance(source, Clip):
+                return run.of_one(read_clip(source, **self.reading))
+            reading = Reading.from_options(**self.reading)
+            splitter = Splitter(source, self._splitting_of(source, reading), reading)
+            joined = None if self.splitting_chosen else splitter.splitting.most
+            begun = _begun(splitter, joined)
+            if isinstance(begun, np.ndarray):
+                return run.of_one(Clip(frames=begun, **vars(splitter.details)))
+            return run.of_several(splitter, begun)
+
+    def going_on(self, output: Path) -> Self:
+        """The encoder that goes on from the kept fit of `output`. Raises SourceError if there is
+        none, UsageError as of `start_from`."""
+        kept = kept_fit_path(output)
+        options = self.aim.options
+        _check_compatible(options, self.aim.target, None, None, kept)
+        if not kept.is_file():
+            raise SourceError(f"{kept}: there is no fit to continue; encode with keep-fit first")
+        check_start(kept)
+        return replace(self, start_from=kept, keep_fit=True)
+
+    def _splitting_of(self, source: VideoSource, reading: Reading) -> Splitting:
+        """The splitting of a source: free memory bounds the length of its segments."""
+        if self.length_chosen:
+            return self.splitting
+        preset, slots = self.aim.options.preset, self.executor.slots
+        most = longest_segment(source, reading, preset, slots)
+        return replace(self.splitting, most=most)
+
+
+def _check_compatible(
+    fit: FitOptions,
+    target: Target | None,
+    bits: int | None,
+    embedding_bits: int | None,
+    start_from: str | os.PathLike[str] | None,
+) -> None:
+    """Raise UsageError where two options exclude each other."""
+    bits_given = (bits, embedding_bits) != (None, None)
+    if target is not None and target.psnr is not None and fit.recipe == PAPER:
+        raise UsageError("target-psnr needs a fit through the quantizer: leave out recipe paper")
+    if target is not None and bits_given:
+        raise UsageError("bits and embedding-bits are for a file without a target: choose one")
+    if fit.compressing is not None and target is not None:
+        raise UsageError("compression is for a file without a target: choose one")
+    if fit.compressing is not None and bits_given:
+        raise UsageError("compression has bits of its own: leave out bits and embedding-bits")
+    if start_from is not None and (fit.params, fit.strides) != (None, None):
+        raise UsageError("start-from has the network's size: leave out params and strides")
+
+
+def _begun(splitter: Splitter, joined: int | None) -> np.ndarray | Iterator[Segment]:
+    """The frames of a source that is one segment, or all segments of another. Several segments of
+    at most `joined` frames together are one."""
     expected = splitter.expected_frames
     if joined is not None and expected is not None and expected <= joined:
         splitter.splitting = Splitting()
@@ -254,87 +392,94 @@ def _begun(
     for segment in segments:
         first.append(segment)
         if joined is None or sum(len(s.frames) for s in first) > joined:
-            return None, chain(first, segments)
-    return np.concatenate([s.frames for s in first]) if first[1:] else first[0].frames, None
+            return chain(first, segments)
+    return np.concatenate([s.frames for s in first]) if first[1:] else first[0].frames
 
 
 @dataclass(frozen=True)
 class _Encode:
-    """One call of `encode`, with what does not depend on the source's length."""
+    """One run of an Encoder, with what does not depend on the source's length."""
 
+    encoder: Encoder
     output: Path
-    aim: Aim
-    start_from: str | Path | None
     work: WorkFolder
-    watch: Watch
+    callbacks: Callbacks
     began: float
 
-    def of_one(
-        self,
-        clip: Clip,
-        on_clip: Callable[[Clip], None] | None,
-        on_plan: Callable[[FitPlan], None] | None,
-    ) -> EncodeReport:
+    @property
+    def aim(self) -> Aim:
+        return self.encoder.aim
+
+    def of_one(self, clip: Clip) -> EncodeReport:
         """A clip as one segment."""
-        shape, aim = VideoShape(*clip.shape[:3]), self.aim
+        shape = VideoShape(*clip.shape[:3])
         check_storable(shape.width, shape.height, clip)
-        if on_clip is not None:
-            on_clip(clip)
-        start = None
-        if self.start_from is not None:
-            start = read_start(self.start_from, aim.options.model, shape)
+        if self.callbacks.on_clip is not None:
+            self.callbacks.on_clip(clip)
+        job = self._job(clip, shape)
+        keep = CheckpointOptions(
+            checkpoint_path(self.output), self.work.interval, self.work.restart
+        )
+        content, report = fit_segment(job, keep, self._watch(clip, job))
+        part = FinishedSegment(content, np.array(report.samples, np.uint8))
+        size = shape.width, shape.height
+        made = self._written(clip, size, [part], [report], settings_text(job))
+        if self.encoder.keep_fit:
+            with system_errors(kept_fit_path(self.output)):
+                keep.path.replace(kept_fit_path(self.output))
+        else:
+            keep.path.unlink(missing_ok=True)
+        return made
+
+    def _job(self, clip: Clip, shape: VideoShape) -> SegmentJob:
+        """The job of a clip that is one segment."""
+        aim, start = self.aim, None
+        fingerprint = fingerprint_of(clip.frames)
+        if self.encoder.start_from is not None:
+            name = aim.options.model
+            start = read_start(self.encoder.start_from, name, shape, fingerprint)
         if aim.shared_bytes:
             options = replace(aim.options, coded_bytes=self._tensor_bytes(clip, 1, shape))
         else:
             options = aim.alone(clip.frames)
-        watch = self.watch
-        if on_plan is not None:
-            counted = partial(_fixed_bytes, clip, options, shape)
-            told = planner(options, shape, counted, aim.bits, on_plan)
-            watch = replace(watch, on_outlook=told)
-        keep = CheckpointOptions(
-            checkpoint_path(self.output), self.work.interval, self.work.restart
-        )
-        job = SegmentJob(
+        return SegmentJob(
             index=0,
             first=0,
             shape=shape,
             frames=clip.frames,
-            fingerprint=fingerprint_of(clip.frames),
+            fingerprint=fingerprint,
             options=options,
             bits=aim.bits,
             colour=clip.colour,
             asked=aim.target is not None,
             start=start,
         )
-        content, report = fit_segment(job, keep, watch)
-        part = FinishedSegment(content, np.array(report.samples, np.uint8))
-        size = shape.width, shape.height
-        made = self._written(clip, size, [part], [report], settings_text(job))
-        keep.path.unlink(missing_ok=True)
-        return made
 
-    def of_several(
-        self,
-        splitter: Splitter,
-        segments: Iterator[Segment],
-        executor: Executor,
-        on_segments: Callable[[SegmentsProgress], None] | None,
-    ) -> EncodeReport:
+    def _watch(self, clip: Clip, job: SegmentJob) -> Watch:
+        """The callbacks of a fit, with the one that makes its plan."""
+        if self.callbacks.on_plan is None:
+            return self.callbacks.watch
+        fixed = partial(_fixed_bytes, clip, job.options, job.shape)
+        on_outlook = planner(job.options, job.shape, fixed, job.bits, self.callbacks.on_plan)
+        return replace(self.callbacks.watch, on_outlook=on_outlook)
+
+    def of_several(self, splitter: Splitter, segments: Iterator[Segment]) -> EncodeReport:
         """A video of several segments."""
-        aim = self.aim
-        if self.start_from is not None:
-            raise UsageError("--start-from is for a video of one segment: use --segments off")
+        if self.encoder.start_from is not None:
+            raise UsageError("start-from is for a video of one segment: use segments off")
+        if self.encoder.keep_fit:
+            raise UsageError("keep-fit is for a video of one segment: use segments off")
 
         def tensor_bytes(count: int, shape: VideoShape) -> int:
             return self._tensor_bytes(splitter.details, count, shape)
 
+        executor, stop = self.encoder.executor, self.callbacks.stop
         planned = Planner(
-            *(splitter, segments, aim, self.work),
-            *(executor.remote, executor.slots, self.watch.stop),
+            *(splitter, segments, self.aim, self.work),
+            *(executor.remote, executor.slots, stop),
         )
-        on_note = self.watch.on_note or (lambda note: None)
-        run = SegmentRun(planned, self.work, executor, on_segments, on_note, self.watch.stop)
+        on_note = self.callbacks.on_note or (lambda note: None)
+        run = SegmentRun(planned, self.work, executor, self.callbacks.on_segments, on_note, stop)
         reports = run.fit(tensor_bytes)
         details = splitter.details
         for note in details.notes:
@@ -373,9 +518,10 @@ class _Encode:
     ) -> EncodeReport:
         """The file of finished segments, of frames of `size` (width, height), and what it shows."""
         header, quality = header_of(*size, details, settings), quality_of_all(reports)
-        notes = assemble(self.output, header, details, parts, quality, self.watch.stop)
-        for note in notes if self.watch.on_note is not None else ():
-            self.watch.on_note(note)
+        notes = assemble(self.output, header, details, parts, quality, self.callbacks.stop)
+        if (on_note := self.callbacks.on_note) is not None:
+            for note in notes:
+                on_note(note)
         facts = self.aim.options, settings, notes, self.began
         return report_of(self.output, details, size, reports, quality, *facts)
 

@@ -96,7 +96,8 @@ class Target:
         if self.bpp is not None:
             whole, besides, what = round(self.bpp * pixels / 8), video, "times and checks"
         else:
-            whole = self.size or round(self.bitrate * seconds / 8)
+            assert self.size is not None or self.bitrate is not None
+            whole = self.size or round((self.bitrate or 0) * seconds / 8)
             besides, what = fixed, "tracks, times and frame checks"
         if whole - besides < LEAST_TENSOR_BYTES:
             least = besides + LEAST_TENSOR_BYTES

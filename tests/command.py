@@ -1,5 +1,5 @@
-"""Runs the command line in processes of their own, without the two seconds in which Python loads
-torch: they are forks of a server that has loaded all of it, and computed nothing."""
+"""Run the command line in separate processes without the two seconds of loading torch: each process
+is a fork of a server that has loaded all modules and computed nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def run_nervkit(
     code: int | None = None,
     stdin: str | Path = os.devnull,
 ) -> subprocess.CompletedProcess[str]:
-    """`nervkit` with these arguments, with a file (nothing) on its standard input. With `code`,
-    asserts that it exits so."""
+    """Run `nervkit` with these arguments and a file (default: empty) on standard input. With
+    `code`, assert that exit code."""
     texts = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
@@ -35,7 +35,7 @@ def run_nervkit(
 
 
 def _main(arguments: list[str], cwd: Path | None, stdin: Path, stdout: Path, stderr: Path) -> None:
-    """What the child does, whose streams become files."""
+    """The child's work: files replace its standard streams."""
     os.chdir(cwd or Path.cwd())
     for number, path in enumerate((stdin, stdout, stderr)):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT

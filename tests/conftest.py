@@ -1,4 +1,4 @@
-"""Fixtures that all tests share."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where several processes test, torch has one thread in each."""
+    """Give torch one thread per process when several processes run tests."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def bunny() -> Path:
-    """The example clip: 132 frames of 1280x720 with 5.1 sound."""
+    """The example clip: 132 frames of 1280x720 with 5.1 audio."""
     return ROOT / "examples" / "bunny.mp4"
 
 
 def beside(name: str) -> Path:
-    """A folder of the material that may lie beside the checkout; a test that needs it is skipped
-    without it."""
+    """A folder of material beside the checkout; skips the test if the folder is missing."""
     folder = ROOT.parent / "shared" / name
     if not folder.is_dir():
         pytest.skip(f"the {name} are not here ({folder})")
@@ -43,13 +42,13 @@ def clips() -> Path:
 
 @pytest.fixture(scope="session")
 def cases() -> Path:
-    """The folder of sources that were read wrongly once."""
+    """The folder of sources that nervkit once read wrongly."""
     return beside("cases")
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Models and frames this small lose time on a second thread, and much of it on a busy
+    """Use one thread: a second one slows models and frames this small down, above all on a busy
     machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -59,7 +58,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def ffmpeg() -> Callable[..., bytes]:
-    """Runs the ffmpeg binary, which shares no code with PyAV's build; gives its stdout."""
+    """Run the ffmpeg binary, which shares no code with PyAV's build, and return its stdout."""
 
     def run(*arguments: str | Path, stdin: bytes | None = None) -> bytes:
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)]

@@ -1,13 +1,14 @@
-"""A fuzzer of .nerv files: real files of every model and chunk kind, mutated, their checksums made
-right again, through everything that reads a file.
+"""Mutate real .nerv files and pass them to every reader of files.
+
+The seeds hold every model and chunk kind. Mutated files get valid checksums.
 
     python -m tests.fuzzing --count 100000 --seed 0
-    python -m tests.fuzzing --count 1000000 --deep 0.1   # frames of a tenth of what can be opened
+    python -m tests.fuzzing --count 1000000 --deep 0.1   # decodes a tenth of the files that open
     python -m tests.fuzzing --one 0:1234          # that input alone, with its traceback
-    python -m tests.fuzzing --atheris DIR         # guided by coverage, where atheris is installed
+    python -m tests.fuzzing --atheris DIR         # guided by coverage, if atheris is installed
 
-An input is named by seed and index, and made again from that. A finding is anything but frames or
-a NervError: a traceback, a hang, a killed process, a file that was left over.
+Seed and index name an input and reproduce it. A finding is any outcome but frames or a NervError: a
+traceback, a hang, a killed process, a leftover file.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def moving(frames: int, height: int, width: int) -> np.ndarray:
 
 
 def with_sound_and_text(path: Path) -> None:
-    """A Matroska file of a few frames with sound and a subtitle."""
+    """A Matroska file of a few frames with audio and a subtitle."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("ffv1", rate=10)
         video.width, video.height, video.pix_fmt = 16, 12, "bgr0"
@@ -79,7 +80,7 @@ def with_sound_and_text(path: Path) -> None:
 
 
 def after(stored: Track) -> Track:
-    """The same packets once more, behind themselves."""
+    """The same packets appended to themselves."""
     times = stored.times.copy()
     times[:, :2] += np.where(times[:, :2] == UNKNOWN, 0, times[-1, 0] + 1)
     return replace(stored, times=times)
@@ -87,7 +88,7 @@ def after(stored: Track) -> Track:
 
 @cache
 def seeds() -> list[bytes]:
-    """The files to start from."""
+    """The files that mutations start from."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         source = place / "source.mkv"
@@ -127,8 +128,7 @@ TABLE_HEAD, COLUMN_BYTES = struct.Struct("<IIBB"), 5  # docs/format.md, section 
 
 
 def join(pieces: Pieces, major: int | None = None) -> bytes:
-    """A file of these chunks, whatever they are, with right checksums; of format 1, where nothing
-    of format 2 is in it."""
+    """A file of any chunks, with valid checksums; of format 1 if no chunk is of format 2."""
     ours = {chunks.MODEL, chunks.SEGMENT, chunks.TABLE}
     major = major or (2 if ours & {kind for kind, _ in pieces} else 1)
     start = chunks.SIGNATURE + struct.pack("<HH", major, 0)
@@ -137,8 +137,8 @@ def join(pieces: Pieces, major: int | None = None) -> bytes:
 
 
 def listed(pieces: Pieces) -> Pieces:
-    """The same, with the last table listing the chunks that stand before it, and the end mark
-    naming its place."""
+    """The same chunks; the last table lists the chunks before it, and the end mark gives its
+    position."""
     tables = [i for i, (kind, _) in enumerate(pieces) if kind == chunks.TABLE]
     if not tables:
         return pieces
@@ -174,7 +174,7 @@ EDGES += [(1 << 62), (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 
 
 def mutated(seed: int, index: int) -> bytes:
-    """The input of that name."""
+    """The input with that name."""
     rng = random.Random(f"{seed}:{index}")
     pieces = read_chunks(rng.choice(seeds()))
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
@@ -186,7 +186,7 @@ def mutated(seed: int, index: int) -> bytes:
 
 
 def altered(rng: random.Random, data: bytes) -> bytes:
-    """Bytes changed without regard to what they mean."""
+    """Change bytes without regard to their meaning."""
     changed = bytearray(data)
     if not changed:
         return b"\0"
@@ -210,7 +210,7 @@ def altered(rng: random.Random, data: bytes) -> bytes:
 
 
 def json_altered(rng: random.Random, content: bytes) -> bytes:
-    """JSON with one of its values, at any depth, replaced, removed or added."""
+    """JSON with one value, at any depth, replaced, removed or added."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -234,7 +234,7 @@ def json_altered(rng: random.Random, content: bytes) -> bytes:
 
 
 def chosen(rng: random.Random, pieces: Pieces, kinds: tuple[bytes, ...] = ()) -> int:
-    """The place of a chunk, of one of `kinds` where there is one."""
+    """The position of a random chunk, of one of `kinds` if the file has one."""
     places = [i for i, (kind, _) in enumerate(pieces) if kind in kinds]
     return rng.choice(places or range(len(pieces)))
 
@@ -252,7 +252,7 @@ def change_json(rng: random.Random, pieces: Pieces) -> Pieces:
 
 
 def change_track(rng: random.Random, pieces: Pieces) -> Pieces:
-    """A track's description, times, counts or carrier; its sizes stay right, or not."""
+    """Change a track's description, times, counts or carrier; its sizes may stay valid or not."""
     place = chosen(rng, pieces, (chunks.TRACK,))
     payload = pieces[place][1]
     if pieces[place][0] != chunks.TRACK or len(payload) < TRACK_HEAD.size:
@@ -277,7 +277,7 @@ def change_track(rng: random.Random, pieces: Pieces) -> Pieces:
 
 
 def change_index(rng: random.Random, pieces: Pieces) -> Pieces:
-    """What the index says of the parts of tracks."""
+    """Change what the track index states."""
     place = chosen(rng, pieces, (chunks.TRACK_INDEX,))
     with contextlib.suppress(zlib.error):
         content = altered(rng, zlib.decompress(pieces[place][1]))
@@ -302,7 +302,7 @@ def change_bytes(rng: random.Random, pieces: Pieces) -> Pieces:
 
 
 def change_table(rng: random.Random, pieces: Pieces) -> Pieces:
-    """A count or a column's name or width in the table, or one of its numbers."""
+    """Change a count, a column's name or width in the table, or one of its numbers."""
     place = chosen(rng, pieces, (chunks.TABLE,))
     payload = pieces[place][1]
     start = TABLE_HEAD.size + COLUMN_BYTES * (payload[9] if len(payload) > 9 else 0)
@@ -352,8 +352,8 @@ MUTATIONS: list[Callable[[random.Random, Pieces], Pieces]] = [
 
 
 def gauntlet(data: bytes, folder: Path, rng: random.Random, deep: float = 1.0) -> str:
-    """Everything that reads a file. Returns "decoded", or the name of the NervError. Any other
-    exception leaves it. Frames are decoded of the share `deep` of what can be opened."""
+    """Pass a file to every reader. Return "decoded" or the name of the NervError; any other
+    exception propagates. `deep` is the share of the files that open whose frames are decoded."""
     path = folder / "input.nerv"
     path.write_bytes(data)
     deeper = rng.random() < deep
@@ -382,7 +382,7 @@ def attempt(call: Callable[[], Any]) -> str:
 
 
 def opened(data: bytes, deeper: bool = True, salvage: bool = False) -> None:
-    """All parts of a file, and with `deeper` its first and last frame."""
+    """Read all parts of a file, and with `deeper` its first and last frame."""
     with nervkit.open(data, salvage=salvage) as video:
         assert len(video.timing) == len(video)
         video.file.extras(), video.file.checks()
@@ -396,7 +396,7 @@ def opened(data: bytes, deeper: bool = True, salvage: bool = False) -> None:
 
 @dataclass
 class Tally:
-    """What a run found."""
+    """The findings of a run."""
 
     inputs: int = 0
     slowest: float = 0.0
@@ -408,7 +408,8 @@ class Tally:
 def run(
     seed: int, start: int, stop: int, on_input: Callable[[int], None], deep: float = 1.0
 ) -> Tally:
-    """The inputs [start, stop) in this process. Raises what a finding raises, with its name."""
+    """Run the inputs [start, stop) in this process. Re-raise a finding with the name of its
+    input."""
     tally = Tally(outcomes=Counter())
     seeds()
     with tempfile.TemporaryDirectory() as folder:
@@ -432,7 +433,7 @@ def run(
 
 
 def worker(seed: int, start: int, stop: int, deep: float) -> None:
-    """One process of a long run: limits, a watchdog, and the tally as JSON."""
+    """Run one process of a long run, with limits and a watchdog; print the tally as JSON."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     av.logging.set_level(None)
 
@@ -448,7 +449,7 @@ def worker(seed: int, start: int, stop: int, deep: float) -> None:
 
 
 def long_run(seed: int, count: int, first: int, deep: float) -> Iterator[str]:
-    """Batches in processes of their own; yields lines. A finding ends its batch, not the run."""
+    """Run batches in separate processes and yield lines. A finding ends its batch, not the run."""
     total = Tally(outcomes=Counter())
     index, end = first, first + count
     findings: list[str] = []
@@ -483,7 +484,8 @@ def long_run(seed: int, count: int, first: int, deep: float) -> Iterator[str]:
 
 
 def guided(corpus: Path) -> None:
-    """libFuzzer by atheris: its inputs are payloads' bytes, packed again with right checksums."""
+    """Fuzz with libFuzzer through atheris: it mutates payloads, packed again with valid
+    checksums."""
     import atheris
 
     atheris.instrument_all()

@@ -1,4 +1,4 @@
-"""A HEIC picture made of tiles, as phones write them; ffmpeg has no writer for it."""
+"""A tiled HEIC picture, as phones write them; ffmpeg has no writer for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_grid(path: Path, columns: int, rows: int, side: int = 64) -> None:
     layout = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, *sizes[1])
 
     def meta(data: int) -> bytes:
-        """With the tiles' bytes from `data` on."""
+        """The meta box, with the tiles' bytes from `data` on."""
         places, start = [], data
         for number, tile in enumerate(tiles, 1):
             places.append(struct.pack(">HHHHII", number, 0, 0, 1, start, len(tile)))
@@ -61,7 +61,7 @@ def write_grid(path: Path, columns: int, rows: int, side: int = 64) -> None:
 
 
 def _tiles(count: int, side: int) -> tuple[list[bytes], bytes]:
-    """HEVC key frames as MP4 holds them, and their hvcC."""
+    """HEVC keyframes as stored in MP4, and their hvcC."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
         stream = output.add_stream("libx265", rate=25)

@@ -1,4 +1,4 @@
-"""All that commands load in the end."""
+"""Every module that commands load."""
 
 import nervkit.bench.sweep
 import nervkit.cli

@@ -1,5 +1,5 @@
-"""A decoder of collections written from docs/collection.md: plain Python and numpy, nothing of
-nervkit. What format.md specifies is taken from reference_decoder.py and reference_tensors.py."""
+"""A decoder of collections written from docs/collection.md: plain Python and numpy, no nervkit
+code. reference_decoder.py and reference_tensors.py implement format.md for it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_videos(data: bytes) -> tuple[dict, list[dict[bytes, bytes]]]:
 
 
 def conv_widths(config: dict) -> list[tuple[int, int]]:
-    """Channels in and out of each stage."""
+    """Input and output channels of each stage."""
     widths, n = [], config["grid_channels"]
     for i in range(len(config["strides"])):
         m = n if i == 0 else max(n // 2, config["min_width"])
@@ -148,7 +148,7 @@ def operated(x: np.ndarray, real: np.ndarray, imaginary: np.ndarray, s: int) -> 
 
 
 def modes(shape: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """Place among the rows, row frequency and column frequency of each mode."""
+    """Row index, row frequency and column frequency of each mode."""
     half = shape[2] // 2
     for j in range(shape[2]):
         for column in range(shape[3]):

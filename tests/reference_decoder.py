@@ -1,8 +1,7 @@
-"""A decoder written from docs/format.md alone: plain Python and numpy, nothing of nervkit. The
-coding of tensors is in reference_tensors.py.
+"""A decoder written from docs/format.md alone: plain Python and numpy, no nervkit code.
+reference_tensors.py decodes the tensors.
 
-Slow, and meant to be read beside the specification.
-"""
+It is slow; read it beside the specification."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from tests.reference_tensors import read_coded, read_tensors
 
 
 def decode_frames(data: bytes) -> np.ndarray:
-    """All frames of a .nerv file, (T, H, W, 3) uint8."""
+    """Decode all frames of a .nerv file to (T, H, W, 3) uint8."""
     header, segments = read_segments(data)
     frames = []
     for segment in segments:
@@ -29,7 +28,7 @@ def decode_frames(data: bytes) -> np.ndarray:
 
 
 def read_segments(data: bytes) -> tuple[dict, list[dict]]:
-    """The header, and what each segment is; of a file of either format."""
+    """The header and the segments of a file of either format."""
     if struct.unpack_from("<H", data, 8) == (1,):
         return read_format1(data)
     chunks, columns = read_table(data)
@@ -47,7 +46,7 @@ def read_segments(data: bytes) -> tuple[dict, list[dict]]:
 
 def read_table(data: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, list[int]]]:
     """Sections 1 and 11: types and payloads of the chunks that the table lists, and its columns.
-    Every chunk is where the table says."""
+    Asserts that every chunk is where the table says."""
     kind, mark = read_chunk(data, len(data) - 24)
     assert kind == b"NEND"
     (place,) = struct.unpack("<Q", mark)
@@ -78,8 +77,8 @@ def read_table(data: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, list
 
 
 def read_segment(payload: bytes) -> dict:
-    """Section 4: its frames, the index of its model, and its sections: each a method, the tensors
-    that it holds, and bytes."""
+    """Section 4: the frame count, the model's index, and the sections: each a method, its tensors
+    and its bytes."""
     frames, index, records, sections, runs = struct.unpack_from("<IHBBH", payload)
     position = 10
     for _ in range(records):
@@ -144,7 +143,7 @@ def read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def read_chunk(data: bytes, position: int) -> tuple[bytes, bytes]:
-    """The type and payload of the chunk at a byte."""
+    """The type and payload of the chunk at a byte offset."""
     kind, length = struct.unpack_from("<4sQ", data, position)
     end = position + 12 + length
     assert struct.unpack_from("<I", data, end)[0] == zlib.crc32(data[position:end])
@@ -152,7 +151,7 @@ def read_chunk(data: bytes, position: int) -> tuple[bytes, bytes]:
 
 
 def read_times(payload: bytes, frames: int) -> list[float]:
-    """Section 3: seconds at which each frame is shown, and at which the last one ends."""
+    """Section 3: the start of each frame and the end of the last one, in seconds."""
     numerator, denominator, first, duration, mode = struct.unpack_from("<IIqIB", payload)
     steps = [duration] * (frames - 1)
     if mode == 1:
@@ -166,15 +165,15 @@ def read_times(payload: bytes, frames: int) -> list[float]:
 
 
 def read_columns(data: bytes, count: int) -> list[tuple[int, ...]]:
-    """Section 9: rows of numbers whose columns are differences."""
+    """Section 9: rows of numbers whose columns are stored as differences."""
     numbers = struct.unpack(f"<{3 * count}q", zlib.decompress(data))
     columns = [accumulate(numbers[i * count : (i + 1) * count]) for i in range(3)]
     return list(zip(*columns, strict=True))
 
 
 def read_tracks(data: bytes) -> dict[int, list[tuple[dict, list[tuple[int, ...]], bytes]]]:
-    """Section 9: for the place of each track's first part among all track chunks, its parts: the
-    description, the times and the carrier of each. An index is compared with them."""
+    """Section 9: the parts of each track (description, times, carrier), keyed by the index of its
+    first part among all track chunks. Compares them with an index if there is one."""
     chunks, _ = read_table(data)
     tracks: dict[int, list[tuple[dict, list[tuple[int, ...]], bytes]]] = {}
     rows = []
@@ -200,14 +199,14 @@ def read_tracks(data: bytes) -> dict[int, list[tuple[dict, list[tuple[int, ...]]
 
 
 def read_index(data: bytes) -> list[tuple[int, ...]]:
-    """Section 9: what the index says of each track chunk; nothing where there is none."""
+    """Section 9: the index entry of each track chunk; empty without an index."""
     chunks, _ = read_table(data)
     count = sum(kind == b"tRAK" for kind, _ in chunks)
     return next((read_columns(c, count) for kind, c in chunks if kind == b"tIDX"), [])
 
 
 def sample_places(frame: int, count: int) -> list[int]:
-    """Section 8: where the samples of a frame of `count` values lie."""
+    """Section 8: the positions of the samples of a frame of `count` values."""
     places = []
     for sample in range(4):
         x = (4 * frame + sample + 1) * 2654435761 % 2**32
@@ -219,7 +218,7 @@ def sample_places(frame: int, count: int) -> list[int]:
 
 
 class Network:
-    """What sections 5 and 6 share."""
+    """The common part of sections 5 and 6."""
 
     embedding_shapes: list[tuple[int, ...]] = []  # noqa: RUF012
     tensors: list[np.ndarray]

@@ -1,5 +1,5 @@
-"""The tensors of a segment, decoded as section 4 of docs/format.md says: the counterpart of
-reference_decoder.py, and like it nothing of nervkit."""
+"""Decode the tensors of a segment by section 4 of docs/format.md. Like reference_decoder.py, it
+uses no nervkit code."""
 
 from __future__ import annotations
 

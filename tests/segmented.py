@@ -1,4 +1,4 @@
-"""Files of many segments, made without a fit: networks with random tensors."""
+"""Files of many segments without a fit: networks with random tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEIGHT, WIDTH = 12, 16
 
 
 def header() -> Header:
-    """Of 16x12 frames; it has no segments yet."""
+    """A header for 16x12 frames, without segments."""
     colour = dict.fromkeys(("matrix", "range", "primaries", "transfer"), 2)
     return Header(
         width=WIDTH,
@@ -41,7 +41,7 @@ def header() -> Header:
 def random_segment(
     frames: int, seed: int, name: str = "hnerv", strides: tuple[int, ...] = (2, 2)
 ) -> tuple[Segment, SegmentData]:
-    """A segment whose frames are nothing anybody has seen, others for every seed."""
+    """A segment of random content, different for every seed."""
     model_type, shape = load_model(name), VideoShape(frames, HEIGHT, WIDTH)
     config = model_type.configure(shape, 2500, strides=strides)
     network = model_type.for_decoding(config, shape)
@@ -61,7 +61,7 @@ def segmented(
     timing: Timing | None = None,
     timing_first: bool = False,
 ) -> bytes:
-    """A file of these segments, at 25 fps where no timing is given."""
+    """A file of these segments, by default at 25 fps."""
     count = sum(segment.frames for segment, _ in segments)
     packed = pack_timing(timing or Timing(np.arange(count), Fraction(1, 25), 1))
     file = io.BytesIO()
@@ -79,7 +79,7 @@ def segmented(
 
 
 class Watched(io.BytesIO):
-    """Bytes that know which of them were read."""
+    """Bytes that record which of them were read."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -92,7 +92,7 @@ class Watched(io.BytesIO):
         return found
 
     def bytes_of(self, kind: bytes, contents: Sequence[chunks.Chunk]) -> int:
-        """How many bytes of chunks of a kind were read."""
+        """The number of bytes read from chunks of a kind."""
         return sum(
             max(0, min(stop, chunk.end) - max(start, chunk.offset))
             for chunk in contents

@@ -233,7 +233,7 @@ class TestAnchors:
     def test_no_stream_holds_what_is_no_picture(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg
     ) -> None:
-        """User data in x264's and x265's, access unit delimiters in VVenC's."""
+        """Such as user data of x264 and x265 or VVenC's access unit delimiters."""
         frames = prepare(ClipSpec("b", bunny, None, SMALL | {"resize": "160x80"}), tmp_path, 1)
         for name, unit in (("x264", 6), ("x265", 39), ("vvenc", 20)):
             stream = tmp_path / f"s{ANCHORS[name].suffix}"
@@ -511,7 +511,7 @@ class TestSweep:
             assert f"{record['measures']['psnr_yuv']:.2f} dB" in line
 
     def test_one_fit_serves_several_rates(self, bunny: Path, tmp_path: Path) -> None:
-        """Down to a quarter of its own."""
+        """Rates down to a quarter of its own."""
         spec = ClipSpec("b", bunny, None, SMALL)
         by_bpp, sizes = replace(OPTIONS.fit, rate=TARGET_BPP), ["0.6", "2.5", "1.2"]
         options = replace(OPTIONS, codecs=["gridnerv"], sizes=sizes, rates={}, fit=by_bpp)
@@ -662,7 +662,7 @@ class TestCommand:
     def test_nothing_measured_is_a_failure_that_is_said_once(
         self, swept: tuple[Path, list[str]], bunny: Path
     ) -> None:
-        """Whatever else the folder holds."""
+        """Regardless of other content of the folder."""
         edit = [part for name, value in SMALL.items() for part in (f"--{name}", value)]
         arguments = [bunny, "--out", swept[0], "--codecs", "gridnerv", *edit]
         arguments += ["--target-bpp", "0.0001", "--steps", "4", "--device", "cpu"]

@@ -1,4 +1,4 @@
-"""Datasets by name, in folders made up of the right names and sizes, and the published curves."""
+"""Datasets by name, in mock folders with the right names and sizes, and the published curves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RAW = {"size": "1920x1080", "pixel_format": "yuv420p"}
 
 
 def sparse(path: Path, size: int) -> Path:
-    """A file that says it has `size` bytes and takes no room."""
+    """A sparse file of `size` bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate(size)

@@ -1,4 +1,4 @@
-"""What is made of a run folder: curves, BD table, tables, plot, and the HTML report."""
+"""The output of a run folder: curves, BD table, tables, plot, and the HTML report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def make_clip(
     folder: str | None = None,
     dataset: str | None = None,
 ) -> Path:
-    """A clip of a run folder: codecs with the bytes and PSNR of their points, and frames 1, 2."""
+    """A clip of a run folder: codecs with the bytes and PSNR of their points, and frames 1 and
+    2."""
     place = root / (folder or name)
     frames = {"source": 0}
     source = {
@@ -302,7 +303,7 @@ def test_tables_fit_their_width(tmp_path: Path) -> None:
 
 
 def test_a_run_is_judged_by_the_psnr_that_it_was_fitted_for(tmp_path: Path) -> None:
-    """Tables, plot and page, by the source records; by RGB where clips differ."""
+    """Tables, plot and page follow the source records; they use RGB if clips differ."""
     for name in ("one", "two"):
         folder = make_clip(tmp_path / "run", name)
         change(folder / "source.json", metric="yuv")

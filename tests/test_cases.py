@@ -1,4 +1,4 @@
-"""Sources that other tools are reported to get wrong: what is right for each."""
+"""Sources that other tools are reported to read wrongly, with the right result for each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of_constant_rate(clip: Clip, frames: int, fps: int = 25) -> bool:
 
 
 def shown(ffmpeg: FFmpeg, path: Path, clip: Clip, *options: str) -> np.ndarray:
-    """The frames as the ffmpeg binary shows them."""
+    """The frames as the ffmpeg binary decodes them."""
     source = ["-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", *options]
     raw = ffmpeg(*source, "-pix_fmt", "rgb24", "-f", "rawvideo", "-")
     return np.frombuffer(raw, np.uint8).reshape(-1, *clip.shape[1:])
@@ -42,15 +42,21 @@ def shown(ffmpeg: FFmpeg, path: Path, clip: Clip, *options: str) -> np.ndarray:
 @pytest.mark.parametrize(
     "name, note",
     [
-        ("ttml_subs.mp4", "the subtitle track (ttml (stpp)) has no decoder: left out"),
-        ("iphone_apac.mov", "the audio track (none (apac)) has no decoder: left out"),
+        (
+            "ttml_subs.mp4",
+            "nervkit drops the subtitle track (ttml (stpp)): there is no decoder for it",
+        ),
+        (
+            "iphone_apac.mov",
+            "nervkit drops the audio track (none (apac)): there is no decoder for it",
+        ),
     ],
 )
 def test_a_track_without_a_decoder_is_left_out(cases: Path, name: str, note: str) -> None:
     clip = read_clip(cases / name, strict=True)
     assert of_constant_rate(clip, 100)
     assert [(track.codec, len(track.times)) for track in clip.tracks] == [("aac", 174)]
-    assert [n for n in clip.notes if "left out" in n] == [note]
+    assert [n for n in clip.notes if "nervkit drops" in n] == [note]
 
 
 @pytest.mark.parametrize("name", ["exif.png", "exif_rot6.jpg"])
@@ -103,7 +109,7 @@ def test_two_recordings_glued_go_on(cases: Path) -> None:
     assert (track.codec, len(track.times)) == ("aac", 176)
     steps = np.diff(track.times[:, 0]) * float(track.time_base)
     assert steps.min() >= 0 and steps.max() < 0.3
-    assert has_note(clip, "the times jump (+3597.840 s)")
+    assert has_note(clip, "discontinuities of the timestamps (+3597.840 s)")
 
 
 def test_one_packet_of_sound_out_of_order(cases: Path) -> None:
@@ -114,7 +120,7 @@ def test_one_packet_of_sound_out_of_order(cases: Path) -> None:
     steps = np.diff(track.times[:, 0])
     # 1024 samples of 44.1 kHz; durations are rounded, which adds up over 15 packets.
     assert steps.min() >= 2089 and steps.max() <= 2089 + 15
-    assert has_note(clip, "15 packets of sound had missing or wild timestamps")
+    assert has_note(clip, "replaced 15 missing or implausible timestamps of audio packets")
 
 
 def test_a_clock_of_microseconds(cases: Path) -> None:
@@ -134,7 +140,7 @@ def test_the_film_is_taken_and_not_its_picture(cases: Path) -> None:
     path = cases / "thumbnail_track_first.mp4"
     clip = read_clip(path, strict=True)
     assert clip.shape == (100, 64, 96, 3)
-    assert has_note(clip, "2 video streams: number 1 (h264")
+    assert has_note(clip, "2 video streams; nervkit reads number 1 (h264")
     assert read_clip(path, stream=0).shape == (1, 200, 200, 3)
     assert np.array_equal(read_clip(path, stream=1).frames, clip.frames)
 
@@ -152,16 +158,16 @@ def test_a_fragmented_mp4_that_is_cut(ffmpeg: FFmpeg, cases: Path) -> None:
     path = cases / "fragmented_cut.mp4"
     clip = read_clip(path)
     assert np.array_equal(clip.frames, shown(ffmpeg, path, clip))
-    assert has_note(clip, "cut short: 75 frames are whole, 5303 bytes are missing")
-    with pytest.raises(SourceError, match=r"cut short.*--strict refuses"):
+    assert has_note(clip, "truncated: 75 frames are intact, 5303 bytes are missing")
+    with pytest.raises(SourceError, match=r"truncated.*; strict refuses"):
         read_clip(path, strict=True)
 
 
 def test_a_gif_that_is_cut(cases: Path) -> None:
     clip = read_clip(cases / "cut.gif")
     assert seconds(clip) == [0, 0.1]  # the third is there in part
-    assert has_note(clip, "2 of 3 frames are whole, 1 lost")
-    with pytest.raises(SourceError, match="--strict refuses"):
+    assert has_note(clip, "2 of 3 frames are intact, 1 lost")
+    with pytest.raises(SourceError, match="; strict refuses"):
         read_clip(cases / "cut.gif", strict=True)
 
 
@@ -175,7 +181,7 @@ def test_chapters_and_tags(cases: Path) -> None:
     assert clip.extras.tags == {"title": "My Film", "artist": "me"}
     chapters = [(chapter.start, chapter.end, chapter.title) for chapter in clip.extras.chapters]
     assert chapters == [(0, 2, "One"), (2, 4, "Two")]
-    assert not has_note(clip, "left out")
+    assert not has_note(clip, "nervkit drops")
 
 
 def test_chapters_are_cut_with_the_video(cases: Path) -> None:
@@ -207,7 +213,7 @@ def test_a_container_that_crops(ffmpeg: FFmpeg, cases: Path) -> None:
         np.uint8,
     ).reshape(25, 64, 96, 3)
     assert np.array_equal(clip.frames, whole[:, 8:48, 4:92])
-    assert has_note(clip, "cropped by 4/4/8/16 (left/right/top/bottom)")
+    assert has_note(clip, "crops the video by 4/4/8/16 (left/right/top/bottom)")
     # ffmpeg crops before it spreads the chroma: only there, at the edges, it may differ.
     difference = np.abs(clip.frames.astype(int) - shown(ffmpeg, path, clip))
     assert difference[:, 2:-2, 2:-2].max() <= 2
@@ -232,7 +238,7 @@ def test_a_raw_stream_has_the_rate_that_is_given(ffmpeg: FFmpeg, cases: Path) ->
     assert not has_note(clip, "fps")
     assumed = read_clip(path)
     assert of_constant_rate(assumed, 100)
-    assert has_note(assumed, "taken as 25 fps (--fps to change)")
+    assert has_note(assumed, "assumes 25 fps (set fps to change it)")
 
 
 def test_a_subtitle_on_screen_at_the_cut(cases: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoint files, what stands in the place of helper files, and two runs on one output."""
+"""Checkpoint files, existing files in the way of helper files, and two runs on one output."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_a_checkpoint_of_another_encode_is_refused(other: dict[str, Any], tmp_pa
     kept = save_one(tmp_path)
     content = kept.path.read_bytes()
     (name,) = other
-    with pytest.raises(SourceError, match=rf"another encode \({name}: .*--restart") as caught:
+    with pytest.raises(SourceError, match=rf"another encode \({name}: .*set restart") as caught:
         checkpoint(tmp_path, **other).load()
     assert "\n" not in str(caught.value)
     assert kept.path.read_bytes() == content
 
 
 def assert_refused(kept: Checkpoint) -> None:
-    with pytest.raises(SourceError, match=r"not a readable checkpoint.*--restart") as caught:
+    with pytest.raises(SourceError, match=r"not a readable checkpoint.*set restart") as caught:
         kept.load()
     assert "\n" not in str(caught.value)
 
@@ -99,7 +99,7 @@ def test_no_flipped_bit_is_taken_for_the_checkpoint(tmp_path: Path) -> None:
             refused += 1
             continue
         assert saved is not None  # a bit of no meaning, such as a file's date
-        assert saved.progress == whole.progress
+        assert saved.position == whole.position
         assert same(saved.arrays, whole.arrays)
     assert refused > len(places) / 2
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_lost_arrays_is_refused(tmp_path: Path) -> None:
 def test_a_failing_disk_keeps_the_earlier_checkpoint_and_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every step tries to write one; one note tells of all that failed."""
+    """Every step tries to write one; one note reports all failures."""
     kept = replace(save_one(tmp_path), interval=0.0)
     content, write, notes = kept.path.read_bytes(), np.savez, []
 
@@ -178,7 +178,7 @@ def test_a_checkpoint_knows_the_version_that_wrote_it(
         encode(output, stop=stop_after(5))
     version = nervkit.__version__
     monkeypatch.setattr(job, "__version__", "9.9")
-    with pytest.raises(SourceError, match=rf"of nervkit {version}, this is 9\.9.*--restart"):
+    with pytest.raises(SourceError, match=rf"of nervkit {version}, this is 9\.9.*set restart"):
         encode(output)
     save_one(tmp_path)
     with pytest.raises(SourceError, match=r"of an earlier nervkit, this is 9\.9"):
@@ -190,7 +190,7 @@ def test_a_model_that_has_changed_does_not_go_on(tmp_path: Path) -> None:
     saved = kept.load()
     assert saved is not None
     other = stepper(NeRV)
-    with pytest.raises(SourceError, match=r"not those of NeRV, which has changed.*--restart"):
+    with pytest.raises(SourceError, match=r"not those of NeRV, which has changed.*set restart"):
         saved.restore(other.model, other.optimizers)
 
 
@@ -286,7 +286,7 @@ def test_a_second_decode_to_one_output_stops(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_there_has_its_lock_inside(tmp_path: Path) -> None:
-    """What is around it may not be writable."""
+    """The parent folder may not be writable."""
     encode(tmp_path / "a.nerv")
     folder = tmp_path / "frames"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Fits that are given a time: schedules that follow the clock, and the number of threads."""
+"""Fits with a time budget: schedules that follow the clock, and the number of threads."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_a_run_of_seconds_ends_as_near_to_its_time_as_steps_allow() -> None:
 
 
 class Clock:
-    """A clock for the fit loop and its meter: each step takes `pace(step)` seconds, and nothing
-    else takes any."""
+    """A clock for the fit loop and its meter: each step takes `pace(step)` seconds, all else takes
+    none."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pace: Callable[[int], float]) -> None:
         self.now, self.rates = 1000.0, []
@@ -71,7 +71,7 @@ def test_a_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is four times slower for the first half of the time."""
     clock = Clock(monkeypatch, lambda k: 4.0 if k < 10 else 1.0)
     reports: list[Progress] = []
-    summary = fit(stepper(), seconds=80, on_progress=reports.append)
+    summary = fit(stepper(), Seconds(80), on_progress=reports.append)
     slow, fast = [0.05 * k for k in range(10)], [0.5 + k / 80 for k in range(40)]
     assert clock.rates == pytest.approx(slow + fast)
     assert (summary.steps, summary.seconds) == (50, 80)
@@ -82,15 +82,9 @@ def test_a_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_clock_ends_one_slow_step_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, lambda k: 7.0)
-    assert fit(stepper(), seconds=20).steps == 3
+    assert fit(stepper(), Seconds(20)).steps == 3
     assert clock.now == 1021
-    assert fit(stepper(), seconds=3).steps == 1
-
-
-def test_a_fit_has_one_length() -> None:
-    for lengths in ({}, {"steps": 3, "seconds": 3.0}):
-        with pytest.raises(ValueError, match="one of steps and seconds"):
-            fit(stepper(), **lengths)
+    assert fit(stepper(), Seconds(3)).steps == 1
 
 
 @pytest.mark.parametrize("prune", [0.0, 0.3])
@@ -98,7 +92,8 @@ def test_a_fit_has_one_length() -> None:
 def test_a_time_budget_is_shared_by_phases_and_sessions(
     prune: float, calls: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 23 seconds the start takes 3. Pruned, 15% are the fine-tuning; sessions do not matter."""
+    """Setup takes 3 of 23 seconds. With pruning, fine-tuning takes 15%; sessions make no
+    difference."""
     clock = Clock(monkeypatch, lambda k: 1.0)
     plain = GridNeRV.start_fit
 
@@ -123,14 +118,14 @@ def test_a_time_budget_is_shared_by_phases_and_sessions(
 
 
 class Machine:
-    """Steps that take `seconds[threads]`, one after the other, with the threads that are set."""
+    """Sequential steps that take `seconds[threads]` with the current number of threads."""
 
     def __init__(self, search: ThreadSearch, seconds: dict[int, float]) -> None:
         self.search, self.seconds = search, seconds
         self.used: list[int] = []
 
     def run(self, span: float) -> None:
-        """Make steps for so long."""
+        """Make steps for this many seconds."""
         while span > 0:
             count = torch.get_num_threads()
             self.used.append(count)
@@ -224,7 +219,7 @@ def test_a_fit_leaves_the_number_of_threads_as_it_was(
 def test_a_fit_of_steps_does_not_depend_on_a_measurement(
     set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a fit computes depends on its threads, to the last bit."""
+    """The result of a fit depends on its number of threads, to the last bit."""
     set_threads(2)
     monkeypatch.setattr(ThreadSearch, "took", lambda *_: pytest.fail("a step was timed"))
     fit(stepper(), 3)

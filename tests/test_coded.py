@@ -1,4 +1,4 @@
-"""Tensors fitted for rate and distortion: integer tables, coding, and the rate in the loss."""
+"""Tensors of rate-distortion fits: integer tables, coding, and the rate in the loss."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ def test_damage_is_refused_or_other_values() -> None:
 
 
 def test_contexts_are_those_of_the_file() -> None:
-    """All knots and passes at once, in torch, as one after the other, in integers."""
+    """The fit computes all knots and passes at once in torch; the file codes them in order in
+    integers."""
     grid = random_grid(np.random.default_rng(3), 4, 2, 5, 6)
     coder = GridCoder([torch.zeros(grid.values.shape)], 0.1)
     weights = torch.eye(TAPS).view(TAPS, 1, 1, TAPS).expand(TAPS, 2, PASSES, TAPS)
@@ -245,7 +246,7 @@ def test_noise_has_its_amplitude() -> None:
 
 
 def test_a_codec_starts_from_what_is_stored() -> None:
-    """Of the same tensors it stores the same again."""
+    """From the same tensors it stores the same bytes again."""
     model = GridNeRV(
         GridNeRV.configure_coded(VideoShape(30, 96, 128), 9_000), VideoShape(30, 96, 128)
     )
@@ -275,7 +276,7 @@ def test_a_codec_starts_from_some_of_its_tensors() -> None:
 
 
 class SignCoder(MatrixCoder):
-    """A third party's: values are -1, 0 or 1 steps."""
+    """A third party's coder: values are -1, 0 or 1 steps."""
 
     def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
         of_all = super().data(values, coarser)

@@ -1,4 +1,4 @@
-"""Collections: what they add, what they keep as it was, and what they refuse."""
+"""Collections: added videos, unchanged earlier videos, and refused input."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
 
 
 def waves(k: int, frames: int = 4, height: int = HEIGHT, width: int = WIDTH) -> Clip:
-    """Coloured waves that drift, others for each `k`, at uneven times."""
+    """Drifting coloured waves, different for each `k`, at uneven times."""
     t, y, x, c = np.ogrid[:frames, :height, :width, :3]
     picture = np.sin((x + 2 * t) / (4 + k) + c) * np.cos((y - t) / (3 + k))
     pts = np.array([0, 3, 7, 8, 14, 15][:frames])
@@ -73,8 +73,8 @@ def waves(k: int, frames: int = 4, height: int = HEIGHT, width: int = WIDTH) -> 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes], list[np.ndarray]]:
-    """A collection of three videos, of 4, 5 and 3 frames; its bytes after each; and the frames of
-    each as they were when it was added."""
+    """A collection of three videos of 4, 5 and 3 frames; its bytes after each; and the frames of
+    each video when it was added."""
     path = tmp_path_factory.mktemp("collection") / "movies.nervc"
     files, frames = [], []
     for k, count in enumerate((4, 5, 3)):
@@ -126,7 +126,7 @@ def test_any_frame_of_any_video(grown: tuple[Path, list[bytes], list[np.ndarray]
         assert video.timing == waves(1, 5).timing
         with pytest.raises(IndexError):
             video[5]
-        with pytest.raises(UsageError, match="no video 'other'; there are: waves 0, waves 1"):
+        with pytest.raises(UsageError, match="no video 'other'; choose from: waves 0, waves 1"):
             opened["other"]
 
 
@@ -217,7 +217,7 @@ def test_what_a_collection_refuses(
         ("keep must lie in", (path, waves(4)), {"name": "x", "keep": 0}),
         ("bits must be", (path, waves(4)), {"name": "x", "bits": 1}),
         ("unknown recipe", (path, waves(4)), {"name": "x", "recipe": "new"}),
-        ("cannot be printed", (path, waves(4)), {"name": "a\nb"}),
+        ("unprintable characters", (path, waves(4)), {"name": "a\nb"}),
         ("parameters are too few", (tmp_path / "a.nervc", waves(4)), {"name": "x", "params": 9}),
         ("fourier must be one of", (tmp_path / "a.nervc", waves(4)), {"name": "x", "fourier": "y"}),
     ):
@@ -319,7 +319,7 @@ def test_every_damaged_byte_is_found(
     for length in (0, 3, 12, 40, len(whole) // 2, len(whole) - 1):
         with pytest.raises(FormatError):
             CollectionFile(whole[:length])
-    with pytest.raises(TruncatedError, match="cut short"):
+    with pytest.raises(TruncatedError, match="truncated"):
         CollectionFile(whole[: len(whole) // 2])
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 1
@@ -361,9 +361,9 @@ def test_each_kind_of_file_is_told_from_the_other(
 ) -> None:
     path = tmp_path / "a.nerv"
     nervkit.encode(waves(0), path, steps=2, params=4000, device="cpu")
-    with pytest.raises(FormatError, match=r"is a \.nerv file, no \.nervc: it is for nervkit info"):
+    with pytest.raises(FormatError, match=r"is a \.nerv file, not a \.nervc: use nervkit info"):
         nervkit.Collection(path)
-    with pytest.raises(FormatError, match=r"is a \.nervc file, no \.nerv: .* nervkit collection"):
+    with pytest.raises(FormatError, match=r"is a \.nervc file, not a \.nerv: use nervkit coll"):
         nervkit.open(grown[0])
     other = tmp_path / "a.nervc"
     other.write_bytes(path.read_bytes())
@@ -384,7 +384,7 @@ def crafted(
     grown: tuple[Path, list[bytes], list[np.ndarray]],
     change: Callable[[Network, list[tuple[bytes, bytes]]], tuple[Network, list[Any]]],
 ) -> bytes:
-    """The collection's first video in a file of its own, changed, with checksums that are right."""
+    """The collection's first video in a file of its own, altered, with valid checksums."""
     with CollectionFile(grown[1][0]) as file:
         parts = [(type, file.payload(0, type)) for type in file.entries[0].parts]
         network, parts = change(file.network, parts)
@@ -419,20 +419,20 @@ def test_hostile_files_are_refused(grown: tuple[Path, list[bytes], list[np.ndarr
 
     for message, change in (
         ("uses other weights than it declares", described(kept=entry.kept + 1)),
-        ("more weights than there are", described(kept=head.weights + 1, added=head.weights + 1)),
+        ("more weights than the network", described(kept=head.weights + 1, added=head.weights + 1)),
         ("the timing is longer than allowed", described(frames=3)),
         ("frames of another size", described(header=replace(entry.header, width=62))),
         ("configuration is impossible", with_config(strides=[9])),
         ("configuration is impossible", with_config(fourier_rows=500)),
         ("the network shares", with_config(grid_channels=5)),
-        ("the network is a other", lambda n, p: (replace(n, model="other"), p)),
+        ("unknown network model other", lambda n, p: (replace(n, model="other"), p)),
         ("lacks its TIME", without(chunks.TIMING)),
         ("lacks its MASK, WGTS", lambda n, p: (n, p[:2])),
-        ("no cHCK beside it", without(chunks.CHECKS)),
+        ("cSMP chunk but no cHCK", without(chunks.CHECKS)),
         ("is out of place", lambda n, p: (n, p + p[1:2])),
         ("is out of place", lambda n, p: (n, p[1:])),
         ("same name", lambda n, p: (n, p + p)),
-        ("chunk XTRA is not known here", lambda n, p: (n, [*p, (b"XTRA", b"")])),
+        ("chunk XTRA is required and unknown", lambda n, p: (n, [*p, (b"XTRA", b"")])),
         ("the weights are not those", with_part(WEIGHTS, b"\0\0")),
         ("not a whole number of words", with_part(MASKS, b"abc")),
         ("uses other weights", with_part(MASKS, b"")),

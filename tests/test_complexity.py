@@ -1,4 +1,4 @@
-"""The count of multiply-accumulates, against counts by hand."""
+"""The count of multiply-accumulates, compared with counts by hand."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_length_of_the_clip_does_not_count() -> None:
 
 
 class Mixed(Representation):
-    """Products of every kind that a model may decode with, in layers and outside of them."""
+    """Every kind of product that a model may decode with, in layers and outside of them."""
 
     config_type = ModelConfig
     fit_only = ("encoder",)

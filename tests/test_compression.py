@@ -375,7 +375,7 @@ def test_bit_widths_are_checked(bits: Any) -> None:
 
 
 def tensors() -> dict[str, np.ndarray]:
-    """Weights of many kinds, named and ordered as a model's."""
+    """Weights of many kinds, with the names and order of a model's."""
     generator = rng(11)
     channels = np.geomspace(0.01, 3, 12)[:, None, None, None]
     pruned = generator.normal(size=(20, 30))

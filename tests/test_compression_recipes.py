@@ -1,4 +1,4 @@
-"""Compression as published: stages of a fit, what they store, and what papers count."""
+"""Published compression methods: stages of a fit, stored tensors, and the papers' counts."""
 
 from __future__ import annotations
 
@@ -42,18 +42,19 @@ from nervkit.encoding import segment
 from nervkit.errors import Interrupted, ModelError, SourceError, UsageError
 from nervkit.fitting import job
 from nervkit.fitting.budget import Budget
-from nervkit.fitting.job import phases_of
-from nervkit.fitting.loop import Called, fit, tensors_of
+from nervkit.fitting.functional import FunctionalModel, named_tensors
+from nervkit.fitting.loop import fit
 from nervkit.fitting.losses import LOSSES
 from nervkit.fitting.options import FitOptions
+from nervkit.fitting.phases import phases_of
 from nervkit.fitting.progress import Progress
-from nervkit.fitting.quantizing import (
-    EntropyMinimising,
-    NoisyRounding,
-    StageQuantizing,
-    TanhRounding,
+from nervkit.fitting.quantizers import (
+    EntropyQuantizer,
+    NoiseQuantizer,
+    StageQuantizer,
+    TanhQuantizer,
 )
-from nervkit.fitting.quantizing import gaussian_bits as noisy_bits
+from nervkit.fitting.quantizers import gaussian_bits as noisy_bits
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
@@ -99,7 +100,8 @@ def accounted(values: Any, alive: Any = None, **options: Any) -> Accounted:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_any_compression_suits_any_model(model: str, compression: str, tmp_path: Path) -> None:
-    """Its file is what a decoder shows, and says how it was made; the paper's number is there."""
+    """A decoder shows the file as fitted; the file records the method and has the paper's
+    number."""
     source, output = video(4, 48, 64), tmp_path / "a.nerv"
     report = encode(output, source, model=model, params=8000, compression=compression)
     assert report.bytes == output.stat().st_size
@@ -124,7 +126,7 @@ def test_without_a_compression_nothing_is_reported(tmp_path: Path) -> None:
 def test_what_is_pruned_stays_zero(
     model: str, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the file, after all phases that follow."""
+    """In the file, after all later phases."""
     keep: dict[str, np.ndarray] = {}
 
     def spy(fitted: Representation, *how: Any) -> dict[str, Tensor]:
@@ -149,15 +151,15 @@ def test_what_is_pruned_stays_zero(
 def test_a_file_holds_what_the_last_step_saw(
     model: str, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tensors to the last bit, and frames as the fit's own forward makes them."""
+    """Tensors match to the last bit, and frames match the fit's own forward pass."""
     seen: dict[str, Tensor] = {}
     frames: list[Tensor] = []
     plain = segment.compress_network
 
-    def spy(fitted: Representation, codec: StageQuantizing, *rest: Any) -> Any:
+    def spy(fitted: Representation, codec: StageQuantizer, *rest: Any) -> Any:
         seen.update({name: tensor.clone() for name, tensor in codec.rounded(fitted).items()})
-        if not isinstance(codec, NoisyRounding):  # whose steps leave some values as they are
-            again, _ = codec(tensors_of(fitted))
+        if not isinstance(codec, NoiseQuantizer):  # whose steps leave some values as they are
+            again, _ = codec(named_tensors(fitted))
             assert all(torch.equal(again[name], seen[name]) for name in seen)
         if model == "hnerv" and compression != "hinerv":
             seen["embedding"] = fitted.embedding.clone()
@@ -166,9 +168,8 @@ def test_a_file_holds_what_the_last_step_saw(
         positions = torch.arange(5.0)
         with torch.inference_mode():
             values = codec.rounded(fitted)
-            frames.append(
-                Called(fitted).with_tensors(values, "fit_forward", positions, given).clone()
-            )
+            functional = FunctionalModel(fitted)
+            frames.append(functional.with_tensors(values, "fit_forward", positions, given).clone())
         fitted.quantize_embedding = None
         return plain(fitted, codec, *rest)
 
@@ -186,7 +187,7 @@ def test_a_file_holds_what_the_last_step_saw(
 
 
 def test_the_entropy_stage_reaches_its_bits(tmp_path: Path) -> None:
-    """By the estimate that was in the loss, and in bytes."""
+    """Both by the estimate in the loss and in bytes."""
     boost = COMPRESSIONS["hnerv-boost"]
     stage = EntropyMinimisation(target_bits=4.0, epochs=1500)
     report = encode(
@@ -246,7 +247,7 @@ def test_a_papers_recipe_names_its_compression() -> None:
         options = FitOptions(model=model, compression="paper")
         assert options.compressing == COMPRESSIONS[model]
         assert options.settings() == FitOptions(model=model, compression=model).settings()
-    with pytest.raises(UsageError, match="gridnerv was published with no compression; choose from"):
+    with pytest.raises(UsageError, match="the paper of gridnerv has no compression; choose from"):
         FitOptions(compression="paper")
     assert Recipe(loss="mse", lr=1.0, batch=1, epochs=1).compression is None
 
@@ -305,16 +306,16 @@ def test_progress_tells_the_seconds_of_all_phases(
 ) -> None:
     seconds = {"fit": 100.0, "fine-tune": 7.0, "quantization noise": 3.0}
 
-    def timed(*arguments: Any, record: dict[str, Any], **options: Any) -> Any:
-        made = fit(*arguments, record=record, **options)
-        return replace(made, seconds=seconds[record["phase"]])
+    def timed(*arguments: Any, phase: str, **options: Any) -> Any:
+        made = fit(*arguments, phase=phase, **options)
+        return replace(made, seconds=seconds[phase])
 
     monkeypatch.setattr(job, "fit", timed)
     assert encode(tmp_path / "a.nerv", compression="hinerv").fit_seconds == 110
 
 
 def test_a_compression_of_ones_own(tmp_path: Path) -> None:
-    """Of 3 bits: every value is one of 7 levels, and half of the weights are 0."""
+    """A 3-bit method: every value is one of 7 levels, and half of the weights are 0."""
     own = Compression((QuantizationAware(bits=3), Prune(0.5)), bits=4, embedding_bits=4)
     report = encode(tmp_path / "a.nerv", model="nerv", compression=own)
     assert report.published_bpp is None
@@ -345,7 +346,7 @@ def test_segments_add_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [2, 6, 8])
 def test_quantization_aware_values_are_tanh_rounded_towards_zero(bits: int) -> None:
     model = network(NeRV)
-    codec = TanhRounding(model, QuantizationAware(bits), 384)
+    codec = TanhQuantizer(model, QuantizationAware(bits))
     values = {name: p.detach().mul(3).requires_grad_() for name, p in model.named_parameters()}
     seen, _ = codec(values)
     assert set(seen) == set(values)
@@ -365,7 +366,7 @@ def test_quantization_aware_values_are_tanh_rounded_towards_zero(bits: int) -> N
 @pytest.mark.parametrize("probability", [0.0, 0.9, 1.0])
 def test_quantization_noise_rounds_its_share_without_a_gradient(probability: float) -> None:
     model = network(HNeRV)
-    codec = NoisyRounding(model, QuantNoise(6, probability), 384)
+    codec = NoiseQuantizer(model, QuantNoise(6, probability))
     values = dict(model.named_parameters())
     torch.manual_seed(1)
     seen, _ = codec(values)
@@ -393,7 +394,7 @@ def test_quantization_noise_rounds_its_share_without_a_gradient(probability: flo
 def test_quantization_noise_has_steps_along_the_longer_axis(
     shape: tuple[int, ...], axis: int | None
 ) -> None:
-    codec = NoisyRounding(network(NeRV), QuantNoise(6), 384)
+    codec = NoiseQuantizer(network(NeRV), QuantNoise(6))
     torch.manual_seed(0)
     value = torch.randn(shape)
     q, step, index, found = codec.levels("any", value)
@@ -433,11 +434,11 @@ def test_a_tensor_of_one_value_takes_no_bits(count: int) -> None:
 
 def test_bits_are_in_the_loss_while_they_are_too_many() -> None:
     model = network(NeRV)
-    values, count = tensors_of(model), sum(t.numel() for t in model.stored().values())
+    values, count = named_tensors(model), sum(t.numel() for t in model.stored().values())
     loss, aim = torch.tensor(0.25), LOSSES["mse"]
 
-    def objective(target: float) -> tuple[float, EntropyMinimising]:
-        codec = EntropyMinimising(model, EntropyMinimisation(target_bits=target, weight=0.3), 384)
+    def objective(target: float) -> tuple[float, EntropyQuantizer]:
+        codec = EntropyQuantizer(model, EntropyMinimisation(target_bits=target, weight=0.3), 384)
         torch.manual_seed(0)
         _, codes = codec(values)
         return float(codec.objective(loss, loss, aim, codes).detach()), codec
@@ -455,8 +456,8 @@ def test_bits_are_in_the_loss_while_they_are_too_many() -> None:
 
 def test_the_first_steps_are_of_8_bits_and_are_learned() -> None:
     model = network(GridNeRV)
-    codec = EntropyMinimising(model, EntropyMinimisation(), 384)
-    seen, codes = codec(tensors_of(model))
+    codec = EntropyQuantizer(model, EntropyMinimisation(), 384)
+    seen, codes = codec(named_tensors(model))
     for name, tensor in model.stored().items():
         assert (seen[name] - tensor).abs().max() <= max(float(tensor.abs().max()), 0.01) / 240, name
     codec.objective(torch.tensor(1.0), torch.tensor(1.0), LOSSES["mse"], codes).backward()
@@ -466,14 +467,13 @@ def test_the_first_steps_are_of_8_bits_and_are_learned() -> None:
 
 
 def test_embeddings_that_come_from_frames_are_seen_as_they_are_stored() -> None:
-    """HNeRV's encoder makes them, and learns through their rounding; their bits are those of all
-    frames."""
+    """HNeRV's encoder makes them and learns through their rounding; their bits cover all frames."""
     earlier = network(HNeRV)
     earlier.embedding.normal_()
-    fitted = stepper(HNeRV, codec=EntropyMinimising(earlier, EntropyMinimisation(), 384))
+    fitted = stepper(HNeRV, codec=EntropyQuantizer(earlier, EntropyMinimisation(), 384))
     model, codec = fitted.model, fitted.codec
     frames = torch.rand(2, 3, 16, 24)
-    codec(tensors_of(model))
+    codec(named_tensors(model))
     made = model.encode(frames)
     q, step, _, _ = codec.levels("embedding", made.detach())
     assert torch.equal(made, q * step)
@@ -481,7 +481,7 @@ def test_embeddings_that_come_from_frames_are_seen_as_they_are_stored() -> None:
     made.sum().backward()
     assert model.encoder[0].weight.grad.abs().sum() > 0
     plain = codec.objective(torch.tensor(1.0), torch.tensor(1.0), LOSSES["mse"], [])
-    code = codec._made["embedding"]
+    code = codec._embedded["embedding"]
     assert len(code) == 2
     assert float(plain.detach()) == 0.0  # few bits
     codec.target = 1.0
@@ -583,13 +583,13 @@ def test_hinerv_counts_masks_and_what_is_left() -> None:
     [
         ({"compression": "gzip"}, "unknown compression 'gzip'; choose from: nerv, hnerv, ffnerv"),
         ({"compression": 7}, "unknown compression 7"),
-        ({"compression": "nerv", "prune": 0.1}, "leave out --prune"),
-        ({"compression": "nerv", "bits": 6}, "leave out --bits"),
-        ({"compression": "nerv", "embedding_bits": 6}, "leave out --bits and --embedding-bits"),
+        ({"compression": "nerv", "prune": 0.1}, "leave out prune"),
+        ({"compression": "nerv", "bits": 6}, "leave out bits"),
+        ({"compression": "nerv", "embedding_bits": 6}, "leave out bits and embedding-bits"),
         ({"compression": "nerv", "target_size": 9000}, "without a target"),
         ({"compression": "nerv", "target_bpp": 0.1}, "without a target"),
         ({"compression": "nerv", "target_psnr": 30}, "without a target"),
-        ({"compression": "paper"}, "published with no compression"),
+        ({"compression": "paper"}, "of gridnerv has no compression"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_read(
@@ -633,7 +633,7 @@ def test_the_command_compresses_and_tells_both_numbers(tmp_path: Path) -> None:
         *options.split(), "--compression", "hnerv", "--prune", "0.2", cwd=tmp_path, code=2
     )
     assert refused.stderr.strip().count("\n") == 0
-    assert "leave out --prune" in refused.stderr
+    assert "leave out prune" in refused.stderr
 
 
 def test_help_lists_all_compressions() -> None:

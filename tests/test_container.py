@@ -1,4 +1,4 @@
-"""The .nerv file: its specification, and what damaged or hostile files get."""
+"""The .nerv file: its specification, and the handling of damaged or hostile files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def join(pieces: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def with_header(data: bytes, **changes: Any) -> bytes:
-    """The file with fields of its header or of its model replaced, all checksums right."""
+    """The file with some fields of its header or model replaced, and valid checksums."""
     pieces = []
     for kind, payload in parts(data):
         if kind in (b"HEAD", b"MODL"):
@@ -177,7 +177,8 @@ def test_every_flipped_bit_is_refused(small: Path) -> None:
 
 
 def test_flips_with_right_checksums_never_crash(small: Path) -> None:
-    """Without the protection of checksums: a typed error, or frames of the declared size."""
+    """Without the protection of checksums, a flip gives a typed error or frames of the declared
+    size."""
     pieces = parts(small.read_bytes())
     random = np.random.default_rng(0)
     decoded = 0
@@ -381,7 +382,7 @@ def test_errors_name_the_file(small: Path, tmp_path: Path) -> None:
 
 
 def test_damage_is_found_where_it_is_read(small: Path, tmp_path: Path) -> None:
-    """Damaged weights do not keep the header from being read."""
+    """The header of a file with damaged weights stays readable."""
     with NervFile(small) as file:
         chunk = next(c for c in file.chunks if c.type == chunks.SEGMENT)
     data = bytearray(small.read_bytes())

@@ -1,4 +1,4 @@
-"""Files that earlier versions wrote: they decode for ever."""
+"""Files of earlier versions must decode for ever."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def samples(frame: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_file_of_format_1_decodes_as_ever(name: str, tmp_path: Path) -> None:
-    """Numbers and tensors exactly; pixels up to a rounding, which depends on the machine."""
+    """Numbers and tensors match exactly, pixels up to machine-dependent rounding."""
     path, kept = FORMAT1 / name, EXPECTED[name]
     found = json.loads(json.dumps(nervkit.info(path)))
     assert {key: found[key] for key in kept["info"]} == kept["info"] | {

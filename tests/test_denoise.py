@@ -1,5 +1,5 @@
-"""Denoising what cameras and codecs make: noise of planes, of any colour and brightness; and
-whether a fit is made at all."""
+"""Denoising of camera and codec noise: noise of planes, of any colour and brightness; and the
+choice whether to fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a source: options, crop, resize, the pixels' shape."""
+"""The kept part of a source: options, crop, resize, pixel aspect ratio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nervkit.video.reader import changed_options, read_clip
 
 @pytest.fixture
 def noise() -> np.ndarray:
-    """A frame that no two places of look alike."""
+    """A frame in which no two regions look alike."""
     return np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 
 
@@ -128,7 +128,7 @@ def test_edits_survive_the_header(options: dict[str, Any]) -> None:
     ],
 )
 def test_a_damaged_header_edit_is_a_format_error(values: dict[str, Any]) -> None:
-    with pytest.raises(FormatError, match="edit is not understood"):
+    with pytest.raises(FormatError, match="edit is invalid"):
         Edit.from_dict(values)
 
 
@@ -201,7 +201,7 @@ def test_spans(given: tuple[Any, Any, Any], span: tuple[Any, Any]) -> None:
     "given, problem",
     [
         ((None, 3, 3), "to and duration both"),
-        ((3, 3, None), "to 3 must be later than the start of the part, 3 s"),
+        ((3, 3, None), "to 3 must be later than start, 3 s"),
         ((None, 0, None), "to 0 must be later"),
         ((3, None, 0), "duration must be more than 0"),
         ((None, "soon", None), "to must be a time"),

@@ -1,4 +1,4 @@
-"""nervkit.encode and nervkit.open: a file that says the truth, or no file."""
+"""nervkit.encode and nervkit.open: a correct file, or no file."""
 
 from __future__ import annotations
 

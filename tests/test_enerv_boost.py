@@ -54,7 +54,8 @@ def movie(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> np.
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """`model` with noise in every tensor of its state, so that no part is at its special start."""
+    """`model` with noise in every tensor of its state, so that no part keeps its special initial
+    value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in model.state_dict().values():
@@ -397,7 +398,7 @@ def test_paper_recipes_go_into_files_and_come_back(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", MODELS)
 def test_fits_through_the_quantizer_meet_a_size(name: str, tmp_path: Path) -> None:
-    """Every kind of tensor that these models have goes through the coders."""
+    """Every kind of tensor of these models goes through the coders."""
     output = tmp_path / "a.nerv"
     report = encode(output, name, target_size=16_000, params=30_000, steps=12)
     assert report.bytes == pytest.approx(16_000, rel=0.01)

@@ -1,4 +1,4 @@
-"""FFNeRV: published sizes, frames warped from neighbours, and what a fit and a decode keep."""
+"""FFNeRV: published sizes, frames warped from neighbours, and the caches of a fit and a decode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nervkit
 from nervkit.errors import Interrupted, UsageError
-from nervkit.fitting.loop import Called, Stepper, fit
+from nervkit.fitting.functional import FunctionalModel
+from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.losses import fusion6
 from nervkit.models.base import SENSITIVE, count_stored
 from nervkit.models.complexity import VALUE_BYTES, blueprint, decode_macs
@@ -32,7 +33,7 @@ SMALL = VideoShape(7, 20, 28)
 
 
 def small(shape: VideoShape = SMALL, **options: Any) -> FFNeRV:
-    """A model with flows that are a few pixels long, ready to decode."""
+    """A model with flows of a few pixels, ready to decode."""
     options = {"strides": (2, 2, 2), "grid_knots": (2, 3), "grid_channels": 6} | options
     torch.manual_seed(0)
     model = FFNeRV(FFNeRVConfig(**{"min_width": 6} | options), shape)
@@ -145,7 +146,7 @@ def reference(model: FFNeRV, own: Parts, others: list[np.ndarray]) -> tuple[np.n
     independent, share = own.independent[0].double().numpy(), own.share[0, 0].double().numpy()
 
     def sampled(plane: np.ndarray, y: float, x: float) -> float:
-        """Bilinear; the edge is repeated."""
+        """Bilinear sampling; the edge is repeated."""
         y, x = (min(max(v, 0.0), side - 1.0) for v, side in zip((y, x), plane.shape, strict=True))
         y0, x0 = int(y), int(x)
         y1, x1 = min(y0 + 1, plane.shape[0] - 1), min(x0 + 1, plane.shape[1] - 1)
@@ -302,7 +303,7 @@ def test_other_weights_show_other_frames() -> None:
     with torch.inference_mode():
         first = model(t)
         # one network with the tensors of another, as a quantizer asks it
-        called = Called(model).with_tensors(other.stored(), "forward", t)
+        called = FunctionalModel(model).with_tensors(other.stored(), "forward", t)
         assert torch.equal(called, fresh(other.stored()))
         assert torch.equal(model(t), first)
         model.load_stored(other.stored())

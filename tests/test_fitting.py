@@ -21,7 +21,7 @@ from nervkit.compression.quantization import Quantized
 from nervkit.errors import Interrupted, ModelError, NervError, SourceError, UsageError
 from nervkit.fitting import compress, job
 from nervkit.fitting.budget import PRESETS, Budget
-from nervkit.fitting.checkpoint import Checkpoint
+from nervkit.fitting.checkpoint import Checkpoint, FitPosition
 from nervkit.fitting.loop import FitSummary, Stepper, fit
 from nervkit.fitting.losses import (
     LOSSES,
@@ -76,7 +76,7 @@ def video(frames: int = 5, height: int = 16, width: int = 24) -> np.ndarray:
 def stepper(
     model: type[Representation] = HNeRV, frames: int = 5, recipe: Recipe = NATIVE, **options: Any
 ) -> Stepper:
-    """A stepper over a tiny model of `video(frames)`; the initial weights are always the same."""
+    """A stepper over a tiny model of `video(frames)`, always with the same initial weights."""
     shape = VideoShape(frames, 16, 24)
     torch.manual_seed(0)
     config = CONFIGS[model]
@@ -86,7 +86,7 @@ def stepper(
 
 
 def run(fitted: Stepper, steps: int, **options: Any) -> dict[str, Tensor]:
-    """Fit to the end; every tensor of the finished model."""
+    """Fit to the end and return every tensor of the model."""
     fit(fitted, steps, **options)
     return {name: tensor.clone() for name, tensor in fitted.model.state_dict().items()}
 
@@ -97,7 +97,7 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
-    """A `stop` that says no that many times."""
+    """A `stop` that returns False this many times."""
     left = iter(range(calls))
     return lambda: next(left, None) is None
 
@@ -126,7 +126,7 @@ def test_budgets_count_steps(budget: Budget, steps: int) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_bounded(preset: str) -> None:
-    """Small frames are not fitted for ever; each frame of a long clip is seen."""
+    """A fit of small frames ends early; a fit of a long clip sees every frame."""
     most = PRESETS[preset].most_steps
     assert Budget(preset=preset).total_steps(steps_per_epoch=1, pixels=300) == most
     assert Budget(preset=preset).total_steps(2 * most, pixels=300) >= 2 * most
@@ -314,7 +314,7 @@ def test_ms_ssim_is_what_is_measured(height: int, width: int) -> None:
     [(10, [1]), (20, [1]), (21, [0.0448, 0.2856]), (41, [0.0448, 0.2856, 0.3001])],
 )
 def test_ms_ssim_of_small_frames_has_fewer_scales(side: int, exponents: list[float]) -> None:
-    """11 pixels are left at the coarsest; the exponents sum to what all five do."""
+    """The coarsest scale keeps 11 pixels; the exponents sum to those of all five scales."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, 1, side, 64, generator=generator, dtype=torch.float64)
     y = (x + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
@@ -329,7 +329,7 @@ def test_ms_ssim_of_small_frames_has_fewer_scales(side: int, exponents: list[flo
 
 
 def valid_ssim(x: np.ndarray, y: np.ndarray, contrast_only: bool) -> float:
-    """Mean SSIM, or its contrast and structure, of two (H, W) planes by their equations."""
+    """Mean SSIM, or its contrast-structure term, of two (H, W) planes by their equations."""
     size = min(11, *x.shape)
     size -= 1 - size % 2
     offsets = np.arange(size) - size // 2
@@ -444,7 +444,7 @@ def test_orthogonalize_of_nothing_is_nothing() -> None:
 def walk(
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], shape: list[int], steps: int = 8
 ) -> Tensor:
-    """How far an optimizer moves a matrix in some steps along fixed gradients."""
+    """The distance that an optimizer moves a matrix in some steps along fixed gradients."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(shape, generator=generator)
     matrix = torch.nn.Parameter(start.clone())
@@ -563,8 +563,8 @@ def test_soap_does_not_depend_on_the_axes() -> None:
 
 
 def adan_reference(gradients: list[np.ndarray], lr: float, eps: float) -> np.ndarray:
-    """Algorithm 1 of 2208.06677 with beta 0.02, 0.08 and 0.01, each average started from 0 and
-    corrected for that."""
+    """Algorithm 1 of 2208.06677 with beta 0.02, 0.08 and 0.01. Each average starts from 0 and is
+    bias-corrected."""
     mean, change, squares, weight = (np.zeros_like(gradients[0]) for _ in range(4))
     for k, g in enumerate(gradients, start=1):
         difference = g - gradients[max(k - 2, 0)]
@@ -744,7 +744,7 @@ def test_the_probe_is_the_psnr_of_rounded_frames(frames: int) -> None:
 def test_progress_is_reported_at_the_end() -> None:
     reports: list[Progress] = []
     fitted = stepper(NeRV)
-    fit(fitted, 7, record={"phase": "tune"}, on_progress=reports.append)
+    fit(fitted, 7, phase="tune", on_progress=reports.append)
     last = reports[-1]
     assert (last.phase, last.step, last.steps) == ("tune", 7, 7)
     assert last.epoch == pytest.approx(7 / 3)
@@ -761,7 +761,8 @@ def test_a_diverged_fit_is_an_error_not_a_file(tmp_path: Path) -> None:
 
 
 def breaking(fitted: Stepper, when: Callable[[int, float], bool]) -> list[int]:
-    """Make steps for which `when(step, rate)` holds spoil the model; the list of steps taken."""
+    """Spoil the model in steps for which `when(step, rate)` holds; return the list of steps
+    taken."""
     plain, taken = fitted.step, []
 
     def step(k: int, progress: float) -> Tensor:
@@ -785,7 +786,7 @@ def test_a_diverging_fit_is_taken_back_and_slowed() -> None:
     assert fitted.rate == pytest.approx(0.3)
     assert summary.notes == tuple(notes)
     assert len(notes) == 1
-    assert "diverged before step 200: taken back to step 100, rates are 0.3" in notes[0]
+    assert "diverged before step 200: nervkit went back to step 100 and goes on at 0.3" in notes[0]
     assert fitted.probe() > 28
 
 
@@ -802,7 +803,7 @@ def test_numbers_that_are_no_numbers_are_taken_back() -> None:
     breaking(fitted, spoil)
     summary = fit(fitted, 250)
     assert spoiled == [249]
-    assert "taken back to step 200" in summary.notes[0]
+    assert "went back to step 200" in summary.notes[0]
     assert all(bool(p.isfinite().all()) for p in fitted.model.parameters())
 
 
@@ -818,7 +819,7 @@ def test_a_slowed_fit_resumes_slowed_with_the_same_bits(tmp_path: Path) -> None:
         fit(broken(), 300, checkpoint=kept, stop=stop_after(240))
     saved = kept.load()
     assert saved is not None
-    assert saved.progress["step"] == 140
+    assert saved.position.step == 140
     fitted = broken()
     summary = fit(fitted, 300, checkpoint=kept, saved=saved)
     assert fitted.rate == pytest.approx(0.3)
@@ -843,7 +844,7 @@ def test_a_resumed_fit_ends_with_the_same_bits(
             fit(fitted, 13, checkpoint=kept, saved=kept.load(), stop=stop_after(count))
     saved = kept.load()
     assert saved is not None
-    assert saved.progress["step"] == sum(calls)
+    assert saved.position.step == sum(calls)
     fitted = stepper(model, precision=precision, seed=5)
     assert same(run(fitted, 13, checkpoint=kept, saved=saved), expected)
 
@@ -866,8 +867,8 @@ def test_a_resumed_fit_counts_the_seconds_of_all_sessions(tmp_path: Path) -> Non
         fit(stepper(), 4, checkpoint=kept, stop=stop_after(2))
     saved = kept.load()
     assert saved is not None
-    saved.progress["seconds"] = 1000.0
-    summary = fit(stepper(), 4, checkpoint=kept, saved=saved)
+    later = replace(saved, position=replace(saved.position, seconds=1000.0))
+    summary = fit(stepper(), 4, checkpoint=kept, saved=later)
     assert summary.seconds > 1000
     assert summary.steps == 4
 
@@ -876,7 +877,7 @@ def test_resuming_restores_the_random_state(tmp_path: Path) -> None:
     kept = checkpoint(tmp_path)
     fitted = stepper()
     torch.manual_seed(7)
-    kept.save({"step": 0, "seconds": 0.0}, fitted.model, fitted.optimizers)
+    kept.save(FitPosition(), fitted.model, fitted.optimizers)
     expected = torch.rand(3)
     torch.manual_seed(8)
     saved = kept.load()
@@ -891,14 +892,14 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
 
     def stop() -> bool:
         saved = kept.load()
-        seen.append(saved.progress["step"] if saved else -1)
+        seen.append(saved.position.step if saved else -1)
         return False
 
     fit(stepper(), 4, checkpoint=kept, stop=stop)
     assert seen == [-1, 1, 2, 3]
     saved = kept.load()
     assert saved is not None
-    assert saved.progress["step"] == 4
+    assert saved.position.step == 4
 
 
 # Through nervkit.encode
@@ -906,7 +907,7 @@ def test_checkpoints_are_written_on_their_interval(tmp_path: Path) -> None:
 
 @pytest.fixture
 def coded(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """The float32 tensors that the last encode compressed, filled in by each encode."""
+    """The float32 tensors that the last encode compressed; each encode fills them in."""
     tensors: dict[str, np.ndarray] = {}
     original = compress.quantize_tensors
 
@@ -1015,9 +1016,9 @@ def test_the_seed_decides_an_encode(
 def test_the_report_counts_the_seconds_of_both_phases(
     calls: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def timed(*arguments: Any, record: dict[str, Any], **options: Any) -> FitSummary:
-        summary = fit(*arguments, record=record, **options)
-        return replace(summary, seconds={"fit": 100.0, "fine-tune": 7.0}[record["phase"]])
+    def timed(*arguments: Any, phase: str, **options: Any) -> FitSummary:
+        summary = fit(*arguments, phase=phase, **options)
+        return replace(summary, seconds={"fit": 100.0, "fine-tune": 7.0}[phase])
 
     monkeypatch.setattr(job, "fit", timed)
     if calls is not None:

@@ -1,4 +1,4 @@
-"""What format 2 is for: many segments, streams, parts that later versions add."""
+"""Features of format 2: many segments, streams, parts that later versions add."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def whole(halves: list[Path]) -> bytes:
-    """A file of all of them: five segments of three models."""
+    """A file of both halves: five segments of three models."""
     return together([NervFile(halves[i]) for i in (0, 1, 2, 0, 1)])
 
 
@@ -110,7 +110,7 @@ def test_many_segments_open_by_head_and_table_alone() -> None:
 
 
 def test_ten_thousand_segments(whole: bytes) -> None:
-    """Opening reads a hundredth of it, and any segment is found at once."""
+    """Opening reads a hundredth of the file, and finds any segment at once."""
     with NervFile(whole) as one:
         file = io.BytesIO()
         writer = format2.Writer(file, one.header)
@@ -139,7 +139,7 @@ def test_ten_thousand_segments(whole: bytes) -> None:
 
 
 def test_a_file_is_written_as_a_stream(whole: bytes) -> None:
-    """Nothing is written twice, and a writer keeps no part that it has written."""
+    """The writer writes nothing twice and keeps no part that it has written."""
 
     class Forward(io.BytesIO):
         def seek(self, *_: object) -> int:
@@ -161,19 +161,20 @@ def test_a_file_cut_short_says_which_segments_are_whole(whole: bytes) -> None:
         table = file.chunks[-2].offset
     for cut in (ends[0] - 1, ends[0], ends[2] - 1, ends[2], ends[2] + 1, table, len(whole) - 1):
         count = sum(end <= cut for end in ends)
-        wanted = f"segments 0 to {count - 1}, frames 0 to {4 * count - 1}: --salvage decodes them$"
-        with pytest.raises(TruncatedError, match=wanted if count else "whole are no segments$"):
+        last, frame = count - 1, 4 * count - 1
+        wanted = rf"segments 0 to {last} \(frames 0 to {frame}\) are intact; use salvage"
+        with pytest.raises(TruncatedError, match=wanted if count else "no segment is intact$"):
             NervFile(whole[:cut])
     damaged = bytearray(whole[: ends[3]])
     damaged[ends[1] + 50] ^= 1  # the model of segment 2
-    with pytest.raises(FormatError, match=r"checksum is wrong; whole are segments 0 to 1, "):
+    with pytest.raises(FormatError, match=r"checksum is wrong; segments 0 to 1 "):
         NervFile(bytes(damaged))
-    with pytest.raises(FormatError, match=r"whole are segments 0 to 2, "):  # a crash left zeros
+    with pytest.raises(FormatError, match=r"segments 0 to 2 "):  # a crash left zeros
         NervFile(whole[: ends[2]] + bytes(4096))
 
 
 def with_json(pieces: Pieces, kind: bytes, path: tuple[str, ...], name: str) -> Pieces:
-    """With a field added to an object of the JSON of a chunk."""
+    """The bytes with a field added to an object in the JSON of a chunk."""
     place = [k for k, _ in pieces].index(kind)
     fields = json.loads(zlib.decompress(pieces[place][1]))
     at = fields
@@ -199,7 +200,7 @@ def test_fields_that_are_not_known(whole: bytes, kind: bytes, path: tuple[str, .
     for name in ("later", "_later", "1", "Ünlike"):
         with nervkit.open(join(listed(with_json(pieces, kind, path, name)))) as video:
             assert video[-1].shape == (12, 16, 3)
-    with pytest.raises(FormatError, match=r"field Later is not known here.*newer nervkit"):
+    with pytest.raises(FormatError, match=r"field Later is required and unknown.*newer nervkit"):
         nervkit.open(join(listed(with_json(pieces, kind, path, "Later"))))
 
 
@@ -218,16 +219,16 @@ def test_columns_and_chunks_that_are_not_known(whole: bytes) -> None:
     with nervkit.open(join(listed(with_column(pieces, b"lATE")))) as video:
         assert len(video) == 20
     assert len(reference_decoder.decode_frames(join(listed(with_column(pieces, b"lATE"))))) == 20
-    with pytest.raises(FormatError, match=r"column LATE is not known here.*newer nervkit"):
+    with pytest.raises(FormatError, match=r"column LATE is required and unknown.*newer nervkit"):
         NervFile(join(listed(with_column(pieces, b"LATE"))))
     for name in (b"FRMS", b"    "):
-        with pytest.raises(FormatError, match="a column twice, or without a name"):
+        with pytest.raises(FormatError, match="a duplicate column, or one without a valid name"):
             NervFile(join(listed(with_column(pieces, name))))
     later = [*pieces[:3], (b"lATE", b"any"), *pieces[3:]]
     with nervkit.open(join(listed(later))) as video:
         assert len(video) == 20
         video.file.check_all()
-    with pytest.raises(FormatError, match=r"chunk LATE is not known here.*newer nervkit"):
+    with pytest.raises(FormatError, match=r"chunk LATE is required and unknown.*newer nervkit"):
         NervFile(join(listed([*pieces[:3], (b"LATE", b"any"), *pieces[3:]])))
 
 
@@ -239,7 +240,7 @@ def test_records_that_are_not_known(halves: list[Path]) -> None:
             packed = pack_file(file.header, timing, [more])
             assert SegmentData.unpack(data.pack(4, 0))[2] == data
             if refused:
-                with pytest.raises(FormatError, match="record LATE is not known here"):
+                with pytest.raises(FormatError, match="record LATE is required and unknown"):
                     nervkit.open(packed)[0]
             else:
                 assert (nervkit.open(packed)[:] == nervkit.open(halves[0])[:]).all()
@@ -252,7 +253,7 @@ def test_a_method_that_is_not_known(halves: list[Path]) -> None:
         first, *rest = data.sections
         other = replace(data, sections=(Section(77, first.data), *rest))
         packed = pack_file(file.header, file.timing, [other])
-    with pytest.raises(FormatError, match=r"method 77, which is not known here: .* newer nervkit"):
+    with pytest.raises(FormatError, match=r"method 77, .* does not know: install a newer"):
         nervkit.open(packed)[0]
 
 
@@ -285,7 +286,7 @@ def test_every_tensor_has_its_method() -> None:
 def test_other_tensors_than_the_model_has(halves: list[Path], order: tuple[int, ...]) -> None:
     with NervFile(halves[1]) as file:
         packed = pack_file(file.header, file.timing, [replace(file.segment(0), order=order)])
-    with pytest.raises(FormatError, match=r"do not fit its model|number of tensors"):
+    with pytest.raises(FormatError, match=r"tensors, but its model has|number of tensors"):
         nervkit.open(packed)[0]
 
 
@@ -295,7 +296,7 @@ def test_a_segment_that_differs_from_the_table(halves: list[Path]) -> None:
     for frames, model in ((5, 0), (4, 1)):
         payload = struct.pack("<IH", frames, model) + pieces[place][1][6:]
         changed = [*pieces[:place], (b"SEGM", payload), *pieces[place + 1 :]]
-        with pytest.raises(FormatError, match="than the table says"):
+        with pytest.raises(FormatError, match="contradicts the table"):
             nervkit.open(join(listed(changed)))[0]
 
 
@@ -360,7 +361,7 @@ def test_what_a_segment_costs_is_known_before_it_is_decoded(whole: bytes, tmp_pa
     assert nervkit.verify(path, limits=enough).frames == 20
     less = Limits(macs_per_file=sum(costs) - 1)
     for call in (nervkit.verify, lambda *a, **o: nervkit.decode(*a, tmp_path / "a.y4m", **o)):
-        with pytest.raises(LimitError, match="multiply-accumulates of all frames"):
+        with pytest.raises(LimitError, match="multiply-accumulates in all frames"):
             call(path, limits=less)
     assert not (tmp_path / "a.y4m").exists()
 
@@ -376,7 +377,7 @@ def test_a_file_says_that_its_pixels_are_exact(halves: list[Path], tmp_path: Pat
 
 
 def test_a_track_lies_beside_the_pictures_of_its_time(whole: bytes, tmp_path: Path) -> None:
-    """Its parts are one track, which is read without the segments."""
+    """Its parts form one track, which is read without the segments."""
     with_sound_and_text(tmp_path / "sound.mkv")
     [first] = read_clip(tmp_path / "sound.mkv").tracks
     second = after(first)

@@ -1,4 +1,4 @@
-"""Gaussians: their rasteriser, their motion, what a fit starts from, and what is made of a file."""
+"""Gaussians: rasteriser, motion, initialization of a fit, and uses of a file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one_gaussian(
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """(3, height, width) in [0, 1]: blobs a few pixels wide, of all directions."""
+    """(3, height, width) in [0, 1]: blobs a few pixels wide, in all directions."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(1, 3, height // 4, width // 4, generator=generator)
     return F.interpolate(noise, (height, width), mode="bicubic")[0].clamp(0, 1)
@@ -63,8 +63,8 @@ def panned(step: tuple[int, int], frames: int = 5) -> Tensor:
 
 
 def turned(angle: float, frames: int = 5) -> Tensor:
-    """(frames, 3, 48, 64) uint8: a still that turns by `angle` a frame about the middle, x towards
-    y."""
+    """(frames, 3, 48, 64) uint8: a still that rotates by `angle` a frame about the middle, x
+    towards y."""
     whole = picture(96, 128)[None]
     y, x = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(64) - 31.5, indexing="ij")
     views = []
@@ -76,7 +76,7 @@ def turned(angle: float, frames: int = 5) -> Tensor:
 
 
 def started(frames: Tensor, parameters: int = 12_000) -> Gaussians:
-    """A model that has started from a clip, and was not fitted."""
+    """A model initialized from a clip, not fitted."""
     shape = VideoShape(len(frames), *frames.shape[2:])
     torch.manual_seed(0)
     model = Gaussians(Gaussians.configure(shape, parameters), shape)
@@ -86,7 +86,7 @@ def started(frames: Tensor, parameters: int = 12_000) -> Gaussians:
 
 @pytest.fixture(scope="module")
 def pan() -> Gaussians:
-    """Fitted for some steps to content that moves by (3, -1) a frame."""
+    """A model after some steps of fitting to content that moves by (3, -1) a frame."""
     frames = panned((3, -1))
     model = started(frames)
     fit(Stepper(model, frames, Gaussians.recipes["native"]), 30)
@@ -143,7 +143,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 @pytest.mark.parametrize("x", [-30.0, -9.02, -0.01, 0.0, 19.999, 29.0, 400.0])
 def test_a_window_holds_a_gaussian_wherever_it_is(x: float) -> None:
-    """A larger window adds nothing, and a step over the border of a cell changes little."""
+    """A larger window adds nothing, and a step across a cell border changes little."""
     colour = torch.ones(1, 1).double()
     sigmas = (3.0, 2.9)
     narrow, wide, beside = (
@@ -342,7 +342,8 @@ def test_neighbours_are_pulled_together() -> None:
 
 
 def errors(model: Gaussians, truth: Tensor, start: Tensor) -> Tensor:
-    """Pixels between tracks of points `start` (N, 2) in frame 0 and the truth (N, T, 2)."""
+    """Distances in pixels between tracks of points `start` (N, 2) in frame 0 and the truth (N, T,
+    2)."""
     times = torch.arange(float(truth.shape[1]))
     with torch.no_grad():
         found = torch.stack([model.track(tuple(p), 0.0, times) for p in start.tolist()])

@@ -1,4 +1,4 @@
-"""Steps as graphs, on a CPU: a recorder that repeats what a CUDA graph would repeat."""
+"""Steps as graphs, on a CPU: a recorder repeats what a CUDA graph would repeat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nervkit.compression.published import (
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.graphed import EAGER_CALLS, GraphedUpdate
 from nervkit.fitting.loop import Stepper, fit
-from nervkit.fitting.quantizing import quantizing
+from nervkit.fitting.quantizers import stage_quantizer
 from nervkit.models.base import Representation
 from nervkit.models.boost import NeRVBoost, NeRVBoostConfig
 from nervkit.models.config import VideoShape
@@ -43,8 +43,8 @@ CONFIGS = {
 
 
 class Recorder(TorchDispatchMode):
-    """Notes every operation with the very tensors and numbers that it got. Like a CUDA graph,
-    `replay` repeats these, into the same memory; Python between them does not run again."""
+    """Records every operation with its actual tensors and numbers. Like a CUDA graph, `replay`
+    repeats them into the same memory and does not run the Python between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Recorder(TorchDispatchMode):
 
 
 def record(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """What a CUDA graph would hold of `work`, which is as if it had not run."""
+    """Record what a CUDA graph would hold of `work`, and undo the effects of `work`."""
     recorder = Recorder()
     with recorder:
         output = work()
@@ -122,8 +122,8 @@ def test_replayed_steps_are_the_same_steps(model: type[Representation], recipe: 
 
 
 def test_steps_through_a_quantizer_are_recorded_for_each_combination_of_flags() -> None:
-    """Noise differs from step to step, and from that of plain steps: what must agree is where the
-    fits come to, and the weight of the rate."""
+    """Noise differs between steps and from plain steps, so the test compares the results of the
+    fits and the weight of the rate."""
     fits = []
     for graphed in (False, True):
         made = stepper(GridNeRV, False)
@@ -151,12 +151,12 @@ def test_steps_through_a_quantizer_are_recorded_for_each_combination_of_flags() 
 def test_steps_of_published_compressions_are_recorded(
     model: type[Representation], stage: Quantization
 ) -> None:
-    """Their noise differs from that of plain steps, too."""
+    """Their noise also differs from that of plain steps."""
     ends = []
     for graphed in (False, True):
         made = stepper(model, False)
         recipe = model.recipes["native"].slower(0.3)
-        codec = quantizing(made.model, stage, 16 * 24)
+        codec = stage_quantizer(made.model, stage, 16 * 24)
         through = Stepper(made.model, made.frames, recipe, precision="float32", codec=codec)
         if graphed:
             through._graphed = GraphedUpdate(through._update, through.notes.append, record)
@@ -164,7 +164,7 @@ def test_steps_of_published_compressions_are_recorded(
         errors = [float(through.step(k, k / 24)) for k in range(24)]
         ends.append(np.mean(errors[-6:]))
         assert through.notes == []
-        assert not graphed or set(through._graphed._recorded) == {()}
+        assert not graphed or set(through._graphed._recorded) == {(False, False)}
     assert ends[1] == pytest.approx(ends[0], rel=0.1)
 
 

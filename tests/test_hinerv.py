@@ -1,4 +1,4 @@
-"""HiNeRV: published sizes, frames and patches of frames, and what it is fitted by."""
+"""HiNeRV: published sizes, frames and patches of frames, and its loss."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
 
 
 def small(shape: VideoShape = SMALL) -> HiNeRV:
-    """A model with no part at its special start, ready to decode."""
+    """A model in which no part keeps its special initial value, ready to decode."""
     torch.manual_seed(0)
     model = HiNeRV(HiNeRVConfig(**TINY), shape)
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_hinerv_is_a_model() -> None:
 
 
 def normed(x: Tensor) -> Tensor:
-    """(C, H, W): every pixel's channels without their mean, over their deviation."""
+    """(C, H, W): the channels of every pixel minus their mean, divided by their deviation."""
     return (x - x.mean(0)) / (x.var(0, correction=0) + 1e-6).sqrt()
 
 
@@ -161,7 +161,7 @@ def upsampling(rows: int, stride: int) -> Tensor:
 
 
 def at(grid: Tensor, t: float, frames: int) -> Tensor:
-    """A grid at a time, between the centres of its knots; the ends are repeated."""
+    """A grid at a time between the centres of its knots; the ends are repeated."""
     place = min(max((t + 0.5) * len(grid) / frames - 0.5, 0), len(grid) - 1)
     low = int(place)
     return (1 - (place - low)) * grid[low] + (place - low) * grid[min(low + 1, len(grid) - 1)]
@@ -179,7 +179,7 @@ def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reference(model: HiNeRV, t: float) -> Tensor:
-    """(3, H, W), in float64, without regard to what is needed."""
+    """(3, H, W), in float64, computed in full without optimizations."""
     frames, tensors = model.shape.frames, {k: v.double() for k, v in model.stored().items()}
 
     def linear(x: Tensor, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hostile .nerv files: what they get is one line or frames, quickly and in little memory."""
+"""Hostile .nerv files give a one-line error or frames, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -52,40 +52,40 @@ REFUSED = {
     "bomb_values_const": "--limit values=",
     "chk_after_track": "out of place",
     "colour_list": "colour rgb_matrix",
-    "edit_crop_big": "impossible crop",
-    "edit_frames": "impossible frames",
-    "edit_matrix_list": "impossible matrix",
-    "edit_resize_bad": "impossible resize",
-    "edit_start_1_0": "impossible start",
-    "edit_start_huge": "impossible start",
+    "edit_crop_big": "invalid crop",
+    "edit_frames": "invalid frames",
+    "edit_matrix_list": "invalid matrix",
+    "edit_resize_bad": "invalid resize",
+    "edit_start_1_0": "invalid start",
+    "edit_start_huge": "invalid start",
     "embd_chk_embd": "does not follow",
-    "encoder_empty": "fields of encoder",
-    "encoder_surrogate": "no Unicode",
+    "encoder_empty": "encoder lacks a field",
+    "encoder_surrogate": "not valid Unicode",
     "end_payload": "must be empty",
     "ffconcat_rel": "cannot be read",
-    "ffconcat_steal": "sizes are impossible",
+    "ffconcat_steal": "sizes are out of range",
     "nend_in_middle": "follow the end mark",
-    "psnr_big": "impossible quality",
-    "psnr_inf": "impossible quality",
+    "psnr_big": "quality that is out of range",
+    "psnr_inf": "quality that is out of range",
     "sar_2_31": "sample_aspect_ratio",
     "sdp": "cannot be read",
     "time_den_max": "31 bits",
     "time_first_max": "68 years",
     "time_first_min": "68 years",
     "time_slow": "31 bits",
-    "track_bomb_count2_26": "sizes are impossible",
+    "track_bomb_count2_26": "sizes are out of range",
     "track_dts_back": "run backwards",
     "track_dur_max": "68 years",
-    "track_empty_data": "sizes are impossible",
-    "track_lang_esc": "cannot be printed",
+    "track_empty_data": "sizes are out of range",
+    "track_lang_esc": "unprintable characters",
     "track_lang_long": "at most 64 characters",
-    "track_lang_surrogate": "no Unicode",
+    "track_lang_surrogate": "not valid Unicode",
     "track_pts_max": "68 years",
     "track_pts_min": "68 years",
     "track_tb_huge": "time base",
     "track_tb_neg": "time base",
     "track_video_kind": "cannot be read",
-    "track_zero": "sizes are impossible",
+    "track_zero": "sizes are out of range",
 }
 
 #: times that a file can hold, and not every movie
@@ -98,7 +98,7 @@ def seeds() -> list[bytes]:
 
 
 def altered(data: bytes, kind: bytes, payload: bytes) -> bytes:
-    """The file with the payload of its first chunk of a kind replaced, checksums right."""
+    """The file with the payload of its first chunk of a kind replaced, and valid checksums."""
     pieces = reference_decoder.read_chunks(data)
     place = [k for k, _ in pieces].index(kind)
     return fuzzing.join(fuzzing.listed(fuzzing.put(pieces, place, payload)))
@@ -114,7 +114,7 @@ def with_header(data: bytes, **changes: Any) -> bytes:
 
 
 def test_the_hostile_files(tmp_path: Path) -> None:
-    """All of them through all that reads a file, in a process of 3 GB of address space."""
+    """Every reader gets all of them, in a process of 3 GB of address space."""
     script = """
 import json, random, resource, sys
 from pathlib import Path
@@ -161,7 +161,7 @@ print(json.dumps(results))
 
 
 def test_a_short_fuzz(tmp_path: Path) -> None:
-    """Any outcome but frames or a NervError ends it; `python -m tests.fuzzing` runs for long."""
+    """Any outcome but frames or a NervError ends it; `python -m tests.fuzzing` runs longer."""
     tally = fuzzing.run(seed=14, start=0, stop=250, on_input=lambda index: None)
     assert tally.inputs == 250
     assert tally.outcomes["decoded"] > 10
@@ -186,7 +186,7 @@ def test_budgets_grow_with_the_file() -> None:
     "shape", [(1, 8, 8), (132, 720, 1280), (600, 1080, 1920), (600, 2160, 3840), (9000, 240, 320)]
 )
 def test_files_as_people_make_them_stay_below(model: str, shape: tuple[int, int, int]) -> None:
-    """At the default size, with half a byte for each value."""
+    """At the default size, with half a byte per value."""
     video, options = VideoShape(*shape), FitOptions(model=model)
     plan = blueprint(options.model_type, options.configure(video), video)
     size = plan.values // 2
@@ -206,7 +206,7 @@ def test_limits_from_text() -> None:
 
 
 def test_what_is_declared_is_computed_before_it_is_allocated(seeds: list[bytes]) -> None:
-    """The limit that each budget names lifts it, and no other does."""
+    """The limit that each budget names lifts the budget, and no other limit does."""
     data = seeds[0]
     with nervkit.open(data) as video:
         values, pixels = video.header.values, video.header.pixels
@@ -214,7 +214,7 @@ def test_what_is_declared_is_computed_before_it_is_allocated(seeds: list[bytes])
     for name, number in low.items():
         with pytest.raises(LimitError, match=f"--limit {name.replace('_', '-')}="):
             nervkit.open(data, limits=Limits(**{name: number - 1}))
-    with pytest.raises(LimitError, match="multiply-accumulates of all frames"):
+    with pytest.raises(LimitError, match="multiply-accumulates in all frames"):
         nervkit.open(data, limits=Limits(macs_per_file=10**4))
 
 
@@ -280,7 +280,7 @@ def test_header_fields(seeds: list[bytes], changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["matrix", "range", "primaries", "transfer"])
 def test_colour_codes(seeds: list[bytes], name: str, tmp_path: Path) -> None:
-    """Any byte is a code, and can be decoded to a movie or is refused with a line."""
+    """Any byte is a code: a decode to a movie works or is refused in one line."""
     colour = NervFile(seeds[0]).header.colour
     for code in (-1, 256, 1.0, True, None, [1], "1"):
         with pytest.raises(FormatError, match=f"colour {name}"):
@@ -322,7 +322,7 @@ def times(first: int, step: int, count: int) -> np.ndarray:
     ],
 )
 def test_track_fields(changes: dict[str, Any]) -> None:
-    """Ten bytes hold ten packets at most; all fields come back, and no bad one is accepted."""
+    """Ten bytes hold at most ten packets; all fields come back, and no invalid one is accepted."""
     good: dict[str, Any] = {
         "kind": "audio",
         "codec": "aac",
@@ -403,7 +403,7 @@ def test_a_carrier_holds_one_stream_of_the_declared_kind(tmp_path: Path) -> None
 def test_an_index_that_names_bytes_again_and_again_is_refused(
     seeds: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Small files would become large packets, or many of them."""
+    """Otherwise small files would become large packets, or many of them."""
     [stored] = NervFile(seeds[0]).tracks()
     real = open_carrier(stored.data, stored.carrier)
     packets = [packet for packet in real.demux(real.streams[0]) if packet.size]
@@ -550,7 +550,7 @@ def test_verify_tells_rounding_from_damage(
 
 
 def test_verify_finds_other_weights(seeds: list[bytes], tmp_path: Path) -> None:
-    """The checks of one file beside the weights of another."""
+    """The file has the frame checks of one file and the weights of another."""
     with NervFile(seeds[1]) as file:
         header, segment = file.header, file.segment(0)
     other = tmp_path / "other.nerv"
@@ -587,7 +587,7 @@ def test_a_file_from_a_pipe(seeds: list[bytes]) -> None:
 
 
 def test_chapters_beside_times_in_nanoseconds(seeds: list[bytes], tmp_path: Path) -> None:
-    """Found by the fuzzer: MP4's own track of chapters was taken for one of the file's."""
+    """The fuzzer found this: MP4's own chapter track was taken for a track of the file."""
     path = tmp_path / "wide.nerv"
     path.write_bytes(seeds[1])
     assert len(NervFile(path).extras().chapters) == 2

@@ -1,4 +1,4 @@
-"""Signals: commands end at once with nothing half-written, fits keep a checkpoint."""
+"""Signals: commands end at once without partial outputs, and fits keep a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 40  # seconds; a slow frame takes minutes
 
 @pytest.fixture(autouse=True)
 def default_hangup() -> Iterator[None]:
-    """Where tests run under nohup, the commands that they start do not."""
+    """Restore the default SIGHUP for started commands, even if tests run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -29,7 +29,7 @@ def default_hangup() -> Iterator[None]:
 
 @pytest.mark.parametrize("command", [["-m", "nervkit"], ["nervkit"]])
 def test_no_traceback_while_modules_load(command: list[str], tmp_path: Path) -> None:
-    """Python's own handler is gone before the first module that takes long."""
+    """nervkit replaces Python's handler before the first slow import."""
     script = tmp_path / "nervkit"
     script.write_text("from nervkit.cli import main; main()")
     place = [str(script)] if command == ["nervkit"] else command
@@ -102,7 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(folder: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a program in the folder and waits for a line of its standard error."""
+    """Start a program in the folder and wait for a line of its standard error."""
 
     def run(program: str, *arguments: str, until: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", program, *arguments]
@@ -120,7 +120,7 @@ def start(folder: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """The last line of a process that ended as interrupted ones do."""
+    """The last line of a process that ended by interruption."""
     try:
         _, errors = process.communicate(timeout=PATIENCE)
     finally:
@@ -191,7 +191,7 @@ def test_nohup_is_respected(folder: Path, start: Callable[..., subprocess.Popen[
 def test_a_background_job_of_a_script_can_be_interrupted(
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    """It starts with Ctrl-C ignored."""
+    """Such a job starts with SIGINT ignored."""
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     process = start(ignoring + SLOW_MODEL, "worker", "verify", "slow.nerv", until="slow")
     process.send_signal(signal.SIGINT)
@@ -254,7 +254,7 @@ main()
 
 
 def test_a_closed_terminal_keeps_a_checkpoint(folder: Path) -> None:
-    """It takes its SIGHUP and the progress bar with it: writing is an error from then on."""
+    """The terminal sends SIGHUP and takes the progress bar with it: further writes are errors."""
     before = sorted(folder.rglob("*"))
     child, terminal = os.forkpty()
     if child == 0:

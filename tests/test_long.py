@@ -1,4 +1,4 @@
-"""Videos of several segments: how they are divided, fitted anywhere, gone on with, and written."""
+"""Videos of several segments: division, fits by any executor, resuming, and writing."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def scenes(*lengths: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """(sum of lengths, height, width, 3) uint8: other moving waves in each scene, darker in every
-    other one."""
+    """(sum of lengths, height, width, 3) uint8: different moving waves in each scene, every other
+    scene darker."""
     parts = []
     for k, length in enumerate(lengths):
         t, y, x, c = np.ogrid[:length, :height, :width, :3]
@@ -70,7 +70,7 @@ def encode(source: Any, output: Path, **options: Any) -> nervkit.EncodeReport:
 
 @pytest.fixture(scope="module")
 def encoded(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That clip's file, made in this process."""
+    """The clip's file, made in this process."""
     path = tmp_path_factory.mktemp("encoded") / "a.nerv"
     encode(clip, path)
     return path
@@ -293,7 +293,7 @@ def test_a_work_folder_of_another_encode(clip: Path, encoded: Path, tmp_path: Pa
     output = tmp_path / "a.nerv"
     with pytest.raises(Interrupted):
         encode(clip, output, stop=lambda: (work_of(output) / "00000.json").exists())
-    with pytest.raises(SourceError, match=r"budget: 8 steps -> 9 steps.*--restart"):
+    with pytest.raises(SourceError, match=r"budget: 8 steps -> 9 steps.*set restart"):
         encode(clip, output, steps=9)
     encode(clip, output, restart=True)
     assert output.read_bytes() == encoded.read_bytes()
@@ -329,9 +329,14 @@ def _children(process: subprocess.Popen[Any]) -> list[int]:
     return [pid for pid, name in names.items() if b"spawn_main" in name]
 
 
+def _with_hangups() -> None:
+    """A process under nohup ignores SIGHUP, and so do its children: these shall not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts an encode with two workers in a process, and waits until both fit."""
+    """Start an encode with two workers in a process, and wait until both fit."""
     started: list[subprocess.Popen[str]] = []
 
     def start(steps: int) -> subprocess.Popen[str]:
@@ -340,7 +345,7 @@ def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pop
         command += ["--params", "5000"]
         process = subprocess.Popen(
             [*command, "--json"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=_with_hangups,
         )  # fmt: skip
         started.append(process)
         work = tmp_path / "a.nerv.segments"
@@ -450,7 +455,7 @@ def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
         ({"workers": 0}, "workers must be a number from 1"),
         ({"workers": "many"}, "or auto, not 'many'"),
         ({"segments": "some"}, "segments must be"),
-        ({"segments": "off", "cuts": [3]}, "are for segments 'auto'"),
+        ({"segments": "off", "cuts": [3]}, "need segments 'auto'"),
         ({"segment_frames": 1}, "from 2"),
     ],
 )
@@ -461,7 +466,7 @@ def test_bad_choices(clip: Path, tmp_path: Path, options: dict[str, Any], messag
 
 
 def test_a_start_is_for_one_segment(clip: Path, encoded: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use --segments off"):
+    with pytest.raises(UsageError, match="use segments off"):
         encode(clip, tmp_path / "b.nerv", start_from=encoded, params=None)
 
 

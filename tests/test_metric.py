@@ -1,4 +1,4 @@
-"""What a fit is optimised for and reported in: RGB, or 4:2:0 planes."""
+"""The metric that a fit optimises and reports: RGB, or 4:2:0 planes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ COLOURS = [
 
 
 def slow_planes(frame: list[list[list[Tensor]]], colour: Colour) -> list[list[list[Tensor]]]:
-    """Y, U and V of full size, in 8-bit samples / 255, of frame[colour][row][column], one pixel
-    after the other, as H.273 has it."""
+    """Full-size Y, U and V, in 8-bit samples / 255, of frame[colour][row][column], pixel by pixel,
+    by H.273."""
     red, blue = LUMA_WEIGHTS[colour.rgb_matrix]
     luma_scale, chroma_scale = (219, 224) if colour.rgb_range == "limited" else (255, 255)
     planes: list[list[list[Tensor]]] = [[], [], []]
@@ -67,7 +67,7 @@ def slow_planes(frame: list[list[list[Tensor]]], colour: Colour) -> list[list[li
 
 
 def slow_loss(output: Tensor, target: Tensor, colour: Colour) -> Tensor:
-    """The loss of (B, 3, H, W) frames through all of RGB -> YUV -> 4:2:0, block by block."""
+    """The loss of (B, 3, H, W) frames through the full path RGB -> YUV -> 4:2:0, block by block."""
     total = output.new_zeros(())
     for x, y in zip(output, target, strict=True):
         shown, wanted = (slow_planes([[list(r) for r in c] for c in z], colour) for z in (x, y))
@@ -137,7 +137,7 @@ def test_patches_have_the_loss_and_gradient_of_frames(patch: int) -> None:
 
 @pytest.mark.parametrize("strides", [(2, 4), (2, 3), (1,)])
 def test_a_step_does_not_depend_on_how_values_lie(strides: tuple[int, ...]) -> None:
-    """Patches of an odd size, whose chroma lies across them, are compared as frames."""
+    """Patches of an odd size, which split chroma samples, are compared as frames."""
     shape = VideoShape(4, 24, 24)
     frames = torch.from_numpy(waves(4, 24, 24)).permute(0, 3, 1, 2)
     fitted = []
@@ -157,7 +157,7 @@ def test_a_step_does_not_depend_on_how_values_lie(strides: tuple[int, ...]) -> N
 
 
 def test_psnr_is_that_of_planes() -> None:
-    """But for swscale's filter of chroma, which takes more pixels."""
+    """Except for swscale's chroma filter, which covers more pixels."""
     frames = waves(2, 32, 48)
     noisy = np.clip(frames + np.random.default_rng(0).normal(0, 4, frames.shape), 0, 255)
     noisy = noisy.round().astype(np.uint8)

@@ -70,7 +70,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, bunny: Path, ffmpeg: Ffmpeg
 
 @pytest.fixture(scope="module")
 def coded(source: Path, ffmpeg: Ffmpeg) -> dict[int, Path]:
-    """`source` through x264 at each CRF, in files whose names a filter would misread."""
+    """`source` through x264 at each CRF, in files whose names a filter would misparse."""
     paths = {}
     for crf in CRFS:
         stream, paths[crf] = source.with_name("x.h264"), source.with_name(f"it's {crf}:[a].yuv")
@@ -92,7 +92,7 @@ def planes(path: Path) -> list[list[np.ndarray]]:
 
 
 def run_filter(text: str, first: Path, second: Path) -> None:
-    """Runs a filter of two raw files, in their folder."""
+    """Run a filter on two raw files, in their folder."""
     inputs = [*SIZED, "-i", first, *SIZED, "-i", second]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", *inputs, "-lavfi", text, "-f", "null", "-"]
     subprocess.run(command, cwd=first.parent, capture_output=True, check=True)
@@ -229,7 +229,7 @@ DEGRADATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @pytest.fixture(scope="module")
 def frame(bunny: Path, ffmpeg: Ffmpeg) -> np.ndarray:
-    """(720, 1280, 3): a frame of the middle of the example clip."""
+    """(720, 1280, 3): a frame from the middle of the example clip."""
     raw = ["-frames:v", 1, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     return np.frombuffer(ffmpeg("-ss", 2, "-i", bunny, *raw), np.uint8).reshape(720, 1280, 3)
 
@@ -328,7 +328,7 @@ def test_vmaf_refuses_files_of_other_sizes(source: Path, tmp_path: Path, binary:
     ragged.write_bytes(content[:-1])
     with pytest.raises(UsageError, match=f"holds {FRAMES} frames, .* {FRAMES // 2}$"):
         vmaf(source, short, WIDTH, HEIGHT, binary)
-    with pytest.raises(UsageError, match="whole 320x160 yuv420p frames"):
+    with pytest.raises(UsageError, match="complete 320x160 yuv420p frames"):
         vmaf(source, ragged, WIDTH, HEIGHT, binary)
     with pytest.raises(UsageError, match="no such file"):
         vmaf(source, tmp_path / "none.yuv", WIDTH, HEIGHT, binary)
@@ -350,7 +350,7 @@ def test_vmaf_says_why_ffmpeg_failed(
     source: Path, binary: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nervkit.metrics.vmaf.VMAF_MODEL", "vmaf_none")
-    with pytest.raises(NervError, match=r"^VMAF could not be measured: .+ says: .+$"):
+    with pytest.raises(NervError, match=r"^cannot measure VMAF: .+ reports: .+$"):
         vmaf(source, source, WIDTH, HEIGHT, binary)
 
 
@@ -362,7 +362,7 @@ INTERPOLATORS = {"pchip": PchipInterpolator, "akima": Akima1DInterpolator}
 
 
 def mean_gap(method: str, anchor: np.ndarray, test: np.ndarray) -> tuple[float, float, float]:
-    """The mean of test - anchor over the shared abscissae, and their ends; (x, y) rows."""
+    """The mean of test - anchor over the shared abscissae, and the ends of these; (x, y) rows."""
     curves = [INTERPOLATORS[method](*curve[curve[:, 0].argsort()].T) for curve in (anchor, test)]
     low = max(curve[:, 0].min() for curve in (anchor, test))
     high = min(curve[:, 0].max() for curve in (anchor, test))
@@ -424,9 +424,9 @@ def test_bd_needs_an_overlap(delta: Callable[..., BD], message: str) -> None:
 
 @pytest.mark.parametrize("delta", [bd_rate, bd_psnr])
 def test_bd_needs_curves(delta: Callable[..., BD]) -> None:
-    with pytest.raises(NoOverlapError, match="test curve has 1 of the at least 2 points"):
+    with pytest.raises(NoOverlapError, match="test curve has 1 points; it needs at least 2"):
         delta(X264, X264[:1])
-    with pytest.raises(NoOverlapError, match="anchor curve has 2 of the at least 3 points"):
+    with pytest.raises(NoOverlapError, match="anchor curve has 2 points; it needs at least 3"):
         delta(X264[:2], X264, "akima")
     with pytest.raises(NoOverlapError, match="test curve does not rise: 35 at rate 200, 34 at"):
         delta(X264, [(300, 34), (200, 35), (900, 39)])

@@ -1,4 +1,4 @@
-"""The representations: published sizes, any frame size, and what every model promises."""
+"""The representations: published sizes, any frame size, and the contract of every model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BUNNY = VideoShape(132, 640, 1280)
 
 
 def smallest(model: type[Representation], shape: VideoShape) -> int:
-    """The fewest values that `model` can have for `shape`, as its error says."""
+    """The fewest values that `model` can have for `shape`, from its error message."""
     with pytest.raises(TooFewParametersError) as caught:
         model.configure(shape, 1)
     return caught.value.least
@@ -51,7 +51,8 @@ def values(tensors: dict[str, Tensor]) -> int:
 
 
 def randomised(model: Representation) -> Representation:
-    """`model` with noise in every parameter and buffer, so that no part is at its special start."""
+    """`model` with noise in every parameter and buffer, so that no part keeps its special initial
+    value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in filter(torch.is_floating_point, model.state_dict().values()):
@@ -119,7 +120,7 @@ def test_published_strides_are_chosen(
 
 
 def published(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says, but for fits to a size, which are nervkit's."""
+    """The fields of a recipe except those for rate-distortion fits, which are nervkit's own."""
     own = ("codec_lr", "least_noise", "whole_noise_from", "rounding_from")
     return {name: value for name, value in asdict(recipe).items() if name not in own}
 

@@ -1,4 +1,4 @@
-"""Sound, subtitles, titles, flags, tags, chapters and attached files in movies."""
+"""Audio, subtitles, titles, flags, tags, chapters and attachments in movies."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def shown(ffmpeg: FFmpeg, path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def telephone(ffmpeg: FFmpeg, tmp_path: Path) -> Callable[[str], Clip]:
-    """Makes a clip with G.711 sound."""
+    """Makes a clip with G.711 audio."""
 
     def make(codec: str) -> Clip:
         path = tmp_path / "in.avi"
@@ -167,7 +167,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("encoder", SOUNDS)
 def test_sound_is_copied_or_noted(ffmpeg: FFmpeg, tmp_path: Path, encoder: str) -> None:
-    """A muxer that refuses a codec only when it begins to write does not take the movie along."""
+    """A muxer that refuses a codec only when it begins to write does not fail the movie."""
     source = tmp_path / "in.mkv"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=0.5"]
     sound = ["-f", "lavfi", "-i", "sine=sample_rate=48000:duration=0.5", "-ac", "2"]
@@ -213,8 +213,7 @@ def test_text_subtitles_reach_every_format(
         assert notes == []
     else:
         assert notes == [
-            f"{suffix} cannot hold {codec} subtitle: converted to {form}, which may not keep all "
-            "styles"
+            f"{suffix} cannot hold {codec} subtitle: converted to {form}, which may lose styles"
         ]
     texts = shown(ffmpeg, path)
     assert [times for times, _ in texts] == [
@@ -254,7 +253,7 @@ def test_subtitles_that_cannot_be_read_are_noted(
     clip.tracks[0] = replace(clip.tracks[0], data=latin)
     path = tmp_path / "out.mp4"
     notes = write_video(str(path), stream_of(clip), DEFAULTS)
-    assert notes[1:] == ["1 subtitles (subrip) cannot be read: left out"]
+    assert notes[1:] == ["nervkit drops 1 unreadable subtitles (subrip)"]
     assert len(shown(ffmpeg, path)) == 2
     assert write_video(str(tmp_path / "out.mkv"), stream_of(clip), DEFAULTS) == []  # a copy
 
@@ -321,7 +320,7 @@ def test_a_part_without_a_track_says_so(subtitled: Callable[..., Clip], tmp_path
     part = Timing(np.arange(1), Fraction(1, 100), 1)
     stream = stream_of(clip, timing=part, window=(Fraction(36, 100), Fraction(37, 100)))
     notes = write_video(str(tmp_path / "out.mp4"), stream, DEFAULTS)
-    assert notes == ["subrip subtitle: nothing of it is in this part"]
+    assert notes == ["the subrip subtitle track has nothing in this part"]
 
 
 # Titles and flags
@@ -431,7 +430,7 @@ def test_chapters_are_cut_with_the_pictures(tmp_path: Path, suffix: str) -> None
 
 @pytest.fixture
 def primed(ffmpeg: FFmpeg, tmp_path: Path) -> Clip:
-    """A clip whose sound, AAC, begins with priming before 0."""
+    """A clip whose AAC audio begins with priming before 0."""
     picture = ["-f", "lavfi", "-i", "testsrc2=size=16x16:rate=10:duration=2"]
     sound = ["-f", "lavfi", "-i", "sine=sample_rate=44100:duration=2"]
     ffmpeg(*picture, *sound, "-c:a", "aac", tmp_path / "in.mp4")
@@ -443,7 +442,7 @@ def primed(ffmpeg: FFmpeg, tmp_path: Path) -> Clip:
 def test_chapters_go_with_the_pictures_where_priming_comes_first(
     primed: Clip, tmp_path: Path
 ) -> None:
-    """Matroska begins with the sound's priming, and all packets are that much later."""
+    """Matroska begins with the audio's priming, which delays all packets."""
     stream = stream_of(primed, extras=Extras(chapters=CHAPTERS))
     write_video(str(tmp_path / "out.mkv"), stream, DEFAULTS)
     with av.open(str(tmp_path / "out.mkv")) as container:
@@ -464,11 +463,11 @@ def test_chapters_stay_where_the_sound_with_priming_is_left_out(
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 def test_what_31_bits_cannot_count_is_left_out_of_mp4(tmp_path: Path, suffix: str) -> None:
-    """libavformat would end the process."""
+    """libavformat would abort the process."""
     longest = 2**31 - 1
     for ticks, chapter, left_out in (
         (longest, Fraction(longest, 1000), []),
-        (longest + 1, Fraction(longest, 1000), [f"{suffix} cannot hold a timecode of so long"]),
+        (longest + 1, Fraction(longest, 1000), [f"{suffix} cannot hold a timecode for a video"]),
         (
             longest + 1,
             Fraction(longest + 1, 1000),
@@ -500,7 +499,7 @@ def test_odd_times_of_chapters(tmp_path: Path) -> None:
 def test_chapters_that_mp4_changes_are_noted(tmp_path: Path, suffix: str) -> None:
     late = Extras(chapters=(Chapter(Fraction(1), Fraction(2), "late"),))
     notes = write_video(str(tmp_path / f"out{suffix}"), stream_of(extras=late), DEFAULTS)
-    assert notes == [f"{suffix} lets chapters follow each other from 0 on: times were changed"]
+    assert notes == [f"{suffix} needs contiguous chapters from 0 on: chapter times were changed"]
     assert write_video(str(tmp_path / "out.mkv"), stream_of(extras=late), DEFAULTS) == []
     assert chapters_of(tmp_path / "out.mkv") == [(1, 2, "late")]
 
@@ -530,7 +529,7 @@ def test_attached_files_are_kept(tmp_path: Path, subtitled: Callable[..., Clip])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm"])
 def test_attached_files_are_noted(tmp_path: Path, suffix: str) -> None:
     notes = write_video(str(tmp_path / f"out{suffix}"), stream_of(extras=ATTACHED), DEFAULTS)
-    assert notes == ["attached files left out (a font.ttf): only .mkv holds them"]
+    assert notes == [f"{suffix} cannot hold attachments (a font.ttf): use .mkv"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where outputs go: names, links, pipes, numbered images; nothing lost that was not written."""
+"""Outputs: names, links, pipes, numbered images; no file is lost that the command did not write."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def stream_of(frames: np.ndarray) -> Stream:
 def put(
     output: str | Path, frames: np.ndarray, overwrite: bool = False, source: object = None
 ) -> list[str]:
-    """What decode does."""
+    """Write as decode does."""
     check_destination(str(output), DEFAULTS, overwrite, source)
     return write_video(str(output), stream_of(frames), DEFAULTS)
 
 
 def count(path: Path) -> int:
-    """Frames in a file."""
+    """The number of frames in a file."""
     if path.suffix == ".npy":
         return len(np.load(path))
     with path.open("rb") as file, av.open(file) as container:
@@ -112,10 +112,10 @@ def test_one_frame_is_one_image(tmp_path: Path, frames: np.ndarray, suffix: str)
 
 def test_what_is_a_pattern(tmp_path: Path, frames: np.ndarray) -> None:
     for name in ("100%.png", "a.png"):
-        with pytest.raises(UsageError, match="one file for many frames"):
+        with pytest.raises(UsageError, match="an image file holds one frame"):
             put(tmp_path / name, frames)
     for name in ("%d%d.png", "%05d"):
-        with pytest.raises(UsageError, match="a pattern needs one number"):
+        with pytest.raises(UsageError, match="a pattern needs exactly one number"):
             put(tmp_path / name, frames)
     put(tmp_path / "50% off %02d.png", frames[:2])
     put(tmp_path / "b%3d.png", frames[:1])
@@ -172,7 +172,7 @@ def test_links_to_nowhere(tmp_path: Path, frames: np.ndarray) -> None:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Callable[[str], tuple[Path, Callable[[], bytes]]]:
-    """Makes a FIFO that somebody reads, and gives what was read."""
+    """Makes a FIFO with a reader, and returns what was read."""
 
     def make(name: str) -> tuple[Path, Callable[[], bytes]]:
         path, read = tmp_path / name, []
@@ -216,7 +216,7 @@ def test_a_fifo_gets_an_array(
 def test_a_movie_is_not_piped(tmp_path: Path, frames: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"pipe{suffix}"
     os.mkfifo(path)
-    with pytest.raises(UsageError, match="a movie needs a file, no pipe; pipe y4m instead"):
+    with pytest.raises(UsageError, match="a movie must be a file, not a pipe; pipe y4m instead"):
         put(path, frames, overwrite=True)
     assert path.is_fifo()
 
@@ -331,7 +331,7 @@ def test_older_images_stay_and_are_noted(tmp_path: Path, frames: np.ndarray) -> 
     (tmp_path / "f7.png").write_bytes(b"mine")
     (tmp_path / "g000.png").write_bytes(b"mine")
     notes = put(tmp_path / "f%03d.png", frames[4:], overwrite=True)
-    assert notes == [f"{tmp_path}: 4 older images stay there, such as f002.png"]
+    assert notes == [f"{tmp_path}: 4 older images remain, such as f002.png"]
     found = [np.asarray(Image.open(tmp_path / f"f{i:03d}.png")) for i in range(6)]
     assert np.array_equal(found, [*frames[4:], *frames[2:]])
     assert len(names(tmp_path)) == 8
@@ -357,7 +357,7 @@ def test_a_file_in_the_place_of_a_folder(
     tmp_path: Path, frames: np.ndarray, overwrite: bool
 ) -> None:
     (tmp_path / "frames").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="frames: exists already and is no folder"):
+    with pytest.raises(OutputError, match="frames: exists already and is not a folder"):
         put(tmp_path / "frames", frames, overwrite)
     assert (tmp_path / "frames").read_bytes() == b"mine"
 
@@ -438,7 +438,7 @@ def test_a_failure_changes_nothing(
 
 @pytest.mark.parametrize("name", [f"a{suffix}" for suffix in FILES] + ["frames", "f%d.bmp"])
 def test_a_disk_that_fills_up(tmp_path: Path, name: str) -> None:
-    """A limit on the size of files stops real writes in the middle."""
+    """A limit on the file size stops real writes in the middle."""
     code = WRITE.replace("np.zeros((2, 32, 32, 3), np.uint8), 32, 32", "noise, 320, 192").replace(
         "output = ",
         "noise = np.random.default_rng(0).integers(0, 256, (2, 192, 320, 3), np.uint8)\noutput = ",

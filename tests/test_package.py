@@ -1,4 +1,4 @@
-"""What is installed from a wheel, and the files that describe the project."""
+"""The content of an installed wheel, and the files that describe the project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(s
 
 
 def files_under(folder: Path) -> set[str]:
-    """All files of a folder but what Python compiled, as paths relative to it."""
+    """All files of a folder except Python's bytecode, as relative paths."""
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -31,7 +31,7 @@ def files_under(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, unpacked. A copy of the sources builds it, so nothing is left in the checkout."""
+    """An unpacked wheel, built from a copy of the sources so that the checkout stays clean."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignored = shutil.ignore_patterns("__pycache__")
@@ -53,7 +53,7 @@ def distribution(installed: Path) -> Distribution:
 
 
 def run(installed: Path, tmp_path: Path, code: str, *arguments: str) -> str:
-    """What Python prints where `nervkit` is the unpacked wheel."""
+    """Run Python with `nervkit` from the unpacked wheel and return its output."""
     environment = os.environ | {"PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(

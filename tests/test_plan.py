@@ -1,4 +1,4 @@
-"""What is said of a fit when it begins."""
+"""The plan that a fit announces when it begins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAN = FitPlan("gridnerv", 178_000, 120_400, 0.1496, 1200, 0, 125.0, 2)
 
 
 def encode(path: Path, source: Any = None, **options: Any) -> tuple[nervkit.EncodeReport, FitPlan]:
-    """The report, and the one plan that was told."""
+    """Encode; return the report and the one plan that was announced."""
     plans: list[FitPlan] = []
     options = {"overwrite": True, "device": "cpu"} | options
     if "time" not in options:
@@ -72,7 +72,7 @@ def test_by_the_clock_the_plan_is_what_was_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop_at", [4, 11])
 def test_what_is_left_of_an_interrupted_fit(tmp_path: Path, stop_at: int) -> None:
-    """In the fit, and in the fine-tuning after it."""
+    """Both in the fit and in the fine-tuning after it."""
     options = {"prune": 0.2, "steps": 12}
     calls = iter(range(1000))
     with pytest.raises(Interrupted):
@@ -91,7 +91,7 @@ def test_nobody_need_ask(tmp_path: Path) -> None:
 def test_the_first_steps_are_timed_without_those_that_warm_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a wait for the device before and after those that are timed, and only there."""
+    """With a device synchronization before and after the timed steps, and only there."""
     now, waits, paces = [0.0], [], []
     monkeypatch.setattr("nervkit.fitting.progress.time.perf_counter", lambda: now[0])
 
@@ -147,7 +147,7 @@ def test_rough_numbers() -> None:
 
 @pytest.mark.parametrize("json", [[], ["--json"]])
 def test_the_command_says_it_once_before_the_fit(tmp_path: Path, json: list[str]) -> None:
-    """On stderr, with all that is for people."""
+    """On stderr, with all messages for people."""
     np.save(tmp_path / "clip.npy", waves())
     arguments = ["encode", "clip.npy", "-o", "a.nerv", "--steps", "9", "--device", "cpu", *json]
     done = run_nervkit(*arguments, cwd=tmp_path, code=0)

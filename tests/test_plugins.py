@@ -1,4 +1,4 @@
-"""Models that others bring: through a package, or registered in the process."""
+"""Third-party models: from a package, or registered in the process."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Half(Waves):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process that has the package "thirdparty 1.2", with the models waves,
-    half (which is not whole), absent and broken (which cannot be imported)."""
+    """The environment of a process with the package "thirdparty 1.2". Its models are waves, half
+    (incomplete), absent and broken (cannot be imported)."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "thirdparty.py").write_text(PACKAGE)
     (folder / "broken.py").write_text("raise RuntimeError('no\\nluck')\n")
@@ -97,7 +97,7 @@ def clip(frames: int = 6, height: int = 24, width: int = 32) -> np.ndarray:
 
 
 def test_a_packages_model_goes_all_the_way(tmp_path: Path, installed: dict[str, str]) -> None:
-    """What is not stored is the constructor's in another process too."""
+    """The constructor computes what is not stored, in another process too."""
     np.save(tmp_path / "clip.npy", clip())
     made = run(
         *("encode", "clip.npy", "-o", "a.nerv", "--model", "waves", "--steps", "300", "--json"),
@@ -244,7 +244,7 @@ class Colours(Representation):
 
 @pytest.fixture(autouse=True)
 def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins with no registered model."""
+    """Each test begins without registered models."""
     monkeypatch.setattr(registry, "_registered", {})
     yield
 
@@ -268,7 +268,7 @@ def test_a_model_is_registered_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_model_may_be_all_embeddings_or_all_matrices(tmp_path: Path) -> None:
-    """Some optimizer then has nothing to drive."""
+    """One optimizer then has no parameters."""
     recipes = {"native": Recipe("mse", 0.1, 2, 10, matrix_lr=0.05)}
     for name, members in {
         "grids": {"embedding_names": ("colour",), "matrices": lambda self: ()},

@@ -1,4 +1,4 @@
-"""Segments of a source read again, in any order and by any process: the same frames."""
+"""Segments read again from the source, in any order and process, give the same frames."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def from_beginning(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def read_again(source: Any, length: int = LENGTH, **options: Any) -> Locator:
-    """Split a source, and read all segments again, the last one first. Gives their locator."""
+    """Split a source and read all segments again, the last one first. Return their locator."""
     reading = Reading.from_options(**options)
     splitter = Splitter(source, Splitting.from_options(length), reading)
     segments = [(s.first, s.frames, s.fingerprint) for s in splitter]
@@ -240,9 +240,9 @@ def test_a_source_that_changed_is_refused(ffmpeg: FFmpeg, tmp_path: Path) -> Non
     splitter = Splitter(path, Splitting.from_options(40))
     fingerprints = [segment.fingerprint for segment in splitter]
     ffmpeg(*PICTURE, "-vf", "negate", "-frames:v", "90", *H264, path)
-    with pytest.raises(SourceError, match=r"film\.mp4: frames 40 to 79 are not what they were"):
+    with pytest.raises(SourceError, match=r"film\.mp4: frames 40 to 79 have changed"):
         read_range(splitter.locator, 40, 40, fingerprints[1])
-    with pytest.raises(SourceError, match=r"film\.mp4: there are no frames 80 to 99"):
+    with pytest.raises(SourceError, match=r"film\.mp4: it has no frames 80 to 99"):
         read_range(splitter.locator, 80, 20)
     path.unlink()
     with pytest.raises(SourceError, match="no such file"):

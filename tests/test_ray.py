@@ -1,4 +1,4 @@
-"""Segments on a Ray cluster: a real one of two nodes on this machine. By hand: pytest -m slow."""
+"""Segments on a Ray cluster of two nodes on this machine. Run by hand: pytest -m slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading files of many segments: from any object that seeks, in threads, in part, cut short."""
+"""Reading files of many segments: from any seekable object, in threads, in part, truncated."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def path(data: bytes, tmp_path: Path) -> Path:
 
 
 class Served:
-    """A file on an HTTP server of this machine, which honours ranges and notes what it sent."""
+    """A file on a local HTTP server, which supports range requests and records what it sent."""
 
     def __init__(self, data: bytes, ranges: bool = True) -> None:
         self.sent: list[int] = []
@@ -152,7 +152,7 @@ class Served:
 
 
 class Grudging(io.RawIOBase):
-    """A file that gives a few bytes at a time, as unbuffered ones may."""
+    """A file that returns a few bytes per read, as unbuffered ones may."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -236,12 +236,12 @@ def test_an_object_that_cannot_seek_is_refused(data: bytes, path: Path) -> None:
         def seek(self, *_: object) -> int:
             raise io.UnsupportedOperation("seek")
 
-    with pytest.raises(SourceError, match=r"^a pipe: .*cannot seek; give its bytes"):
+    with pytest.raises(SourceError, match=r"^a pipe: .*cannot seek.*pass its bytes"):
         nervkit.open(Pipe(data))
     with (
         Served(data, ranges=False) as served,
         fsspec.filesystem("http").open(served.url, block_size=0) as stream,
-        pytest.raises(SourceError, match="cannot seek; give its bytes"),
+        pytest.raises(SourceError, match=r"cannot seek.*pass its bytes"),
     ):
         nervkit.open(stream)
     with path.open(encoding="latin1") as text, pytest.raises(UsageError, match="mode 'rb'"):
@@ -320,7 +320,7 @@ def test_segments_are_a_sequence(data: bytes, segments: list[Any]) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """Which networks are built, and in which threads, in order."""
+    """The networks that are built, in order, with their threads."""
     found: list[tuple[int, str]] = []
     build = Networks._build
 
@@ -356,7 +356,7 @@ def test_the_next_network_is_made_ahead(
 def test_what_is_made_ahead_rests_until_it_is_wanted(
     data: bytes, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rest of hours ends with the first who waits, and when the file is closed."""
+    """Its sleep ends with the first reader that waits, and when the file is closed."""
     monkeypatch.setattr("nervkit.segments.AHEAD_SHARE", 1e-8)
     monkeypatch.setattr("nervkit.segments.SLICE_SECONDS", 0.0)
     with nervkit.open(data) as video:
@@ -403,7 +403,7 @@ def test_networks_are_kept_within_their_bytes(
 def test_threads_share_a_video(
     data: bytes, built: list[tuple[int, str]], expected: np.ndarray
 ) -> None:
-    """Whatever is read at the same time, each network is built once and each frame is right."""
+    """Under concurrent reads, each network is built once and each frame is right."""
     with nervkit.open(io.BytesIO(data)) as video, ThreadPoolExecutor(6) as pool:
         barrier = threading.Barrier(6)
 
@@ -421,7 +421,7 @@ def test_threads_share_a_video(
 
 
 def test_random_states_are_the_callers(data: bytes) -> None:
-    """What is made ahead draws nothing from torch's state while the caller does."""
+    """Background work draws nothing from torch's random state while the caller does."""
     import torch
 
     torch.manual_seed(3)
@@ -485,7 +485,7 @@ def test_times_of_uneven_frames(segments: list[Any], tmp_path: Path) -> None:
     [
         ({"start": 0.96}, "start 0.96 is beyond the end: the video ends at 0.96 s"),
         ({"start": "10:00"}, "start 600 is beyond the end"),
-        ({"start": 0.5, "to": 0.4}, "to 0.4 must be later than the start of the part, 0.5 s"),
+        ({"start": 0.5, "to": 0.4}, "to 0.4 must be later than start, 0.5 s"),
         ({"to": 0}, "to 0 must be later than"),
         ({"start": "soon"}, "start must be a time such as"),
         ({"start": 0.5, "frames": "0:2"}, "give one"),
@@ -504,7 +504,7 @@ def test_impossible_parts_are_refused(
 
 @pytest.fixture(scope="module")
 def parted(tmp_path_factory: pytest.TempPathFactory) -> Track:
-    """The same sound in parts of two packets."""
+    """The same audio in parts of two packets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nervkit.video.tracks.PART_SHARE", 0)
         patch.setattr("nervkit.video.tracks.PART_SECONDS", Fraction(1, 5))
@@ -514,7 +514,7 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Track:
 
 
 def subtitle(*times: tuple[int, int]) -> Track:
-    """A part of subtitles that are shown from a ms, for b ms."""
+    """A part of subtitles, each shown from a ms for b ms."""
     lines = (f"00:00:00,{a:03} --> 00:00:00,{a + b:03}\nat {a}\n\n".encode() for a, b in times)
     with av.open(io.BytesIO(b"".join(lines)), format="srt") as made:
         track = store_track([p for p in made.demux() if p.size], Fraction(0))
@@ -524,7 +524,7 @@ def subtitle(*times: tuple[int, int]) -> Track:
 
 @pytest.fixture(scope="module")
 def interleaved(segments: list[Any], parted: Track) -> bytes:
-    """A file with sound and subtitles in parts."""
+    """A file with audio and subtitles in parts."""
     text = replace(subtitle((0, 900), (100, 100)), later=(subtitle((500, 100), (700, 50)),))
     whole = header().of_segments([segment for segment, _ in segments])
     timing = Timing(np.arange(SEGMENTS * FRAMES), Fraction(1, 25), 1)
@@ -586,7 +586,7 @@ def test_a_decoder_written_from_the_specification_finds_the_parts(
 
 
 def read_of(file: Watched, of: NervFile) -> list[int]:
-    """The places, among all track chunks, of those of which something was read."""
+    """The indices, among all track chunks, of those that were read in part."""
     listed = [chunk for chunk in of.chunks if chunk.type == chunks.TRACK]
     return [i for i, chunk in enumerate(listed) if file.bytes_of(chunks.TRACK, [chunk])]
 
@@ -611,7 +611,7 @@ def test_packets_are_read_part_by_part(interleaved: bytes, parted: Track) -> Non
 
 
 def test_packets_of_parts_are_decoded_as_one_stream(interleaved: bytes, parted: Track) -> None:
-    """No decoder begins anew where a part does."""
+    """No decoder restarts at the border of a part."""
 
     def samples(packets: Iterable[av.Packet]) -> np.ndarray:
         return np.concatenate([f.to_ndarray() for p in packets for f in p.decode()], axis=1)
@@ -697,10 +697,10 @@ def test_sound_that_cannot_be_copied(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(OutputError, match="there is no sound"):
+    with pytest.raises(OutputError, match="there is no audio"):
         nervkit.decode(segmented(segments), tmp_path / "out.mka")
     for option in ({"codec": "x264"}, {"crf": 3}, {"pixel_format": "yuv420p"}):
-        with pytest.raises(UsageError, match="sound is copied"):
+        with pytest.raises(UsageError, match="audio is copied"):
             nervkit.decode(path, tmp_path / "out.mka", **option)
     (tmp_path / "there.mka").write_bytes(b"mine")
     with pytest.raises(OutputError, match="use -y"):
@@ -727,7 +727,7 @@ def test_sound_of_a_file_cut_short(interleaved: bytes, parted: Track, tmp_path: 
 
 
 def cut(data: bytes, whole: int) -> bytes:
-    """All up to within the segment after the first `whole`."""
+    """The file up to the middle of the segment after the first `whole`."""
     with NervFile(data) as file:
         return data[: [c for c in file.chunks if c.type == chunks.SEGMENT][whole].end - 20]
 
@@ -740,18 +740,18 @@ def test_whole_segments_are_salvaged(
     timing = Timing(pts, Fraction(1, 100), 7)
     data = segmented(segments, tracks=[track], timing=timing, timing_first=timing_first)
     short = cut(data, 3)
-    with pytest.raises(TruncatedError, match=r"segments 0 to 2, frames 0 to 11: --salvage decodes"):
+    with pytest.raises(TruncatedError, match=r"segments 0 to 2 \(frames 0 to 11\) are intact"):
         nervkit.open(short)
     with nervkit.open(short, salvage=True) as video:
         assert (video[:] == expected[:12]).all()
         assert video.header.values == sum(s.values for s, _ in segments[:3])
-        assert "segments 0 to 2, frames 0 to 11, are whole" in video.file.notes[0]
+        assert "segments 0 to 2 (frames 0 to 11) are intact" in video.file.notes[0]
         if timing_first:
             assert video.timing == timing[:12]
             assert len(video.file.notes) == 1
         else:
             assert video.timing == Timing(np.arange(12), Fraction(1, 25), 1)
-            assert "taken as 25 fps" in video.file.notes[1]
+            assert "assumes 25 fps" in video.file.notes[1]
         assert sum(video.file.bytes_by_part.values()) == len(short)
     report = nervkit.decode(short, tmp_path / "out.mkv", salvage=True, codec="ffv1")
     assert (report.frames, report.psnr) == (12, None)
@@ -760,7 +760,7 @@ def test_whole_segments_are_salvaged(
 
 
 def test_salvaged_sound_ends_with_the_pictures(data: bytes, track: Track, tmp_path: Path) -> None:
-    """Of a file whose sound came first."""
+    """In a file that stores all audio first."""
     with NervFile(data) as file:
         pieces = [(c.type, data[c.offset : c.offset + c.length]) for c in file.chunks[:-2]]
     pieces.insert(1, pieces.pop())
@@ -775,7 +775,7 @@ def test_salvaged_sound_ends_with_the_pictures(data: bytes, track: Track, tmp_pa
 
 
 def test_what_cannot_be_salvaged(data: bytes, segments: list[Any], expected: np.ndarray) -> None:
-    with pytest.raises(FormatError, match="whole are no segments"):
+    with pytest.raises(FormatError, match="no segment is intact"):
         nervkit.open(cut(data, 0), salvage=True)
     with pytest.raises(FormatError, match=r"these bytes: not a \.nerv file"):
         nervkit.open(b"something else", salvage=True)
@@ -804,7 +804,7 @@ def test_what_cannot_be_salvaged(data: bytes, segments: list[Any], expected: np.
 def test_a_file_is_interpolated_by_the_networks_of_its_segments(
     segments: list[Any], path: Path, expected: np.ndarray, tmp_path: Path
 ) -> None:
-    """And across a border, where there is none, by what is on both sides."""
+    """Across a border, where no network applies, by the frames on both sides."""
     notes: list[str] = []
     made = nervkit.interpolate(path, factor=2, on_note=notes.append)
     assert (made.frames[::2] == expected).all()
@@ -823,7 +823,7 @@ def test_a_file_is_interpolated_by_the_networks_of_its_segments(
 
 
 def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> None:
-    """Two segments of one frame, which move a picture by two pixels."""
+    """Two segments of one frame each, in which a picture moves by two pixels."""
     rng = np.random.default_rng(0)
     picture = np.kron(rng.integers(0, 255, (6, 10, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     frames = np.stack([picture[:12, 8:24], picture[:12, 6:22]])
@@ -843,7 +843,7 @@ def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> 
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Runs nervkit in this process; its exit code."""
+    """Run nervkit in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["nervkit", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -894,7 +894,7 @@ def test_parts_and_salvage_by_command(
     assert (np.load(output) == expected[5:10]).all()
     path.write_bytes(cut(data, 2))
     assert command(monkeypatch, *part) == 1
-    assert "frames 0 to 7: --salvage decodes them" in capsys.readouterr().err
+    assert "(frames 0 to 7) are intact; use salvage to decode them" in capsys.readouterr().err
     assert command(monkeypatch, *part, "--salvage") == 0
     assert "note: the file ends inside a chunk" in capsys.readouterr().err
     assert (np.load(output) == expected[:8]).all()

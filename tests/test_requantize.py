@@ -1,4 +1,4 @@
-"""Quantization by sensitivity: its estimates, its sizes, and files made of files."""
+"""Quantization by sensitivity: its estimates, its sizes, and requantized files."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def waves(frames: int = 8, height: int = 48, width: int = 64) -> np.ndarray:
 
 
 class Shades(Representation):
-    """A colour for each frame, in a tensor of its own, times a gain that is a buffer; besides, what
-    shows nowhere and what has no derivative."""
+    """A colour per frame, each in a tensor of its own, times a gain that is a buffer; plus a tensor
+    without effect and one without a derivative."""
 
     config_type = ModelConfig
     recipes: ClassVar[dict[str, Recipe]] = {"native": Recipe("mse", 0.1, 2, 1)}
@@ -83,7 +83,7 @@ class Shades(Representation):
 
 
 def exact(model: Representation) -> dict[str, Tensor]:
-    """Mean squared derivatives over all frames, from whole Jacobians."""
+    """Mean squared derivatives over all frames, from full Jacobians."""
     stored = {name: value.clone() for name, value in model.stored().items()}
     floats = {name: value for name, value in stored.items() if value.is_floating_point()}
 
@@ -198,7 +198,7 @@ def test_laplace_scales_are_those_of_rounded_values() -> None:
 
 
 def test_steps_follow_from_derivatives() -> None:
-    """Each channel and each vector errs as much as any other, and a matrix on average."""
+    """Every channel and every vector causes the same error, and a matrix does on average."""
     model = tiny()
     derivatives = exact(model)
     quantizer = Quantizer(model, derivatives)
@@ -243,7 +243,7 @@ def test_bytes_come_within_a_hundredth(model: str, parameters: int) -> None:
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Representation, np.ndarray]:
-    """A GridNeRV that was fitted to a small clip for a while, and the clip."""
+    """A GridNeRV after a short fit to a small clip, and the clip."""
     from nervkit.fitting.job import fit_clip
     from nervkit.fitting.options import FitOptions
 
@@ -300,7 +300,7 @@ def test_the_error_is_the_one_that_is_asked_for(
 @pytest.fixture(scope="module")
 def files(bunny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tables.nerv (8 bits after the fit) and coded.nerv (fitted for its size), with
-    sound, and segments.nerv: two segments, chapters, an attached file and uneven times."""
+    audio, and segments.nerv: two segments, chapters, an attachment and uneven times."""
     folder = tmp_path_factory.mktemp("requantize")
     common: dict[str, Any] = {"frames": "0:8", "resize": "64x36", "device": "cpu"}
     nervkit.encode(bunny, folder / "tables.nerv", params=9_000, steps=150, **common)
@@ -321,7 +321,7 @@ def files(bunny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def besides_tensors(path: Path) -> dict[str, Any]:
-    """All that a file holds but what requantizing may change."""
+    """The content of a file except what requantizing may change."""
     with NervFile(path) as file:
         header = {k: v for k, v in vars(file.header).items() if k != "encoder"}
         return header | {
@@ -432,7 +432,7 @@ def test_impossible_targets(
 def test_nothing_to_do(
     files: Path, tmp_path: Path, options: dict[str, Any], message: str, begun: bool
 ) -> None:
-    """Failures and no wrong usage; before any frame is decoded, where that tells enough."""
+    """Failures, not wrong usage; raised before any frame is decoded if possible."""
     calls: list[Any] = []
     with pytest.raises(NothingToDoError, match=message) as caught:
         nervkit.requantize(
@@ -461,8 +461,8 @@ def test_only_files_are_requantized(source: Any, output: Any, message: str) -> N
 
 
 def test_again(files: Path, tmp_path: Path) -> None:
-    """The last target is recorded, and nothing of earlier tensors; why there is no estimate is
-    said."""
+    """The file records the last target and nothing of earlier tensors; a note explains why there is
+    no estimate."""
     first, second = tmp_path / "a.nerv", tmp_path / "b.nerv"
     report = nervkit.requantize(files / "coded.nerv", first, target_loss="1")
     assert report.estimated_psnr is not None and report.notes == []
@@ -483,7 +483,7 @@ def test_again(files: Path, tmp_path: Path) -> None:
 def test_a_size_that_cannot_be(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What many rows and columns say of themselves has a size too."""
+    """The descriptors of many rows and columns take bytes too."""
     monkeypatch.setattr(requantizer, "compress_to_size", lambda *_, **__: [bytes(7000)])
     with pytest.raises(UsageError, match="for the tensors, which take at least 7,000"):
         nervkit.requantize(files / "tables.nerv", tmp_path / "out.nerv", target_bpp=2.5)
@@ -526,7 +526,7 @@ def test_damaged_files_make_none(files: Path, tmp_path: Path) -> None:
 
 
 def rewritten(path: Path, output: Path, changed: Callable[[Checks], Checks | None]) -> None:
-    """The file at `path` with other checks."""
+    """The file at `path` with other frame checks."""
     with NervFile(path) as file:
         checks = changed(file.checks())
         tensors = [file.segment(0)]
@@ -536,7 +536,7 @@ def rewritten(path: Path, output: Path, changed: Callable[[Checks], Checks | Non
 
 
 def test_what_its_encoder_did_not_see_is_not_requantized(files: Path, tmp_path: Path) -> None:
-    """Else the new file's checks would say that it is right."""
+    """Otherwise the new file's checks would confirm wrong frames."""
     source, output = tmp_path / "in.nerv", tmp_path / "out.nerv"
     third = np.arange(8, dtype=np.uint32) == 3
 
@@ -570,7 +570,7 @@ def test_what_its_encoder_did_not_see_is_not_requantized(files: Path, tmp_path: 
 
 
 def test_a_killed_run_is_no_hindrance(files: Path, tmp_path: Path) -> None:
-    """What it leaves goes with the next one, as of encode."""
+    """The next run removes its leftovers, as encode does."""
     program = (
         "import os, signal, sys, nervkit\n"
         "def die(stage, done, total):\n"
@@ -622,8 +622,8 @@ def test_the_command(files: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["hnerv", "nerv"])
 def test_published_recipes_are_fitted_in_float(tmp_path: Path, model: str) -> None:
-    """With a target, what the fit makes is the same as without, and its tensors are quantized to
-    the target's bytes afterwards."""
+    """With a target, the fit itself is the same as without; its tensors are then quantized to the
+    target's bytes."""
     path = tmp_path / "a.nerv"
     options: dict[str, Any] = {"model": model, "recipe": "paper", "steps": 30, "device": "cpu"}
     report = nervkit.encode(waves(), path, target_size=9_000, **options)

@@ -1,4 +1,4 @@
-"""Denoise, inpaint, interpolate: kinds in and out, masks, filling, timing, and real clips."""
+"""Denoise, inpaint, interpolate: input and output types, masks, filling, timing, and real clips."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def test_pixels_are_filled_from_other_times() -> None:
 
 
 def panning(frames: int = 10, step: float = 3) -> np.ndarray:
-    """(T, H, W, 3) uint8: a camera that moves over a rough ground."""
+    """(T, H, W, 3) uint8: a camera that pans over a rough ground."""
     rng = np.random.default_rng(5)
     ground = gaussian_filter(rng.normal(0, 1, (64, 140, 3)), (1.5, 1.5, 0))
     ground = np.rint(127 + 40 * ground / ground.std()).clip(0, 255).astype(np.uint8)
@@ -408,7 +408,7 @@ def test_frames_are_moved_by_whole_pixels_exactly() -> None:
 )
 @pytest.mark.parametrize("weights", ["half", "none"])
 def test_unknown_values_pull_at_nothing(model: Any, config: Any, weights: str) -> None:
-    """Whatever stands there, a step is the same."""
+    """Their content does not change a step."""
     frames = torch.from_numpy(video(4, 22, 30)).permute(0, 3, 1, 2)
     known = torch.full((4, 1, 22, 30), 255, dtype=torch.uint8)
     known[:, :, 4:12, 9:20] = 0
@@ -536,7 +536,7 @@ def test_a_fit_sees_no_impulses() -> None:
 
 
 def drawn(kind: str, speed: int) -> np.ndarray:
-    """(7, 60, 90, 3) uint8: fine things that move by `speed` pixels a frame."""
+    """(7, 60, 90, 3) uint8: fine detail that moves by `speed` pixels a frame."""
     frames = np.full((7, 60, 90, 3), 60, np.uint8)
     for t, frame in enumerate(frames):
         if kind == "lines":
@@ -787,7 +787,7 @@ def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_clip_is_taken_as_it_is(tmp_path: Path) -> None:
     clip = nervkit.read_clip(video())
-    with pytest.raises(UsageError, match="a Clip is taken as it is: crop does not apply"):
+    with pytest.raises(UsageError, match="crop does not apply to a Clip"):
         nervkit.denoise(clip, crop="16x16", **QUICK)
     with pytest.raises(UsageError, match="start does not apply"):
         nervkit.encode(clip, tmp_path / "a.nerv", start=1, **QUICK)

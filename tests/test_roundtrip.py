@@ -1,4 +1,4 @@
-"""Encode and decode of real clips, through the command line: what was in comes out again."""
+"""Encode and decode of real clips through the command line: the output matches the input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def nervkit(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str
 
 
 def video_times(path: Path) -> tuple[list[Fraction], Fraction]:
-    """Seconds at which the frames of a movie are shown, and the duration of the last."""
+    """The start in seconds of each frame of a movie, and the duration of the last."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         shown = sorted((p.pts, p.duration) for p in container.demux(stream) if p.size)
@@ -85,7 +85,7 @@ def test_every_clip_goes_through_and_comes_back(clips: Path, tmp_path: Path, nam
 
 
 def test_part_of_a_clip_keeps_sound_in_sync(bunny: Path, tmp_path: Path) -> None:
-    """Frames and audio of a cut move together: what is heard at a frame stays with it."""
+    """Frames and audio of a cut move together, so each frame keeps its sound."""
     coded, movie = tmp_path / "cut.nerv", tmp_path / "cut.mp4"
     options = ["--start", "2", "--frames", "5:25", "--resize", "64x36", "--steps", "2"]
     nervkit("encode", str(bunny), "-o", str(coded), *options)

@@ -1,4 +1,4 @@
-"""Long sources in segments: where they begin, what they hold, and how much memory that takes."""
+"""Long sources in segments: their borders, their frames, and the memory that splitting takes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ BIKES = [30, 76, 137, 187, 242]  # the frames that begin a shot, as one sees
 
 
 def borders(source: Any, reading: Reading | None = None, **splitting: Any) -> list[int]:
-    """Where segments begin, but for the first one."""
+    """The first frames of all segments but the first."""
     splitter = Splitter(source, Splitting.from_options("auto", **splitting), reading)
     return [segment.first for segment in splitter][1:]
 
 
 def lengths(frames: int, *splitting: Any) -> list[int]:
-    """Of the segments of so many frames that are all alike."""
+    """The lengths of the segments of this many identical frames."""
     still = np.zeros((frames, 2, 2, 3), np.uint8)
     splitter = Splitter(still, Splitting.from_options(*splitting))
     return [len(segment.frames) for segment in splitter]
@@ -57,7 +57,7 @@ def shots(clips: Path) -> list[np.ndarray]:
 
 
 def mixed(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Frames of `one` with a share of `other`, (T,) from 0 to 1."""
+    """Frames of `one` mixed with a share of `other`, (T,) from 0 to 1."""
     return np.rint(one + share[:, None, None, None] * (other * 1.0 - one)).astype(np.uint8)
 
 
@@ -137,7 +137,7 @@ def test_the_measure_of_change_is_the_mean_over_pixels(width: int) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 20, width, 1), dtype=np.uint8).repeat(3, axis=3)
     cuts = DetectedCuts(8)
-    looks = [cuts._look(_sampled(frame)) for frame in frames]
+    looks = [cuts._measure(_sampled(frame)) for frame in frames]
     differing = np.abs(frames[0, ..., 0].astype(int) - frames[1, ..., 0]).mean() * 100 / 256
     assert looks[1].change == pytest.approx(differing, rel=0.01)
 
@@ -210,7 +210,7 @@ def test_what_is_known_from_the_first_segment_on(bunny: Path) -> None:
     with pytest.raises(RuntimeError, match="after its last segment"):
         _ = splitter.details
     next(iter(splitter))
-    with pytest.raises(RuntimeError, match="split once"):
+    with pytest.raises(RuntimeError, match="can be iterated once"):
         list(splitter)
     assert splitter.size == (64, 36)
     assert splitter.source.colour == read_clip(bunny, frames=":1").colour
@@ -250,9 +250,9 @@ def test_damage_keeps_what_is_whole(ffmpeg: FFmpeg, bunny: Path, tmp_path: Path)
     clip, splitter = read_clip(cut), Splitter(cut, Splitting.from_options(10))
     assert np.array_equal(np.concatenate([s.frames for s in splitter]), clip.frames)
     assert splitter.details.notes == clip.notes
-    assert any("cut short" in note for note in clip.notes)
+    assert any("truncated" in note for note in clip.notes)
     strict = Splitter(cut, Splitting.from_options(10), Reading.from_options(strict=True))
-    with pytest.raises(SourceError, match="--strict refuses"):
+    with pytest.raises(SourceError, match="; strict refuses"):
         list(strict)
 
 
@@ -273,7 +273,7 @@ def test_a_size_that_changes_is_refused_where_it_does(ffmpeg: FFmpeg, tmp_path: 
     path.write_bytes(b"".join(parts))
     segments = iter(Splitter(path, Splitting.from_options(10)))
     assert [next(segments).first for _ in range(2)] == [0, 10]
-    with pytest.raises(SourceError, match="frame 25 has 64x48 pixels, the first one 96x64"):
+    with pytest.raises(SourceError, match="frame 25 is 64x48, but the first one is 96x64"):
         next(segments)
 
 
@@ -282,7 +282,7 @@ def test_given_cuts(clips: Path, tmp_path: Path) -> None:
     path.write_text("# frames\n0\n30\n\n5.48  # seconds\n76 # a frame\n01:30\n9999\n76\n")
     splitter = Splitter(clips / "bikes.mp4", Splitting.from_options(cuts=path))
     assert [segment.first for segment in splitter] == [0, 30, 76, 137]
-    assert "2 of the cuts lie beyond the last frame" in splitter.details.notes
+    assert "2 of the cuts are beyond the last frame" in splitter.details.notes
     exact = [1, 2, 3.039, Fraction(137, 25), "0:07.48", np.int64(242)]
     assert borders(clips / "bikes.mp4", cuts=exact) == [1, 2, 76, 137, 187, 242]
 
@@ -329,7 +329,7 @@ def test_files_of_cuts_that_are_none(tmp_path: Path, content: bytes | str | None
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(SourceError, match=r"cuts\.txt: (is no text|cannot be read)"):
+    with pytest.raises(SourceError, match=r"cuts\.txt: (not a text file|cannot be read)"):
         Splitting.from_options(cuts=path)
 
 
@@ -340,8 +340,8 @@ def test_files_of_cuts_that_are_none(tmp_path: Path, content: bytes | str | None
         ({"segments": 0}, "from 1 to 1000000, not 0"),
         ({"segments": True}, "segments must be"),
         ({"segments": 2.5}, "segments must be"),
-        ({"segments": "off", "segment_frames": 20}, "segment frames are for segments 'auto'"),
-        ({"segments": 30, "cuts": [3]}, "cuts are for segments 'auto', not 30"),
+        ({"segments": "off", "segment_frames": 20}, "segment frames need segments 'auto'"),
+        ({"segments": 30, "cuts": [3]}, "cuts need segments 'auto', not 30"),
         ({"segments": "auto", "segment_frames": "1"}, "segment frames must be .* from 2"),
         ({"cuts": [3, -1]}, "cuts: -1 is neither"),
         ({"cuts": [float("inf")]}, "cuts: inf is neither"),
@@ -364,7 +364,7 @@ def test_the_kind_that_options_ask_for() -> None:
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "available_memory", lambda: 10_000)
     frames = np.zeros((20, 16, 16, 3), np.uint8)
-    with pytest.raises(ResourceError, match=r"a segment of 20 frames takes 15\.4 kB"):
+    with pytest.raises(ResourceError, match=r"a segment of 20 frames needs 15\.4 kB"):
         list(Splitter(frames, Splitting.from_options(20)))
     assert len(list(Splitter(frames, Splitting.from_options(10)))) == 2
 

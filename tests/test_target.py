@@ -1,7 +1,8 @@
-"""Files of a size that is asked for: fitted for rate and distortion."""
+"""Files of a requested size: rate-distortion fits."""
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.target import Target, default_bytes
 from nervkit.units import parse_bitrate, parse_size_in_bytes
+from tests.command import run_nervkit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,11 +57,11 @@ def test_a_file_has_the_size_that_is_asked_for(tmp_path: Path, model: str, targe
 def test_a_target_that_is_missed_is_noted() -> None:
     codec = Codec(GridNeRV(GridNeRVConfig(), VideoShape(4, 48, 64)), target_bits=80_000)
     assert codec.missed(bytes(10_190), 20.0) is None
-    assert "take 10,300 bytes, and 10,000 were aimed at" in codec.missed(bytes(10_300), 20.0)
+    assert "take 10,300 bytes instead of the target 10,000" in codec.missed(bytes(10_300), 20.0)
     codec.target_psnr = 30.0
     assert codec.missed(bytes(10_300), 30.09) is None
-    assert "has 30.20 dB, and 30 were aimed at: fewer" in codec.missed(bytes(10_000), 30.2)
-    assert "has 29.80 dB, and 30 were aimed at" in codec.missed(bytes(10_000), 29.8)
+    assert "has 30.20 dB instead of the target 30: fewer" in codec.missed(bytes(10_000), 30.2)
+    assert "has 29.80 dB instead of the target 30" in codec.missed(bytes(10_000), 29.8)
 
 
 def test_a_quality_is_reached(tmp_path: Path, bunny: Path) -> None:
@@ -88,7 +90,7 @@ def test_tracks_count_in_a_size_and_not_in_bits_per_pixel(bunny: Path, tmp_path:
 
 
 def test_a_bitrate_counts_the_time_that_frames_are_shown(tmp_path: Path) -> None:
-    """Whatever their rate is, and when they begin."""
+    """For any frame rate and any start time."""
     clip = nervkit.read_clip(waves(4))
     clip.timing = Timing(np.array([900, 901, 904, 905]), Fraction(1, 4), 3)  # 2 s
     report = encode(tmp_path / "a.nerv", clip, target_bitrate=24_000)
@@ -119,11 +121,11 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bpp": 0.0}, "target-bpp must lie in"),
         ({"target_bpp": float("nan")}, "target-bpp must lie in"),
         ({"target_psnr": "high"}, "target-psnr must lie in 10 to 60 dB, not high"),
-        ({"target_size": 9_000, "bits": 6}, "--bits and --embedding-bits are for a file without"),
+        ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits are for a file without"),
         ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
         ({"target_psnr": float("nan")}, "target-psnr must lie in"),
         ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target-size"),
-        ({"target_psnr": 30.0, "recipe": "paper", "model": "hnerv"}, "leave out --recipe paper"),
+        ({"target_psnr": 30.0, "recipe": "paper", "model": "hnerv"}, "leave out recipe paper"),
         ({"target_size": 9_000, "target_bpp": 1.0}, "give one of target-size, target-bpp"),
         ({"target_bpp": 1.0, "target_bitrate": "1M"}, "give one of target-size, target-bpp"),
         ({"target_bitrate": "fast"}, "target-bitrate must be bits per second such as 200k"),
@@ -131,7 +133,7 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
         ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
         ({"target_bitrate": "20k"}, "leaves 800 bytes.*least is --target-bitrate"),
         ({"target_size": 1_200}, "leaves 1,200 bytes.*least is --target-size"),
-        ({"target_size": 9_000, "prune": 0.2}, "--prune is for a fit without a target"),
+        ({"target_size": 9_000, "prune": 0.2}, "prune is for a fit without a target"),
     ],
 )
 def test_impossible_targets(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -171,7 +173,7 @@ def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of `waves` that was fitted through its quantizer."""
+    """A file of `waves`, fitted through its quantizer."""
     path = tmp_path_factory.mktemp("fitted") / "fitted.nerv"
     encode(path, steps=300, target_size=9_000)
     return path
@@ -209,7 +211,7 @@ def test_a_fit_from_a_file_resumes(fitted: Path, tmp_path: Path) -> None:
     [
         ({"model": "hnerv"}, "a fit of hnerv for 8 frames of 64x48 cannot start from gridnerv"),
         ({"frames": "0:6"}, "for 6 frames of 64x48 cannot start from gridnerv for 8 frames"),
-        ({"params": 9_000}, "leave out --params"),
+        ({"params": 9_000}, "leave out params"),
         ({"start_from": "no.nerv"}, "no.nerv: No such file"),
     ],
 )
@@ -243,3 +245,83 @@ def test_a_fit_of_given_values_or_bits_is_quantized_afterwards(
     encode(tmp_path / "a.nerv", steps=3, **options)
     with NervFile(tmp_path / "a.nerv") as file:
         assert CONTEXTS not in [section.method for section in file.segment(0).sections]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of `waves` by HNeRV at 8 bits, with its fit beside it."""
+    path = tmp_path_factory.mktemp("kept") / "a.nerv"
+    encode(path, model="hnerv", steps=60, bits=8, keep_fit=True)
+    return path
+
+
+def test_a_kept_fit_is_quantized_again_without_steps(kept: Path, tmp_path: Path) -> None:
+    options = {"model": "hnerv", "start_from": f"{kept}.fit", "steps": None}
+    same = encode(tmp_path / "a.nerv", bits=8, **options)
+    with nervkit.open(tmp_path / "a.nerv") as again, nervkit.open(kept) as first:
+        assert np.array_equal(again[:], first[:])
+    assert same.steps == 60
+    fewer = encode(tmp_path / "b.nerv", bits=5, **options)
+    assert fewer.bytes < same.bytes
+    assert fewer.steps == 60
+
+
+def test_a_kept_fit_goes_on_with_what_only_helps_fitting(kept: Path, tmp_path: Path) -> None:
+    before = nervkit.verify(kept, against=waves()).psnr
+    options = {"model": "hnerv", "start_from": f"{kept}.fit", "steps": 60}
+    longer = encode(tmp_path / "a.nerv", bits=8, keep_fit=True, **options)
+    assert longer.psnr > before + 1
+    assert (tmp_path / "a.nerv.fit").exists()
+    assert not (tmp_path / "a.nerv.checkpoint").exists()
+
+
+def test_a_kept_fit_through_the_quantizer_serves_another_rate(tmp_path: Path) -> None:
+    first = encode(tmp_path / "a.nerv", steps=200, target_size=9_000, keep_fit=True)
+    options = {"start_from": tmp_path / "a.nerv.fit"}
+    same = encode(tmp_path / "b.nerv", steps=1, target_size=9_000, **options)
+    assert abs(same.psnr - first.psnr) < 1
+    in_float = encode(tmp_path / "c.nerv", bits=10, steps=None, **options)
+    assert in_float.psnr > first.psnr - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "nerv"}, "a fit of nerv cannot start from one of hnerv"),
+        ({"model": "hnerv", "frames": "0:6"}, "holds the fit of other frames"),
+        ({"model": "hnerv", "segments": 4}, "start-from is for a video of one segment"),
+        ({"model": "hnerv", "start_from": "a.zip"}, "a.zip: not a readable checkpoint"),
+    ],
+)
+def test_what_cannot_go_on_from_a_kept_fit(
+    kept: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.zip").write_bytes(b"PK and nothing else")
+    with pytest.raises(NervError, match=message):
+        encode(tmp_path / "a.nerv", **({"start_from": f"{kept}.fit", "steps": 2} | options))
+
+
+def test_several_segments_keep_no_fit(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="keep-fit is for a video of one segment"):
+        encode(tmp_path / "a.nerv", steps=2, segments=4, keep_fit=True)
+
+
+def test_the_command_continues_its_own_output(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", waves())
+    common = ("encode", "clip.npy", "-o", "a.nerv", "--json", "--params", "9k")
+    again = ("encode", "clip.npy", "-o", "a.nerv", "--json", "--continue")
+    done = run_nervkit(*again, "--bits", "4", cwd=tmp_path, code=1)
+    assert "a.nerv.fit: there is no fit to continue" in done.stderr
+    first = run_nervkit(*common, "--steps", "20", "--keep-fit", cwd=tmp_path, code=0)
+    longer = run_nervkit(*again, "--bits", "8", "--steps", "40", cwd=tmp_path, code=0)
+    psnr, more = (json.loads(done.stdout)["psnr"] for done in (first, longer))
+    assert more > psnr
+    coarse = run_nervkit(*again, "--bits", "4", cwd=tmp_path, code=0)
+    assert json.loads(coarse.stdout)["bytes"] < json.loads(longer.stdout)["bytes"]
+    done = run_nervkit(*again, "--start-from", "a.nerv", cwd=tmp_path, code=2)
+    assert "leave out --start-from" in done.stderr

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from nervkit.cli import options
 from nervkit.cli.bench import bench
 from nervkit.cli.collection import collection
+from nervkit.cli.config import file_of
 from nervkit.cli.console import complain, voice
 from nervkit.cli.decode import decode
 from nervkit.cli.denoise import denoise
@@ -28,9 +29,20 @@ from nervkit.cli.verify import verify
 from nervkit.errors import NervError
 from nervkit.version import version_lines
 
-# typer brings its own copy of click in new versions, and depends on click in old ones; either
-# way this is click's base of everything that is shown to the user.
-ClickException = typer.BadParameter.__mro__[2]
+
+class _ShownError(Exception):
+    """The type of click's errors, for type checkers."""
+
+    exit_code: int
+
+    def format_message(self) -> str:
+        """The message for the user."""
+        raise NotImplementedError
+
+
+# New versions of typer contain a copy of click, and old ones depend on click. Either way this is
+# click's base class of all errors that are shown to the user.
+ClickException = cast(type[_ShownError], typer.BadParameter.__mro__[2])
 
 app = options.Commands(
     help="Neural video representations: fit a small network to a video, store it as one .nerv "
@@ -91,7 +103,7 @@ def main() -> None:
         except ClickException as error:
             context = getattr(error, "ctx", None)
             command = context.command_path if context is not None else "nervkit"
-            message = " ".join(error.format_message().split())
+            message = " ".join(error.format_message().split()) + file_of(error)
             if message:
                 complain(f"{command}: {message} (see {command} --help)")
             code = error.exit_code

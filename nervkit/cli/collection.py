@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, duration, emit, fitting, say, tell, voice
+from nervkit.cli.console import counted, counting, emit, fitting, say, tell, voice
 from nervkit.errors import NervError, UsageError
+from nervkit.progress import duration
 
 if TYPE_CHECKING:
     from nervkit.collection.adding import AddReport

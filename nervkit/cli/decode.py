@@ -8,8 +8,8 @@ import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import counted, counting, say, tell
-from nervkit.cli.console import duration as in_words
 from nervkit.errors import UsageError
+from nervkit.progress import duration as in_words
 
 
 def decode(

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, duration, emit, fitting, roughly, say, sized
-from nervkit.cli.interruption import going_on, interruption
-from nervkit.errors import Interrupted
+from nervkit.cli.console import emit, fitting
+from nervkit.cli.encode_display import EncodeDisplay, ShowFit, ShowSegments, show_report
+from nervkit.cli.interruption import going_on
+from nervkit.cli.many import Video, encode_all, show_outcomes, videos_of
+from nervkit.errors import Interrupted, UsageError
+from nervkit.output import system_errors
 
 if TYPE_CHECKING:
-    from nervkit.encoder import EncodeReport
-    from nervkit.encoding.run import SegmentsProgress
-    from nervkit.plan import FitPlan
-    from nervkit.video.clip import Clip
+    from nervkit.encoder import Encoder
+    from nervkit.encoding.report import EncodeReport
 
 
 @options.with_options(options.fitting, options.reading, options.tracks)
 def encode(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            help="A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or -."
+            help="A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or -. "
+            "Several videos, or a folder of them, become one file each.",
+            metavar="SOURCE...",
         ),
     ],
-    output: Annotated[str, typer.Option("-o", "--output", help="The .nerv file.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o", "--output", help="The .nerv file; for several videos, the folder of the files."
+        ),
+    ],
     metric: Annotated[
         str,
         typer.Option(
@@ -56,10 +66,27 @@ def encode(
     start_from: Annotated[
         str | None,
         typer.Option(
-            help="Begin with the network of this .nerv file of the same frames.",
+            help="Begin with the network of this .nerv file, or kept fit, of the same frames.",
             rich_help_panel=options.FIT,
         ),
     ] = None,
+    keep_fit: Annotated[
+        bool,
+        typer.Option(
+            "--keep-fit",
+            help="Keep the fit beside the output (OUTPUT.fit), for --continue and --start-from.",
+            rich_help_panel=options.FIT,
+        ),
+    ] = False,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Go on from the kept fit of the output, and replace both: longer, for another "
+            "size, or (with --bits alone) quantized again without further steps.",
+            rich_help_panel=options.FIT,
+        ),
+    ] = False,
     segments: Annotated[
         str | None,
         typer.Option(
@@ -112,97 +139,80 @@ def encode(
 ) -> None:
     """Overfit a network to a video and write it as a .nerv file.
 
-    Ctrl-C keeps a checkpoint; the same command goes on from it.
+    Ctrl-C keeps a checkpoint; the same command goes on from it. Of several videos, finished ones
+    are skipped then.
     """
-    from nervkit.encoder import encode as run
+    from nervkit.encoder import Encoder
 
-    def on_clip(clip: Clip) -> None:
-        count, height, width, _ = clip.shape
-        summary = f"{counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
-        say(f"{source}: {summary}, {clip.colour}")
-        for note in clip.notes:
-            say(f"note: {note}")
-        interruption.ask()
-
-    with fitting() as (on_progress, show_segments):
-        begun = whole = False
-
-        def on_segments(progress: SegmentsProgress) -> None:
-            nonlocal begun, whole
-            interruption.ask()
-            if not begun:
-                say(f"{source}: is fitted in segments, which are kept in {output}.segments")
-            if progress.whole and not whole:
-                frames = counted(progress.frames, "frame")
-                say(f"{source}: {frames} in {counted(progress.known, 'segment')}")
-            begun, whole = True, progress.whole
-            show_segments(progress)
-
-        try:
-            report = run(
-                source,
-                output,
-                metric=metric,
-                target_size=target_size,
-                target_bpp=target_bpp,
-                target_bitrate=target_bitrate,
-                target_psnr=target_psnr,
-                bits=bits,
-                embedding_bits=embedding_bits,
-                start_from=start_from,
-                segments=segments,
-                segment_frames=segment_frames,
-                cuts=cuts,
-                workers=workers,
-                ray=ray,
-                prune=prune,
-                compression=compression,
-                overwrite=overwrite,
-                restart=restart,
-                on_clip=on_clip,
-                on_plan=lambda plan: say(plan_line(plan)),
-                on_progress=on_progress,
-                on_segments=on_segments,
-                on_note=lambda note: say(f"note: {note}"),
-                stop=lambda: interruption.came,
-                **shared,
-            )
-        except Interrupted as error:
-            raise going_on(error) from error
-    if json:
-        emit(report.to_dict())
-    _tell(report)
-
-
-def plan_line(plan: FitPlan) -> str:
-    """Such as "gridnerv, 142,093 values, for about 120 kB (0.126 bpp), 2,000 steps, about 2 min on
-    2 threads"."""
-    parts = [
-        f"{plan.model}, {plan.values:,} values",
-        f"for about {sized(plan.bytes)} ({plan.bpp:.3g} bpp)",
-    ]
-    if plan.steps is None:
-        return ", ".join([*parts, f"{duration(plan.seconds)} by the clock"])
-    left = f"the last {plan.steps - plan.done:,} of " if plan.done else ""
-    threads = "" if plan.threads is None else f" on {counted(plan.threads, 'thread')}"
-    parts += [f"{left}{counted(plan.steps, 'step')}", f"about {roughly(plan.seconds)}{threads}"]
-    return ", ".join(parts)
-
-
-def _tell(report: EncodeReport) -> None:
-    similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
-    parts = ", ".join(f"{name} {size:,}" for name, size in report.bytes_by_part.items() if size)
-    say(f"{report.output}: PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
-    if report.psnr_yuv is not None:
-        say(f"PSNR {report.psnr_yuv:.2f} dB of 8-bit 4:2:0 planes (6:1:1 mean of Y, U, V)")
-    say(f"{report.bytes:,} bytes ({parts}); {report.bpp:.4f} bpp of the video")
-    if report.published_bpp is not None:
-        counted_by = f"{report.published_bpp:.4f} bpp ({report.published_counts})"
-        say(f"by the paper's accounting: {counted_by}; the file: {report.bpp:.4f} bpp")
-    if len(report.segments) > 1:
-        say(f"{counted(len(report.segments), 'segment')} (nervkit info shows them)")
-    say(
-        f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "
-        f"each; {report.steps} steps in {duration(report.fit_seconds)}, "
-        f"{duration(report.seconds)} in all"
+    if go_on and start_from is not None:
+        raise UsageError("--continue starts from the output's own fit: leave out --start-from")
+    videos = videos_of(sources, output)
+    encoder = Encoder.from_options(
+        metric=metric,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        target_bitrate=target_bitrate,
+        target_psnr=target_psnr,
+        bits=bits,
+        embedding_bits=embedding_bits,
+        start_from=start_from,
+        segments=segments,
+        segment_frames=segment_frames,
+        cuts=cuts,
+        workers=workers,
+        ray=ray,
+        prune=prune,
+        compression=compression,
+        keep_fit=keep_fit,
+        **shared,
     )
+    run = _Run(encoder, overwrite, restart, go_on)
+    if videos is None:
+        video = Video(sources[0], Path(output))
+        with fitting() as (show_fit, show_segments):
+            try:
+                report = run.encode(video, show_fit, show_segments)
+            except Interrupted as error:
+                raise going_on(error) from error
+        if json:
+            emit(report.to_dict())
+        show_report(report)
+        return
+    with system_errors(Path(output)):
+        Path(output).mkdir(parents=True, exist_ok=True)
+    position = ""
+    with fitting(lambda: position) as (show_fit, show_segments):
+
+        def encode_one(video: Video) -> EncodeReport:
+            nonlocal position
+            position = video.position
+            report = run.encode(video, show_fit, show_segments)
+            show_report(report)
+            return report
+
+        outcomes = encode_all(videos, not (overwrite or go_on), encode_one)
+    if json:
+        emit({"videos": [outcome.to_dict() for outcome in outcomes]})
+    show_outcomes(outcomes)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all videos of one command have in common."""
+
+    encoder: Encoder
+    overwrite: bool
+    restart: bool
+    go_on: bool
+
+    def encode(self, video: Video, show_fit: ShowFit, show_segments: ShowSegments) -> EncodeReport:
+        """Encode one video. Raises NervError."""
+        encoder = self.encoder.going_on(video.output) if self.go_on else self.encoder
+        display = EncodeDisplay(video.source, str(video.output), show_fit, show_segments)
+        return encoder.encode(
+            video.source,
+            video.output,
+            overwrite=self.overwrite or self.go_on,
+            restart=self.restart,
+            callbacks=display.callbacks(),
+        )

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, duration, emit
+from nervkit.cli.console import counted, emit
+from nervkit.progress import duration
 
 SHOWN = 12  # segments
 

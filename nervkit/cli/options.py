@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nervkit.cli.config import read_defaults, with_rivals_resolved
 from nervkit.cli.console import say, voice
 from nervkit.version import version_lines
 
@@ -163,6 +164,15 @@ Verbose = Annotated[
         "-v", "--verbose", help="Also versions, progress every second, and where an error arose."
     ),
 ]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        callback=read_defaults,
+        is_eager=True,
+        help="A TOML file of defaults, with a table for each command; ./nervkit.toml otherwise.",
+        metavar="FILE",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Model = Annotated[
@@ -274,7 +284,7 @@ def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[...
         for part in (command, *groups):
             for name, parameter in inspect.signature(part, eval_str=True).parameters.items():
                 if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-                    named.setdefault(name, parameter)
+                    named.setdefault(name, parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
         command.__signature__ = inspect.Signature(list(named.values()))  # type: ignore[attr-defined]
         command.__annotations__ = {name: p.annotation for name, p in named.items()}
         return command
@@ -283,7 +293,7 @@ def with_options(*groups: Group) -> Callable[[Callable[..., None]], Callable[...
 
 
 class Commands(typer.Typer):
-    """Commands that all take --quiet and --verbose."""
+    """Commands that all take --quiet, --verbose and --config."""
 
     def command(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
         register = super().command(*arguments, **named)
@@ -291,20 +301,28 @@ class Commands(typer.Typer):
 
 
 def _with_voice(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which sets first how much is said."""
+    """The command, which first takes defaults from a file and sets how much is printed."""
 
-    def talking(quiet: Quiet = False, verbose: Verbose = False) -> None:
+    def shared(
+        ctx: typer.Context,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        config: Config = None,
+    ) -> None:
         """Options of all commands."""
 
     @functools.wraps(command)
-    def voiced(*, quiet: bool, verbose: bool, **values: Any) -> None:
-        voice.choose(quiet, verbose)
+    def voiced(*, ctx: typer.Context, config: str | None, **values: Any) -> None:
+        values, defaults = with_rivals_resolved(ctx, values)
+        voice.choose(values.pop("quiet"), values.pop("verbose"))
         for line in version_lines() if voice.verbose else ():
             say(line)
+        if defaults is not None:
+            say(defaults)
         command(**values)
 
     voiced.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
-    return with_options(talking)(voiced)
+    return with_options(shared)(voiced)
 
 
 def limits_of(texts: list[str] | None) -> Limits:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, duration, say, tell
+from nervkit.cli.console import counted, counting, say, tell
 from nervkit.errors import UsageError
+from nervkit.progress import duration
 
 
 def render(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import duration, say, stages, tell
+from nervkit.cli.console import say, stages, tell
+from nervkit.progress import duration
 
 if TYPE_CHECKING:
     from nervkit.requantizer import RequantizeReport

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli.console import counted, duration, emit, following_all, say
+from nervkit.cli.console import counted, emit, following_all, say
 from nervkit.cli.interruption import going_on, interruption
 from nervkit.errors import Interrupted, UsageError
+from nervkit.progress import duration
 
 if TYPE_CHECKING:
     from nervkit.restoration.task import RestoreReport

@@ -4,7 +4,7 @@ ones (PFNR, arXiv 2306.11305, section 3.1 and algorithm 1)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,8 +16,7 @@ from torch.nn.utils import parametrize
 from nervkit.compression.masked import Integers, SharedWeights
 from nervkit.compression.quantization import MAX_BITS, ladder_step, peak, quantize
 from nervkit.compression.tensors import VECTOR_EXTRA_BITS
-from nervkit.fitting.budget import Budget
-from nervkit.fitting.job import LEAST_SECONDS
+from nervkit.fitting.budget import LEAST_SECONDS, Budget, Length, Seconds, Steps
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.progress import Progress
 from nervkit.models.base import SEEDED, seeded
@@ -193,13 +192,13 @@ def fit_video(
     common: dict[str, Any] = {"on_progress": on_progress, "stop": stop}
     stepper = Stepper(network, frames, recipe, seed=seed)
     first, second = phase_lengths(budget, stepper)
-    fitted = fit(stepper, **first, record={"phase": "fit"}, **common)
+    fitted = fit(stepper, first, **common)
     steps = {
         name: masked.settle(weight, bit_depth(bits, weight))
         for name, (masked, weight) in network.masked().items()
     }
     stepper = Stepper(network, frames, recipe.slower(ROUNDING_RATE), seed=seed)
-    tuned = fit(stepper, **second, record={"phase": "round"}, **common)
+    tuned = fit(stepper, second, phase="round", **common)
     masks, added = {}, {}
     for name, (masked, weight) in network.masked().items():
         integers = masked.rounded(weight.detach()).int().cpu().numpy()
@@ -222,11 +221,11 @@ def finest(tensor: Tensor) -> Integers:
     return Integers(quantized.values, int(quantized.steps[0]))
 
 
-def phase_lengths(budget: Budget, stepper: Stepper) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the lengths of the fit and of the rounding: `steps` or `seconds` of `fit`."""
+def phase_lengths(budget: Budget, stepper: Stepper) -> tuple[Length, Length]:
+    """Return the lengths of the fit and of the rounding."""
     if budget.seconds is not None:
-        second = ROUNDING_SHARE * budget.seconds
-        return {"seconds": max(LEAST_SECONDS, budget.seconds - second)}, {"seconds": second}
+        seconds = ROUNDING_SHARE * budget.seconds
+        return Seconds(max(LEAST_SECONDS, budget.seconds - seconds)), Seconds(seconds)
     total = budget.total_steps(stepper.steps_per_epoch, stepper.pixels_per_step)
     second = max(1, round(ROUNDING_SHARE * total))
-    return {"steps": max(1, total - second)}, {"steps": second}
+    return Steps(max(1, total - second)), Steps(second)

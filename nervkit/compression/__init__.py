@@ -1,1 +1,1 @@
-"""Fitted tensors -> pruned -> quantized to integers -> entropy-coded bytes, and back."""
+"""Compression of fitted tensors: pruning, quantization to integers and entropy coding, and back."""

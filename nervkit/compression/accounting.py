@@ -1,5 +1,5 @@
-"""How papers count the bits of their files: next to the file's real bytes, to compare with their
-figures. None of these is a file; what each leaves out is said. Numpy only.
+"""The papers' own accountings of bits, to compare with their figures. They count less than a file
+takes; each docstring lists what its accounting leaves out. Numpy only.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from scipy.special import ndtr
 from nervkit.compression.quantization import Quantized, entropy
 
 HALF, SINGLE = 16, 32  # bits of a float
-LEAST_PROBABILITY = 1e-5  # added to that of a value (HNeRV-Boost)
+LEAST_LIKELIHOOD = 1e-5  # added to the likelihood of a value (HNeRV-Boost)
 LEAST_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True)
 class Accounted:
-    """A tensor of a file, as accountings look at it.
+    """A quantized tensor with what an accounting needs.
 
     Attributes:
-        quantized: its integers and steps.
-        alive: bool, of its shape: where it was not pruned.
-        embedding: whether it is content by time; its first axis is time then.
+        quantized: its integers and step sizes.
+        alive: bool, of its shape: False where it was pruned.
+        embedding: whether it is an embedding, whose first axis is time.
     """
 
     quantized: Quantized
@@ -35,21 +35,21 @@ class Accounted:
 
     @property
     def left(self) -> np.ndarray:
-        """(N,) int32, the integers that were not pruned."""
+        """The integers that were not pruned, (N,) int32."""
         return self.quantized.values[self.alive]
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """`bits` gives those of all tensors, and `counts` says in a few words what they are of."""
+    """An accounting: `bits` counts those of all tensors, `counts` describes in a few words how."""
 
     counts: str
     bits: Callable[[Sequence[Accounted]], float]
 
 
 def huffman_bits(values: np.ndarray) -> float:
-    """Bits of integers in the best prefix code for their own counts (Huffman, 1952), without the
-    code's table. A code of one symbol has one bit."""
+    """Return the bits of integers in the optimal prefix code for their counts (Huffman, 1952),
+    without the code's table. A code of one symbol has one bit."""
     counts = np.unique(values, return_counts=True)[1].tolist()
     if len(counts) < 2:
         return float(sum(counts))
@@ -63,38 +63,40 @@ def huffman_bits(values: np.ndarray) -> float:
 
 
 def gaussian_bits(values: np.ndarray) -> float:
-    """Bits of integers by a Gaussian of their own mean and deviation: -log2 of its mass within half
-    a step of each (HNeRV-Boost, 2402.18152), and 10^-5."""
+    """Return the bits of integers by a Gaussian of their mean and deviation: -log2 of its mass
+    within half a step of each, plus 10^-5 (HNeRV-Boost, 2402.18152)."""
     q = values.astype(np.float64)
     mean, deviation = q.mean(), max(float(q.std()), LEAST_DEVIATION)
     mass = ndtr((q + 0.5 - mean) / deviation) - ndtr((q - 0.5 - mean) / deviation)
-    return float(np.maximum(0, -np.log2(mass + LEAST_PROBABILITY)).sum())
+    return float(np.maximum(0, -np.log2(mass + LEAST_LIKELIHOOD)).sum())
 
 
 def nerv_bits(tensors: Sequence[Accounted]) -> float:
-    """NeRV (2110.13903; its code): one Huffman code for all values that were not pruned. Leaves out
-    where pruned values are, the steps, the code's table and the header."""
+    """Return the bits of NeRV (2110.13903; its code): one Huffman code for all values that were not
+    pruned. It leaves out the positions of pruned values, step sizes, the code's table and the
+    header."""
     return huffman_bits(np.concatenate([tensor.left for tensor in tensors]))
 
 
 def hnerv_bits(tensors: Sequence[Accounted]) -> float:
-    """HNeRV (2304.02633, section 3.3): one Huffman code for all values, with a minimum and a scale
-    of 16 bits for each step. Leaves out the code's table and the header."""
+    """Return the bits of HNeRV (2304.02633, section 3.3): one Huffman code for all values, with a
+    minimum and a scale of 16 bits for each step size. It leaves out the code's table and the
+    header."""
     steps = sum(len(tensor.quantized.steps) for tensor in tensors)
     values = np.concatenate([tensor.quantized.values.ravel() for tensor in tensors])
     return huffman_bits(values) + 2 * HALF * steps
 
 
 def ffnerv_bits(tensors: Sequence[Accounted]) -> float:
-    """FFNeRV (2212.12294; its code): one Huffman code for all values; they are within -1 and 1 and
-    need no scales. Leaves out the code's table and the header."""
+    """Return the bits of FFNeRV (2212.12294; its code): one Huffman code for all values, which are
+    within -1 and 1 and need no scales. It leaves out the code's table and the header."""
     return huffman_bits(np.concatenate([tensor.quantized.values.ravel() for tensor in tensors]))
 
 
 def boost_bits(tensors: Sequence[Accounted]) -> float:
-    """HNeRV-Boost (2402.18152; its code): each tensor by a Gaussian, with its mean, deviation and
-    scale in 32 bits each; embeddings by one for each frame, with a scale and an offset for all.
-    Leaves out the header."""
+    """Return the bits of HNeRV-Boost (2402.18152; its code): each tensor by a Gaussian, with its
+    mean, deviation and scale in 32 bits each; embeddings by a Gaussian for each frame, with a scale
+    and an offset for all frames. It leaves out the header."""
     total = 0.0
     for tensor in tensors:
         values = tensor.quantized.values
@@ -105,9 +107,10 @@ def boost_bits(tensors: Sequence[Accounted]) -> float:
 
 
 def hinerv_bits(tensors: Sequence[Accounted]) -> float:
-    """HiNeRV (2306.09818; its code makes real files): of each tensor the entropy of the values that
-    were not pruned, and of which these are; 16 bits for a scale and for each value of a vector.
-    Leaves out the tables of the arithmetic coder, and the archive around its files."""
+    """Return the bits of HiNeRV (2306.09818; its code writes real files): for each tensor the
+    entropy of the values that were not pruned and of their mask; 16 bits for a scale and for each
+    value of a vector. It leaves out the tables of the arithmetic coder and the archive around its
+    files."""
     total = 0.0
     for tensor in tensors:
         if tensor.quantized.values.ndim < 2:
@@ -115,13 +118,13 @@ def hinerv_bits(tensors: Sequence[Accounted]) -> float:
             continue
         total += entropy(tensor.left) if tensor.left.size else 0.0
         share = tensor.alive.mean()
-        which = -sum(p * math.log2(p) for p in (share, 1 - share) if p)
-        total += tensor.alive.size * which + HALF * len(tensor.quantized.steps)
+        mask_bits = -sum(p * math.log2(p) for p in (share, 1 - share) if p)
+        total += tensor.alive.size * mask_bits + HALF * len(tensor.quantized.steps)
     return total
 
 
-NERV = Accounting("a Huffman code of the values that are left", nerv_bits)
+NERV = Accounting("a Huffman code of the unpruned values", nerv_bits)
 HNERV = Accounting("a Huffman code, with minima and scales", hnerv_bits)
 FFNERV = Accounting("a Huffman code", ffnerv_bits)
-BOOST = Accounting("Gaussians of tensors, with their parameters", boost_bits)
-HINERV = Accounting("entropy of the values that are left, and of which", hinerv_bits)
+BOOST = Accounting("a Gaussian for each tensor, with its parameters", boost_bits)
+HINERV = Accounting("entropy of the unpruned values and of the mask", hinerv_bits)

@@ -1,9 +1,9 @@
-"""Tensors that were fitted for rate and distortion, as integers: to the bytes of a chunk and back.
-Numpy only; docs/format.md has the layout.
+"""Entropy coding of tensors with step sizes, scales and contexts of their own, to the bytes of a
+chunk and back. Numpy only; docs/format.md specifies the layout.
 
-Every probability follows from integers that are decoded before. A matrix has a step and a scale of
-its Laplace distribution for each row and column (NVRC, 2409.07414, section 3.2: "dual axis"); a
-grid's mean and scale follow from its neighbours in time and space that are decoded already.
+Every probability follows from integers that were decoded before. A matrix has a step size and a
+scale of its Laplace distribution for each row and column (NVRC, 2409.07414, section 3.2: "dual
+axis"). The mean and scale of a grid's value follow from decoded neighbours in time and space.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from nervkit.compression.quantization import LADDER_SIZE, STEPS_PER_OCTAVE, ladd
 from nervkit.compression.rangecoder import Decoder, Encoder
 from nervkit.errors import FormatError
 
-UNITS_PER_OCTAVE = 4  # of steps and scales: both are stored in quarters of an octave
+UNITS_PER_OCTAVE = 4  # step sizes and scales are stored in quarters of an octave
 LADDER_UNIT = STEPS_PER_OCTAVE // UNITS_PER_OCTAVE
 MOST_UNITS = LADDER_SIZE // LADDER_UNIT
-PEAK = (1 << 12) - 1  # of a coded integer
-#: what a grid's cell is predicted from: the cell one knot earlier, that one's four neighbours, the
-#: cell two knots earlier, and four neighbours of the same knot
+PEAK = (1 << 12) - 1  # largest magnitude of a coded integer
+#: inputs of a grid value's prediction: the cell one knot earlier, its four neighbours, the cell two
+#: knots earlier, and four neighbours in the same knot
 TAPS = 4
-PASSES = 3  # over a knot: cells of even row and column, of odd ones, and the rest
-QUARTER_BITS = UNIT_BITS - 2  # a mean in 1 / 256 becomes one in quarters of a step,
-HALF_QUARTER = 1 << (QUARTER_BITS - 1)  # rounded
-MOST_WEIGHT = 1023  # of a tap
+PASSES = 3  # over a knot: cells of even row and column, cells of odd row and column, the rest
+QUARTER_BITS = UNIT_BITS - 2  # shift of a mean from units of 1 / 256 to quarters of a step
+HALF_QUARTER = 1 << (QUARTER_BITS - 1)  # for rounding
+MOST_WEIGHT = 1023  # largest weight of a tap
 COUNT = struct.Struct("<H")
 RANGE = struct.Struct("<hh")
 
 
 @dataclass(frozen=True)
 class MatrixData:
-    """A tensor seen as a matrix (first axis, all others).
+    """A quantized tensor seen as a matrix (first axis, all others).
 
     Attributes:
-        values: int32, the tensor's shape, within PEAK.
-        row_steps, column_steps: (R,), (C,) int32: a value's step is 2^((row + column) / 4 - 24).
-        row_scales, column_scales: (R,), (C,) int32: their sum, cut to 0 .. 63, is its scale.
+        values: int32 of the tensor's shape, within PEAK.
+        row_steps, column_steps: (R,), (C,) int32: the step size is 2^((row + column) / 4 - 24).
+        row_scales, column_scales: (R,), (C,) int32: the scale is their sum, clamped to 0 .. 63.
     """
 
     values: np.ndarray
@@ -61,11 +61,11 @@ class MatrixData:
 
     @property
     def scales(self) -> np.ndarray:
-        """(R, C) int64, 0 .. 63."""
+        """The scale of each value, (R, C) int64, 0 .. 63."""
         return (self.row_scales[:, None] + self.column_scales).clip(0, SCALES - 1).astype(np.int64)
 
     def dequantize(self) -> np.ndarray:
-        """The float32 tensor."""
+        """Return the float32 tensor."""
         units = self.row_steps[:, None] + self.column_steps
         step = ladder_step(LADDER_UNIT * units.clip(0, MOST_UNITS - 1))
         flat = self.values.reshape(units.shape).astype(np.float32) * step
@@ -74,14 +74,14 @@ class MatrixData:
 
 @dataclass(frozen=True)
 class GridData:
-    """A grid (knots, channels, rows, columns).
+    """A quantized grid (knots, channels, rows, columns).
 
     Attributes:
         values: int32, within PEAK.
-        steps: (C,) int32, quarters of an octave, as of a matrix.
+        steps: (C,) int32, step sizes in quarters of an octave, as in MatrixData.
         means: (PASSES, TAPS) int32: weights of the taps in a value's mean, in 1 / 256.
-        gains: (PASSES, TAPS) int32, 0 or more: those of their magnitudes in its scale.
-        floors: (PASSES, C) int32, 0 .. 62: the scale where all taps are 0.
+        gains: (PASSES, TAPS) int32, 0 or more: weights of the taps' magnitudes in its scale.
+        floors: (PASSES, C) int32, 0 .. 62: the scale if all taps are 0.
     """
 
     values: np.ndarray
@@ -91,7 +91,7 @@ class GridData:
     floors: np.ndarray
 
     def dequantize(self) -> np.ndarray:
-        """The float32 grid."""
+        """Return the float32 grid."""
         step = ladder_step(LADDER_UNIT * self.steps.clip(0, MOST_UNITS - 1))
         return (self.values.astype(np.float32) * step[:, None, None]).astype(np.float32)
 
@@ -100,37 +100,44 @@ Data = MatrixData | GridData
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of a tensor seen as a matrix: its first axis, and all others; 1 where it has
-    none."""
+    """Return the rows and columns of a tensor seen as a matrix: its first axis, and the product of
+    all others. A missing axis counts as 1."""
     return (shape[0], math.prod(shape[1:])) if len(shape) else (1, 1)
 
 
 def pass_of_cells(rows: int, columns: int) -> np.ndarray:
-    """(rows, columns) int: the pass in which each cell of a knot is decoded."""
+    """Return the pass in which each cell of a knot is decoded, (rows, columns) int."""
     odd_row, odd_column = (np.arange(n) % 2 for n in (rows, columns))
     return np.where(odd_row[:, None] != odd_column, 2, odd_row[:, None] * np.ones_like(odd_column))
 
 
-def taps_of(knot: np.ndarray, before: np.ndarray, earlier: np.ndarray, turn: int) -> np.ndarray:
-    """(TAPS, C, rows, columns) int64: what cells of pass `turn` are predicted from. `knot` holds
-    what is decoded of it, and 0 elsewhere; `before` and `earlier` are the knots before."""
+def taps_of(knot: np.ndarray, previous: np.ndarray, earlier: np.ndarray, turn: int) -> np.ndarray:
+    """Return the taps of cells that pass `turn` decodes, (TAPS, C, rows, columns) int64.
+
+    Args:
+        knot: (C, rows, columns), 0 in cells that are not decoded yet.
+        previous, earlier: the knots one and two before.
+        turn: index of the pass.
+    """
     beside = np.zeros_like(knot)
     if turn:
         beside = _diagonal(knot) if turn == 1 else _adjacent(knot)
-    return np.stack([before, _adjacent(before), earlier, beside]).astype(np.int64)
+    return np.stack([previous, _adjacent(previous), earlier, beside]).astype(np.int64)
 
 
 def _adjacent(x: np.ndarray) -> np.ndarray:
+    """Return the sum of the cells above, below, left and right of each cell."""
     x = np.pad(x, ((0, 0), (1, 1), (1, 1)))
     return x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]
 
 
 def _diagonal(x: np.ndarray) -> np.ndarray:
+    """Return the sum of the four diagonal neighbours of each cell."""
     x = np.pad(x, ((0, 0), (1, 1), (1, 1)))
     return x[:, :-2, :-2] + x[:, :-2, 2:] + x[:, 2:, :-2] + x[:, 2:, 2:]
 
 
-#: what a chunk says of its tensors before their values, one array each, in this order
+#: side information of all tensors, which a chunk holds before their values, in this order
 SIDES = (
     *("kinds", "reaches", "bases", "row_steps", "column_steps", "row_scales", "column_scales"),
     *("steps", "means", "gains", "floors"),
@@ -145,12 +152,12 @@ BOUNDS = {
     "gains": (0, MOST_WEIGHT),
     "floors": (0, len(THRESHOLDS) - 1),
 }
-#: of these, only what exceeds the least of the tensor's is coded; the least is its base
+#: coded as differences from the tensor's minimum, which is coded as its base
 BASED = ("row_steps", "column_steps", "row_scales", "column_scales", "steps")
 
 
 def compress_coded(tensors: Sequence[Data]) -> bytes:
-    """The payload of a chunk."""
+    """Return the payload of a chunk."""
     reaches = [int(np.abs(residual).max(initial=0)) for residual in map(_residuals, tensors)]
     sides: dict[str, list[np.ndarray]] = {name: [] for name in SIDES}
     sides["kinds"] = [np.array([isinstance(data, GridData) for data in tensors], np.int32)]
@@ -171,7 +178,7 @@ def compress_coded(tensors: Sequence[Data]) -> bytes:
             coder.write(joined, low, high)
     for data, reach in zip(tensors, reaches, strict=True):
         for part in _parts(data):
-            residuals = part.array[part.cells] - part.whole
+            residuals = part.array[part.cells] - part.mean
             for table, places in _tables(part, reach):
                 coder.write_by(table, residuals[places] + reach)
     return COUNT.pack(len(tensors)) + ranges + coder.finish()
@@ -182,7 +189,7 @@ def decompress_coded(
     shapes: Mapping[str, tuple[int, ...]],
     on_block: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """The float32 tensors of a payload. As `read_coded`."""
+    """Decode the float32 tensors of a payload; see `read_coded`."""
     return {n: data.dequantize() for n, data in read_coded(payload, shapes, on_block).items()}
 
 
@@ -191,23 +198,29 @@ def read_coded(
     shapes: Mapping[str, tuple[int, ...]],
     on_block: Callable[[], None] = lambda: None,
 ) -> dict[str, Data]:
-    """The tensors of a payload as integers with their side information, given their names and
-    shapes in order; `on_block` as of `Decoder`.
+    """Decode the tensors of a payload as integers with their side information.
 
-    Raises FormatError where the bytes and the shapes do not fit together.
+    Args:
+        payload: from `compress_coded`.
+        shapes: of the tensors, by name, in order.
+        on_block: see `Decoder`.
+
+    Raises:
+        FormatError: the bytes do not fit the shapes.
     """
     start = COUNT.size + RANGE.size * len(SIDES)
     if len(payload) < start or COUNT.unpack_from(payload)[0] != len(shapes):
         raise FormatError(f"the chunk does not hold the model's {len(shapes)} tensors")
     coder = Decoder(payload[start:], on_block)
     ranges = RANGE.iter_unpack(payload[COUNT.size : start])
-    tensors = _blank(coder, dict(zip(SIDES, ranges, strict=True)), list(shapes.values()))
+    side_ranges = dict(zip(SIDES, ranges, strict=True))
+    tensors = _read_side_information(coder, side_ranges, list(shapes.values()))
     for name, (data, reach) in zip(shapes, tensors, strict=True):
         for part in _parts(data):
-            residuals = np.zeros_like(part.whole)
+            residuals = np.zeros_like(part.mean)
             for table, places in _tables(part, reach):
                 residuals[places] = coder.read_by(table, int(places.sum())) - reach
-            values = residuals + part.whole
+            values = residuals + part.mean
             if np.abs(values).max(initial=0) > PEAK:
                 raise FormatError(f"tensor {name} has values beyond {PEAK}")
             part.array[part.cells] = values
@@ -216,60 +229,66 @@ def read_coded(
 
 
 class Part(NamedTuple):
-    """Values that are coded together: those at `cells` of an array."""
+    """Values that are coded together, with their Laplace distributions.
+
+    Attributes:
+        array, cells: the values are array[cells].
+        scales: of the distributions.
+        mean, fractions: integer part of their means, and fractional part in quarters of a step.
+    """
 
     array: np.ndarray
     cells: Any
     scales: np.ndarray
-    fractions: np.ndarray  # of their means
-    whole: np.ndarray  # part of their means
+    fractions: np.ndarray
+    mean: np.ndarray
 
 
 def _parts(data: Data) -> Iterator[Part]:
-    """The parts of a tensor in order. Each follows from those before, which `data` holds then."""
+    """Yield the parts of a tensor in order. Each one depends on the values of those before it."""
     if isinstance(data, MatrixData):
         values, scales = data.values, data.scales.reshape(data.values.shape)
         yield Part(values, ..., scales, np.zeros_like(scales), np.zeros_like(values))
         return
     turns = pass_of_cells(*data.values.shape[2:])
     floors = np.array(THRESHOLDS, np.int64)[data.floors]
-    nothing = np.zeros_like(data.values[0])
+    zeros = np.zeros_like(data.values[0])
     for k in range(len(data.values)):
-        before = data.values[k - 1] if k > 0 else nothing
-        earlier = data.values[k - 2] if k > 1 else nothing
+        previous = data.values[k - 1] if k > 0 else zeros
+        earlier = data.values[k - 2] if k > 1 else zeros
         for turn in range(PASSES):
             rows, columns = np.nonzero(turns == turn)
             if not len(rows):
                 continue
             knot = np.where(turns < turn, data.values[k], 0)
-            taps = taps_of(knot, before, earlier, turn)[:, :, rows, columns]
-            magnitudes = np.abs(knot), np.abs(before), np.abs(earlier)
+            taps = taps_of(knot, previous, earlier, turn)[:, :, rows, columns]
+            magnitudes = np.abs(knot), np.abs(previous), np.abs(earlier)
             sizes = taps_of(*magnitudes, turn)[:, :, rows, columns]
             quarters = (np.tensordot(data.means[turn], taps, 1) + HALF_QUARTER) >> QUARTER_BITS
             scales = scale_of(floors[turn][:, None] + np.tensordot(data.gains[turn], sizes, 1))
-            whole = (quarters // FRACTIONS).astype(np.int32)
+            mean = (quarters // FRACTIONS).astype(np.int32)
             cells = (slice(None), rows, columns)
-            yield Part(data.values[k], cells, scales, quarters % FRACTIONS, whole)
+            yield Part(data.values[k], cells, scales, quarters % FRACTIONS, mean)
 
 
 def _residuals(data: Data) -> np.ndarray:
-    """What is coded of a tensor, in any order."""
-    return np.concatenate([(p.array[p.cells] - p.whole).ravel() for p in _parts(data)])
+    """Return the differences of a tensor's values from their means, in coding order."""
+    return np.concatenate([(p.array[p.cells] - p.mean).ravel() for p in _parts(data)])
 
 
 def _tables(part: Part, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every table of a part, and where it applies, as a mask."""
+    """Yield each frequency table of a part, and the mask of the values that it codes."""
     numbers = part.scales * FRACTIONS + part.fractions
     for number in np.unique(numbers) if reach else ():
         scale, fraction = divmod(int(number), FRACTIONS)
         yield laplace_table(scale, fraction, -reach, reach), numbers == number
 
 
-def _blank(
+def _read_side_information(
     coder: Decoder, ranges: dict[str, tuple[int, int]], shapes: list[tuple[int, ...]]
 ) -> list[tuple[Data, int]]:
-    """All tensors with their side information and no values yet, and the reach of each one's
-    residuals. Raises FormatError."""
+    """Decode the side information of all tensors. Return the tensors with values of 0, and for each
+    the largest magnitude of its residuals. Raises FormatError."""
 
     def section(name: str, count: int) -> np.ndarray:
         low, high = ranges[name]
@@ -280,7 +299,7 @@ def _blank(
 
     kinds = section("kinds", len(shapes))
     reaches = section("reaches", len(shapes)).tolist()
-    sizes = [_sizes(bool(kind), shape) for kind, shape in zip(kinds, shapes, strict=True)]
+    sizes = [_side_sizes(bool(kind), shape) for kind, shape in zip(kinds, shapes, strict=True)]
     based = [name for of in sizes for name in of if name in BASED]
     bases = iter(section("bases", len(based)).tolist()) if based else iter(())
     sides: list[dict[str, np.ndarray]] = [
@@ -294,21 +313,22 @@ def _blank(
             if name in of:
                 side[name] = (side[name] + joined[start : start + of[name]]).astype(np.int32)
                 start += of[name]
-    made: list[tuple[Data, int]] = []
-    for kind, shape, side, reach in zip(kinds, shapes, sides, reaches, strict=True):
-        values = np.zeros(shape, np.int32)
-        if kind:
-            by_pass = {
-                name: side[name].reshape(PASSES, -1) for name in ("means", "gains", "floors")
-            }
-            made.append((GridData(values, side["steps"], **by_pass), reach))
-        else:
-            made.append((MatrixData(values, **side), reach))
-    return made
+    tensors = zip(kinds, shapes, sides, strict=True)
+    empty = [_without_values(bool(kind), shape, side) for kind, shape, side in tensors]
+    return list(zip(empty, reaches, strict=True))
 
 
-def _sizes(is_grid: bool, shape: tuple[int, ...]) -> dict[str, int]:
-    """How many numbers of each kind of side information a tensor has."""
+def _without_values(is_grid: bool, shape: tuple[int, ...], side: dict[str, np.ndarray]) -> Data:
+    """Return a tensor with its side information and values of 0."""
+    values = np.zeros(shape, np.int32)
+    if not is_grid:
+        return MatrixData(values, **side)
+    by_pass = {name: side[name].reshape(PASSES, -1) for name in ("means", "gains", "floors")}
+    return GridData(values, side["steps"], **by_pass)
+
+
+def _side_sizes(is_grid: bool, shape: tuple[int, ...]) -> dict[str, int]:
+    """Return how many numbers of each kind of side information a tensor has."""
     if not is_grid:
         rows, columns = matrix_shape(shape)
         return {name: rows if name.startswith("row") else columns for name in SIDES[3:7]}

@@ -1,8 +1,8 @@
-"""Integer probability tables of Laplace distributions, for values whose scale is known before they
-are decoded. Numpy only; docs/format.md specifies the arithmetic.
+"""Integer frequency tables of Laplace distributions, for values whose scale the decoder knows
+beforehand. Numpy only; docs/format.md specifies the arithmetic.
 
-A table has a scale and the fractional part of a mean. Scales are b = 2^((i - 20) / 4) for
-i = 0 .. 63, in units of a quantizer's step; fractions are quarters of a step.
+A table depends on a scale and the fractional part of a mean. Scales are b = 2^((i - 20) / 4) for
+i = 0 .. 63, in steps of the quantizer; fractions are quarters of a step.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from nervkit.compression.rangecoder import TOTAL
 SCALES = 64
 SCALES_PER_OCTAVE = 4
 LOWEST_SCALE = -20  # 2^(-20/4) steps: nearly all values are 0
-FRACTIONS = 4  # of a step, that a mean is rounded to
+FRACTIONS = 4  # per step: the precision of means
 ONE = 1 << 31  # the probability 1 in cumulative distributions
 UNIT_BITS = 8  # fixed-point bits of scales and means that are computed from decoded values
 
-#: round(2^32 exp(-1 / (4 b))) for each scale: what a tail keeps in a quarter of a step
+#: round(2^32 exp(-1 / (4 b))) for each scale: the decay of a tail over a quarter of a step
 DECAYS = (
     1440801, 5145013, 15004422, 36905875, 78665070, 148652826, 253857248, 398132550,
     581260615, 799036310, 1044178424, 1307656790, 1580030169, 1852521207, 2117713904, 2369882518,
@@ -31,7 +31,7 @@ DECAYS = (
     4286586875, 4287919135, 4289039749, 4289982295, 4290775039, 4291441769, 4292002499, 4292474072,
     4292870656, 4293204170, 4293484642, 4293720503, 4293918848, 4294085643, 4294225905, 4294343854,
 )  # fmt: skip
-#: round(2^8 2^((i - 19.5) / 4)): up to there, scale i is taken
+#: round(2^8 2^((i - 19.5) / 4)): the largest magnitude of scale i
 THRESHOLDS = (
     9, 10, 12, 15, 17, 21, 25, 29, 35, 41, 49,
     59, 70, 83, 99, 117, 140, 166, 197, 235, 279, 332,
@@ -44,15 +44,15 @@ THRESHOLDS = (
 
 @lru_cache(maxsize=512)
 def laplace_table(scale: int, fraction: int, low: int, high: int) -> np.ndarray:
-    """The (high - low + 1,) int64 frequencies of the integers in [low, high], all positive and
-    summing to 2^24.
+    """Return the frequencies of the integers in [low, high], (high - low + 1,) int64, all positive
+    and summing to 2^24.
 
     Args:
         scale: 0 to 63.
         fraction: the mean in quarters of a step, 0 to 3.
         low, high: the range; -2^15 <= low <= high < 2^15.
     """
-    # Edges of the integers' intervals as quarters from the mean: 4 k + 2 - fraction.
+    # The edges of the integers' intervals, in quarters from the mean: 4 k + 2 - fraction.
     edges = 4 * np.arange(low - 1, high + 1) + 2 - fraction
     tails = _tails(scale, 4 * (max(-low, high) + 2))[np.abs(edges)]
     mass = np.diff(np.where(edges <= 0, tails, ONE - tails))
@@ -65,8 +65,8 @@ def laplace_table(scale: int, fraction: int, low: int, high: int) -> np.ndarray:
 
 @lru_cache(maxsize=SCALES * 8)
 def _tails(scale: int, farthest: int) -> np.ndarray:
-    """Half of 2^31 times the probability of more than n quarters from the mean on both sides, for
-    n = 0 .. farthest, int64. Each is the one before times the scale's decay, rounded down."""
+    """Return 2^30 times the probability of a distance of more than n quarters from the mean, for
+    n = 0 .. farthest, int64. Each is the previous one times the scale's decay, rounded down."""
     tails = np.zeros(farthest + 1, np.int64)
     tail, decay = ONE // 2, DECAYS[scale]
     for n in range(farthest + 1):
@@ -78,5 +78,5 @@ def _tails(scale: int, farthest: int) -> np.ndarray:
 
 
 def scale_of(magnitude: np.ndarray) -> np.ndarray:
-    """The scale for expected absolute values, int64 in units of 2^-UNIT_BITS steps."""
+    """Return the scales for expected absolute values, int64 in units of 2^-UNIT_BITS steps."""
     return np.searchsorted(THRESHOLDS, magnitude, side="left")

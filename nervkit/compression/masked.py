@@ -1,8 +1,8 @@
-"""The weights that videos share: which of them each video uses, and those that it adds, as
-integers. Numpy only; docs/collection.md has the layout.
+"""Coding of a collection's shared weights: the mask of each video, and the weights that it adds, as
+integers. Numpy only; docs/collection.md specifies the layout.
 
-A mask is coded with what earlier videos used as its context; of the weights that a video uses, only
-those are coded that no earlier one did.
+The use by earlier videos is the context of a mask. Of the weights that a video uses, only those
+that no earlier video used are coded.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ Arrays = Mapping[str, np.ndarray]
 
 COUNT = struct.Struct("<H")
 DESCRIPTOR = struct.Struct("<Hhh")  # step, lowest and highest integer
-CONTEXTS = 3  # of a mask's bit: never used, used before the last video, used by the last one
+CONTEXTS = 3  # of a mask's bit: never used, used before the last video, used by the last video
 PEAK = peak(MAX_BITS)
 
 
 @dataclass(frozen=True)
 class Integers:
-    """Values of one tensor: `values` (n,) int32 times the step at a ladder position, 0..511."""
+    """Quantized values of one tensor: `values` (n,) int32 times the ladder's step size at `step`,
+    0..511."""
 
     values: np.ndarray
     step: int
 
     def dequantize(self) -> np.ndarray:
-        """(n,) float32: one rounding per value, the same on every machine."""
+        """Return (n,) float32, with one rounding per value, the same on every machine."""
         return self.values.astype(np.float32) * ladder_step(np.array(self.step))
 
 
 class SharedWeights:
-    """The shared tensors after a number of videos, and what is known of their use.
+    """The shared tensors of a collection after a number of videos.
 
     Attributes:
         shapes: of the shared tensors, by name, in order.
-        values: float32, as the videos froze them; 0 where no video has.
-        used: bool, where a video has.
+        values: float32, the frozen values; 0 where a weight is free.
+        used: bool, the weights that any video uses.
         last: bool, the last video's mask.
     """
 
@@ -57,16 +58,16 @@ class SharedWeights:
 
     @property
     def count(self) -> int:
-        """How many shared weights there are."""
+        """The number of shared weights."""
         return sum(values.size for values in self.values.values())
 
     @property
     def free(self) -> int:
-        """How many of them no video uses."""
+        """The number of weights that no video uses."""
         return self.count - sum(int(used.sum()) for used in self.used.values())
 
     def pack_masks(self, masks: Arrays) -> bytes:
-        """The coded masks of the next video, bool arrays of the shared tensors' shapes."""
+        """Return the coded masks of the next video, bool arrays of the shared tensors' shapes."""
         coder = Encoder()
         for name, context in self._contexts():
             mask = masks[name].ravel()
@@ -75,7 +76,7 @@ class SharedWeights:
         return coder.finish()
 
     def read_masks(self, data: bytes) -> dict[str, np.ndarray]:
-        """The inverse of `pack_masks`. Raises FormatError."""
+        """Decode the masks of `pack_masks`. Raises FormatError."""
         coder = Decoder(data)
         masks = {}
         for name, context in self._contexts():
@@ -88,14 +89,18 @@ class SharedWeights:
         return masks
 
     def added(self, masks: Arrays) -> dict[str, np.ndarray]:
-        """Where masks use weights that no earlier video does."""
+        """Return the masks of the weights that no earlier video uses."""
         return {name: mask & ~self.used[name] for name, mask in masks.items()}
 
     def take(self, masks: Arrays, weights: Mapping[str, Integers]) -> dict[str, np.ndarray]:
-        """Count the next video in: freeze what it adds, in the order of the arrays.
+        """Add the next video: freeze the weights that it adds.
+
+        Args:
+            masks: of the video, by name.
+            weights: that it adds, by name, in the order of the arrays.
 
         Returns:
-            Its tensors, float32: 0 outside of its masks.
+            The video's tensors, float32, 0 outside of its masks.
         """
         for name, added in self.added(masks).items():
             self.values[name][added] = weights[name].dequantize()
@@ -104,7 +109,7 @@ class SharedWeights:
         return {name: np.where(mask, self.values[name], 0) for name, mask in masks.items()}
 
     def _contexts(self) -> list[tuple[str, np.ndarray]]:
-        """The flat (n,) context of each tensor's mask."""
+        """Return the context of each bit of each tensor's mask, flat (n,)."""
         return [
             (name, (self.used[name].astype(np.uint8) + self.last[name]).ravel())
             for name in self.shapes
@@ -122,8 +127,8 @@ def pack_integers(tensors: Sequence[Integers]) -> bytes:
 
 
 def read_integers(data: bytes, counts: Mapping[str, int]) -> dict[str, Integers]:
-    """The inverse of `pack_integers`, given the tensors' names and how many values each has, in
-    order. Raises FormatError where the bytes and these do not fit together."""
+    """Decode the integers of `pack_integers`. `counts` are the tensors' numbers of values, by name,
+    in order. Raises FormatError if the bytes do not fit them."""
     start = COUNT.size + DESCRIPTOR.size * len(counts)
     if len(data) < start or COUNT.unpack_from(data)[0] != len(counts):
         raise FormatError(f"the weights are not those of {len(counts)} tensors")
@@ -138,5 +143,5 @@ def read_integers(data: bytes, counts: Mapping[str, int]) -> dict[str, Integers]
 
 
 def sizes(shapes: Shapes) -> dict[str, int]:
-    """How many values tensors have."""
+    """Return the number of values of each tensor."""
     return {name: math.prod(shape) for name, shape in shapes.items()}

@@ -1,4 +1,4 @@
-"""Decoding the tensors of a segment, each by its method."""
+"""Decoding of a segment's tensors, each by its method."""
 
 from __future__ import annotations
 
@@ -24,25 +24,30 @@ METHODS: dict[int, Callable[[bytes, Shapes, OnBlock], dict[str, np.ndarray]]] = 
 def decompress_segment(
     data: SegmentData, shapes: Shapes, on_block: OnBlock = lambda: None
 ) -> dict[str, np.ndarray]:
-    """The float32 tensors of a segment, given the names and shapes of the model's in order;
-    `on_block` as of `rangecoder.Decoder`.
+    """Decode the float32 tensors of a segment.
 
-    Raises FormatError where the bytes and the shapes do not fit together, or a method is not known.
+    Args:
+        data: the coded tensors.
+        shapes: of the model's tensors, by name, in order.
+        on_block: see `rangecoder.Decoder`.
+
+    Raises:
+        FormatError: the bytes do not fit the shapes, or a method is unknown.
     """
     found: dict[str, np.ndarray] = {}
     for section, own in _with_shapes(data, shapes):
         if section.method not in METHODS:
             raise FormatError(
-                f"tensors are coded by method {section.method}, which is not known here: "
-                "install a newer nervkit"
+                f"tensors are coded by method {section.method}, which this nervkit does not know: "
+                "install a newer one"
             )
         found |= METHODS[section.method](section.data, own, on_block)
     return {name: found[name] for name in shapes}
 
 
 def coded_tensors(data: SegmentData, shapes: Shapes) -> dict[str, Data]:
-    """Those tensors of a segment that were coded with steps, scales and contexts of their own, by
-    name. Raises FormatError as `decompress_segment`."""
+    """Decode those tensors of a segment that have step sizes, scales and contexts of their own, by
+    name, as integers. Raises FormatError as `decompress_segment`."""
     found: dict[str, Data] = {}
     for section, own in _with_shapes(data, shapes):
         if section.method == CONTEXTS:
@@ -51,11 +56,11 @@ def coded_tensors(data: SegmentData, shapes: Shapes) -> dict[str, Data]:
 
 
 def _with_shapes(data: SegmentData, shapes: Shapes) -> Iterator[tuple[Section, Shapes]]:
-    """Each section with the shapes of its tensors. Raises FormatError."""
+    """Yield each section with the shapes of its tensors. Raises FormatError."""
     if len(data.order) != len(shapes):
         raise FormatError(
-            f"the segment's tensors do not fit its model: there are {len(data.order)}, and "
-            f"{len(shapes)} are needed"
+            f"the segment has {len(data.order)} tensors, but its model has {len(shapes)}: "
+            "the file is damaged"
         )
     for index, section in enumerate(data.sections):
         pairs = zip(shapes.items(), data.order, strict=True)

@@ -1,4 +1,4 @@
-"""Global pruning by magnitude."""
+"""Global magnitude pruning."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from nervkit.models.base import Representation
 
 
 def prune(model: Representation, share: float, score: Score = "magnitude") -> dict[str, Tensor]:
-    """Set the least `share` of all weights to zero, in place (HNeRV, section 3.3).
+    """Set the `share` of all weights with the lowest scores to zero, in place (HNeRV, section 3.3).
 
-    One threshold over all matrices and convolutions; biases, norms and embeddings stay.
+    One threshold applies to all matrices and convolutions; biases, norms and embeddings stay.
 
     Args:
+        model: to prune.
         share: of the weights, in 0 to 1 (exclusive).
-        score: what is least: "magnitude", |w|, or "normalized", |w| over the root of its tensor's
-            count, so that small tensors keep more (HiNeRV, 2306.09818).
+        score: "magnitude", |w|, or "normalized", |w| over the root of its tensor's count, which
+            keeps more of small tensors (HiNeRV, 2306.09818).
 
     Returns:
-        Masks by parameter name, 1 where a weight lives on, for fine-tuning.
+        Masks by parameter name, 1 where a weight stays, for fine-tuning.
     """
     if not 0 <= share < 1:
         raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {share}")
@@ -42,7 +43,7 @@ def prune(model: Representation, share: float, score: Score = "magnitude") -> di
 
 
 def alive(model: Representation) -> dict[str, Tensor]:
-    """The masks that `prune` returned, read off the zeros of a pruned model."""
+    """Return the masks of a pruned model, from its zeros."""
     return {name: (p.detach() != 0).to(p.dtype) for name, p in _prunable(model).items()}
 
 

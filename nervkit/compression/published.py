@@ -1,5 +1,5 @@
-"""Compression as published, as data: what a fit does for its compression, in stages, and what is
-counted. fitting/ does it; any compression suits any model.
+"""Compressions as published, as data: the stages in a fit, and the accounting of bits. fitting/
+implements the stages; any compression works with any model.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Score = Literal["magnitude", "normalized"]
 
 @dataclass(frozen=True)
 class Prune:
-    """Set the least of all weights to zero, and fit the rest on (NeRV, 2110.13903).
+    """Magnitude pruning and fine-tuning (NeRV, 2110.13903).
 
     Attributes:
-        share: of the weights, in 0 to 1; biases and embeddings stay.
-        score: by which weights are least: "magnitude", |w|, or "normalized", |w| over the root of
-            its tensor's count (HiNeRV, 2306.09818).
-        epochs: of the fit that follows.
-        rate: its learning rates, over the recipe's.
+        share: of the weights that become zero, in 0 to 1; biases and embeddings stay.
+        score: which weights are pruned first: of lowest "magnitude", |w|, or "normalized", |w| over
+            the root of its tensor's count (HiNeRV, 2306.09818).
+        epochs: of fine-tuning.
+        rate: factor on the recipe's learning rates for fine-tuning.
     """
 
     share: float
@@ -43,13 +43,14 @@ class Prune:
 
 @dataclass(frozen=True)
 class QuantizationAware:
-    """Fit tanh(w) rounded towards zero to n = 2^(bits - 1) - 1 levels of each sign, with gradients
-    as if it were not rounded (FFNeRV, 2212.12294): weights, biases and embeddings.
+    """Quantization-aware fitting: tanh(w) is rounded towards zero to n = 2^(bits - 1) - 1 levels of
+    each sign, with a straight-through gradient (FFNeRV, 2212.12294). This applies to weights,
+    biases and embeddings.
 
     Attributes:
         bits: 2 to 12.
         epochs: of a phase of its own; 0: from the start of the fit.
-        rate: as of Prune.
+        rate: as in Prune.
     """
 
     bits: int = 8
@@ -64,13 +65,14 @@ class QuantizationAware:
 
 @dataclass(frozen=True)
 class QuantNoise:
-    """Fit on with most values rounded, others at each step (Fan et al., 2004.07320; HiNeRV,
-    2306.09818): matrices, convolutions and fitted embeddings.
+    """Fine-tuning with quantization noise: each step rounds a random choice of most values (Fan et
+    al., 2004.07320; HiNeRV, 2306.09818). This applies to matrices, convolutions and fitted
+    embeddings.
 
     Attributes:
         bits: 2 to 12.
-        probability: that a value is rounded; its gradient is zero then.
-        epochs, rate: as of Prune.
+        probability: that a step rounds a value, which then has no gradient.
+        epochs, rate: as in Prune.
     """
 
     bits: int = 6
@@ -88,14 +90,14 @@ class QuantNoise:
 
 @dataclass(frozen=True)
 class EntropyMinimisation:
-    """Fit on with the bits in the loss, as long as they are too many: a learned step and a Gaussian
-    for each tensor (HNeRV-Boost, 2402.18152: "consistent entropy minimization").
+    """Fine-tuning with the bits in the loss while they exceed the target: a learned step size and a
+    Gaussian for each tensor (HNeRV-Boost, 2402.18152: "consistent entropy minimization").
 
     Attributes:
-        bits: from which the steps start, 2 to 12.
-        target_bits: of a value; above it the bits are in the loss.
-        weight: of the bits for each pixel of a frame.
-        epochs, rate: as of Prune.
+        bits: of the initial step sizes, 2 to 12.
+        target_bits: per value; the loss contains the bits while they exceed it.
+        weight: in the loss, of the bits per pixel of a frame.
+        epochs, rate: as in Prune.
     """
 
     bits: int = 8
@@ -119,13 +121,13 @@ Stage = Prune | Quantization
 
 @dataclass(frozen=True)
 class Compression:
-    """How a fit is made small.
+    """A compression: stages of the fit, and quantization after it.
 
     Attributes:
-        stages: in order; those with epochs follow the fit, each as a phase of its own.
-        bits, embedding_bits: of weights and embeddings that no stage quantizes; they are quantized
-            after the fit.
-        accounting: how the paper counts the bits; None: not at all.
+        stages: in order; each stage with epochs is a phase of its own after the fit.
+        bits, embedding_bits: of weights and embeddings that no stage quantizes, and that are
+            quantized after the fit.
+        accounting: the paper's accounting of bits, if any.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -140,11 +142,11 @@ class Compression:
         if len(set(names)) < len(names):
             raise UsageError("a compression may have one stage of each kind")
         if not all(stage.epochs for stage in self.stages[1:]):
-            raise UsageError("only the first stage may hold from the start of the fit")
+            raise UsageError("only the first stage may apply from the start of the fit (epochs=0)")
 
 
 def _check_fit(epochs: Any, rate: Any, least: int = 1) -> None:
-    """Raise UsageError where no phase of a fit can have these."""
+    """Raise UsageError unless a phase of a fit can have these."""
     if type(epochs) is not int or epochs < least:
         raise UsageError(f"a stage's epochs must be a whole number from {least}, not {epochs!r}")
     if not _positive(rate):
@@ -155,7 +157,7 @@ def _positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
-#: as published, by name
+#: published compressions, by name
 COMPRESSIONS = {
     "nerv": Compression((Prune(0.4, rate=1.0),), accounting=NERV),
     "hnerv": Compression((Prune(0.1),), embedding_bits=6, accounting=HNERV),
@@ -168,14 +170,15 @@ COMPRESSIONS = {
         accounting=HINERV,
     ),
 }
-PAPER = "paper"  # the compression that the model was published with
+PAPER = "paper"  # stands for the compression in the model's own paper
 
 
 def published_name(name: str, model: str, published: str | None) -> str:
-    """A name of `COMPRESSIONS`; `PAPER` is the `published` one of the model. Raises UsageError."""
+    """Return a name of `COMPRESSIONS`; `PAPER` stands for the model's `published` one. Raises
+    UsageError."""
     known = ", ".join(COMPRESSIONS)
     if name == PAPER and published is None:
-        raise UsageError(f"{model} was published with no compression; choose from: {known}")
+        raise UsageError(f"the paper of {model} has no compression; choose from: {known}")
     wanted = published if name == PAPER and published is not None else name
     if wanted not in COMPRESSIONS:
         raise UsageError(f"unknown compression {wanted!r}; choose from: {known}, {PAPER}")

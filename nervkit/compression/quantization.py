@@ -1,7 +1,7 @@
-"""Uniform quantization of tensors: w ~ step * q, with one step per tensor or per channel.
+"""Uniform quantization of tensors: w ~ step * q, with one step size per tensor or per channel.
 
-Steps come from a ladder of 16 per octave, so that a step costs one small integer and is the same
-float32 on every machine. Numpy only.
+Step sizes come from a ladder of 16 per octave, so that a step size costs one small integer and is
+the same float32 on every machine. Numpy only.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ MIN_BITS, MAX_BITS = 2, 12
 STEPS_PER_OCTAVE = 16
 LADDER_SIZE = 512
 LOWEST_EXPONENT = -24
-#: round(2^(i/16) * 2^23), i = 0..15: the significands of an octave of steps
+#: round(2^(i/16) * 2^23), i = 0..15: the significands of an octave of step sizes
 SIGNIFICANDS = (
     8388608, 8760003, 9147842, 9552851, 9975792, 10417458, 10878679, 11360319,
     11863283, 12388516, 12937002, 13509772, 14107901, 14732511, 15384775, 16065917,
 )  # fmt: skip
-CLIP_SEARCH = 12  # ladder steps below the range-covering one that are tried
+CLIP_SEARCH = 12  # ladder positions to try, from the one that covers the range downwards
 
 
 def ladder_step(index: np.ndarray) -> np.ndarray:
-    """The float32 step at ladder positions `index` (0..511), exactly."""
+    """Return the exact float32 step sizes at ladder positions `index` (0..511)."""
     significand = np.array(SIGNIFICANDS, np.float32)[index % STEPS_PER_OCTAVE]
     return np.ldexp(significand, index // STEPS_PER_OCTAVE + (LOWEST_EXPONENT - 23))
 
 
 def peak(bits: int) -> int:
-    """The largest magnitude of a `bits`-bit integer, symmetric around 0."""
+    """Return the largest magnitude of a `bits`-bit integer, symmetric around 0."""
     return (1 << (bits - 1)) - 1
 
 
 def check_bits(bits: int, name: str = "bits") -> int:
-    """`bits`, or UsageError where it is not an allowed width."""
+    """Return `bits`. Raises UsageError unless it is in MIN_BITS to MAX_BITS."""
     if not isinstance(bits, int) or not MIN_BITS <= bits <= MAX_BITS:
         raise UsageError(
             f"{name} must be a whole number from {MIN_BITS} to {MAX_BITS}, not {bits!r}"
@@ -46,8 +46,8 @@ def check_bits(bits: int, name: str = "bits") -> int:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A tensor as integers. `steps` are ladder positions: (1,) for the tensor, or one for each
-    index of `axis`."""
+    """A quantized tensor. `steps` are ladder positions of step sizes: (1,) for the tensor, or one
+    for each index of `axis`."""
 
     values: np.ndarray  # int32, the tensor's shape
     steps: np.ndarray  # int32
@@ -55,7 +55,7 @@ class Quantized:
     bits: int
 
     def dequantize(self) -> np.ndarray:
-        """The float32 tensor: one rounding per value, the same on every machine."""
+        """Return the float32 tensor, with one rounding per value, the same on every machine."""
         step = ladder_step(self.steps)
         if self.axis is not None:
             shape = [1] * self.values.ndim
@@ -65,10 +65,10 @@ class Quantized:
 
 
 def quantize(tensor: np.ndarray, bits: int) -> Quantized:
-    """Quantize to `bits` bits with the axis that errs least for its side information.
+    """Quantize a tensor to `bits` bits, along the axis with the best trade-off of error and bits.
 
-    A bit per value is worth 6.02 dB of squared error, so that the choices compare by
-    coded bits + (count / 2) * log2(squared error), as HNeRV (2304.02633) compares them by eye.
+    A bit per value is worth 6.02 dB of squared error. So the cost of a choice is
+    coded bits + (count / 2) * log2(squared error); HNeRV (2304.02633) compares choices by eye.
     """
     check_bits(bits)
     axes: list[int | None] = [None, *(a for a in range(min(2, tensor.ndim)) if tensor.ndim > 1)]
@@ -89,7 +89,7 @@ def _along(tensor: np.ndarray, bits: int, axis: int | None) -> Quantized:
 
 
 def _best_steps(rows: np.ndarray, bits: int) -> np.ndarray:
-    """For each row the ladder position of least squared error, clipping outliers where it pays."""
+    """Return for each row the ladder position of least squared error, clipping included."""
     limit = peak(bits)
     largest = np.maximum(np.abs(rows).max(axis=1), 1e-30).astype(np.float64)
     octaves = np.log2(largest / limit) - LOWEST_EXPONENT
@@ -106,14 +106,14 @@ def _best_steps(rows: np.ndarray, bits: int) -> np.ndarray:
 
 def _cost(tensor: np.ndarray, quantized: Quantized) -> float:
     bits = entropy(quantized.values)
-    # Steps of neighbouring channels lie within an octave or two of each other.
+    # Step sizes of neighbouring channels are within an octave or two of each other.
     bits += np.log2(4 * STEPS_PER_OCTAVE) * len(quantized.steps)
     squared = float(np.square(tensor - quantized.dequantize(), dtype=np.float64).sum())
     return bits + tensor.size / 2 * np.log2(max(squared, 1e-30))
 
 
 def entropy(values: np.ndarray) -> float:
-    """Bits that integers take at their own empirical distribution."""
+    """Return the bits of integers by the entropy of their empirical distribution."""
     counts = np.bincount(values.ravel() - values.min())
     counts = counts[counts > 0]
     return float(counts @ np.log2(values.size / counts))

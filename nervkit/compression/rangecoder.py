@@ -1,8 +1,8 @@
 """Entropy coding of integers: an adaptive range coder with integer tables. Numpy only.
 
-The coder proper is constriction's range coder; every probability it sees is an integer
-frequency over 2^24, computed here by integer arithmetic from integers already coded, so any
-machine decodes the same values. docs/format.md specifies it bit by bit.
+The range coder is constriction's. Every probability is an integer frequency over 2^24, computed
+here by integer arithmetic from integers already coded, so that every machine decodes the same
+values. docs/format.md specifies it bit by bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_ALPHABET = 1 << 13
 
 
 def block_bounds(count: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the blocks that share one table: 32 symbols, 64, ..., 4096, 4096, ..."""
+    """Yield (start, stop) of the blocks that share a table: 32 symbols, 64, ..., 4096, 4096, ..."""
     start, size = 0, FIRST_BLOCK
     while start < count:
         yield start, min(count, start + size)
@@ -28,14 +28,14 @@ def block_bounds(count: int) -> Iterator[tuple[int, int]]:
 
 
 def frequencies(counts: np.ndarray, zero: int) -> np.ndarray:
-    """The integer frequencies, all positive and summing to 2^24, after `counts`.
+    """Return integer frequencies, all positive and summing to 2^24, from counts of symbols.
+
+    Each occurrence is spread over its neighbours in a triangle of radius n / 32, because
+    distributions of weights are smooth. The value 0 is not spread, as pruning makes it a peak.
 
     Args:
-        counts: (n,) int64, how often each symbol occurred so far.
-        zero: the symbol that stands for the value 0, or a negative number where none does.
-
-    Each occurrence weighs on its neighbours too, in a triangle of radius n / 32, because
-    distributions of weights are smooth; not so the value 0, which pruning piles up.
+        counts: (n,) int64, the number of occurrences of each symbol so far.
+        zero: the symbol of the value 0; negative: no symbol has that value.
     """
     size = len(counts)
     radius = size >> 5
@@ -43,7 +43,7 @@ def frequencies(counts: np.ndarray, zero: int) -> np.ndarray:
     spread[radius : radius + size] = counts
     if zero >= 0:
         spread[radius + zero] = 0
-    # The triangle is a box over a box. Sums of boxes are differences of cumulative sums.
+    # A triangle is a box filter applied twice; box sums are differences of cumulative sums.
     for _ in range(2):
         sums = np.concatenate(([0], np.cumsum(spread)))
         spread = sums[radius + 1 :] - sums[: len(sums) - radius - 1]
@@ -72,7 +72,7 @@ class Encoder:
         self._coder = constriction.stream.queue.RangeEncoder()
 
     def write(self, values: np.ndarray, low: int, high: int) -> None:
-        """Append integers that lie in [low, high]. The decoder must know count, low and high."""
+        """Append integers in [low, high]. The decoder must know count, low and high."""
         size = high - low + 1
         if size == 1:
             return
@@ -84,29 +84,30 @@ class Encoder:
             counts += np.bincount(block, minlength=size)
 
     def write_by(self, table: np.ndarray, symbols: np.ndarray) -> None:
-        """Append symbols by a table of frequencies that sum to 2^24, as the decoder has it."""
+        """Append symbols by a table of frequencies that sum to 2^24. The decoder needs the same."""
         self._coder.encode(symbols.astype(np.int32), _categorical(table))
 
     def finish(self) -> bytes:
+        """Return the bytes of the stream."""
         return self._coder.get_compressed().astype("<u4").tobytes()
 
 
 class Decoder:
-    """Reads what `Encoder` wrote. Raises FormatError on bytes that it cannot have written.
-    `on_block` is called before the symbols of each table: who decodes beside something else may
-    rest there."""
+    """Reads the arrays that `Encoder` wrote. Raises FormatError on bytes of no Encoder."""
 
     def __init__(self, data: bytes, on_block: Callable[[], None] = lambda: None) -> None:
+        """`on_block` is called before the symbols of each table; a decoder in a background thread
+        may sleep there."""
         self._on_block = on_block
         if len(data) % 4:
             raise FormatError("an entropy-coded stream is not a whole number of words")
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4"))
 
     def read(self, count: int, low: int, high: int) -> np.ndarray:
-        """The next `count` integers, (count,) int32, all in [low, high]."""
+        """Return the next `count` integers, (count,) int32, all in [low, high]."""
         size = high - low + 1
         if not 1 <= size <= MAX_ALPHABET:
-            raise FormatError(f"an alphabet of {size} values; from 1 to {MAX_ALPHABET} are allowed")
+            raise FormatError(f"an alphabet of {size} values, not of 1 to {MAX_ALPHABET}")
         symbols = np.zeros(count, np.int32)
         if size > 1:
             counts = np.zeros(size, np.int64)
@@ -117,14 +118,15 @@ class Decoder:
         return symbols + low
 
     def read_by(self, table: np.ndarray, count: int) -> np.ndarray:
-        """The next `count` symbols, (count,) int32, by a table of frequencies that sum to 2^24."""
+        """Return the next `count` symbols, (count,) int32, by a table of frequencies that sum to
+        2^24."""
         self._on_block()
         try:
             return self._coder.decode(_categorical(table), count)
-        except AssertionError as error:  # constriction's word for impossible data
+        except AssertionError as error:  # constriction raises it on impossible data
             raise FormatError("an entropy-coded stream is damaged") from error
 
     def finish(self) -> None:
-        """Check that nothing but the end is left."""
+        """Check that the stream ends here. Raises FormatError."""
         if not self._coder.maybe_exhausted():
             raise FormatError("an entropy-coded stream goes on after its last value")

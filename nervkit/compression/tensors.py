@@ -1,4 +1,5 @@
-"""Tensors to the bytes of a chunk, and back. Numpy only; docs/format.md has the layout."""
+"""Entropy coding of tensors by adaptive tables, to the bytes of a chunk and back. Numpy only;
+docs/format.md specifies the layout."""
 
 from __future__ import annotations
 
@@ -24,11 +25,11 @@ from nervkit.errors import FormatError
 DESCRIPTOR = struct.Struct("<BBBhhHH")
 COUNT = struct.Struct("<H")
 NO_AXIS = 255
-VECTOR_EXTRA_BITS = 4  # biases are few and sensitive: they get this many bits more
+VECTOR_EXTRA_BITS = 4  # more for biases, which are few and sensitive
 
 
 def quantize_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> dict[str, Quantized]:
-    """Float32 tensors as integers of `bits` bits (vectors of 4 more), by name."""
+    """Quantize float32 tensors to `bits` bits (vectors to 4 more), by name."""
     return {
         name: quantize(t, min(bits + VECTOR_EXTRA_BITS, MAX_BITS) if t.ndim == 1 else bits)
         for name, t in tensors.items()
@@ -36,12 +37,12 @@ def quantize_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> dict[str, 
 
 
 def compress_tensors(tensors: Mapping[str, np.ndarray], bits: int) -> bytes:
-    """Quantize float32 tensors as `quantize_tensors` does, and code them, in their order."""
+    """Quantize float32 tensors as `quantize_tensors` does, and code them in order."""
     return compress_quantized(list(quantize_tensors(tensors, bits).values()))
 
 
 def compress_quantized(tensors: Sequence[Quantized]) -> bytes:
-    """Code quantized tensors, in their order."""
+    """Code quantized tensors, in order."""
     descriptors, coder = [], Encoder()
     for q in tensors:
         values, predicted = _shorter(q.values)
@@ -57,10 +58,15 @@ def compress_quantized(tensors: Sequence[Quantized]) -> bytes:
 def decompress_tensors(
     data: bytes, shapes: Mapping[str, tuple[int, ...]], on_block: Callable[[], None] = lambda: None
 ) -> dict[str, np.ndarray]:
-    """The float32 tensors that `compress_tensors` coded, given their names and shapes in order;
-    `on_block` as of `Decoder`.
+    """Decode the float32 tensors that `compress_tensors` coded.
 
-    Raises FormatError where the bytes and the shapes do not fit together.
+    Args:
+        data: the coded tensors.
+        shapes: of the tensors, by name, in order.
+        on_block: see `Decoder`.
+
+    Raises:
+        FormatError: the bytes do not fit the shapes.
     """
     start = COUNT.size + DESCRIPTOR.size * len(shapes)
     if len(data) < start or COUNT.unpack_from(data)[0] != len(shapes):
@@ -98,7 +104,7 @@ def _read(coder: Decoder, fields: tuple[int, ...], shape: tuple[int, ...], name:
 
 
 def _shorter(values: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The values, or their differences along the first axis (time, for embeddings), whichever
+    """Return the values, or their differences along the first axis (time, for embeddings), if these
     take fewer bits; and whether they are differences."""
     if values.ndim < 2:
         return values, False

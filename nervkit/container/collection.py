@@ -1,7 +1,7 @@
-"""A collection's file (.nervc): videos in one network. docs/collection.md has the layout.
+"""A collection file (.nervc): several videos in one network. docs/collection.md has the layout.
 
-It is written anew to grow: the chunks of earlier videos are copied as they are, and the new video's
-follow. No torch here.
+Adding a video rewrites the file: the chunks of earlier videos are copied byte for byte, and those
+of the new video follow. No torch here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nervkit.media.checks import line
 from nervkit.media.timing import Timing
 
 VIDEO, MASKS, WEIGHTS = b"VIDE", b"MASK", b"WGTS"
-#: chunks of a video after its VIDE, and whether it must have them
+#: chunk types that may follow a video's VIDE chunk, and whether they are required
 OF_A_VIDEO = {
     chunks.TIMING: True,
     MASKS: True,
@@ -54,8 +54,7 @@ COUNTS = ("frames", "kept", "added")
 
 @dataclass(frozen=True)
 class Network:
-    """The network that videos share: its model and configuration, the size of all frames, and how
-    many weights are shared."""
+    """The shared network: model, configuration, frame size and number of shared weights."""
 
     model: str
     config: dict[str, Any]
@@ -64,22 +63,19 @@ class Network:
     weights: int
 
     def pack(self) -> bytes:
-        """The payload of the header's chunk."""
+        """Return the payload of the header chunk."""
         return pack_json(vars(self))
 
     @classmethod
     def unpack(cls, payload: bytes) -> Network:
-        """The inverse. Raises FormatError."""
+        """Parse the payload of the header chunk. Raises FormatError."""
         what = "the header"
         names = ("model", "config", "width", "height", "weights")
         value = parse_json(inflate(payload, MAX_HEADER_BYTES, what), what)
         fields = an_object(value, what, names)
         model, config = parse_model({name: fields[name] for name in ("model", "config")}, what)
         if model != MODEL:
-            raise FormatError(
-                f"the network is a {printable(model)}, which is not known here: install a newer "
-                "nervkit"
-            )
+            raise FormatError(f"unknown network model {printable(model)}: install a newer nervkit")
         return cls(
             model,
             config,
@@ -94,12 +90,12 @@ class Entry:
     """A video of a collection.
 
     Attributes:
-        name: by which it is asked for.
-        header: as of a .nerv file, without segments.
-        frames: how many.
-        kept: shared weights that it uses.
-        added: those of them that no earlier video uses.
-        parts: its chunks, by type.
+        name: unique in the collection.
+        header: the header of a .nerv file, without segments.
+        frames: number of frames.
+        kept: number of shared weights that the video uses.
+        added: how many of those no earlier video uses.
+        parts: the video's chunks by type.
     """
 
     name: str
@@ -111,7 +107,7 @@ class Entry:
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
-        """Bytes on disk, framing included."""
+        """Bytes on disk by part, framing included."""
         parts = dict.fromkeys([*PARTS.values(), "other"], 0)
         for type, chunk in self.parts.items():
             parts[PARTS.get(type, "other")] += chunk.size
@@ -119,12 +115,12 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """Bytes on disk that the collection has for this video only."""
+        """Bytes on disk of this video's own chunks."""
         return sum(self.bytes_by_part.values())
 
 
 def pack_entry(name: str, header: Header, frames: int, kept: int, added: int) -> bytes:
-    """The payload of a video's first chunk. Raises FormatError where a reader would refuse it."""
+    """Return the payload of a VIDE chunk. Raises FormatError if a reader would refuse it."""
     counts = dict(zip(COUNTS, (frames, kept, added), strict=True))
     payload = pack_json(header.to_dict() | {"name": name} | counts)
     _entry(payload)
@@ -132,6 +128,7 @@ def pack_entry(name: str, header: Header, frames: int, kept: int, added: int) ->
 
 
 def _entry(payload: bytes) -> tuple[str, Header, int, int, int]:
+    """Parse a VIDE chunk: name, header, frames, kept, added. Raises FormatError."""
     what = "a video's description"
     value = parse_json(inflate(payload, MAX_HEADER_BYTES, what), what)
     fields = an_object(value, what, ("name", *COUNTS, *FIELDS))
@@ -154,8 +151,8 @@ def write_grown(
     network: Network,
     parts: Iterable[tuple[bytes, bytes]],
 ) -> None:
-    """Write a collection with one video more: all chunks of the `earlier` one, byte for byte, and
-    then `parts`, the types and payloads of the new video's chunks."""
+    """Write a collection with one more video: all chunks of `earlier` byte for byte, then `parts`,
+    the types and payloads of the new video's chunks."""
     if earlier is None:
         file.write(chunks.preamble(chunks.COLLECTION))
         file.write(chunks.pack_chunk(chunks.HEADER, network.pack()))
@@ -168,22 +165,22 @@ def write_grown(
 
 
 class CollectionFile:
-    """An open .nervc file. Opening reads its header and the descriptions of its videos; each other
-    part is checked when it is read, and all by `check_all`.
+    """An open .nervc file. Opening reads the header and the descriptions of all videos; every other
+    chunk is checked when it is read, and `check_all` checks all chunks.
 
     Args:
-        source: as of NervFile.
-        limits: what decoding a video may take.
+        source: see NervFile.
+        limits: resource limits for decoding a video.
 
     Attributes:
-        name: of the file, for messages.
-        size: in bytes.
-        network: what the videos share.
-        entries: the videos, in the order in which they were added.
+        name: file name for messages.
+        size: file size in bytes.
+        network: the shared network.
+        entries: the videos in the order in which they were added.
 
     Raises:
-        SourceError: no such file, not readable, or an object that cannot seek.
-        FormatError: not a valid .nervc file.
+        SourceError: the file is missing or unreadable, or the object cannot seek.
+        FormatError: this is not a valid .nervc file.
     """
 
     def __init__(self, source: NervSource, limits: Limits | None = None) -> None:
@@ -202,7 +199,7 @@ class CollectionFile:
     def _read(self) -> tuple[Network, list[Entry]]:
         head, *listed, end = self._chunks
         if head.type != chunks.HEADER or end.length:
-            raise FormatError("the file does not begin with its header, or end with an empty mark")
+            raise FormatError("the file does not begin with a header and end with an empty mark")
         network = Network.unpack(chunks.read_payload(self._file, head))
         groups: list[dict[bytes, Chunk]] = []
         for chunk in listed:
@@ -219,7 +216,7 @@ class CollectionFile:
         if len({*names}) < len(names):
             raise FormatError("two videos have the same name")
         if sum(entry.added for entry in entries) > network.weights:
-            raise FormatError("the videos use more weights than there are")
+            raise FormatError("the videos use more weights than the network has")
         return network, entries
 
     def _described(self, parts: dict[bytes, Chunk], network: Network) -> Entry:
@@ -227,32 +224,32 @@ class CollectionFile:
         if missing:
             raise FormatError(f"a video lacks its {', '.join(missing)}")
         if chunks.SAMPLES in parts and chunks.CHECKS not in parts:
-            raise FormatError("chunk cSMP has no cHCK beside it")
+            raise FormatError("a video has a cSMP chunk but no cHCK")
         entry = Entry(*_entry(chunks.read_payload(self._file, parts[VIDEO])), parts)
         if (entry.header.width, entry.header.height) != (network.width, network.height):
             raise FormatError(f"video {printable(entry.name)} has frames of another size")
         return entry
 
     def index(self, name: str) -> int:
-        """Which video is called `name`. Raises UsageError, with the names, where none is."""
+        """Return the index of the video called `name`. Raises UsageError, which lists the names."""
         names = [entry.name for entry in self.entries]
         if name not in names:
             known = printable(", ".join(names), 400)
-            raise UsageError(f"{self.name}: has no video {printable(name)!r}; there are: {known}")
+            raise UsageError(f"{self.name}: no video {printable(name)!r}; choose from: {known}")
         return names.index(name)
 
     def payload(self, index: int, type: bytes) -> bytes:
-        """What a video's chunk holds, its checksum verified. Raises FormatError."""
+        """Return the payload of a video's chunk, checksum verified. Raises FormatError."""
         with self.naming():
             return chunks.read_payload(self._file, self.entries[index].parts[type])
 
     def timing(self, index: int) -> Timing:
-        """When the frames of a video are shown. Raises FormatError."""
+        """Return the frame timing of a video. Raises FormatError."""
         with self.naming():
             return unpack_timing(self.payload(index, chunks.TIMING), self.entries[index].frames)
 
     def checks(self, index: int) -> Checks | None:
-        """What was seen when the video was added, or None where the file does not say."""
+        """Return the checks stored when the video was added, or None if there are none."""
         entry = self.entries[index]
         if chunks.CHECKS not in entry.parts:
             return None
@@ -268,7 +265,7 @@ class CollectionFile:
                 chunks.check(self._file, chunk)
 
     def pieces(self) -> Iterator[bytes]:
-        """All bytes before the end mark, in pieces."""
+        """Yield all bytes before the end mark, in pieces."""
         left = self.size - self._chunks[-1].size
         self._file.seek(0)
         while piece := self._file.read(min(left, chunks.PIECE)):
@@ -277,12 +274,12 @@ class CollectionFile:
 
     @property
     def header_bytes(self) -> int:
-        """Bytes on disk that are of no video: those of videos and these are the file's."""
+        """Bytes on disk that belong to no video: the file size minus the bytes of all entries."""
         return self.size - sum(entry.bytes for entry in self.entries)
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Names this file in every FormatError raised inside."""
+        """Prefix every FormatError raised inside with the file's name."""
         try:
             yield
         except FormatError as error:

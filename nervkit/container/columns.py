@@ -1,4 +1,4 @@
-"""Tables of integers whose columns go on at about one pace, as bytes."""
+"""Integer tables whose columns change at a nearly constant rate, as compressed bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ NUMBER = np.dtype("<i8")
 
 
 def pack_columns(rows: np.ndarray) -> bytes:
-    """(N, C) int64: each column as differences from 0, one after another, zlib-compressed."""
+    """Return the zlib-compressed columns of (N, C) int64 `rows`, each delta-coded from 0."""
     steps = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.int64))
     return zlib.compress(steps.T.astype(NUMBER).tobytes(), 9)
 
 
 def unpack_columns(data: bytes, rows: int, columns: int, what: str) -> np.ndarray:
-    """The inverse: (rows, columns) int64. Raises FormatError, which calls it `what`."""
+    """Return the (rows, columns) int64 table of `pack_columns`. Raises FormatError, which names
+    the table `what`."""
     size = NUMBER.itemsize * rows * columns
     raw = inflate(data, size, what)
     if len(raw) != size:

@@ -1,4 +1,4 @@
-"""What opening a file finds, whatever its format."""
+"""What opening a file yields, for every format version."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nervkit.container.header import Header
 
 @dataclass(frozen=True)
 class Contents:
-    """Where all parts of a file are, and what it declares.
+    """The header of a file and the location of all chunks.
 
     Attributes:
-        header: with its segments.
-        chunks: all of the file, in order.
+        header: the header, segments included.
+        chunks: all chunks in file order.
         segments: the chunks of each segment.
-        models: for each segment, which of the file's configurations it has; empty in format 1.
-        damage: why there is no more, where the file was salvaged.
+        models: for each segment, the index of its MODL chunk; empty in format 1.
+        damage: why the rest is missing, if the file was salvaged.
     """
 
     header: Header

@@ -1,4 +1,4 @@
-"""The chunks of tags, chapters and attached files, as bytes."""
+"""Payloads of the chunks for tags, chapters and attachments."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nervkit.media.checks import INT31, INT63, text
 from nervkit.media.extras import MAX_TITLE, Attachment, Chapter, Extras
 
 MAX_DESCRIPTION = 1 << 21  # bytes of JSON
-ATTACHMENT_HEAD = struct.Struct("<HH")  # bytes of the name, of the media type
+ATTACHMENT_HEAD = struct.Struct("<HH")  # byte length of the name, of the media type
 
 
 def pack_attachment(attachment: Attachment) -> bytes:
-    """The payload of an attachment chunk."""
+    """Return the payload of an attachment chunk."""
     name, media_type = attachment.name.encode(), attachment.media_type.encode()
     return ATTACHMENT_HEAD.pack(len(name), len(media_type)) + name + media_type + attachment.data
 
 
 def unpack_attachment(payload: bytes) -> Attachment:
-    """The inverse of `pack_attachment`. Raises FormatError."""
+    """Parse the payload of an attachment chunk. Raises FormatError."""
     if len(payload) < ATTACHMENT_HEAD.size:
         raise FormatError("an attachment is too short")
     name_size, type_size = ATTACHMENT_HEAD.unpack_from(payload)
@@ -36,12 +36,12 @@ def unpack_attachment(payload: bytes) -> Attachment:
     try:
         name, media_type = payload[start:middle].decode(), payload[middle:end].decode()
     except UnicodeDecodeError as error:
-        raise FormatError("an attachment's name is no Unicode text") from error
+        raise FormatError("an attachment's name is not valid Unicode text") from error
     return Attachment(name, media_type, payload[end:])
 
 
 def pack_description(extras: Extras) -> bytes:
-    """The payload of the chunk of tags and chapters; empty where there are none."""
+    """Return the payload of the chunk for tags and chapters, empty if there are none."""
     if not extras.tags and not extras.chapters:
         return b""
     chapters = [[*_parts(c.start), *_parts(c.end), c.title] for c in extras.chapters]
@@ -50,7 +50,7 @@ def pack_description(extras: Extras) -> bytes:
 
 
 def unpack_extras(description: bytes | None, attachments: list[bytes]) -> Extras:
-    """The inverse, from the payloads of the chunks. Raises FormatError."""
+    """Parse the payloads of the description chunk and the attachment chunks. Raises FormatError."""
     tags, chapters = {}, []
     if description is not None:
         what = "the description of tags and chapters"
@@ -58,7 +58,7 @@ def unpack_extras(description: bytes | None, attachments: list[bytes]) -> Extras
         fields = an_object(parse_json(content, what), what, ("tags", "chapters"))
         tags, chapters = fields["tags"], fields["chapters"]
         if not isinstance(tags, dict) or not isinstance(chapters, list):
-            raise FormatError(f"{what} is not understood")
+            raise FormatError(f"{what} is invalid")
     return Extras(tags, tuple(map(_chapter, chapters)), tuple(map(unpack_attachment, attachments)))
 
 

@@ -1,4 +1,4 @@
-"""A .nerv file as a whole: its parts in order, written and read."""
+"""Reading and writing complete .nerv files."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from nervkit.media.timing import Timing
 from nervkit.media.track import MOST_PACKETS, Track
 
 CHECKS_HEAD = struct.Struct("<ff")
-SALVAGED_FPS = 25  # of a file whose times are lost
-SAMPLES = 4  # values of each frame that are kept
+SALVAGED_FPS = 25  # assumed for a salvaged file without timestamps
+SAMPLES = 4  # stored sample values per frame
 
 PARTS = {
     chunks.HEADER: "header",
@@ -56,20 +56,20 @@ PARTS = {
     chunks.TRACK_INDEX: "tracks",
     chunks.END: "header",
 }
-ALWAYS = ("header", "tensors", "checks", "tracks")  # parts that are listed where they are empty
-NO_VIDEO = ("tracks", "extras")  # parts that bits per pixel leave out
+ALWAYS = ("header", "tensors", "checks", "tracks")  # parts that are listed even if empty
+NO_VIDEO = ("tracks", "extras")  # parts that bits per pixel exclude
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What the encoder saw when it decoded its own file.
+    """Quality and checksums of the reconstruction that the encoder decoded from its own file.
 
     Attributes:
-        psnr: dB, mean over frames of 8-bit RGB, 0 to 100; None where unknown.
-        ssim: mean over frames, -1 to 1; None where unknown (frames too small for its window).
+        psnr: dB, mean over frames of 8-bit RGB, 0 to 100; None if unknown.
+        ssim: mean over frames, -1 to 1; None if unknown (frames smaller than its window).
         crcs: (T,) uint32, CRC-32 of each frame's RGB bytes, rows from the top.
-        samples: (T, SAMPLES) uint8, the values of each frame at `sample_places`, which tell a
-            frame that is rounded otherwise from a wrong one; None where the file has none.
+        samples: (T, SAMPLES) uint8, the values of each frame at `sample_places`. They distinguish a
+            frame with other rounding from a wrong one. None if the file has none.
     """
 
     psnr: float | None
@@ -78,28 +78,28 @@ class Checks:
     samples: np.ndarray | None = None
 
     def pack(self) -> bytes:
-        """The payload of the chunk of checks; that of `samples` is their bytes."""
+        """Return the payload of the cHCK chunk. (That of cSMP is `samples.tobytes()`.)"""
         means = (math.nan if mean is None else mean for mean in (self.psnr, self.ssim))
         return CHECKS_HEAD.pack(*means) + self.crcs.astype("<u4").tobytes()
 
     @classmethod
     def unpack(cls, payload: bytes, samples: bytes | None, frames: int) -> Checks:
-        """The inverse. Raises FormatError."""
+        """Parse the payloads of the cHCK and cSMP chunks. Raises FormatError."""
         if len(payload) != CHECKS_HEAD.size + 4 * frames:
             raise FormatError(f"the frame checks do not cover {frames} frames")
         if samples is not None and len(samples) != SAMPLES * frames:
             raise FormatError(f"the frame samples do not cover {frames} frames")
         psnr, ssim = (None if math.isnan(x) else x for x in CHECKS_HEAD.unpack_from(payload))
         if not (psnr is None or 0 <= psnr <= 100) or not (ssim is None or -1 <= ssim <= 1):
-            raise FormatError("the frame checks hold an impossible quality")
+            raise FormatError("the frame checks have a quality that is out of range")
         crcs = np.frombuffer(payload, "<u4", offset=CHECKS_HEAD.size)
         kept = None if samples is None else np.frombuffer(samples, np.uint8).reshape(frames, -1)
         return cls(psnr, ssim, crcs, kept)
 
 
 def sample_places(frame: int, count: int) -> np.ndarray:
-    """(SAMPLES,) places among the `count` values of a frame, others in each frame: 32-bit integer
-    arithmetic only, as docs/format.md specifies it."""
+    """Return (SAMPLES,) pseudo-random indices into the `count` values of frame number `frame`, by
+    the 32-bit integer hash in docs/format.md."""
     x = (frame * SAMPLES + np.arange(1, SAMPLES + 1, dtype=np.uint64)) * np.uint64(0x9E3779B1)
     x &= np.uint64(0xFFFFFFFF)
     x ^= x >> np.uint64(15)
@@ -117,10 +117,10 @@ def write_file(
     checks: Callable[[], Checks | None],
     extras: Extras,
 ) -> None:
-    """Write a whole file from its present position on. Segments are taken one by one, so that they
-    need not be in memory at once; `checks` is called once all are written. The parts of tracks lie
-    among the segments, so that whoever reads on has the sound of what is shown. Raises FormatError
-    where a decoder would refuse a part."""
+    """Write a complete .nerv file at the current position of `file`. `segments` is consumed one by
+    one, so that they need not be in memory together; `checks` is called after the last. Track parts
+    are interleaved with segments, so that a streaming reader has the sound of each segment. Raises
+    FormatError if a decoder would refuse a part."""
     writer = format2.Writer(file, header)
     writer.part(chunks.TIMING, pack_timing(timing))
     sound = _TrackWriter(writer, tracks)
@@ -142,8 +142,8 @@ def write_file(
 
 
 class _TrackWriter:
-    """Writes tracks among the segments of a file: the first parts of all at once, a later part
-    before the segment in whose time it begins."""
+    """Interleaves tracks with segments: writes the first part of every track at once, and a later
+    part before the segment in whose time it begins."""
 
     def __init__(self, writer: format2.Writer, tracks: Sequence[Track]) -> None:
         self._writer = writer
@@ -159,13 +159,13 @@ class _TrackWriter:
         self._rows.append((track, *part.span))
 
     def write_until(self, end: Fraction) -> None:
-        """Write what begins before `end` seconds."""
+        """Write the parts that begin before `end` seconds."""
         while self._later and self._later[0][0] < 1000 * end:
             _, track, part = self._later.popleft()
             self._write(track, part)
 
     def finish(self) -> None:
-        """Write what is left, and the index where a track has several parts."""
+        """Write the remaining parts, and the index if a track has several."""
         for _, track, part in self._later:
             self._write(track, part)
         if len(self._rows) > len({track for track, *_ in self._rows}):
@@ -180,7 +180,7 @@ def pack_file(
     checks: Checks | None = None,
     extras: Extras | None = None,
 ) -> bytes:
-    """The bytes of a whole file. Raises FormatError where a decoder would refuse a part."""
+    """Return the bytes of a complete file. Raises FormatError if a decoder would refuse a part."""
     file = io.BytesIO()
     pairs = zip(header.segments, segments, strict=True)
     write_file(file, header, timing, pairs, tracks, lambda: checks, extras or Extras())
@@ -188,24 +188,24 @@ def pack_file(
 
 
 class NervFile:
-    """An open .nerv file. Opening reads what it declares, and no more: many segments take no
-    longer than a few. Each part is checked when it is read; `check_all` checks all. Threads may
-    share it.
+    """An open .nerv file. Opening reads the table and the header only, so its cost hardly depends
+    on the number of segments. Every part is checked when it is read; `check_all` checks all parts.
+    The object is thread-safe.
 
     Args:
-        source: a path, the bytes of a file, or a binary file object that can seek (an object
-            store's, by fsspec), which stays open.
-        limits: what may be declared.
-        salvage: of a file that is cut short, take what is whole of it.
+        source: a path, the bytes of a file, or a seekable binary file object (such as fsspec's for
+            an object store), which stays open.
+        limits: resource limits for decoding.
+        salvage: read the intact segments of a truncated file.
 
     Attributes:
-        name: of the file, for messages.
-        size: in bytes.
-        notes: what a salvaged file lacks, one line each; empty for a whole one.
+        name: file name for messages.
+        size: file size in bytes.
+        notes: what a salvaged file lacks, one line each; empty for a complete file.
 
     Raises:
-        SourceError: no such file, not readable, or an object that cannot seek.
-        FormatError: not a valid .nerv file.
+        SourceError: the file is missing or unreadable, or the object cannot seek.
+        FormatError: this is not a valid .nerv file.
     """
 
     def __init__(
@@ -232,16 +232,16 @@ class NervFile:
         self.limits.check("values", max(s.values or 0 for s in self.header.segments), self.size)
 
     def _losses(self) -> list[str]:
-        """What a salvaged file lacks."""
+        """Return notes on what a salvaged file lacks."""
         if self._contents.damage is None:
             return []
         last, frame = len(self.header.segments) - 1, self.header.frames - 1
         notes = [
-            f"{self._contents.damage}; segments 0 to {last}, frames 0 to {frame}, are whole, and "
-            "what came after them is lost: pictures, and maybe sound, subtitles and tags"
+            f"{self._contents.damage}; segments 0 to {last} (frames 0 to {frame}) are intact; the "
+            "rest is lost: later frames, and possibly audio, subtitles and tags"
         ]
         if not self._timed:
-            notes.append(f"the times of the frames are lost too: taken as {SALVAGED_FPS} fps")
+            notes.append(f"the frame timestamps are lost; nervkit assumes {SALVAGED_FPS} fps")
         return notes
 
     @property
@@ -250,17 +250,17 @@ class NervFile:
 
     @property
     def header(self) -> Header:
-        """All that the file says of itself but its timing."""
+        """The file's header, segments included."""
         return self._contents.header
 
     @property
     def chunks(self) -> list[Chunk]:
-        """Where all parts of the file are."""
+        """All chunks of the file, in order."""
         return self._contents.chunks
 
     @cached_property
     def timing(self) -> Timing:
-        """When frames are shown. Raises FormatError."""
+        """The frame timing. Raises FormatError."""
         frames = self.header.frames
         if not self._timed:
             return Timing(np.arange(frames), Fraction(1, SALVAGED_FPS), 1)
@@ -270,7 +270,7 @@ class NervFile:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Names this file in every FormatError raised inside."""
+        """Prefix every FormatError raised inside with the file's name."""
         try:
             yield
         except FormatError as error:
@@ -283,17 +283,17 @@ class NervFile:
             return chunks.read_payload(self._file, chunk)
 
     def segment(self, index: int) -> SegmentData:
-        """The coded tensors of a segment."""
+        """Return the coded tensors of a segment. Raises FormatError."""
         with self.naming(), self._lock:
             return self._format.read_segment(self._file, self._contents, index)
 
     def _payloads(self, type: bytes) -> Iterator[bytes]:
-        """Those of all chunks of a type, in order."""
+        """Iterate over the payloads of all chunks of one type, in file order."""
         return (self._payload(chunk) for chunk in self.chunks if chunk.type == type)
 
     def tracks(self, window: tuple[Fraction, Fraction] | None = None) -> list[Track]:
-        """All audio and subtitle tracks; with `window` ([a, b) seconds), of each the parts that
-        have something in it, or else its first. No others are read where the file has an index."""
+        """Return all audio and subtitle tracks. With `window` ([a, b) seconds) and a track index,
+        reads of each track only the parts that overlap it, or else its first part."""
         with self.naming():
             listed = self._track_chunks
             index = self._track_index
@@ -304,8 +304,8 @@ class NervFile:
     def track_parts(
         self, number: int, window: tuple[Fraction, Fraction] | None = None
     ) -> Iterator[Track]:
-        """The parts of track `number` that have something in `window`, one by one: each is read
-        when it is asked for. Of a file without an index, the whole track. Raises IndexError."""
+        """Yield the parts of track `number` that overlap `window`; each is read on demand. Without
+        a track index, yields the whole track. Raises IndexError."""
         with self.naming():
             index = self._track_index
             tracks = self.tracks() if index is None else []
@@ -320,7 +320,7 @@ class NervFile:
                     yield from self._parts([place])
 
     def _parts(self, places: Iterable[int]) -> list[Track]:
-        """The tracks that the track chunks at some places among all of them make up."""
+        """Return the tracks made of the track chunks with these indices."""
         payloads = {place: self._payload(self._track_chunks[place]) for place in places}
         packets = sum(map(count_packets, payloads.values()))
         whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
@@ -332,22 +332,22 @@ class NervFile:
 
     @cached_property
     def _track_index(self) -> TrackIndex | None:
-        """None where the file has none: there a track has one part, or the file was cut short."""
+        """None if the file has no index: every track has one part, or the file is truncated."""
         payload = next(self._payloads(chunks.TRACK_INDEX), None)
         return None if payload is None else TrackIndex.unpack(payload, len(self._track_chunks))
 
     def extras(self) -> Extras:
-        """Tags, chapters and attached files."""
+        """Return tags, chapters and attachments. Raises FormatError."""
         with self.naming():
             description = next(self._payloads(chunks.DESCRIPTION), None)
             return unpack_extras(description, list(self._payloads(chunks.ATTACHMENT)))
 
     def checks(self) -> Checks | None:
-        """What the encoder saw, or None where the file does not say."""
+        """Return the encoder's checks, or None if the file has none. Raises FormatError."""
         with self.naming():
             payload = next(self._payloads(chunks.CHECKS), None)
             samples = next(self._payloads(chunks.SAMPLES), None)
-            if payload is None or self.notes:  # the quality that it states is of the whole file
+            if payload is None or self.notes:  # the stored quality is that of the complete file
                 return None
             return Checks.unpack(payload, samples, self.header.frames)
 
@@ -356,7 +356,7 @@ class NervFile:
         self._check(self.chunks)
 
     def check_segments(self, first: int, stop: int) -> None:
-        """The same of the segments [first, stop) only."""
+        """Verify the checksums of the segments [first, stop). Raises ChecksumError."""
         self._check(chain(*self._contents.segments[first:stop]))
 
     def _check(self, listed: Iterable[Chunk]) -> None:
@@ -366,32 +366,32 @@ class NervFile:
                     chunks.check(self._file, chunk)
 
     def segment_bytes(self, index: int) -> int:
-        """Bytes on disk of a segment, framing included."""
+        """Return the bytes on disk of a segment, framing included."""
         return sum(chunk.size for chunk in self._contents.segments[index])
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
-        """Bytes on disk by part, framing included; they add up to `size`."""
+        """Bytes on disk by part, framing included; the sum is `size`."""
         parts = dict.fromkeys([*PARTS.values(), "other"], 0)
         parts["header"] += chunks.PREAMBLE.size
         for chunk in self.chunks:
             parts[PARTS.get(chunk.type, "other")] += chunk.size
-        parts["other"] += self.size - sum(parts.values())  # of a file that was cut short
+        parts["other"] += self.size - sum(parts.values())  # not 0 for a truncated file
         return {name: size for name, size in parts.items() if size or name in ALWAYS}
 
     @property
     def bpp(self) -> float:
-        """Bits per pixel of the video: all bytes but the tracks and extras."""
+        """Bits per pixel of the video: all bytes except those of tracks and extras."""
         parts = self.bytes_by_part
         return 8 * (self.size - sum(parts.get(name, 0) for name in NO_VIDEO)) / self.header.pixels
 
     @property
     def elsewhere(self) -> NervSource:
-        """What another process opens the file by. Raises UsageError where it cannot."""
+        """The source by which another process opens the file. Raises UsageError if it cannot."""
         return self._file.elsewhere
 
     def after_fork(self) -> None:
-        """In a forked process, nobody holds the lock."""
+        """Renew the lock in a forked process, where no thread holds it."""
         self._lock = RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -408,5 +408,5 @@ class NervFile:
 
 
 def _reopened(source: NervSource, limits: Limits, salvage: bool) -> NervFile:
-    """The file that another process had open."""
+    """Reopen a pickled file."""
     return NervFile(source, limits, salvage=salvage)

@@ -1,4 +1,4 @@
-"""Files of format 1 (docs/format.md, section 12): they are read, and no longer written."""
+"""Reading of format 1 files (docs/format.md, section 12). nervkit does not write them any more."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ORDER = (
 RANK = {type: rank for rank, types in enumerate(ORDER) for type in types}
 MANY = (WEIGHTS, EMBEDDINGS, TENSORS, chunks.ATTACHMENT, chunks.TRACK)
 MOST_CHUNKS, MOST_SEGMENTS = 1 << 14, 1 << 12
-COUNT = struct.Struct("<H")  # of a chunk's tensors: its first bytes
+COUNT = struct.Struct("<H")  # a tensor chunk begins with its number of tensors
 
 
 def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
-    """What a file of `size` bytes holds. Reads the chunks' heads and the header. Raises
-    FormatError; of one that is cut short nothing is salvaged."""
+    """Return the contents of a file of `size` bytes. Reads the chunk headers and the file header.
+    Raises FormatError; ignores `salvage`, because a truncated format 1 file cannot be salvaged."""
     found = list(chunks.scan(file, size, MOST_CHUNKS))
     _check_order(found)
     header = _header(chunks.read_payload(file, found[0]))
@@ -42,7 +42,7 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
 
 
 def read_segment(file: Readable, contents: Contents, index: int) -> SegmentData:
-    """The coded tensors of a segment. Raises FormatError."""
+    """Return the coded tensors of a segment. Raises FormatError."""
     coded = []
     for chunk in contents.segments[index]:
         payload = chunks.read_payload(file, chunk)
@@ -53,7 +53,8 @@ def read_segment(file: Readable, contents: Contents, index: int) -> SegmentData:
 
 
 def _check_order(found: list[Chunk]) -> None:
-    """The known chunks stand in ORDER, most of them once; the others may be skipped."""
+    """Check that known chunks are in ORDER, that only MANY repeat, and that unknown ones may be
+    skipped."""
     if [chunk.type for chunk in found[:2]] != [chunks.HEADER, chunks.TIMING]:
         raise FormatError("the file does not begin with its header and timing")
     rank, seen = 0, set()
@@ -67,11 +68,11 @@ def _check_order(found: list[Chunk]) -> None:
         rank = RANK[chunk.type]
         seen.add(chunk.type)
     if found[-1].length:
-        raise FormatError("the end mark holds bytes; it must be empty")
+        raise FormatError("the end mark must be empty")
 
 
 def _matched(found: list[Chunk]) -> list[list[Chunk]]:
-    """The chunks of every segment: WGTS, with EMBD straight after it or without; or TNSR."""
+    """Group the chunks by segment: each has WGTS, optionally followed by EMBD; or TNSR."""
     segments: list[list[Chunk]] = []
     before = b""
     for chunk in found:
@@ -86,7 +87,7 @@ def _matched(found: list[Chunk]) -> list[list[Chunk]]:
 
 
 def _header(payload: bytes) -> Header:
-    """The header, which has its segments as a field. Raises FormatError."""
+    """Parse the header, which lists the segments in format 1. Raises FormatError."""
     fields = parse_json(inflate(payload, MAX_HEADER_BYTES, WHAT), WHAT)
     entries = an_object(fields, WHAT, ("segments",))["segments"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_SEGMENTS:

@@ -1,4 +1,4 @@
-"""Files of format 2: found from their end, by the table, and written part by part."""
+"""Format 2 files: read from the end through the table, and written as a stream."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from nervkit.container.source import Readable
 from nervkit.container.table import Table
 from nervkit.errors import FormatError, LimitError
 
-PLACE = struct.Struct("<Q")  # the end mark's payload: where the table's chunk begins
+PLACE = struct.Struct("<Q")  # the end mark's payload: file offset of the table's chunk
 END_BYTES = chunks.FRAMING + PLACE.size
-#: chunks that a table may list, and how many of them there are: from, to
+#: minimum and maximum count of every chunk type that a table may list; None: no maximum
 COUNTS = {
     chunks.HEADER: (1, 1),
     chunks.TIMING: (1, 1),
@@ -44,12 +44,12 @@ COUNTS = {
 
 
 class Writer:
-    """Writes a file part by part. Of each it keeps no more than its place, so that a file may be
-    longer than the memory.
+    """Writes a file chunk by chunk. It keeps only the location of each chunk, so that a file may be
+    larger than the memory.
 
     Args:
-        file: where to write, from its present position on.
-        header: its segments are left aside: `segment` takes them one by one.
+        file: the output; writing starts at its current position.
+        header: the header. Its segments are ignored: `segment` takes them one by one.
     """
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
@@ -61,14 +61,14 @@ class Writer:
         self.part(chunks.HEADER, header.pack())
 
     def part(self, type: bytes, payload: bytes) -> None:
-        """Write any chunk but a segment's."""
+        """Write a chunk of any type except SEGM."""
         self._chunks.append(Chunk(type, self._end + chunks.CHUNK_HEAD.size, len(payload)))
         self._file.write(chunks.pack_chunk(type, payload))
         self._end = self._chunks[-1].end
 
     def segment(self, segment: Segment, data: SegmentData) -> None:
-        """Write the next segment; before it its model, where that is new. Raises FormatError where
-        a decoder would refuse that."""
+        """Write the next segment, preceded by its model if that is new. Raises FormatError if a
+        decoder would refuse the model."""
         entry = {"model": segment.model, "config": segment.config}
         key = json.dumps(entry, sort_keys=True)
         if key not in self._models:
@@ -80,19 +80,19 @@ class Writer:
         self._segments.append((segment.frames, model, segment.values))
 
     def finish(self) -> None:
-        """Write the table and the end mark. Nothing may follow. Raises FormatError where there is
-        no segment."""
+        """Write the table and the end mark, which must be the last bytes. Raises FormatError if
+        there is no segment."""
         if not self._segments:
-            raise FormatError("a file needs a segment")
+            raise FormatError("a file needs at least one segment")
         place = self._end
         self.part(chunks.TABLE, Table(self._chunks, *zip(*self._segments, strict=True)).pack())
         self.part(chunks.END, PLACE.pack(place))
 
 
 def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
-    """What a file of `size` bytes holds. Reads its end mark, table, header and models, and nothing
-    else. With `salvage`, the table of a file that lacks it is made from the parts that are whole,
-    all of which are read. Raises FormatError."""
+    """Return the contents of a file of `size` bytes. Reads only the end mark, table, header and
+    models. With `salvage`, rebuilds a missing table from the intact chunks, which reads all of
+    them. Raises FormatError."""
     damage = None
     try:
         table, ending = _read_table(file, size)
@@ -117,46 +117,46 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
 
 
 def read_segment(file: Readable, contents: Contents, index: int) -> SegmentData:
-    """The coded tensors of a segment. Raises FormatError."""
+    """Return the coded tensors of a segment. Raises FormatError."""
     [chunk] = contents.segments[index]
     frames, model, data = SegmentData.unpack(chunks.read_payload(file, chunk))
     if (frames, model) != (contents.header.segments[index].frames, contents.models[index]):
-        raise FormatError(f"segment {index} has other frames or another model than the table says")
+        raise FormatError(f"segment {index} contradicts the table: frame count or model differ")
     return data
 
 
 def _read_table(file: Readable, size: int) -> tuple[Table, list[Chunk]]:
-    """The table, and where it and the end mark are. Raises FormatError."""
+    """Return the table, and the chunks of the table and the end mark. Raises FormatError."""
     end = Chunk(chunks.END, size - END_BYTES + chunks.CHUNK_HEAD.size, PLACE.size)
     file.seek(max(0, size - END_BYTES))
     mark = file.read(END_BYTES)
     if not mark.startswith(chunks.CHUNK_HEAD.pack(chunks.END, PLACE.size)):
-        raise _NoEndMark("the end mark has another length than 8")
+        raise _NoEndMark("the end mark is missing, or its length is not 8")
     place = PLACE.unpack(chunks.payload_of(end, mark))[0]
     length = size - END_BYTES - place - chunks.FRAMING
     if place < chunks.PREAMBLE.size or length < 0:
-        raise FormatError("the end mark names no place for a table")
+        raise FormatError("the end mark has an invalid table offset")
     listed = Chunk(chunks.TABLE, place + chunks.CHUNK_HEAD.size, length)
     return Table.unpack(chunks.read_payload(file, listed), place), [listed, end]
 
 
 class _NoEndMark(FormatError):
-    """The file does not end as a file does."""
+    """The file does not end with an end mark."""
 
 
 def _not_whole(table: Table, damage: FormatError) -> FormatError:
-    """The same error with the segments that are whole in spite of it."""
+    """Return the same error with a note on the intact segments."""
     if not table.frames:
-        return type(damage)(f"{damage}; whole are no segments")
+        return type(damage)(f"{damage}; no segment is intact")
     return type(damage)(
-        f"{damage}; whole are segments 0 to {len(table.frames) - 1}, frames 0 to "
-        f"{sum(table.frames) - 1}: --salvage decodes them"
+        f"{damage}; segments 0 to {len(table.frames) - 1} (frames 0 to {sum(table.frames) - 1}) "
+        "are intact; use salvage to decode them"
     )
 
 
 def _whole_parts(file: Readable, size: int, damage: FormatError) -> tuple[Table, FormatError]:
-    """The chunks from the front on whose checksums are right, and the segments among them, without
-    their values; and why there are no more, `damage` where that is all that is known."""
+    """Return a table of the intact chunks from the front on, whose segments have no `values`, and
+    the error that ended the scan: `damage` if the scan itself found none."""
     found: list[Chunk] = []
     segments: list[tuple[int, int]] = []
     try:
@@ -174,17 +174,18 @@ def _whole_parts(file: Readable, size: int, damage: FormatError) -> tuple[Table,
 
 
 def _frames_and_model(file: Readable, chunk: Chunk) -> tuple[int, int]:
-    """How many frames a segment has, and the index of its model. Raises FormatError."""
+    """Return a segment's number of frames and model index. Raises FormatError."""
     file.seek(chunk.offset)
     head = file.read(min(chunk.length, SEGMENT_HEAD.size))
     if len(head) < SEGMENT_HEAD.size:
-        raise FormatError("a segment is shorter than it says")
-    return SEGMENT_HEAD.unpack(head)[:2]
+        raise FormatError("a segment is shorter than it declares")
+    frames, model, *_ = SEGMENT_HEAD.unpack(head)
+    return frames, model
 
 
 def _check_parts(table: Table, salvage: bool) -> list[Chunk]:
-    """The chunks MODL. Raises FormatError where the file's chunks are not as they must be; of what
-    is salvaged, any but the first may be missing."""
+    """Check the order and counts of a file's chunks; with `salvage`, any but the first may be
+    missing. Return the MODL chunks. Raises FormatError."""
     if table.chunks[0].type != chunks.HEADER:
         raise FormatError("the file does not begin with its header")
     models, segments = [], iter(table.models)
@@ -194,28 +195,30 @@ def _check_parts(table: Table, salvage: bool) -> list[Chunk]:
         elif chunk.type == chunks.MODEL:
             models.append(chunk)
         elif chunk.type == chunks.SEGMENT and next(segments) >= len(models):
-            raise FormatError("a segment stands before its model")
+            raise FormatError("a segment comes before its model")
     found = Counter(chunk.type for chunk in table.chunks)
     for type, (least, most) in COUNTS.items():
         least = 0 if salvage else least
         if found[type] < least or (most is not None and found[type] > most):
-            raise FormatError(f"the file holds {found[type]} chunks {type.decode()}")
+            raise FormatError(
+                f"the file has {found[type]} chunks {type.decode()}, which is invalid"
+            )
     if found[chunks.SAMPLES] > found[chunks.CHECKS]:
-        raise FormatError("chunk cSMP has no cHCK beside it")
+        raise FormatError("the file has a cSMP chunk but no cHCK")
     return models
 
 
 def _may_skip(type: bytes) -> None:
     if not (type.isalpha() and type.isascii()):
-        raise FormatError("a chunk's type is not made of letters")
+        raise FormatError("a chunk's type is not four ASCII letters")
     if type in (chunks.TABLE, chunks.END):
         raise FormatError(f"chunk {type.decode()} is out of place")
     may_skip(type.decode(), "chunk")
 
 
 def _models(file: Readable, listed: Sequence[Chunk]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name and configuration that each chunk MODL holds. Together they are no longer than a
-    header may be."""
+    """Yield the name and configuration in each MODL chunk. All of them together may have as many
+    bytes as a header."""
     left, what = MAX_HEADER_BYTES, "a model"
     for chunk in listed:
         content = inflate(chunks.read_payload(file, chunk), left, what)

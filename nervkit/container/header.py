@@ -1,4 +1,4 @@
-"""The header of a .nerv file: what is declared, checked before it is believed."""
+"""The header of a .nerv file, validated when it is parsed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WHAT = "the header"
 FIELDS = ("width", "height", "sample_aspect_ratio", "colour", "source", "edit", "encoder")
 MAX_HEADER_BYTES = 1 << 20
 MAX_TEXT = 1 << 12
-MAX_FIELDS = 64  # of an object whose fields are free
+MAX_FIELDS = 64  # of an object with arbitrary field names
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
-#: how planes become RGB: names and codes of ITU-T H.273 (table 4)
+#: YCbCr matrices: nervkit's names, and matrix coefficients of ITU-T H.273 (table 4)
 MATRICES = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
-#: names, and ffmpeg's codes
+#: sample ranges: nervkit's names, and ffmpeg's codes
 RANGES = {"limited": 1, "full": 2}
 COLOUR_CODES = ("matrix", "range", "primaries", "transfer")
 EDITS = {
@@ -41,12 +41,12 @@ EDITS = {
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of frames with its own representation. Raises FormatError where it is too large."""
+    """A run of frames with its own representation. Raises FormatError if a count is too large."""
 
     frames: int
     model: str
     config: dict[str, Any]
-    values: int | None  # stored: weights, biases, embeddings; None: not known, of a salvaged file
+    values: int | None  # stored weights, biases and embeddings; None: unknown (salvaged file)
 
     def __post_init__(self) -> None:
         whole(self.frames, "a segment's number of frames", 1, MOST_FRAMES)
@@ -56,18 +56,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything a .nerv file says of itself but its timing.
+    """The metadata of a .nerv file, except its timing.
 
     Attributes:
-        width, height: of the decoded frames, in pixels.
+        width, height: size of the decoded frames, in pixels.
         sample_aspect_ratio: width : height of one pixel.
         colour: the source's codes (ITU-T H.273): matrix, range, primaries, transfer; and
-            "rgb_matrix", "rgb_range", with which its planes were made RGB.
-        source: what the frames came from, as text: codec, pixel_format, rotation, ...
-        edit: the part of the source that is kept: any of EDITS, as text.
-        encoder: "version" and "settings", as text.
-        exact: whether the segments' records let a decoder compute the very pixels in integers.
-        segments: in order of time; the table of the file holds them.
+            "rgb_matrix", "rgb_range", with which its planes were converted to RGB.
+        source: properties of the source: codec, pixel_format, rotation, ...
+        edit: the part of the source that is kept: any of EDITS, as strings.
+        encoder: "version" and "settings", as strings.
+        exact: whether the segments' records allow bit-exact decoding in integers.
+        segments: sorted by time; stored in the file's table, not in the header chunk.
     """
 
     width: int
@@ -86,17 +86,17 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """Of all frames."""
+        """Pixels in all frames."""
         return self.frames * self.width * self.height
 
     @property
     def values(self) -> int:
-        """Of all segments, as far as they are known."""
+        """Stored values in all segments, as far as they are known."""
         return sum(segment.values or 0 for segment in self.segments)
 
     def pack(self) -> bytes:
-        """The payload of the header chunk: zlib-compressed JSON of all but the segments. Raises
-        FormatError where a decoder would refuse it."""
+        """Return the payload of the header chunk: zlib-compressed JSON without the segments. Raises
+        FormatError if a decoder would refuse it."""
         payload = pack_json(self.to_dict())
         checked = self.unpack(payload)
         if self.segments:
@@ -104,7 +104,7 @@ class Header:
         return payload
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the segments, JSON-ready; `parse` is the inverse."""
+        """Return all fields except the segments as JSON-ready values; `parse` is the inverse."""
         fields = {name: getattr(self, name) for name in FIELDS}
         ratio = self.sample_aspect_ratio
         fields["sample_aspect_ratio"] = [ratio.numerator, ratio.denominator]
@@ -112,12 +112,12 @@ class Header:
 
     @classmethod
     def unpack(cls, payload: bytes) -> Header:
-        """Parse and check a header, which has no segments yet. Raises FormatError."""
+        """Parse the payload of a header chunk; the result has no segments. Raises FormatError."""
         return cls.parse(parse_json(inflate(payload, MAX_HEADER_BYTES, WHAT), WHAT))
 
     @classmethod
     def parse(cls, value: Any) -> Header:
-        """The same from the JSON's value."""
+        """Build a header from parsed JSON. Raises FormatError."""
         fields = an_object(value, WHAT, FIELDS, ("exact",))
         return cls(
             width=whole(fields["width"], "width", 1, MOST_PIXELS_A_SIDE),
@@ -131,24 +131,24 @@ class Header:
         )
 
     def of_segments(self, segments: Iterable[Segment]) -> Header:
-        """The header with its segments. Raises FormatError where they are none, or too long."""
+        """Return the header with these segments. Raises FormatError for no or too many frames."""
         header = replace(self, segments=tuple(segments))
         whole(header.frames, "the number of frames", 1, MOST_FRAMES)
         return header
 
 
 def pack_json(value: Any) -> bytes:
-    """zlib-compressed JSON."""
+    """Return `value` as zlib-compressed JSON."""
     return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)
 
 
 def parse_model(value: Any, what: str = "a model") -> tuple[str, dict[str, Any]]:
-    """A model's name and configuration: plain values, or lists of up to 8 of them. The model checks
-    the rest. Raises FormatError."""
+    """Return a model's name and configuration, whose values are scalars or lists of up to 8 of
+    them. The model itself checks them further. Raises FormatError."""
     fields = an_object(value, what, ("model", "config"))
     name, config = fields["model"], fields["config"]
     if not isinstance(name, str) or not MODEL_NAME.fullmatch(name):
-        raise FormatError(f"{what} has no model's name")
+        raise FormatError(f"{what} has no valid model name")
     if not isinstance(config, dict) or len(config) > MAX_FIELDS:
         raise FormatError(f"config must be an object of at most {MAX_FIELDS} fields")
     for field_name, entry in config.items():
@@ -172,7 +172,7 @@ def _edit(value: Any) -> dict[str, Any]:
     value = an_object(value, "edit", (), EDITS)
     for name, entry in value.items():
         if not isinstance(entry, str) or not EDITS[name].fullmatch(entry):
-            raise FormatError(f"the stored edit has an impossible {name}")
+            raise FormatError(f"the stored edit has an invalid {name}")
     return value
 
 
@@ -182,7 +182,7 @@ def _encoder(value: Any) -> dict[str, str]:
 
 
 def _free(value: Any, what: str) -> dict[str, Any]:
-    """An object of few fields, which hold plain values."""
+    """Return `value` if it is an object of at most MAX_FIELDS scalar fields."""
     if not isinstance(value, dict) or len(value) > MAX_FIELDS:
         raise FormatError(f"{what} must be an object of at most {MAX_FIELDS} fields")
     for name, entry in value.items():

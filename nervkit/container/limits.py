@@ -1,5 +1,5 @@
-"""How much a file may declare. A few hundred bytes can ask for gigabytes of values or days of
-arithmetic, so that what is allowed grows with the bytes that a file brings."""
+"""Resource limits for decoding. A few hundred bytes can declare gigabytes of values or days of
+arithmetic, so the default limits grow with the size of the file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MOST_PIXELS_A_SIDE = 1 << 14
 MOST_FRAMES = 1 << 20
 MOST_SEGMENTS = 1 << 16
 MOST_CHUNKS = 1 << 17
-MOST_MODELS = 1 << 10  # configurations
-MOST_NETWORKS = 1 << 12  # configurations with a length each: what they cost is found one by one
-MOST_VALUES = 1 << 27  # of a segment; what a decoder takes on is a matter of its limits
+MOST_MODELS = 1 << 10  # distinct configurations
+MOST_NETWORKS = 1 << 12  # distinct pairs of configuration and length, each of which is costed
+MOST_VALUES = 1 << 27  # per segment, in the format; `Limits` are usually lower
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`base` and `per_byte` of the file, at most `most`."""
+    """A limit of `base` plus `per_byte` for every byte of the file, at most `most`."""
 
     what: str
     base: int
@@ -31,30 +31,29 @@ class Budget:
         return min(self.base + self.per_byte * size, self.most)
 
 
-# Files as people make them stay far below. HiNeRV-L on a UVG clip, the heaviest that is published,
-# has 7e11 MACs a frame and 4e14 in all in 13 MB; a GridNeRV of 15 kB has 3e9 a frame at 4K.
+# Real files stay far below. HiNeRV-L on a UVG clip, the heaviest published network, needs 7e11 MACs
+# per frame and 4e14 in all, in 13 MB; a GridNeRV of 15 kB needs 3e9 per frame at 4K.
 BUDGETS = {
-    "pixels": Budget("pixels of all frames", 1 << 30, 1 << 20, 1 << 46),
-    "values": Budget("values of a segment", 1 << 20, 1 << 10, 1 << 27),
+    "pixels": Budget("pixels in all frames", 1 << 30, 1 << 20, 1 << 46),
+    "values": Budget("values in a segment", 1 << 20, 1 << 10, 1 << 27),
     "memory": Budget("bytes of memory", 1 << 29, 1 << 12, 1 << 34),
-    "macs_per_frame": Budget("multiply-accumulates a frame", 1 << 34, 1 << 24, 1 << 42),
-    "macs_per_file": Budget("multiply-accumulates of all frames", 1 << 42, 1 << 30, 1 << 52),
+    "macs_per_frame": Budget("multiply-accumulates per frame", 1 << 34, 1 << 24, 1 << 42),
+    "macs_per_file": Budget("multiply-accumulates in all frames", 1 << 42, 1 << 30, 1 << 52),
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a decoder is willing to spend on a file. None: a default that grows with the file's
-    size.
+    """The most that a decoder spends on a file. None: a default that grows with the file size.
 
     Attributes:
         pixels: frames x width x height.
-        values: stored values (weights, biases, embeddings) of one segment. Each is a coded symbol.
-        memory: bytes that decoding takes at once.
-        macs_per_frame: multiply-accumulates of one frame.
-        macs_per_file: multiply-accumulates of all frames.
+        values: stored values (weights, biases, embeddings) per segment. Each is a coded symbol.
+        memory: peak memory of decoding, in bytes.
+        macs_per_frame: multiply-accumulates per frame.
+        macs_per_file: multiply-accumulates in all frames.
 
-    Declared sizes are checked before anything of that size is allocated or computed.
+    Declared sizes are checked before nervkit allocates or computes anything of that size.
     """
 
     pixels: int | None = None
@@ -65,8 +64,8 @@ class Limits:
 
     @classmethod
     def parse(cls, texts: list[str]) -> Self:
-        """From "NAME=NUMBER" each, such as "memory=8G" or "macs-per-file=1e15". Raises
-        UsageError."""
+        """Parse limits of the form "NAME=NUMBER", such as "memory=8G" or "macs-per-file=1e15".
+        Raises UsageError."""
         limits = cls()
         names = [spec.name for spec in fields(cls)]
         for text in texts:
@@ -79,19 +78,19 @@ class Limits:
         return limits
 
     def check(self, name: str, declared: int, size: int) -> None:
-        """Raise LimitError where a file of `size` bytes declares more of `name` than allowed."""
+        """Raise LimitError if a file of `size` bytes declares more of `name` than allowed."""
         own = getattr(self, name)
         allowed = BUDGETS[name].of(size) if own is None else own
         if declared > allowed:
             option = name.replace("_", "-")
             raise LimitError(
-                f"decoding takes {declared:,} {BUDGETS[name].what}, the limit for a file of "
-                f"{size:,} bytes is {allowed:,}; if you trust it, raise that with "
+                f"decoding takes {declared:,} {BUDGETS[name].what}; the limit for a file of "
+                f"{size:,} bytes is {allowed:,}. If you trust the file, raise the limit with "
                 f"--limit {option}={declared}"
             )
 
 
-#: for files of one's own
+#: for files that this program wrote itself
 UNLIMITED = Limits(*(1 << 62,) * len(fields(Limits)))
 
 

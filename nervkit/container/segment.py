@@ -1,4 +1,4 @@
-"""The chunk of one segment: what it is, and its coded tensors. docs/format.md has the layout."""
+"""The SEGM chunk: description and coded tensors of a segment. docs/format.md has the layout."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RECORD = struct.Struct("<4sI")  # name, bytes
 SECTION = struct.Struct("<BI")  # method, bytes
 RUN = struct.Struct("<BH")  # section, tensors
 MOST_TENSORS = (1 << 16) - 1
-#: methods that code tensors: by adaptive tables, by scales and contexts
+#: coding methods: adaptive tables; scales and contexts
 ADAPTIVE, CONTEXTS = 1, 2
 
 
 @dataclass(frozen=True)
 class Section:
-    """Tensors that one method coded together; nervkit.compression.methods decodes them."""
+    """Tensors coded together by one method; nervkit.compression.methods decodes them."""
 
     method: int
     data: bytes
@@ -33,10 +33,10 @@ class SegmentData:
     """The coded tensors of a segment.
 
     Attributes:
-        sections: each holds some of the tensors, in the model's order.
-        order: for every tensor of the model, in order, the index of its section.
-        records: further data by name (four letters); nervkit knows none yet, and keeps those that
-            may be skipped.
+        sections: each codes some of the tensors, in the model's order.
+        order: for every tensor in the model's order, the index of its section.
+        records: additional data by name (four letters). No names are defined yet; nervkit keeps
+            records that a decoder may skip.
     """
 
     sections: tuple[Section, ...]
@@ -45,18 +45,18 @@ class SegmentData:
 
     @classmethod
     def of(cls, *coded: tuple[int, int, bytes]) -> SegmentData:
-        """From sections of tensors that follow one another: method, number of tensors, bytes."""
+        """Build from (method, number of tensors, bytes) of consecutive sections."""
         sections = tuple(Section(method, data) for method, _, data in coded)
         order = (index for index, (_, count, _) in enumerate(coded) for _ in range(count))
         return cls(sections, tuple(order))
 
     @property
     def size(self) -> int:
-        """Bytes of the coded tensors."""
+        """Size of the coded tensors in bytes."""
         return sum(len(section.data) for section in self.sections)
 
     def pack(self, frames: int, model: int) -> bytes:
-        """The payload of the segment's chunk; `model` is the index of its chunk MODL."""
+        """Return the payload of the SEGM chunk; `model` is the index of its MODL chunk."""
         runs = [(index, len(list(run))) for index, run in groupby(self.order)]
         parts = [HEAD.pack(frames, model, len(self.records), len(self.sections), len(runs))]
         parts += [RECORD.pack(name, len(content)) + content for name, content in self.records]
@@ -66,14 +66,14 @@ class SegmentData:
 
     @classmethod
     def unpack(cls, payload: bytes) -> tuple[int, int, SegmentData]:
-        """The inverse: frames, model, tensors. Raises FormatError."""
+        """Parse a SEGM chunk: number of frames, model index, tensors. Raises FormatError."""
         reader = _Reader(payload)
         frames, model, records, sections, runs = reader.numbers(HEAD)
         kept = []
         for _ in range(records):
             name, size = reader.numbers(RECORD)
             if not (name.isalpha() and name.isascii()):
-                raise FormatError("a segment's record has no name")
+                raise FormatError("a segment's record has no valid name")
             may_skip(name.decode("ascii"), "a segment's record")
             kept.append((name, reader.take(size)))
         heads = [reader.numbers(SECTION) for _ in range(sections)]
@@ -85,17 +85,17 @@ class SegmentData:
 
 
 def _tensors(runs: list[tuple[int, int]], sections: int) -> Iterator[int]:
-    """The section of every tensor. Raises FormatError."""
+    """Yield the section index of every tensor. Raises FormatError."""
     count = sum(tensors for _, tensors in runs)
     whole(count, "the number of tensors of a segment", 1, MOST_TENSORS)
     for section, tensors in runs:
         if section >= sections:
-            raise FormatError(f"a tensor is said to be in section {section} of {sections}")
+            raise FormatError(f"a tensor refers to section {section} of {sections}")
         yield from (section,) * tensors
 
 
 class _Reader:
-    """Takes a payload apart from front to back. Raises FormatError at its end."""
+    """Reads a payload from front to back. Raises FormatError at its end."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload, self._position = payload, 0
@@ -106,7 +106,7 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if count > self.left:
-            raise FormatError("a segment is shorter than it says")
+            raise FormatError("a segment is shorter than it declares")
         self._position += count
         return self._payload[self._position - count : self._position]
 

@@ -1,4 +1,4 @@
-"""The text by which a file says how it was made: "name value, name value, ..."."""
+"""The encoder settings that a file stores as text: "name value, name value, ..."."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 REQUANTIZED = "requantized"
-#: what no longer holds of tensors that were quantized anew
+#: settings that describe the tensors before requantization
 OF_EARLIER_TENSORS = ("coded_bytes", "coded_psnr", "bits", "embedding_bits", REQUANTIZED)
 
 
 def as_text(settings: Mapping[str, Any]) -> str:
-    """The text of settings."""
+    """Return settings as text."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def setting(settings: str, name: str) -> str | None:
-    """The value of a setting, as text; None where the file does not say."""
+    """Return the value of a setting as text, or None if it is absent."""
     for part in settings.split(", "):
         key, _, value = part.partition(" ")
         if key == name:
@@ -25,12 +25,12 @@ def setting(settings: str, name: str) -> str | None:
 
 
 def is_requantized(settings: str) -> bool:
-    """Whether the file was made from another .nerv file, whose settings these were."""
+    """Whether the file was made by requantizing another .nerv file."""
     return setting(settings, REQUANTIZED) is not None
 
 
 def requantized(settings: str, target: str) -> str:
-    """The settings of a file that is made from one with `settings`: without what was said of the
-    earlier tensors, and with the `target`, such as "to 60000 bytes"."""
+    """Return the settings of a file requantized from one with `settings`: without the entries on
+    the earlier tensors, and with the `target`, such as "to 60000 bytes"."""
     parts = [p for p in settings.split(", ") if p.partition(" ")[0] not in OF_EARLIER_TENSORS]
     return ", ".join([*filter(None, parts), f"{REQUANTIZED} {target}"])

@@ -1,4 +1,4 @@
-"""What a .nerv file is read from: a path, its bytes, or an object that reads and seeks."""
+"""Random access to a .nerv file, given as a path, bytes, or a seekable file object."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ STANDARD_INPUT = "-"
 
 
 class Readable(Protocol):
-    """What a container is read from: a SeekableFile, or a binary file."""
+    """The interface that parsers read from: a SeekableFile, or a binary file."""
 
     def seek(self, position: int, /) -> object:
-        """Go to a byte."""
+        """Move to an absolute byte position."""
 
     def read(self, count: int, /) -> bytes:
-        """The next `count` bytes; fewer at the end only."""
+        """Return the next `count` bytes, or fewer at the end of the file."""
 
 
 class SeekableFile:
-    """Bytes of a known number, any of which can be read. A child process reads them on its own.
+    """A seekable source of known size. After a fork, the child process has its own file position.
 
     Args:
-        source: a path, or "-" for standard input; the bytes of a file; or a binary file object that
-            can seek, such as fsspec's of an object store. Standard input, or a pipe at a path, is
-            read whole.
+        source: a path, or "-" for standard input; the bytes of a file; or a seekable binary file
+            object, such as fsspec's for an object store. Standard input and pipes are read into
+            memory.
 
     Attributes:
-        name: for messages.
-        size: in bytes.
+        name: file name for messages.
+        size: size in bytes.
 
     Raises:
-        SourceError: no such file, not readable, or an object that cannot seek.
-        UsageError: none of these.
+        SourceError: the file is missing or unreadable, or the object cannot seek.
+        UsageError: `source` has another type.
     """
 
     def __init__(self, source: NervSource) -> None:
         self._file: BinaryIO
-        self._owned = True  # an object that was handed over stays the caller's
-        self._path: str | None = None  # of a file that can be opened again
-        self._inherited = False  # from the process that this one is forked from
+        self._owned = True  # False: the caller's object, which we do not close
+        self._path: str | None = None  # if the file can be reopened
+        self._inherited = False  # True in a forked process until it reopens the file
         if isinstance(source, bytes):
             self.name, self._file, self.size = "these bytes", io.BytesIO(source), len(source)
         elif source == STANDARD_INPUT:
@@ -70,7 +70,7 @@ class SeekableFile:
 
     @property
     def elsewhere(self) -> str | bytes | BinaryIO:
-        """What another process opens it by. Raises UsageError where it cannot."""
+        """The source by which another process opens the file. Raises UsageError if it cannot."""
         if self._path is not None:
             return self._path
         if self._owned:
@@ -79,17 +79,17 @@ class SeekableFile:
             self._file.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         except (TypeError, pickle.PicklingError) as error:
             raise UsageError(
-                f"{self.name}: an open file cannot be sent to another process; open the video by "
-                "its path, or from its bytes"
+                f"{self.name}: an open file cannot be sent to another process; open the video from "
+                "a path or from bytes"
             ) from error
         return self._file
 
     def after_fork(self) -> None:
-        """A file that was opened before the fork has one position in both processes."""
+        """Mark the file as inherited: parent and child share its position."""
         self._inherited = True
 
     def seek(self, position: int) -> None:
-        """Go to a byte. Raises SourceError where a forked process cannot read on its own."""
+        """Move to a byte position. Raises SourceError in a fork that cannot reopen the file."""
         if self._inherited:
             self._open_again()
         self._file.seek(position)
@@ -99,28 +99,28 @@ class SeekableFile:
             self._file, _ = _opened(Path(self._path))
         elif not self._owned and _has_descriptor(self._file):
             raise SourceError(
-                f"{self.name}: this open file is shared with the process that was forked; open the "
-                "video by its path, or from its bytes"
+                f"{self.name}: the forked process shares the position of this open file; open the "
+                "video from a path or from bytes"
             )
         self._inherited = False
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes; fewer at the file's end only. Raises SourceError."""
+        """Return the next `count` bytes, or fewer at the file's end. Raises SourceError."""
         try:
             data = self._file.read(count)
             while len(data) < count and (more := self._file.read(count - len(data))):
-                data += more  # unbuffered files may give less than is asked for
+                data += more  # a raw file may return less than requested
             return data
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read: {error}") from error
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the file unless it belongs to the caller."""
         if self._owned:
             self._file.close()
 
     def _measured(self) -> int:
-        """The size of an object, found by seeking."""
+        """Return the size of a file object, found by seeking. Raises SourceError, UsageError."""
         try:
             self._file.seek(0, io.SEEK_END)
             size = self._file.tell()
@@ -128,16 +128,16 @@ class SeekableFile:
             empty = self._file.read(0)
         except (OSError, ValueError) as error:  # io.UnsupportedOperation is both
             raise SourceError(
-                f"{self.name}: a .nerv file is read from its end, and this object cannot seek; "
-                f"give its bytes instead, file.read() ({error})"
+                f"{self.name}: this object cannot seek, which reading a .nerv file needs; "
+                f"pass its bytes instead, file.read() ({error})"
             ) from error
         if not isinstance(empty, bytes):
-            raise UsageError(f"{self.name}: is open as text; open it with mode 'rb'")
+            raise UsageError(f"{self.name}: the file is open in text mode; open it with mode 'rb'")
         return size
 
 
 def _has_descriptor(file: BinaryIO) -> bool:
-    """Whether an object is a file of the system, whose position forked processes share."""
+    """Whether an object has a file descriptor, whose position forked processes share."""
     try:
         file.fileno()
     except (AttributeError, OSError):
@@ -146,13 +146,13 @@ def _has_descriptor(file: BinaryIO) -> bool:
 
 
 def name_of(file: BinaryIO) -> str:
-    """What a file object calls itself."""
+    """Return the name of a file object for messages."""
     names = (getattr(file, attribute, None) for attribute in ("name", "path"))
     return next((name for name in names if isinstance(name, str) and name), "this file")
 
 
 def _standard_input() -> bytes:
-    """All of it."""
+    """Return all bytes of standard input. Raises SourceError."""
     if sys.stdin is None:
         raise SourceError("standard input is closed")
     try:
@@ -162,7 +162,7 @@ def _standard_input() -> bytes:
 
 
 def _opened(path: Path) -> tuple[BinaryIO, int]:
-    """A file and its size. A pipe is read whole."""
+    """Open a file and return it with its size. A pipe is read into memory. Raises SourceError."""
     try:
         file = path.open("rb")
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The table of a file: where its chunks are, and what its segments are. docs/format.md has the
+"""The table of a file, which locates all chunks and describes all segments. docs/format.md has the
 layout."""
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from nervkit.container.fields import may_skip, whole
 from nervkit.container.limits import MOST_CHUNKS, MOST_SEGMENTS
 from nervkit.errors import FormatError
 
-HEAD = struct.Struct("<IIBB")  # chunks, segments, bytes of a chunk's length, columns
-COLUMN = struct.Struct("<4sB")  # name, bytes of a number
-NUMBERS = (1, 2, 4, 8)  # bytes
+HEAD = struct.Struct("<IIBB")  # chunks, segments, bytes per chunk length, columns
+COLUMN = struct.Struct("<4sB")  # name, bytes per number
+NUMBERS = (1, 2, 4, 8)  # allowed bytes per number
 KNOWN = FRAMES, MODELS, VALUES = b"FRMS", b"MODL", b"VALS"
 MOST_COLUMNS = 16
 WHAT = "the table"
@@ -28,12 +28,12 @@ WHAT = "the table"
 
 @dataclass(frozen=True)
 class Table:
-    """What a table holds.
+    """The parsed table.
 
     Attributes:
-        chunks: all before the table, in order; they fill the file up to it.
-        frames, models, values: of each segment: how many frames it has, the index of its chunk
-            MODL, and how many values its tensors hold (None where the table was lost).
+        chunks: all chunks before the table, in order and without gaps.
+        frames, models, values: per segment: its number of frames, the index of its MODL chunk, and
+            its number of tensor values (None if the table was lost).
     """
 
     chunks: Sequence[Chunk]
@@ -42,7 +42,7 @@ class Table:
     values: Sequence[int | None]
 
     def pack(self) -> bytes:
-        """The payload of the table's chunk."""
+        """Return the payload of the TABL chunk."""
         columns: dict[bytes, Sequence[Any]] = {
             FRAMES: self.frames,
             MODELS: self.models,
@@ -58,8 +58,8 @@ class Table:
 
     @classmethod
     def unpack(cls, payload: bytes, place: int) -> Table:
-        """The table whose chunk begins at byte `place`. What it may hold is bounded by that before
-        it is decompressed. Raises FormatError."""
+        """Parse the table whose chunk begins at byte `place`. The offset bounds the number of
+        entries before anything is decompressed. Raises FormatError."""
         if len(payload) < HEAD.size:
             raise FormatError(f"{WHAT} is too short")
         count, segments, width, columns = HEAD.unpack_from(payload)
@@ -70,7 +70,7 @@ class Table:
         described = _described(payload[HEAD.size : start], columns)
         widths = [width, *described.values()]
         if not {*widths} <= {*NUMBERS}:
-            raise FormatError(f"a number of {WHAT} has an impossible size")
+            raise FormatError(f"a number in {WHAT} has an invalid size")
         sizes = [4 * count, width * count, *(size * segments for size in described.values())]
         content = inflate(payload[start:], sum(sizes), WHAT)
         if len(content) != sum(sizes):
@@ -81,17 +81,17 @@ class Table:
         found = dict(zip(described, rows, strict=True))
         listed = _located(types, lengths, place)
         if sum(chunk.type == chunks.SEGMENT for chunk in listed) != segments:
-            raise FormatError(f"{WHAT} tells of {segments} segments, the file holds others")
+            raise FormatError(f"{WHAT} declares {segments} segments but lists another number")
         return cls(listed, found[FRAMES], found[MODELS], found[VALUES])
 
 
 def _described(data: bytes, count: int) -> dict[bytes, int]:
-    """The names of `count` columns, and the bytes of a number of each. Raises FormatError."""
+    """Return name and bytes per number of `count` columns. Raises FormatError."""
     if len(data) < COLUMN.size * count:
         raise FormatError(f"{WHAT} is too short")
     described = dict(COLUMN.iter_unpack(data))
     if len(described) < count or not all(n.isalpha() and n.isascii() for n in described):
-        raise FormatError(f"{WHAT} has a column twice, or without a name")
+        raise FormatError(f"{WHAT} has a duplicate column, or one without a valid name")
     if not described.keys() >= {*KNOWN}:
         raise FormatError(f"{WHAT} lacks a column")
     for name in described.keys() - {*KNOWN}:
@@ -100,13 +100,13 @@ def _described(data: bytes, count: int) -> dict[bytes, int]:
 
 
 def _array(numbers: Sequence[int]) -> np.ndarray:
-    """In the fewest bytes a number."""
+    """Return `numbers` as the smallest unsigned integer type that holds them."""
     width = next(size for size in NUMBERS if max(numbers) < 1 << 8 * size)
     return np.array(numbers, f"<u{width}")
 
 
 def _located(types: bytes, lengths: list[int], end: int) -> list[Chunk]:
-    """The chunks of these types and lengths, one after another up to `end`. Raises FormatError."""
+    """Return the chunks of these types and lengths, which must end at `end`. Raises FormatError."""
     if chunks.PREAMBLE.size + sum(lengths) + chunks.FRAMING * len(lengths) != end:
         raise FormatError(f"the chunks that {WHAT} lists do not fill the file")
     listed, position = [], chunks.PREAMBLE.size

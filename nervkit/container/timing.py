@@ -1,4 +1,4 @@
-"""The timing chunk: when frames are shown, as bytes."""
+"""The payload of the TIME chunk: frame timestamps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UINT32 = (1 << 32) - 1
 
 
 def pack_timing(timing: Timing) -> bytes:
-    """The payload of the timing chunk."""
+    """Return the payload of the TIME chunk."""
     steps = np.append(np.diff(timing.pts), timing.duration)
     mode = CONSTANT if timing.constant else VARIABLE
     if steps.max() > UINT32:
@@ -32,16 +32,16 @@ def pack_timing(timing: Timing) -> bytes:
 
 
 def unpack_timing(payload: bytes, frames: int, first: bool = False) -> Timing:
-    """The timing of `frames` frames; with `first`, of so many from the front on, of those that
-    there are. Raises FormatError."""
+    """Parse the timing of `frames` frames; with `first`, the first `frames` of possibly more.
+    Raises FormatError."""
     if len(payload) < HEAD.size:
         raise FormatError("the timing is too short")
     numerator, denominator, start, duration, mode = HEAD.unpack_from(payload)
     rest = payload[HEAD.size :]
     if not denominator or abs(start) >= 1 << 62:
-        raise FormatError("the timing has a zero or impossible field")
+        raise FormatError("the timing has a zero or out-of-range field")
     if mode == CONSTANT and not rest:
-        # So many at most, each of 32 bits: no sum of them leaves 64 bits.
+        # At most MOST_FRAMES durations of 32 bits: the sum fits into 64 bits.
         steps = np.full(frames, duration, np.int64)
     elif mode == VARIABLE:
         steps = np.append(_steps(rest, frames - 1, "<u4", first), np.int64(duration))
@@ -58,8 +58,8 @@ def unpack_timing(payload: bytes, frames: int, first: bool = False) -> Timing:
 
 
 def _steps(data: bytes, count: int, dtype: str, more: bool) -> np.ndarray:
-    """`count` compressed steps, or `more`, as int64. One of 64 bits that overflows becomes
-    negative."""
+    """Decompress `count` steps, or at least as many if `more`, to int64. A u64 that overflows
+    becomes negative."""
     width = np.dtype(dtype).itemsize
     most = MOST_FRAMES * width if more else count * width
     raw = inflate(data, most, "the timing") if data or count else b""

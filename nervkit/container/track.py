@@ -1,4 +1,4 @@
-"""The track chunk: one audio or subtitle track, or a part of one, as bytes."""
+"""The payload of the tRAK chunk: an audio or subtitle track, or a part of one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nervkit.errors import FormatError
 from nervkit.media.checks import line
 from nervkit.media.track import FLAGS, MOST_PACKETS, Track
 
-HEAD = struct.Struct("<III")  # bytes of description, of compressed times; number of packets
+HEAD = struct.Struct("<III")  # bytes of description, bytes of compressed times, packets
 MAX_DESCRIPTION = 1 << 13
 
 
 def pack_track(track: Track, continues: int | None = None) -> bytes:
-    """The payload of a track chunk, which holds no later parts. `continues`: of a later part,
-    the place of its track's first chunk among all track chunks."""
+    """Return the payload of a track chunk, without `track.later`. `continues`: for a later part,
+    the index of its track's first chunk among all track chunks."""
     description: dict[str, Any] = {
         "kind": track.kind,
         "codec": track.codec,
@@ -39,12 +39,13 @@ def pack_track(track: Track, continues: int | None = None) -> bytes:
 
 
 def unpack_track(payload: bytes) -> Track:
-    """The inverse of `pack_track`. Raises FormatError. The carrier is not opened."""
+    """Parse a track chunk. Does not open the carrier. Raises FormatError."""
     return unpack_part(payload)[0]
 
 
 def unpack_part(payload: bytes) -> tuple[Track, int | None]:
-    """The same of a track or a part of one, and which track chunk it continues."""
+    """Parse a track chunk; also return the index of the track chunk that it continues, or None.
+    Raises FormatError."""
     size, times_size, count = _sizes(payload)
     start = HEAD.size + size
     fields = an_object(
@@ -55,7 +56,7 @@ def unpack_part(payload: bytes) -> tuple[Track, int | None]:
     )
     flags = fields.get("flags", [])
     if not isinstance(flags, list) or not all(flag in FLAGS for flag in flags):
-        raise FormatError("a track's flags are not understood")
+        raise FormatError("a track's flags are invalid")
     times = payload[start : start + times_size]
     continues = fields.get("continues")
     if continues is not None:
@@ -75,8 +76,8 @@ def unpack_part(payload: bytes) -> tuple[Track, int | None]:
 
 
 def count_packets(payload: bytes) -> int:
-    """How many packets a track chunk declares: no more than its data can hold. Raises
-    FormatError."""
+    """Return the number of packets that a track chunk declares. Raises FormatError if its data
+    cannot hold so many."""
     return _sizes(payload)[2]
 
 
@@ -86,5 +87,5 @@ def _sizes(payload: bytes) -> tuple[int, int, int]:
     size, times_size, count = HEAD.unpack_from(payload)
     left = len(payload) - HEAD.size - size - times_size
     if size > MAX_DESCRIPTION or not 1 <= count <= min(left, MOST_PACKETS):
-        raise FormatError("a track's sizes are impossible")
+        raise FormatError("a track's sizes are out of range")
     return size, times_size, count

@@ -51,7 +51,7 @@ class RayCluster(Executor):
             import ray
         except ImportError as error:
             raise MissingDependencyError(
-                "--ray needs the package ray: pip install 'nervkit[ray]'"
+                "a Ray cluster needs the package ray: pip install 'nervkit[ray]'"
             ) from error
         if not ray.is_initialized():
             where = None if address == "local" else address

@@ -1,4 +1,4 @@
-"""How long to fit: presets, epochs, steps or seconds. No torch here."""
+"""The length of a fit: a preset, epochs, steps or seconds. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nervkit.errors import UsageError
 
 @dataclass(frozen=True)
 class Preset:
-    """An amount of work: as many steps as take about `pixels`, at most `most_steps` and at least
-    `epochs` passes. A step takes its batch's pixels and STEP_PIXELS."""
+    """An amount of work: steps that process about `pixels`, at most `most_steps` of them, and at
+    least `epochs` passes over the clip. A step counts its batch's pixels plus STEP_PIXELS."""
 
     pixels: float
     most_steps: int
     epochs: int
 
 
-# Aims, for the default model on two CPU cores with bfloat16: draft a minute or two, medium ten.
+# Targets for the default model on two CPU cores with bfloat16: draft 1 to 2 minutes, medium 10.
 PRESETS = {
     "draft": Preset(1e9, most_steps=2_000, epochs=1),
     "fast": Preset(3e9, most_steps=6_000, epochs=2),
@@ -27,14 +27,15 @@ PRESETS = {
     "slow": Preset(30e9, most_steps=40_000, epochs=20),
     "placebo": Preset(120e9, most_steps=120_000, epochs=80),
 }
-STEP_PIXELS = 120_000  # as long as so many take what does not depend on the frame's size
+STEP_PIXELS = 120_000  # the fixed cost of a step, in pixels of equal compute time
 DEFAULT_PRESET = "fast"
-BUDGET_OPTIONS = ("preset", "epochs", "steps", "time")  # of which a user gives one at most
+LEAST_SECONDS = 1e-3  # of a phase: the time may be over before the phase begins
+BUDGET_OPTIONS = ("preset", "epochs", "steps", "time")  # mutually exclusive
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Exactly one of a number of steps, of epochs, or of seconds; or a preset's name."""
+    """The length of a fit: exactly one of a preset, epochs, steps and seconds is set."""
 
     preset: str | None = None
     epochs: float | None = None
@@ -64,13 +65,13 @@ class Budget:
         steps: int | None = None,
         seconds: float | None = None,
     ) -> Budget:
-        """A budget from options of which at most one is given; none means the default preset."""
+        """Return the budget for at most one given option; without any, the default preset."""
         if preset is None and epochs is None and steps is None and seconds is None:
             preset = DEFAULT_PRESET
         return cls(preset, epochs, steps, seconds)
 
     def total_steps(self, steps_per_epoch: int, pixels: int) -> int:
-        """Steps to run, of `pixels` each, where the budget is not one of seconds."""
+        """Return the number of steps, each of `pixels`. The budget must not be one of seconds."""
         assert self.seconds is None, "a time budget has no number of steps"
         if self.steps is not None:
             return self.steps
@@ -90,34 +91,37 @@ class Budget:
 
 @dataclass(frozen=True)
 class Steps:
-    """A run of so many steps."""
+    """A run of `count` steps."""
 
     count: int
 
     def progress(self, step: int, seconds: float) -> float:
-        """How far the run is after `step` steps and so many seconds: from 0, and 1 at its end."""
+        """Return the completed share after `step` steps and `seconds`: 0 at first, 1 at the end."""
         return step / self.count
 
     def expected(self, step: int, seconds: float) -> int:
-        """How many steps it will have had."""
+        """Return the total number of steps."""
         return self.count
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """A run of so many seconds, however many steps that are. It ends where the next step would
-    take it further from its time than it is; it has one step at least."""
+    """A run of `count` seconds and at least one step. It ends when one more step would end further
+    from `count` than the run is now."""
 
     count: float
 
     def progress(self, step: int, seconds: float) -> float:
-        """See Steps.progress."""
+        """Return the completed share; see Steps.progress."""
         if step and seconds * (1 + 0.5 / step) >= self.count:
             return 1.0
         return min(seconds / self.count, 1.0 - 1e-9)
 
     def expected(self, step: int, seconds: float) -> int:
-        """As many as there will be at the pace so far."""
+        """Estimate the total number of steps from the pace so far."""
         if self.progress(step, seconds) == 1 or not step:
             return step
         return step + math.ceil((self.count - seconds) * step / seconds)
+
+
+Length = Steps | Seconds

@@ -1,5 +1,5 @@
-"""A coder's parameters without a fit of the model: its steps by the derivatives of the frames, its
-scales and contexts by integers that are given."""
+"""Calibration of a coder without a fit of the model: step sizes from the sensitivity of the frames,
+scales and contexts from given integers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import torch
 from torch import Tensor
 
 from nervkit.compression.coded import matrix_shape
-from nervkit.fitting.coders import LEAST_SCALE, GridCoder, MatrixCoder, TensorCoder
+from nervkit.fitting.coders import LEAST_SCALE, GridCoder, MatrixCoder
 
-ITERATIONS = 20  # of factors of rows and columns, which converge in a few
-MOST_OCTAVES = 4.0  # between a row's or a column's steps or scales and their mean
-FACTOR_BITS = 5.0  # that a row or a column takes for a factor of its own, about
+ITERATIONS = 20  # of the factors of rows and columns; a few suffice
+MOST_OCTAVES = 4.0  # between a step size or scale of a row or column and their mean
+FACTOR_BITS = 5.0  # typical cost of a factor of its own for a row or column
 CONTEXT_STEPS, CONTEXT_RATE = 60, 0.1  # of Adam
 
-Axes = tuple[bool, bool]  # whether each row, and each column, has a factor of its own
+Axes = tuple[bool, bool]  # whether rows, and columns, have factors of their own
 NO_AXES: Axes = (False, False)
 CHOICES: tuple[Axes, ...] = (NO_AXES, (True, False), (False, True), (True, True))
 
 
 def factored(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:
-    """Factors r (R, 1) and k (1, C) of a matrix x (R, C), 0 or more, such that x / (r k) has the
-    mean 1 in every row and column (Sinkhorn and Knopp, 1967); for exponentially distributed values
-    they are the likeliest. An axis without factors of its own has one, of shape (1, 1). Rows and
-    columns of zeros are taken for mean ones."""
+    """Return factors r (R, 1) and k (1, C) of a matrix x (R, C) such that x / (r k) has the mean 1
+    in every row and column (Sinkhorn and Knopp, 1967). They are the maximum-likelihood scales of
+    exponentially distributed values.
+
+    Values of x are 0 or more. An axis without factors of its own has one, of shape (1, 1). Rows and
+    columns of zeros count as mean ones.
+    """
     x = x.double()
     x = torch.where((x > 0).any(1, keepdim=True), x, x.mean(0, keepdim=True))
     x = torch.where((x > 0).any(0, keepdim=True), x, x.mean(1, keepdim=True))
@@ -36,11 +39,17 @@ def factored(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def place_steps(coder: TensorCoder, derivatives: Tensor) -> None:
-    """Set a coder's steps to 1 / sqrt(S), S being the mean squared derivatives of its tensor (of
-    the tensor's shape, or of one that broadcasts to it), not all 0: for each channel of a grid, for
-    each vector, and for rows and columns of a matrix where they take more bits off its values than
-    they cost. At equal error that is half the mean of log2 of what their squared steps gain."""
+def place_steps(coder: MatrixCoder | GridCoder, derivatives: Tensor) -> None:
+    """Set a coder's step sizes to 1 / sqrt(S), with the mean squared derivatives S of its tensor.
+
+    There is a step size for each channel of a grid and for each vector, and for rows and columns of
+    a matrix if they save more bits than they cost. At equal error they save half the mean log2 of
+    their squared step sizes for each value.
+
+    Args:
+        coder: of one tensor.
+        derivatives: S, in a shape that broadcasts to the tensor's; not all 0.
+    """
     if isinstance(coder, GridCoder):
         channels = derivatives.double().mean((0, 2, 3))
         channels = torch.where(channels > 0, channels, channels.mean())
@@ -60,8 +69,8 @@ def place_steps(coder: TensorCoder, derivatives: Tensor) -> None:
 
 
 def choose_scales(coder: MatrixCoder, q: Tensor) -> Axes:
-    """Which axes of a matrix are worth scales of their own, for its integers `q` (1, R, C). The
-    coder's scales become those."""
+    """Set a matrix's scales for its integers `q` (1, R, C), and return which axes have scales of
+    their own."""
 
     def bits(axes: Axes) -> float:
         fit_scales(coder, q, axes)
@@ -75,7 +84,7 @@ def choose_scales(coder: MatrixCoder, q: Tensor) -> Axes:
 
 @torch.no_grad()
 def fit_scales(coder: MatrixCoder, q: Tensor, axes: Axes) -> None:
-    """Set a matrix's scales to about the likeliest for its integers `q` (1, R, C)."""
+    """Set a matrix's scales to about the maximum likelihood for its integers `q` (1, R, C)."""
     row, column = factored(q[0].abs().double() + 0.5 / q.numel(), axes)
     log_scale = laplace_scale(row * column).log2()
     mean = log_scale.mean()
@@ -84,15 +93,15 @@ def fit_scales(coder: MatrixCoder, q: Tensor, axes: Axes) -> None:
 
 
 def laplace_scale(magnitude: Tensor) -> Tensor:
-    """The scale b of the Laplace distribution whose values, rounded to integers, have the mean
-    absolute value m = 1 / (2 sinh(1 / 2b))."""
+    """Return the scale b of the Laplace distribution whose values, rounded to integers, have the
+    mean absolute value m = 1 / (2 sinh(1 / 2b))."""
     return (0.5 / torch.asinh(0.5 / magnitude)).clamp(min=LEAST_SCALE)
 
 
 @torch.no_grad()
 def start_contexts(coder: GridCoder, q: Tensor) -> None:
-    """Set a grid's floors by its integers `q` (knots, channels, rows, columns), and a little by
-    their neighbours."""
+    """Initialize a grid's contexts for its integers `q` (knots, channels, rows, columns): floors
+    from their magnitudes, small gains and no means."""
     coder.means.zero_()
     coder.gains.fill_(0.05)
     floors = laplace_scale(q.abs().mean((0, 2, 3)) + 0.5 / q[:, 0].numel()).log2()
@@ -100,18 +109,18 @@ def start_contexts(coder: GridCoder, q: Tensor) -> None:
 
 
 def fit_contexts(coder: GridCoder, q: Tensor) -> None:
-    """Bring a grid's means, gains and floors to about the likeliest for its integers `q`."""
+    """Fit a grid's means, gains and floors to about the maximum likelihood of its integers `q`."""
     optimizer = torch.optim.Adam([coder.means, coder.gains, coder.log_floors], CONTEXT_RATE)
     for step in range(CONTEXT_STEPS):
         optimizer.param_groups[0]["lr"] = CONTEXT_RATE * (1 - step / CONTEXT_STEPS)
         optimizer.zero_grad()
         with torch.enable_grad():
-            coder.bits(q).backward()
+            torch.autograd.backward(coder.bits(q))
         optimizer.step()
 
 
 def _choices(coder: MatrixCoder) -> tuple[Axes, ...]:
-    """Those of CHOICES that the coder has steps and scales for."""
+    """Return those of CHOICES that the coder has step sizes and scales for."""
     own = coder.row_steps.numel() > 1, coder.column_steps.numel() > 1
     return tuple(c for c in CHOICES if own[0] >= c[0] and own[1] >= c[1])
 
@@ -122,7 +131,8 @@ def _factor_bits(coder: MatrixCoder, axes: Axes) -> float:
 
 
 def _spread(row: Tensor, column: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Set `rows` and `columns` to the deviations of logarithms from their mean, which is given."""
+    """Set `rows` and `columns` to the deviations of logarithms from their mean. Return the sum of
+    the means."""
     for target, log in ((rows, row), (columns, column)):
         target.copy_((log - log.mean()).clamp(-MOST_OCTAVES, MOST_OCTAVES))
     return row.mean() + column.mean()

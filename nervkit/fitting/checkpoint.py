@@ -1,13 +1,13 @@
-"""Checkpoints: a .npz of plain arrays plus JSON. Nothing is pickled."""
+"""Checkpoints: a .npz file of plain arrays and JSON. Nothing is pickled."""
 
 from __future__ import annotations
 
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,28 +15,100 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nervkit.errors import OutputError, SourceError
+from nervkit.fitting.budget import Length, Seconds, Steps
+from nervkit.fitting.guard import GuardState
 from nervkit.output import LONGEST_NAME, check_helper, helper, temporary
 
 META = "meta"
 
 
 def checkpoint_path(output: Path) -> Path:
-    """Where the checkpoint of a fit for `output` lies: beside it, in plain sight."""
+    """Return the path of the checkpoint of a fit for `output`: a visible file beside it."""
     path = output.with_name(output.name + ".checkpoint")
     return path if len(os.fsencode(path.name)) <= LONGEST_NAME else helper(output, "checkpoint")
 
 
+def kept_fit_path(output: Path) -> Path:
+    """Return the path of the finished fit of `output` (`encode(..., keep_fit=True)`)."""
+    return output.with_name(output.name + ".fit")
+
+
+@dataclass(frozen=True)
+class FinishedPhases:
+    """Totals of the phases that a fit has finished before the current one."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FitPosition:
+    """Where a fit is: all that a checkpoint holds besides arrays.
+
+    Attributes:
+        phase: name of the current phase.
+        length: of the current phase; None: the caller of `fit` keeps it.
+        step: steps done in the current phase.
+        seconds: spent in the current phase, in all sessions.
+        guard: state of the current phase's Guard.
+        finished: totals of the earlier phases.
+    """
+
+    phase: str = "fit"
+    length: Length | None = None
+    step: int = 0
+    seconds: float = 0.0
+    guard: GuardState = field(default_factory=GuardState)
+    finished: FinishedPhases = field(default_factory=FinishedPhases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the position as JSON-ready values."""
+        length: dict[str, float] = {}
+        if self.length is not None:
+            unit = "steps" if isinstance(self.length, Steps) else "seconds"
+            length = {unit: self.length.count}
+        return {
+            "phase": self.phase,
+            "length": length,
+            "before": self.finished.seconds,
+            "steps_before": self.finished.steps,
+            "notes": self.finished.notes,
+            "step": self.step,
+            "seconds": self.seconds,
+            "guard": self.guard.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the position that `to_dict` wrote. Raises KeyError or TypeError on others."""
+        length: Length | None = None
+        if "steps" in values["length"]:
+            length = Steps(values["length"]["steps"])
+        elif "seconds" in values["length"]:
+            length = Seconds(values["length"]["seconds"])
+        notes = tuple(values["notes"])
+        return cls(
+            phase=values["phase"],
+            length=length,
+            step=values["step"],
+            seconds=values["seconds"],
+            guard=GuardState.from_dict(values["guard"]),
+            finished=FinishedPhases(values["steps_before"], values["before"], notes),
+        )
+
+
 @dataclass
 class Checkpoint:
-    """A checkpoint file of one fit. `identity` says what is fitted, to what, how and by which
-    version of nervkit; a file of another identity is refused, never overwritten."""
+    """The checkpoint file of one fit. `identity` describes what is fitted, to which frames, with
+    which options and by which version of nervkit. `load` refuses a file of another identity."""
 
     path: Path
     identity: dict[str, Any]
     interval: float = 60.0  # seconds between writes
 
-    def save(self, progress: dict[str, Any], model: nn.Module, optimizers: list[Optimizer]) -> None:
-        """Replace the file, atomically. `progress` is JSON: step, phase, seconds, ..."""
+    def save(self, position: FitPosition, model: nn.Module, optimizers: list[Optimizer]) -> None:
+        """Replace the file atomically. Raises OutputError if it cannot be written."""
         arrays = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
         scalars: dict[str, Any] = {}
         for index, optimizer in enumerate(optimizers):
@@ -47,7 +119,7 @@ class Checkpoint:
         arrays["random"] = torch.get_rng_state()
         meta = {
             "identity": self.identity,
-            "progress": progress,
+            "progress": position.to_dict(),
             "scalars": scalars,
             "arrays": sorted(arrays),
         }
@@ -69,68 +141,77 @@ class Checkpoint:
             ) from error
 
     def load(self) -> Saved | None:
-        """What was saved, or None where there is no file. Raises SourceError on another fit's
-        and on a damaged one, OutputError where something else stands in its place."""
+        """Return the file's content, or None if there is no file. Raises SourceError if the file is
+        damaged or belongs to another fit, OutputError if its path is not a regular file."""
         self._check_places()
         if not self.path.exists():
             return None
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            meta = json.loads(arrays.pop(META).tobytes())
-            if meta["arrays"] != sorted(arrays):
-                raise ValueError("arrays are missing")
-            content = Saved(meta["progress"], arrays, meta["scalars"])
-            saved, wanted = dict(meta["identity"]), self.identity
-        except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
-            raise SourceError(
-                f"{self.path}: not a readable checkpoint; delete it or use --restart"
-            ) from error
-        differing = sorted(k for k in saved | wanted if saved.get(k) != wanted.get(k))
-        if "nervkit" in differing:
-            writer = f"nervkit {saved['nervkit']}" if "nervkit" in saved else "an earlier nervkit"
-            raise SourceError(
-                f"{self.path}: a checkpoint of {writer}, this is {wanted['nervkit']}; "
-                "go on with that version, or use --restart to discard it"
-            )
-        if differing:
-            # A configuration follows from other settings.
-            told = [key for key in differing if key != "config"] or differing
-            changes = ", ".join(f"{k}: {saved.get(k)} -> {wanted.get(k)}" for k in told)
-            raise SourceError(
-                f"{self.path}: a checkpoint of another encode ({changes}); "
-                "repeat that command to go on with it, or use --restart to discard it"
-            )
+        identity, content = read_checkpoint(self.path, "delete it or set restart")
+        self._check_identity(identity)
         return content
 
     def delete(self) -> None:
-        """Remove the file. Raises OutputError where something else stands in its place."""
+        """Remove the file. Raises OutputError if its path is not a regular file."""
         self._check_places()
         self.path.unlink(missing_ok=True)
+
+    def _check_identity(self, saved: dict[str, Any]) -> None:
+        """Raise SourceError if a file's identity is not this fit's."""
+        expected = self.identity
+        differing = sorted(k for k in saved | expected if saved.get(k) != expected.get(k))
+        if "nervkit" in differing:
+            writer = f"nervkit {saved['nervkit']}" if "nervkit" in saved else "an earlier nervkit"
+            raise SourceError(
+                f"{self.path}: a checkpoint of {writer}, this is {expected['nervkit']}; "
+                "go on with that version, or set restart to discard it"
+            )
+        if differing:
+            # A configuration follows from other settings.
+            named = [key for key in differing if key != "config"] or differing
+            changes = ", ".join(f"{k}: {saved.get(k)} -> {expected.get(k)}" for k in named)
+            raise SourceError(
+                f"{self.path}: a checkpoint of another encode ({changes}); "
+                "repeat that command to go on with it, or set restart to discard it"
+            )
 
     def _check_places(self) -> None:
         for path in (self.path, helper(self.path, "partial")):
             check_helper(path)
 
 
+def read_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Any], Saved]:
+    """Return the identity of the fit in a checkpoint file, and the file's content. Raises
+    SourceError, whose message ends with `remedy`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays.pop(META).tobytes())
+        if meta["arrays"] != sorted(arrays):
+            raise ValueError("arrays are missing")
+        position = FitPosition.from_dict(meta["progress"])
+        return dict(meta["identity"]), Saved(position, arrays, meta["scalars"])
+    except Exception as error:  # damage makes zipfile, numpy and json raise nearly anything
+        raise SourceError(f"{path}: not a readable checkpoint; {remedy}") from error
+
+
 @dataclass
 class Saved:
     """The content of a checkpoint file."""
 
-    progress: dict[str, Any]
+    position: FitPosition
     arrays: dict[str, np.ndarray]
     scalars: dict[str, Any]
 
     def restore(self, model: nn.Module, optimizers: list[Optimizer]) -> None:
-        """Put model, optimizers and torch's random state back as they were. Raises SourceError
-        where the model has other tensors now."""
+        """Restore a model, its optimizers and torch's random state. Raises SourceError if the
+        model's tensors have other names or shapes."""
         values = {k: torch.from_numpy(v) for k, v in self.arrays.items()} | self.scalars
         try:
             model.load_state_dict(_below(values, "model"))
         except RuntimeError as error:
             raise SourceError(
                 f"the checkpoint's tensors are not those of {type(model).__name__}, which has "
-                "changed since it was written; use --restart to discard it"
+                "changed since; set restart to discard the checkpoint"
             ) from error
         for index, optimizer in enumerate(optimizers):
             content = optimizer.state_dict()
@@ -139,7 +220,7 @@ class Saved:
                 content["state"].setdefault(int(slot), {})[key] = value
             optimizer.load_state_dict(content)
             for parameter, state in optimizer.state.items():
-                # A fused optimizer walks a parameter and its state as they lie in memory.
+                # A fused optimizer walks a parameter and its state in memory order.
                 for key, value in state.items():
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
@@ -147,5 +228,6 @@ class Saved:
 
 
 def _below(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries whose names begin with `prefix` and a slash, without both."""
     start = prefix + "/"
     return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}

@@ -1,7 +1,7 @@
-"""Quantizers and rates of tensors: what compression/coded.py stores, differentiable, in torch.
+"""Differentiable quantizers and rates of tensors, in torch, for what compression/coded.py stores.
 
-A value v of a tensor with step s is q = v / s. Its rate is that of a Laplace distribution over the
-integers.
+A value v with step size s is q = v / s in steps. Its rate follows from a Laplace distribution over
+the integers.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from nervkit.compression.laplace import LOWEST_SCALE, THRESHOLDS, UNIT_BITS
 from nervkit.compression.quantization import LOWEST_EXPONENT
 from nervkit.models.base import GRID, MATRIX, MOTION, SENSITIVE, VECTOR, Representation
 
-GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
-MOST = PEAK // 2  # of a value in steps: its mean is taken off, and a residual may be twice as large
+GOLDEN = 0.618034  # golden ratio: its multiples, modulo 1, are spread evenly
+MOST = PEAK // 2  # largest value in steps: a residual (value - mean) may be twice as large
 LEAST_LIKELIHOOD = 2.0**-20
 LOWEST = LOWEST_SCALE / UNITS_PER_OCTAVE  # octaves
 LEAST_SCALE = 2.0**LOWEST
-LEAST_VALUES = 8  # of a row or column with a step and a scale of its own, which take bits too
-SIDE_BITS = 3.0  # of a stored step or scale, about
+LEAST_VALUES = 8  # in a row or column with a step size and a scale of its own, which cost bits
+SIDE_BITS = 3.0  # typical cost of a stored step size or scale
 
 
 class LaplaceBits(torch.autograd.Function):
-    """-log2 of the mass that a Laplace distribution has within half a step of `q` from its mean.
+    """-log2 of a Laplace distribution's mass within half a step of the distance `q` from its mean.
 
     With d = |q|, far = exp(-(d + 1/2) / b) and near = exp(-|d - 1/2| / b), the mass is (near - far)
-    / 2, or 1 - (near + far) / 2 for d < 1/2; both have the same derivatives in terms of near and
-    exp((1/2 - d) / b), so that a backward pass takes a third of autograd's.
+    / 2, or 1 - (near + far) / 2 for d < 1/2. Both have the same derivatives in terms of near and
+    exp((1/2 - d) / b), so that this backward pass takes a third of autograd's time.
     """
 
     @staticmethod
@@ -72,62 +72,66 @@ class LaplaceBits(torch.autograd.Function):
 
 
 def laplace_bits(q: Tensor, scale: Tensor) -> Tensor:
-    """Bits of integers (or noisy values) at distance `q` from their means, elementwise: -log2 of
-    the mass that a Laplace distribution of `scale`, which broadcasts, has within half a step."""
-    return LaplaceBits.apply(q, scale.clamp(min=LEAST_SCALE))
+    """Return the bits of integers (or noisy values) at distance `q` from their means, elementwise:
+    -log2 of the mass within half a step of a Laplace distribution of `scale`, which broadcasts."""
+    return LaplaceBits.apply(q, scale.clamp(min=LEAST_SCALE))  # type: ignore[no-untyped-call]
 
 
 def rounded(x: Tensor) -> Tensor:
-    """round(x), with the gradient of x (Bengio et al., 1308.3432: "straight-through")."""
+    """Return round(x) with a straight-through gradient (Bengio et al., 1308.3432)."""
     return x + (x.round() - x).detach()
 
 
 class TensorCoder(nn.Module):
     """The quantizer and the rate of one tensor, or of several of one shape and kind.
 
-    A model brings one of its own by its class attribute `codings`. It may quantize and estimate as
-    it likes; what it stores is a MatrixData or a GridData, which every decoder knows. Its
-    parameters are fitted with the model's.
+    A model's class attribute `codings` can name a coder of its own. Such a coder is free in how it
+    quantizes and estimates the rate; it must store a MatrixData or a GridData, which every decoder
+    can read. Its parameters are fitted with the model's.
 
     Args:
-        values: the tensors as they are at the start of a fit.
-        first_step: the step to start with.
+        values: the tensors at the start of a fit.
+        first_step: the initial step size.
     """
 
     @abstractmethod
     def stacked(self, values: Sequence[Tensor]) -> Tensor:
-        """The tensors as one, in which steps broadcast."""
+        """Return the tensors as one, against which step sizes broadcast."""
 
     @abstractmethod
     def split(self, values: Tensor) -> Sequence[Tensor]:
-        """The inverse of `stacked`."""
+        """Return the tensors that `stacked` joined."""
 
     @abstractmethod
     def step(self) -> Tensor:
-        """The steps, to broadcast against `stacked` values; each of the form 2^(n / 4)."""
+        """Return the step sizes, which broadcast against `stacked` values, each 2^(n / 4)."""
 
     @abstractmethod
     def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
-        """The bits that quantized values take, (tensors,); `q` as from `stacked`. Scales of each
-        tensor are `wider` quarters of an octave larger than was learned."""
+        """Return the bits of each tensor, (tensors,).
+
+        Args:
+            q: quantized values in the shape of `stacked`.
+            wider: for each tensor, quarters of an octave by which to enlarge the learned scales.
+        """
 
     @abstractmethod
     def side_values(self) -> int:
-        """How many numbers of side information are stored."""
+        """Return how many numbers of side information are stored."""
 
     @abstractmethod
     def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
-        """What is stored of the tensors, with steps that are `coarser` quarters of an octave
-        larger, on average over rows or channels."""
+        """Return the tensors as they are stored, with step sizes that are `coarser` quarters of an
+        octave larger, on average over rows or channels."""
 
     @abstractmethod
     def start_from(self, data: Sequence[Data]) -> None:
-        """Take steps, scales and contexts from what is stored of the tensors."""
+        """Take step sizes, scales and contexts from stored tensors."""
 
     @torch.no_grad()
     def best_width(self, q: Tensor) -> list[int]:
-        """The `wider` of the fewest bits for integers `q`, of each tensor: learned scales lag
-        behind in short fits, and steps may have been changed since."""
+        """Return the `wider` with the fewest bits for integers `q`, for each tensor. Learned scales
+        lag behind in short fits, and step sizes may have changed since."""
         fewest = self.bits(q)
         best = [0] * len(fewest)
         for direction in (-1, 1):
@@ -142,7 +146,7 @@ class TensorCoder(nn.Module):
 
 
 class MatrixCoder(TensorCoder):
-    """A step and a scale for each row and each column of a matrix that has LEAST_VALUES or more."""
+    """A step size and a scale for each row and column of a matrix with LEAST_VALUES or more."""
 
     def __init__(self, values: Sequence[Tensor], first_step: float) -> None:
         super().__init__()
@@ -179,7 +183,7 @@ class MatrixCoder(TensorCoder):
         return torch.exp2((row + column) / UNITS_PER_OCTAVE)
 
     def bits(self, q: Tensor, wider: Sequence[float] | None = None) -> Tensor:
-        log_scale = self.log_scale
+        log_scale: Tensor = self.log_scale
         if wider is not None:
             log_scale = log_scale + log_scale.new_tensor(wider).view(-1, 1, 1) / UNITS_PER_OCTAVE
         scale = torch.exp2(log_scale + self.row_scales + self.column_scales)
@@ -194,8 +198,8 @@ class MatrixCoder(TensorCoder):
         count, rows, columns = stacked.shape
         row, column = self._units()
         more = _dithered(rows, coarser, row).view(1, rows, 1)
-        over = stacked / torch.exp2((row + more + column) / UNITS_PER_OCTAVE)
-        more = more + _excess(over).view(count, 1, 1)
+        q = stacked / torch.exp2((row + more + column) / UNITS_PER_OCTAVE)
+        more = more + _excess(q).view(count, 1, 1)
         row = row + more
         q = (stacked / torch.exp2((row + column) / UNITS_PER_OCTAVE)).round()
         wider = row.new_tensor(self.best_width(q)).view(count, 1, 1) - LOWEST_SCALE
@@ -218,7 +222,7 @@ class MatrixCoder(TensorCoder):
         def octaves(name: str, like: Tensor, lowest: float = 0.0) -> Tensor:
             stored = torch.from_numpy(np.stack([getattr(d, name) for d in data])).to(like)
             stored = stored / UNITS_PER_OCTAVE + lowest
-            if stored.shape[1] != like[0].numel():  # a vector's is one for all rows
+            if stored.shape[1] != like[0].numel():  # a vector has one for all rows
                 stored = stored.mean(1, keepdim=True)
             return stored.view_as(like)
 
@@ -233,7 +237,7 @@ class MatrixCoder(TensorCoder):
 
 
 class GridCoder(TensorCoder):
-    """A step for each channel of a grid; means and scales from neighbours that are decoded before
+    """A step size for each channel of a grid; means and scales predicted from decoded neighbours
     (C3, 2312.02753, section 3.2, with a linear map for its network)."""
 
     turns: Tensor
@@ -268,9 +272,9 @@ class GridCoder(TensorCoder):
         return laplace_bits(q - mean, scale + floors.sum(0)).sum().view(1)
 
     def predicted(self, q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums of all taps of q and of |q|, each like `q` (knots, channels, rows, columns), by
-        `weights` (2, PASSES, TAPS): those that `compression.coded.taps_of` gives, for all knots and
-        passes at once."""
+        """Return the weighted sums of the taps of q and of |q|, each of the shape of `q` (knots,
+        channels, rows, columns). `weights` are (2, PASSES, TAPS). The taps are those of
+        `compression.coded.taps_of`, for all knots and passes at once."""
         knots, channels, *size = q.shape
         both = F.pad(torch.stack([q, q.abs()]), (0, 0, 0, 0, 0, 0, 2, 0))
         times = torch.stack([both[:, 2:], both[:, 1:-1], both[:, :-2]], 3)  # (2, K, C, 3, h, w)
@@ -278,7 +282,8 @@ class GridCoder(TensorCoder):
         kernels = torch.einsum("xpt,ptdij->xpdij", weights, self.kernels).flatten(0, 1)
         sums = F.conv2d(times, kernels, padding=1, groups=2)
         sums = (sums.view(channels, knots, 2, PASSES, *size) * self.turns).sum(3)
-        return tuple(sums.transpose(0, 1).unbind(2))
+        means, scales = sums.transpose(0, 1).unbind(2)
+        return means, scales
 
     def side_values(self) -> int:
         return self.log_step.numel() + 2 * PASSES * TAPS + self.log_floors.numel()
@@ -318,15 +323,15 @@ class GridCoder(TensorCoder):
 
 
 class Coding(NamedTuple):
-    """How a kind of tensor is coded: `first_step` is its step at the start of a fit, of a matrix in
-    its standard deviations."""
+    """How a kind of tensor is coded: `first_step` is the step size at the start of a fit, for a
+    matrix in units of its standard deviation."""
 
     coder: type[TensorCoder]
     first_step: float
 
 
-#: of each kind of tensor that nervkit knows
-CODINGS = {
+#: for each kind of tensor of nervkit
+CODINGS: dict[str, Coding] = {
     MATRIX: Coding(MatrixCoder, 0.15),
     SENSITIVE: Coding(MatrixCoder, 0.04),
     VECTOR: Coding(MatrixCoder, 0.01),
@@ -336,27 +341,27 @@ CODINGS = {
 
 
 def codings_of(model: Representation) -> dict[str, Coding]:
-    """How each tensor of a model that travels is coded, by name."""
-    known = CODINGS | model.codings
-    return {name: Coding(*known[kind]) for name, kind in model.kinds().items()}
+    """Return how each stored tensor of a model is coded, by name."""
+    known = CODINGS | {kind: Coding(*own) for kind, own in model.codings.items()}
+    return {name: known[kind] for name, kind in model.kinds().items()}
 
 
 def _excess(values: Tensor) -> Tensor:
-    """(N,): by how many quarters of an octave values (N, ...) exceed what can be stored."""
+    """Return by how many quarters of an octave, (N,), values (N, ...) exceed the largest integer
+    that can be stored."""
     largest = values.flatten(1).abs().amax(1)
     return (UNITS_PER_OCTAVE * (largest / MOST).log2()).ceil().clamp(min=0)
 
 
 def _dithered(count: int, amount: float, like: Tensor) -> Tensor:
-    """(count,) whole numbers, of the type and on the device of `like`, whose mean is about
-    `amount`."""
+    """Return (count,) integers of the type and device of `like`, whose mean is about `amount`."""
     order = torch.arange(count, device=like.device) * GOLDEN % 1
     return (amount + order).floor().to(like.dtype)
 
 
 def tap_kernels() -> Tensor:
-    """(PASSES, TAPS, 3, 3, 3): what each tap of `compression.coded.taps_of` takes from the same
-    knot, the one before and the one before that, 3x3 cells of each."""
+    """Return the taps of `compression.coded.taps_of` as kernels, (PASSES, TAPS, 3, 3, 3), over the
+    same knot, the previous one and the one before that, 3x3 cells of each."""
     centre = torch.zeros(3, 3)
     centre[1, 1] = 1
     adjacent = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])

@@ -1,4 +1,4 @@
-"""A fitted network -> the coded tensors of a segment."""
+"""Compression of a fitted network to the coded tensors of a segment."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from nervkit.errors import Interrupted
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import Quantizer, compress_to_size
-from nervkit.fitting.quantizing import Quantizing, StageQuantizing
+from nervkit.fitting.quantizers import FitQuantizer, StageQuantizer
+from nervkit.fitting.reconstruction import ReconstructionPSNR
 from nervkit.fitting.sensitivity import mean_squared_derivatives
-from nervkit.fitting.shown import ShownQuality
 from nervkit.models.base import Representation
 from nervkit.video.colour import Colour
 
 
 class Compressed(NamedTuple):
-    """The coded tensors of a segment, and how many bits the accounting of the paper counts that the
-    compression is from; None where there is none."""
+    """The coded tensors of a segment, and their bits by the accounting of the compression's paper;
+    None if no paper defines one."""
 
     data: SegmentData
     published_bits: float | None = None
@@ -35,7 +35,7 @@ class Compressed(NamedTuple):
 
 def compress_network(
     network: Representation,
-    codec: Quantizing | None,
+    codec: FitQuantizer | None,
     options: FitOptions,
     frames: np.ndarray,
     colour: Colour,
@@ -43,48 +43,75 @@ def compress_network(
     exactly: bool,
     stop: Callable[[], bool],
 ) -> Compressed:
-    """Quantize and code all tensors that travel. The network is moved to the CPU.
+    """Quantize and code all stored tensors, and move the network to the CPU.
 
-    What was fitted through a quantizer, its `codec`, takes the bytes or shows the PSNR that it was
-    fitted for, or holds the integers of the last step of a published compression; the network
-    becomes what the fit saw in the end. What was fitted in float is quantized by sensitivity to
+    A network that was fitted through a `codec` is coded for the codec's target, or with the
+    integers of the last step of a published compression; its tensors become the quantized ones of
+    the last step. A network that was fitted in float is quantized by sensitivity to
     `options.coded_bytes`, or without a target to `bits` bits of weights and of embeddings.
 
     Args:
-        network: fitted to `frames` (T, H, W, 3) uint8 of a `colour`, on the device that it was
-            fitted on.
-        exactly: whether a size is to be met as exactly as can be.
-        stop: asked now and then; once True, Interrupted is raised.
+        network: fitted to `frames` (T, H, W, 3) uint8 of a `colour`, on the device of the fit.
+        exactly: whether a size must be met as closely as possible.
+        stop: called regularly; once it returns True, Interrupted is raised.
     """
+    if isinstance(codec, Codec):
+        return _compress_through(codec, network, options, frames, colour, exactly, stop)
+    if options.coded_bytes is not None:
+        return _compress_to_bytes(network, options.coded_bytes, stop)
+    return _compress_to_bits(network, codec, options, bits)
 
-    def measured(done: int, total: int) -> None:
+
+def _compress_through(
+    codec: Codec,
+    network: Representation,
+    options: FitOptions,
+    frames: np.ndarray,
+    colour: Colour,
+    exactly: bool,
+    stop: Callable[[], bool],
+) -> Compressed:
+    """Code the tensors that `codec` quantized in the fit."""
+    count, psnr_of = len(network.stored()), None
+    if options.coded_psnr is not None:
+        psnr_of = ReconstructionPSNR(network, frames, options.metric, colour, stop)
+    payload = codec.compress(network, psnr_of, exactly)
+    network.load_stored(codec.rounded(network))
+    network.cpu()
+    return Compressed(SegmentData.of((CONTEXTS, count, payload)))
+
+
+def _compress_to_bytes(network: Representation, size: int, stop: Callable[[], bool]) -> Compressed:
+    """Quantize by sensitivity to about `size` bytes."""
+
+    def on_progress(done: int, total: int) -> None:
         if stop():
             raise Interrupted("stopped while the fit was quantized", resumable=True)
 
-    count = len(network.stored())
-    if isinstance(codec, Codec):
-        shown = None
-        if options.coded_psnr is not None:
-            shown = ShownQuality(network, frames, options.metric, colour, stop)
-        payload = codec.compress(network, shown, exactly)
-        network.load_stored(codec.rounded(network))
-        network.cpu()
-        return Compressed(SegmentData.of((CONTEXTS, count, payload)))
-    if options.coded_bytes is not None:
-        derivatives = mean_squared_derivatives(network, on_progress=measured)
-        quantizer = Quantizer(network.cpu(), derivatives)
-        payload = compress_to_size([quantizer], options.coded_bytes)[0]
-        return Compressed(SegmentData.of((CONTEXTS, count, payload)))
-    seen = codec.quantized(network) if isinstance(codec, StageQuantizing) else {}
+    derivatives = mean_squared_derivatives(network, on_progress=on_progress)
+    quantizer = Quantizer(network.cpu(), derivatives)
+    payload = compress_to_size([quantizer], size)[0]
+    return Compressed(SegmentData.of((CONTEXTS, len(network.stored()), payload)))
+
+
+def _compress_to_bits(
+    network: Representation,
+    codec: FitQuantizer | None,
+    options: FitOptions,
+    bits: tuple[int, int],
+) -> Compressed:
+    """Quantize all that the fit has not quantized, to `bits` bits of weights and of embeddings."""
+    fitted = codec.quantized(network) if isinstance(codec, StageQuantizer) else {}
     network.cpu()
     masks = alive(network) if options.pruned_share else {}
-    exact = {name: torch.from_numpy(q.dequantize()) for name, q in seen.items()}
+    exact = {name: torch.from_numpy(q.dequantize()) for name, q in fitted.items()}
     network.load_stored(network.stored() | exact)
     quantized: dict[str, Quantized] = {}
     sections = []
     for tensors, width in zip((network.weights(), network.embeddings()), bits, strict=True):
-        rest = quantize_tensors(_arrays({k: v for k, v in tensors.items() if k not in seen}), width)
-        own = {name: seen[name] if name in seen else rest[name] for name in tensors}
+        rest = {name: tensor for name, tensor in tensors.items() if name not in fitted}
+        after_fit = quantize_tensors(_arrays(rest), width)
+        own = {name: fitted[name] if name in fitted else after_fit[name] for name in tensors}
         if own:
             sections.append((ADAPTIVE, len(own), compress_quantized(list(own.values()))))
         quantized |= own
@@ -98,8 +125,8 @@ def _published_bits(
     quantized: dict[str, Quantized],
     masks: dict[str, Tensor],
 ) -> float | None:
-    """What the paper of a compression counts for the `quantized` tensors of a network, of which
-    `masks` say where they were not pruned; None where there is no such paper."""
+    """Return the bits of the `quantized` tensors by the accounting of the compression's paper; None
+    if no paper defines one. `masks` are 0 where weights were pruned."""
     compression, embeddings = options.compressing, network.embeddings()
     if compression is None or compression.accounting is None:
         return None

@@ -1,4 +1,4 @@
-"""A step as one CUDA graph: launching its hundreds of small kernels takes longer than they do."""
+"""A step as one CUDA graph: its hundreds of small kernels take longer to launch than to run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-EAGER_CALLS = 3  # first: they create what the optimizers keep, and choose kernels
+EAGER_CALLS = 3  # before recording: they create the state of the optimizers and choose kernels
 
-#: records the work that a function does on the device; its output, and what does it again
+#: records the work of a function on the device; returns its output and a function that replays it
 Record = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
 
 
 def record_graph(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """`work` as a CUDA graph; recording takes about as long as one call, and runs nothing."""
+    """Record `work` as a CUDA graph. This takes about as long as one call, and runs nothing."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output = work()
@@ -22,11 +22,11 @@ def record_graph(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]
 
 
 class GraphedUpdate:
-    """An update of a model from frame indices, run as it is at first and replayed from then on.
+    """An update of a model from frame indices: run eagerly at first, then replayed from a graph.
 
-    A replay repeats the recorded kernels with the recorded addresses and numbers: all that changes
-    from step to step must be in tensors that are changed in place, or among the flags, each
-    combination of which is recorded for itself.
+    A replay repeats the recorded kernels with the recorded addresses and numbers. So all that
+    changes from step to step must be in tensors that are changed in place, or among the flags. Each
+    combination of flags has a graph of its own.
     """
 
     def __init__(
@@ -35,16 +35,19 @@ class GraphedUpdate:
         on_refusal: Callable[[str], None],
         record: Record = record_graph,
     ) -> None:
-        """`update` takes the indices (B,) on the device and flags, and returns its error, a scalar.
-        Where it cannot be recorded, `on_refusal` is called with the reason, and it is run as it
-        is."""
+        """
+        Args:
+            update: takes the indices (B,) on the device and the flags; returns its error, a scalar.
+            on_refusal: called with the reason if `update` cannot be recorded; it then stays eager.
+            record: records a function; tests replace it.
+        """
         self._update, self._on_refusal, self._record = update, on_refusal, record
         self._calls = 0
         self._refused = False
         self._recorded: dict[tuple[bool, ...], tuple[Tensor, Tensor, Callable[[], None]]] = {}
 
     def __call__(self, index: Tensor, *flags: bool) -> Tensor:
-        """One update. Its error is overwritten by the next one."""
+        """Do one update. The next one overwrites the returned error."""
         self._calls += 1
         if self._calls > EAGER_CALLS and flags not in self._recorded and not self._refused:
             self._try_to_record(index.clone(), flags)
@@ -56,7 +59,7 @@ class GraphedUpdate:
         return error
 
     def forget(self) -> None:
-        """Record again: the tensors of the update are others now."""
+        """Drop the graphs: the update has other tensors now."""
         self._recorded.clear()
 
     def _try_to_record(self, index: Tensor, flags: tuple[bool, ...]) -> None:

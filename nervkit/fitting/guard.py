@@ -1,98 +1,129 @@
-"""Notices a fit that diverges, takes it back, and goes on at a lower rate."""
+"""Detects divergence of a fit, restores the last good state, and lowers the learning rates."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nervkit.errors import NervError
 
-WINDOW = 100  # steps between looks; only then does a fit wait for the device
-RISE = 4.0  # a window's mean error over the best one's that counts as diverged: 6 dB of MSE
-FLOOR = 1e-4  # a mean error below it (40 dB of MSE) is never called diverged
-CUT = 0.3  # of every rate, each time
+WINDOW = 100  # steps between checks; only a check waits for the device
+RISE = 4.0  # a window diverged if its mean error is this multiple of the best one's: 6 dB of MSE
+FLOOR = 1e-4  # a mean error below this never counts as diverged: 40 dB of MSE
+CUT = 0.3  # factor on all learning rates after each divergence
 MOST_CUTS = 5
 
+State = TypeVar("State")
 
-class Guarded(Protocol):
-    """What a Guard needs of a fit's Stepper: its model, and its state to put back."""
 
-    model: nn.Module
-    device: torch.device
-    rate: float  # all rates of learning are multiplied by it
+class Guarded(Protocol[State]):
+    """What a Guard needs of a fit's Stepper."""
+
+    rate: float  # multiplier of all learning rates
     notes: list[str]
 
     @property
+    def model(self) -> nn.Module:
+        """The fitted model."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that computes the fit."""
+
+    @property
     def codec(self) -> object | None:
-        """The coders of a fit through a quantizer, None of any other."""
+        """The quantizer in the fit, if any."""
 
-    def state(self) -> Any:
-        """A snapshot."""
+    def state(self) -> State:
+        """Return a snapshot of all that steps change."""
 
-    def put_back(self, state: Any) -> None:
-        """Go back to a snapshot."""
+    def put_back(self, state: State) -> None:
+        """Restore a snapshot."""
 
 
-class Guard:
-    """Watches the errors of a Stepper in windows of `WINDOW` steps.
+@dataclass(frozen=True)
+class GuardState:
+    """A Guard's state without its snapshot, which a checkpoint of the same step replaces.
 
-    What a good window ended with is kept on the device. After a bad one (a mean error that is not
-    finite, or `RISE` times the best window's, of a fit through a quantizer the last one's) it is
-    put back, `stepper.rate` is cut, and
-    `stepper.notes` say so.
+    Attributes:
+        best: the mean error that windows are compared with; None before the first window.
+        sum, count: of the errors in the current window.
+        cuts: how often the fit was restored.
+        notes: the stepper's notes so far.
     """
 
-    def __init__(self, stepper: Guarded, step: int, saved: dict[str, Any] | None = None) -> None:
-        """`saved` is an earlier `state()`; the fit stands at `step`, which is taken to be good."""
+    best: float | None = None
+    sum: float = 0.0
+    count: int = 0
+    cuts: int = 0
+    notes: Sequence[str] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as JSON-ready values."""
+        return asdict(self) | {"notes": list(self.notes)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the state that `to_dict` wrote."""
+        return cls(**values)
+
+
+class Guard(Generic[State]):
+    """Checks the errors of a Stepper in windows of `WINDOW` steps.
+
+    The guard keeps the state after the last good window on the device. A window is bad if its mean
+    error is not finite, or exceeds `RISE` times the best window's (the last window's in a fit
+    through a quantizer). Then the guard restores the good state, lowers `stepper.rate` and adds a
+    note to `stepper.notes`.
+    """
+
+    def __init__(self, stepper: Guarded[State], step: int, saved: GuardState | None = None) -> None:
+        """`saved` is an earlier `state()`. The fit is at `step`, whose state counts as good."""
         self._stepper = stepper
-        state = saved or {"best": None, "sum": 0.0, "count": 0, "cuts": 0, "notes": []}
-        self._best, self._count, self._cuts = state["best"], state["count"], state["cuts"]
-        self._sum = torch.tensor(state["sum"], dtype=torch.float64, device=stepper.device)
-        stepper.notes += state["notes"]
+        state = saved or GuardState()
+        self._best, self._count, self._cuts = state.best, state.count, state.cuts
+        self._sum = torch.tensor(state.sum, dtype=torch.float64, device=stepper.device)
+        stepper.notes += state.notes
         stepper.rate = CUT**self._cuts
         self._good = step, stepper.state()
 
-    def state(self) -> dict[str, Any]:
-        """JSON-ready; all but the snapshot, which a checkpoint of the same step replaces."""
-        return {
-            "best": self._best,
-            "sum": float(self._sum),
-            "count": self._count,
-            "cuts": self._cuts,
-            "notes": self._stepper.notes,
-        }
+    def state(self) -> GuardState:
+        """Return the state for a checkpoint."""
+        notes = list(self._stepper.notes)
+        return GuardState(self._best, float(self._sum), self._count, self._cuts, notes)
 
     def add(self, error: Tensor) -> None:
-        """Count the error of one step. Does not wait for the device."""
+        """Add the error of one step. This does not wait for the device."""
         self._sum += error
         self._count += 1
 
-    def look(self, step: int) -> int:
-        """Judge the window that ends at `step`; the step to go on from, which is `step` if it
-        was good. Raises NervError where taking back does not help any more."""
+    def check(self, step: int) -> int:
+        """Check the window that ends at `step` and return the step to go on from: `step` itself
+        after a good window. Raises NervError after more than MOST_CUTS divergences."""
         mean = float(self._sum) / self._count
         self._sum.zero_()
         self._count = 0
         limit = float("inf") if self._best is None else max(RISE * self._best, FLOOR)
         if mean < limit and self._finite():
-            # Through a quantizer the error may rise for long, as noise and the rate's weight do.
-            falls = self._best is not None and self._stepper.codec is None
-            self._best = min(self._best, mean) if falls else mean
+            # Through a quantizer the error may rise for long, as noise and the rate's weight grow.
+            if self._best is not None and self._stepper.codec is None:
+                mean = min(self._best, mean)
+            self._best = mean
             self._good = step, self._stepper.state()
             return step
         if self._cuts == MOST_CUTS:
-            raise NervError(
-                "the fit diverged; try another --seed, --recipe, or --precision float32"
-            )
+            raise NervError("the fit diverged; try another seed or recipe, or precision float32")
         self._cuts += 1
         self._stepper.rate = CUT**self._cuts
         start, state = self._good
         self._stepper.put_back(state)
         self._stepper.notes.append(
-            f"the fit diverged before step {step}: taken back to step {start}, "
-            f"rates are {self._stepper.rate:.2g} of the recipe's from there on"
+            f"the fit diverged before step {step}: nervkit went back to step {start} and goes on "
+            f"at {self._stepper.rate:.2g} of the recipe's learning rates"
         )
         return start
 

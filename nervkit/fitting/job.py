@@ -1,11 +1,10 @@
-"""One fit from a user's options, and its phases: the fit itself, and what its compression asks for
-after it."""
+"""One fit from a user's options: its checkpoint, and its phases one after the other."""
 
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +14,36 @@ from torch import Tensor
 
 from nervkit.compression.pruning import alive
 from nervkit.compression.pruning import prune as prune_weights
-from nervkit.compression.published import Prune, Quantization
 from nervkit.errors import ResourceError
-from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.fitting.budget import Length
+from nervkit.fitting.checkpoint import Checkpoint, FinishedPhases, Saved
 from nervkit.fitting.coding import Codec
-from nervkit.fitting.loop import FitSummary, Stepper, fit, joined
+from nervkit.fitting.loop import FitSummary, Stepper, fit, trained_module
 from nervkit.fitting.metric import RGB, Metric, metric_of
 from nervkit.fitting.options import FitOptions
+from nervkit.fitting.phases import Phase, phase_lengths, phases_of
 from nervkit.fitting.progress import Outlook, Progress
-from nervkit.fitting.quantizing import Quantizing, quantizing
-from nervkit.fitting.start import Start
+from nervkit.fitting.quantizers import FitQuantizer, stage_quantizer
+from nervkit.fitting.start import KeptFit, Start
 from nervkit.models.base import Representation, seeded
-from nervkit.models.config import VideoShape
+from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device
-from nervkit.models.recipe import Recipe
 from nervkit.version import __version__
 from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_colour
 from nervkit.video.ranges import fingerprint_of
 
-FIT = "fit"  # the name of the phase that every fit has
-LEAST_SECONDS = 1e-3  # of a phase: the time may be over before it begins
-
 
 @dataclass(frozen=True)
 class Watch:
-    """Who follows a fit: `on_outlook` once, when its first steps were timed, `on_progress` about
-    once a second, `on_note` with what went wrong and was mended, as it happens, and `stop`, asked
-    before each step; once True, the fit is Interrupted."""
+    """The callbacks of a fit.
+
+    Attributes:
+        on_progress: called about once a second.
+        on_note: called with each problem that the fit recovers from, at once.
+        stop: called before each step; once it returns True, the fit raises Interrupted.
+        on_outlook: called once, when the first steps were timed, with the model.
+    """
 
     on_progress: Callable[[Progress], None] | None = None
     on_note: Callable[[str], None] | None = None
@@ -52,8 +53,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """Where a fit keeps its state (see `checkpoint_path`), how often (seconds), and whether an
-    earlier one is discarded."""
+    """Where a fit saves its state (see `checkpoint_path`), how often (seconds), and whether it
+    discards an earlier checkpoint."""
 
     path: Path
     interval: float = 60.0
@@ -70,110 +71,82 @@ def fit_clip(
     keep: CheckpointOptions | None = None,
     watch: Watch | None = None,
 ) -> tuple[Representation, FitSummary]:
-    """Fit a representation to frames, or go on with a checkpoint of the same fit.
+    """Fit a representation to frames, or resume from a checkpoint of the same fit.
+
+    Torch's random state stays as it was.
 
     Args:
         frames: (T, H, W, 3) uint8.
         options: what to fit and how.
-        known: (T, H, W, 1 or 3) uint8, how much each value counts, from 0 (not at all) to 255;
-            None: all count.
-        colour: the frames', by which the metric "yuv" makes planes of them; None: of RGB.
-        start: the network that the fit begins from; None: the model's own start.
-        keep: where to keep checkpoints, if anywhere; the last one is left to the caller.
+        known: (T, H, W, 1 or 3) uint8, the weight of each value in the loss, from 0 (ignored) to
+            255; None: all values count.
+        colour: of the frames, for the planes of the metric "yuv"; None: the default Colour.
+        start: the network that the fit starts from; None: the model's own initialization.
+        keep: where to save checkpoints, if anywhere; the caller deletes the last one.
         watch: callbacks that follow the fit and may stop it.
 
     Returns:
-        The fitted network, on the chosen device, and what the fit did. Torch's random state is left
-        alone.
+        The fitted network, on the chosen device, and a summary of the fit.
 
     Raises:
-        UsageError: no such size of the model. ResourceError: the frames do not fit on the device.
-        Interrupted: stopped. SourceError: the checkpoint is of another fit.
+        UsageError: the model has no such size. ResourceError: the frames do not fit on the device.
+        Interrupted: stopped. SourceError: the checkpoint belongs to another fit.
     """
     shape = VideoShape(*frames.shape[:3])
     config = options.configure(shape) if start is None else start.config
-    device = choose_device(options.device)
+    device, colour = choose_device(options.device), colour or Colour()
     with seeded(options.seed, device):
         try:
             network = options.model_type(config, shape).to(device)
-            target, counting = _channels_first(frames, device), None
-            if known is not None:
-                counting = _channels_first(known, device)
+            target = _channels_first(frames, device)
+            weights = None if known is None else _channels_first(known, device)
         except torch.cuda.OutOfMemoryError as error:
             raise ResourceError(
-                f"the frames do not fit on {device}; try --resize or --device cpu"
+                f"the frames do not fit on {device}; set resize to a smaller size, or device to cpu"
             ) from error
-        colour = colour or Colour()
         checkpoint = None
         if keep is not None:
-            what = {
-                "nervkit": __version__,
-                "model": options.model,
-                "config": config.to_dict(),
-                "frames": fingerprint_of(frames),
-            }
-            if known is not None:
-                what["known"] = fingerprint_of(known)
-            if start is not None:
-                what["start"] = start.fingerprint
-            if options.metric != RGB:
-                planes = yuv_colour(colour)
-                what["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
-            checkpoint = Checkpoint(keep.path, what | options.settings(), keep.interval)
+            identity = _identity(frames, options, config, known, colour, start)
+            checkpoint = Checkpoint(keep.path, identity, keep.interval)
             if keep.restart:
                 checkpoint.delete()
         metric = metric_of(options.metric, colour, network, device)
-        job = FitJob(network, target, options, counting, metric, start)
+        job = FitJob(network, target, options, weights, metric, start)
         return network, job.run(checkpoint, watch or Watch())
+
+
+def _identity(
+    frames: np.ndarray,
+    options: FitOptions,
+    config: ModelConfig,
+    known: np.ndarray | None,
+    colour: Colour,
+    start: Start | None,
+) -> dict[str, Any]:
+    """Return all that a fit depends on, JSON-ready, for its checkpoint."""
+    identity = {
+        "nervkit": __version__,
+        "model": options.model,
+        "config": config.to_dict(),
+        "frames": fingerprint_of(frames),
+    }
+    if known is not None:
+        identity["known"] = fingerprint_of(known)
+    if start is not None:
+        identity["start"] = start.fingerprint
+    if options.metric != RGB:
+        planes = yuv_colour(colour)
+        identity["planes"] = f"{planes.rgb_matrix} {planes.rgb_range}"
+    return identity | options.settings()
 
 
 def _channels_first(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values).permute(0, 3, 1, 2).to(device)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of a fit, with optimizers of its own.
-
-    Attributes:
-        name: in checkpoints and progress.
-        epochs: as published, in proportion to those of the other phases.
-        recipe: what it is fitted by.
-        prune: what it begins with.
-        quantization: through which it is fitted.
-        pruned: whether weights were pruned, by this phase or one before.
-    """
-
-    name: str
-    epochs: int
-    recipe: Recipe
-    prune: Prune | None = None
-    quantization: Quantization | None = None
-    pruned: bool = False
-
-
-def phases_of(options: FitOptions) -> list[Phase]:
-    """The phases of a fit, in order. A stage without epochs of its own holds from the start, and a
-    quantization until the next one."""
-    recipe = options.model_type.recipes[options.recipe]
-    phase = Phase(FIT, recipe.epochs, recipe)
-    phases = [phase]
-    for stage in options.stages:
-        prune = stage if isinstance(stage, Prune) else None
-        quantization = phase.quantization if isinstance(stage, Prune) else stage
-        pruned = phase.pruned or prune is not None
-        if not stage.epochs:
-            phase = phases[0] = replace(phase, quantization=quantization)
-            continue
-        slower = recipe.slower(stage.rate)
-        phase = Phase(stage.phase, stage.epochs, slower, prune, quantization, pruned)
-        phases.append(phase)
-    return phases
-
-
 @dataclass
 class FitJob:
-    """The phases of one fit, one after the other."""
+    """Runs the phases of one fit, one after the other."""
 
     model: Representation
     frames: Tensor
@@ -183,124 +156,115 @@ class FitJob:
     start: Start | None = None
 
     def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
-        """Run what is left of the phases, given what `checkpoint` holds."""
+        """Run all phases, or those that an earlier session saved in `checkpoint` has left."""
         began = clock.perf_counter()
         phases = phases_of(self.options)
         saved = checkpoint.load() if checkpoint is not None else None
+        if saved is None and isinstance(self.start, KeptFit) and self.options.quantizes_again:
+            saved = self.start.finished()
         if saved is None and self.start is not None:
             self.start.apply(self.model)
         elif saved is None:
             self.model.start_fit(self.frames)
-        earlier = saved.progress["before"] + saved.progress["seconds"] if saved else 0.0
-        lengths = self._lengths(phases, clock.perf_counter() - began)
-        common: dict[str, Any] = {
-            "checkpoint": checkpoint,
-            "on_pace": self._announced(watch, lengths, saved, earlier),
-            "on_progress": watch.on_progress,
-            "on_note": watch.on_note,
-            "stop": watch.stop,
-        }
+        frames, _, height, width = self.frames.shape
+        spent = clock.perf_counter() - began
+        lengths = phase_lengths(phases, self.options, VideoShape(frames, height, width), spent)
+        on_pace = self._outlook_callback(watch, lengths, saved)
 
+        finished, earlier_seconds, current = FinishedPhases(), 0.0, 0
+        if saved is not None:
+            finished = saved.position.finished
+            earlier_seconds = finished.seconds + saved.position.seconds
+            current = [phase.name for phase in phases].index(saved.position.phase)
+            lengths[current] = saved.position.length or lengths[current]
         summary = FitSummary(0, 0.0)
         masks: dict[str, Tensor] = {}
-        for phase, length in zip(phases, lengths, strict=True):
-            if saved is not None and phase.name != saved.progress["phase"]:
-                continue  # an earlier session has finished it
+        for phase, length in zip(phases[current:], lengths[current:], strict=True):
             codec = self._codec(phase)
             if saved is not None:
-                kept = ("length", "before", "steps_before", "notes")
-                record = {name: saved.progress[name] for name in kept}
-                saved.restore(joined(self.model, codec), [])
+                saved.restore(trained_module(self.model, codec), [])
                 masks = alive(self.model) if phase.pruned else {}
-            else:
-                record = {
-                    "length": length,
-                    "before": summary.seconds,
-                    "steps_before": summary.steps,
-                    "notes": summary.notes,
-                }
-                if phase.prune is not None:
-                    masks = prune_weights(self.model, phase.prune.share, phase.prune.score)
-            record = {"phase": phase.name, **record}
-            stepper = self._stepper(phase, codec, masks)
-            made = fit(stepper, **record["length"], record=record, saved=saved, **common)
+            elif phase.prune is not None:
+                masks = prune_weights(self.model, phase.prune.share, phase.prune.score)
+            summary = fit(
+                self._stepper(phase, codec, masks),
+                length,
+                phase=phase.name,
+                finished=finished,
+                checkpoint=checkpoint,
+                saved=saved,
+                on_pace=on_pace,
+                on_progress=watch.on_progress,
+                on_note=watch.on_note,
+                stop=watch.stop,
+            )
             saved = None
-            summary = FitSummary(
-                record["steps_before"] + made.steps,
-                record["before"] + made.seconds,
-                earlier,
-                (*record["notes"], *made.notes),
-                made.psnr,
-                made.codec,
+            finished = FinishedPhases(
+                finished.steps + summary.steps,
+                finished.seconds + summary.seconds,
+                (*finished.notes, *summary.notes),
             )
         self.model.quantize_embedding = None
-        return summary
+        return FitSummary(
+            finished.steps,
+            finished.seconds,
+            earlier_seconds,
+            finished.notes,
+            summary.psnr,
+            summary.codec,
+        )
 
-    def _lengths(self, phases: list[Phase], spent: float) -> list[dict[str, float]]:
-        """How long each phase is: `steps` or `seconds` of `fit`, in proportion to its epochs.
-        `spent` is what the start has taken of a time."""
-        budget, all_epochs = self.options.budget, sum(phase.epochs for phase in phases)
-        shares = [phase.epochs / all_epochs for phase in phases]
-        if budget.seconds is not None:
-            times = [share * budget.seconds for share in shares]
-            times[0] = max(LEAST_SECONDS, times[0] - spent)
-            return [{"seconds": seconds} for seconds in times]
-        frames, _, height, width = self.frames.shape
-        total = self.options.steps_for(VideoShape(frames, height, width))
-        assert total is not None, "a fit that does not go by the clock has a number of steps"
-        later = [max(1, round(share * total)) for share in shares[1:]]
-        return [{"steps": steps} for steps in (max(1, total - sum(later)), *later)]
-
-    def _announced(
-        self,
-        watch: Watch,
-        lengths: list[dict[str, float]],
-        saved: Saved | None,
-        earlier: float,
-    ) -> Callable[[float], None] | None:
-        """Tell what is ahead, where that is a time; else give what is to be told the seconds of a
-        step, and tells then, once. `earlier` are the seconds of the session that was `saved`."""
-        tell, seconds = watch.on_outlook, self.options.budget.seconds
-        if tell is None:
-            return None
-        if seconds is not None:
-            tell(Outlook(None, 0, max(0.0, seconds - earlier), None), self.model)
-            return None
-        total = int(sum(length["steps"] for length in lengths))
-        done = 0 if saved is None else saved.progress["step"] + saved.progress["steps_before"]
-        told = False
-
-        def on_pace(pace: float) -> None:
-            nonlocal told
-            if not told:
-                threads = None if self.frames.is_cuda else torch.get_num_threads()
-                tell(Outlook(total, done, pace * (total - done), threads), self.model)
-            told = True
-
-        return on_pace
-
-    def _codec(self, phase: Phase) -> Quantizing | None:
-        """What a phase is fitted through, which begins with what the model is now."""
-        options = self.options
-        if options.through_quantizer:
-            codec = Codec(self.model, 8 * options.coded_bytes, options.coded_psnr)
-            if self.start is not None:
-                codec.start_from(self.start.coded)
-            return codec.to(self.frames.device)
-        if phase.quantization is None:
-            return None
-        pixels = self.frames.shape[2] * self.frames.shape[3]
-        return quantizing(self.model, phase.quantization, pixels).to(self.frames.device)
-
-    def _stepper(self, phase: Phase, codec: Quantizing | None, keep: dict[str, Tensor]) -> Stepper:
+    def _stepper(
+        self, phase: Phase, codec: FitQuantizer | None, masks: dict[str, Tensor]
+    ) -> Stepper:
         return Stepper(
             self.model,
             self.frames,
             phase.recipe,
             seed=self.options.seed,
-            keep=keep,
+            masks=masks,
             known=self.known,
             precision=self.options.precision,
             codec=codec,
             metric=self.metric,
         )
+
+    def _codec(self, phase: Phase) -> FitQuantizer | None:
+        """Return the quantizer of a phase, which starts from the model's present tensors."""
+        options = self.options
+        if options.through_quantizer:
+            assert options.coded_bytes is not None, "a fit through a quantizer has a size"
+            codec = Codec(self.model, 8 * options.coded_bytes, options.coded_psnr)
+            if self.start is not None:
+                self.start.apply_coding(codec)
+            return codec.to(self.frames.device)
+        if phase.quantization is None:
+            return None
+        pixels = self.frames.shape[2] * self.frames.shape[3]
+        return stage_quantizer(self.model, phase.quantization, pixels).to(self.frames.device)
+
+    def _outlook_callback(
+        self, watch: Watch, lengths: Sequence[Length], saved: Saved | None
+    ) -> Callable[[float], None] | None:
+        """Report the outlook now in a fit by the clock. In any other fit return a function that
+        takes the seconds per step and reports the outlook on its first call."""
+        on_outlook, seconds = watch.on_outlook, self.options.budget.seconds
+        if on_outlook is None:
+            return None
+        position = None if saved is None else saved.position
+        if seconds is not None:
+            spent = 0.0 if position is None else position.finished.seconds + position.seconds
+            on_outlook(Outlook(None, 0, max(0.0, seconds - spent), None), self.model)
+            return None
+        total = int(sum(length.count for length in lengths))
+        done = 0 if position is None else position.step + position.finished.steps
+        reported = False
+
+        def on_pace(pace: float) -> None:
+            nonlocal reported
+            if not reported:
+                threads = None if self.frames.is_cuda else torch.get_num_threads()
+                on_outlook(Outlook(total, done, pace * (total - done), threads), self.model)
+            reported = True
+
+        return on_pace

@@ -1,4 +1,4 @@
-"""The fit: one step, and the loop around it."""
+"""The fit: Stepper does one step, `fit` runs the loop around it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nervkit.errors import Interrupted, OutputError
-from nervkit.fitting.budget import Seconds, Steps
-from nervkit.fitting.checkpoint import Checkpoint, Saved
+from nervkit.fitting.budget import Length, Seconds, Steps
+from nervkit.fitting.checkpoint import Checkpoint, FinishedPhases, FitPosition, Saved
+from nervkit.fitting.functional import FunctionalModel, named_tensors
 from nervkit.fitting.graphed import GraphedUpdate
 from nervkit.fitting.guard import WINDOW, Guard
 from nervkit.fitting.metric import RGB, Metric, loss_of
@@ -26,7 +26,7 @@ from nervkit.fitting.optimizers import (
     set_rates,
 )
 from nervkit.fitting.progress import Meter, Pace, Progress
-from nervkit.fitting.quantizing import Quantizing
+from nervkit.fitting.quantizers import FitQuantizer, StepKind
 from nervkit.fitting.threads import computing
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
@@ -35,56 +35,42 @@ from nervkit.models.recipe import Recipe
 
 PROBE_FRAMES = 4
 
+StepperState = tuple[dict[str, Any], list[dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class FitSummary:
-    """What a finished fit did. `seconds` counts all sessions of a resumed fit, `earlier_seconds`
-    those before this one; `notes` say what went wrong and was mended or left out. `psnr` is in
-    dB of RGB, of a few frames, as the fit itself makes them (see Stepper.probe)."""
+    """What a finished fit did.
+
+    Attributes:
+        steps: done in all sessions.
+        seconds: spent in all sessions of a resumed fit.
+        earlier_seconds: spent in the sessions before this one.
+        notes: divergences and other problems that the fit recovered from.
+        psnr: dB of RGB, of a few frames as the fit computes them (see Stepper.probe).
+        codec: the quantizer that the network was fitted through, if any.
+    """
 
     steps: int
     seconds: float
     earlier_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     psnr: float = float("nan")
-    codec: Quantizing | None = None  # through which the network was fitted
+    codec: FitQuantizer | None = None
 
 
 def probed(frames: int) -> Tensor:
-    """Positions of a few frames spread over a clip of `frames`, increasing."""
+    """Return the positions of a few frames spread over a clip of `frames`, increasing."""
     return torch.linspace(0, frames - 1, min(PROBE_FRAMES, frames)).round().long()
 
 
-class Called(nn.Module):
-    """Calls methods of a model with some of its tensors replaced."""
-
-    def __init__(self, model: Representation) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.model, method)(*arguments)
-
-    def with_tensors(self, values: dict[str, Tensor], method: str, *arguments: Any) -> Any:
-        """What `model.method(*arguments)` gives with the tensors `values`, by name."""
-        if not values:
-            return self(method, *arguments)
-        replaced = {f"model.{name}": value for name, value in values.items()}
-        return functional_call(self, replaced, (method, *arguments))
-
-
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, by name."""
-    return dict(model.named_buffers()) | dict(model.named_parameters())
-
-
-def joined(model: Representation, codec: Quantizing | None) -> nn.Module:
-    """All that updates of a fit change: a model, and what it is fitted through."""
+def trained_module(model: Representation, codec: FitQuantizer | None) -> nn.Module:
+    """Return all that steps change: a model, and the quantizer that it is fitted through."""
     return model if codec is None else nn.ModuleList([model, codec])
 
 
 class Stepper:
-    """One model, its frames and its optimizers; `step(k, progress)` is the k-th update of a fit."""
+    """A model, its frames and its optimizers; `step(k, progress)` does the k-th step of a fit."""
 
     def __init__(
         self,
@@ -93,16 +79,25 @@ class Stepper:
         recipe: Recipe,
         *,
         seed: int = 0,
-        keep: dict[str, Tensor] | None = None,
+        masks: dict[str, Tensor] | None = None,
         known: Tensor | None = None,
         precision: str = "auto",
-        codec: Quantizing | None = None,
+        codec: FitQuantizer | None = None,
         metric: Metric | None = None,
     ) -> None:
-        """`frames` (T, 3, H, W) uint8 on the device to compute on; `keep` holds a mask for each
-        pruned weight; `known` (T, 1 or 3, H, W) uint8 says how much each value of the frames
-        counts, from 0 (not at all) to 255. The model is fitted through `codec`, where there is one.
-        `metric` is what the fit is optimised for, by default RGB, which `known` needs."""
+        """
+        Args:
+            model: the model to fit, in place.
+            frames: (T, 3, H, W) uint8 on the device to compute on.
+            recipe: loss, optimizers and schedule.
+            seed: of the order of frames.
+            masks: for each pruned weight by name, 1 where it is kept, else 0.
+            known: (T, 1 or 3, H, W) uint8, the weight in the loss of each value of the frames, from
+                0 (ignored) to 255; only for RGB.
+            precision: "auto", "bfloat16" or "float32"; "auto" takes the recipe's.
+            codec: the quantizer that the model is fitted through.
+            metric: what the fit optimizes; None: RGB.
+        """
         if known is not None and metric is not None and metric.name != RGB:
             raise ValueError("known values are of RGB: give no other metric with them")
         self.model, self.frames, self.recipe, self.seed = model, frames, recipe, seed
@@ -113,56 +108,57 @@ class Stepper:
         name = recipe.precision if precision == "auto" else precision
         self.dtype = choose_precision(name, self.device)
         if self.dtype == torch.bfloat16:
-            model.to(memory_format=torch.channels_last)
+            # torch's annotations of Module.to leave out memory_format.
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.train()
         self.optimizers = build_optimizers(model, recipe)
         self.codec = None if codec is None else codec.to(self.device)
         if self.codec is not None and any(True for _ in self.codec.parameters()):
             self.optimizers.append(build_codec_optimizer(self.codec, recipe))
         model.quantize_embedding = None if self.codec is None else self.codec.embedded
-        #: all that updates change
-        self.module = joined(model, self.codec)
-        self._called = Called(model)
-        self.rate = 1.0  # of every rate of the recipe; a Guard cuts it
-        self.notes: list[str] = []  # what went wrong and was mended
+        #: all that steps change
+        self.module = trained_module(model, self.codec)
+        self._functional = FunctionalModel(model)
+        self.rate = 1.0  # multiplier of the recipe's learning rates; a Guard lowers it
+        self.notes: list[str] = []  # problems that the fit recovered from
         self.batch = min(recipe.batch, len(frames))
-        self._drawn = torch.tensor(recipe.epoch(len(frames)))
-        self.steps_per_epoch = -(-len(self._drawn) // self.batch)
+        self._epoch = torch.tensor(recipe.epoch(len(frames)))
+        self.steps_per_epoch = -(-len(self._epoch) // self.batch)
         self.pixels_per_step = self.batch * frames.shape[2] * frames.shape[3]
         parameters = dict(model.named_parameters())
-        self._masked = [(parameters[name], mask) for name, mask in (keep or {}).items()]
+        self._masked = [(parameters[name], mask) for name, mask in (masks or {}).items()]
         self._order: tuple[int, Tensor] | None = None
         self._graphed: GraphedUpdate | None = None
-        self._reached: torch.cuda.Event | None = None
+        self._last_step: torch.cuda.Event | None = None
         if self.device.type == "cuda" and all(map(recordable, self.optimizers)):
             self._graphed = GraphedUpdate(self._update, self.notes.append)
 
     def step(self, k: int, progress: float) -> Tensor:
-        """The k-th update, at `progress` in [0, 1) of the schedule; its error, a scalar on the
-        device, valid until the next one. Nothing here waits for the device."""
+        """Do the k-th step, at `progress` in [0, 1) of the schedule, without waiting for the
+        device. Return its error, a scalar on the device that the next step overwrites."""
         set_rates(self.optimizers, self.rate * schedule(progress, self.recipe))
         update, index = self._graphed or self._update, self._batch_of(k)
-        flags = () if self.codec is None else self.codec.flags(k, progress, self.recipe)
-        error = update(index, *flags)
+        kind = StepKind() if self.codec is None else self.codec.step_kind(k, progress, self.recipe)
+        error = update(index, *kind)
         self.model.after_step(k, progress, self.frames)
         return error
 
     def keep_up(self) -> None:
-        """Wait for the update before the last one, so that the clock tells what a GPU has done and
-        not what it was asked for."""
+        """Wait for the step before the last one, so that the clock measures a GPU's work and not
+        its queue."""
         if self.device.type == "cuda":
-            if self._reached is not None:
-                self._reached.synchronize()
-            self._reached = torch.cuda.Event()
-            self._reached.record()
+            if self._last_step is not None:
+                self._last_step.synchronize()
+            self._last_step = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._last_step.record()
 
-    def state(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A copy of all that updates change: of the model's state and of each optimizer's."""
+    def state(self) -> StepperState:
+        """Return a copy of all that steps change: the model's state and each optimizer's."""
         optimizers = [copy.deepcopy(o.state_dict()) for o in self.optimizers]
         return copy.deepcopy(self.module.state_dict()), optimizers
 
-    def put_back(self, state: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
-        """Return to an earlier `state()`, which stays as it is."""
+    def put_back(self, state: StepperState) -> None:
+        """Restore an earlier `state()`, which is copied."""
         model, optimizers = copy.deepcopy(state)
         self.module.load_state_dict(model)
         for optimizer, content in zip(self.optimizers, optimizers, strict=True):
@@ -170,40 +166,41 @@ class Stepper:
         if self._graphed is not None:
             self._graphed.forget()
 
-    def _update(self, index: Tensor, *flags: bool) -> Tensor:
-        """One update on the frames at `index` (B,), all of it on the device, with the codec's
-        flags."""
+    def _update(self, index: Tensor, rounding: bool = False, rate: bool = False) -> Tensor:
+        """Do a step of a StepKind on the frames at `index` (B,), all of it on the device."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
         coded: list[Tensor] = []
         with reproducible(self.device):
             if self.codec is not None:
-                values, coded = self.codec(tensors_of(self.model), *flags)
+                values, coded = self.codec(named_tensors(self.model), rounding, rate)
             with autocast(self.device, self.dtype):
                 outputs, target, known = self._compared(index, values)
             losses = [self._loss_of(output, target, known) for output in outputs]
-            measured = self._loss.error(losses[0].detach())
-            weighted = zip(self.model.output_weights, losses, strict=True)
-            loss = sum(weight * part for weight, part in weighted)
+            error = self._loss.error(losses[0].detach())
+            weights = self.model.output_weights
+            first, *others = (w * loss for w, loss in zip(weights, losses, strict=True))
+            loss = sum(others, first)
             if self.codec is not None:
-                loss = self.codec.objective(loss, measured, self._loss, coded, *flags)
-            loss.backward()
+                loss = self.codec.objective(loss, error, self._loss, coded, rounding, rate)
+            torch.autograd.backward(loss)
         if self.recipe.most_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.most_norm)
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter, mask in self._masked:
             parameter.data.mul_(mask)
-        return measured
+        return error
 
     def _compared(
         self, index: Tensor, values: dict[str, Tensor]
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
-        """What the loss compares, with what, and how much each value counts: float32."""
+        """Return the outputs, the target and the weights that the loss compares, float32."""
         frames, model = self.frames[index], self.model
         by_value = self.metric.by_value(self._loss)
-        outputs = self._called.with_tensors(values, "fit_outputs", index.float(), frames, by_value)
+        arguments = index.float(), frames, by_value
+        outputs = self._functional.with_tensors(values, "fit_outputs", *arguments)
         known = None if self.known is None else self.known[index].expand_as(frames)
         if by_value:
             frames = model.arranged(frames)
@@ -212,44 +209,44 @@ class Stepper:
 
     def _loss_of(self, output: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
         if known is not None:
-            # What does not count is compared with itself, whatever the loss.
+            # Ignored values are compared with themselves, so that any loss works.
             target = torch.lerp(output.detach(), target, known)
         return self.metric.loss(self._loss, output, target)
 
     def _batch_of(self, k: int) -> Tensor:
-        """Frame indices of step k. The order of an epoch depends on the seed and the epoch only,
-        so a fit can be resumed anywhere."""
+        """Return the frame indices of step k. The order of an epoch depends on the seed and the
+        epoch only, so that a fit can be resumed at any step."""
         epoch, position = divmod(k, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(((self.seed << 24) + epoch) % (1 << 63))
-            order = torch.randperm(len(self._drawn), generator=generator)
-            self._order = epoch, self._drawn[order].to(self.device)
+            order = torch.randperm(len(self._epoch), generator=generator)
+            self._order = epoch, self._epoch[order].to(self.device)
         return self._order[1][position * self.batch : (position + 1) * self.batch]
 
     @torch.inference_mode()
     def probe(self, metric: Metric | None = None) -> float:
-        """PSNR in dB of what counts, by the fit's metric or another, mean over a few frames spread
-        over the clip, after rounding to 8 bits."""
+        """Return the PSNR in dB of the known values, rounded to 8 bits, by a metric (None: the
+        fit's): the mean over a few frames spread over the clip."""
         index = probed(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
         values = {} if self.codec is None else self.codec.rounded(self.model)
         with autocast(self.device, self.dtype):
-            output = self._called.with_tensors(values, "fit_forward", index.float(), target)
+            output = self._functional.with_tensors(values, "fit_forward", index.float(), target)
         output = output.float().mul(255).round().div(255)
         if self.known is None:
             return float((metric or self.metric).psnr(output, target).mean())
         error = (output - target).square()
-        counting = to_float(self.known[index]).expand_as(error)
-        error = (error * counting).sum(dim=(1, 2, 3)) / counting.sum(dim=(1, 2, 3)).clamp(min=1)
+        weight = to_float(self.known[index]).expand_as(error)
+        error = (error * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp(min=1)
         return float((-10 * error.clamp(min=1e-10).log10()).mean())
 
 
 def fit(
     stepper: Stepper,
-    steps: int | None = None,
+    length: int | Length,
     *,
-    seconds: float | None = None,
-    record: dict[str, Any] | None = None,
+    phase: str = "fit",
+    finished: FinishedPhases | None = None,
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
     on_pace: Callable[[float], None] | None = None,
@@ -257,99 +254,157 @@ def fit(
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitSummary:
-    """Run updates and finish the model, so that `model(t)` gives frames.
+    """Run the steps of a fit, or of a phase of it, and finish the model, so that `model(t)` returns
+    frames.
+
+    A fit that diverges goes back to its last good state and goes on at lower rates (see Guard).
 
     Args:
         stepper: what to fit; its model is changed in place.
-        steps: how many updates; or:
-        seconds: how long. The schedule then follows the clock, and on a CPU the number of threads
-            is whatever makes steps fastest at the time.
-        record: kept in checkpoints; its "phase" names this run where an encode has several.
-        checkpoint: saved on its interval, at the end and on `stop`; None saves nothing.
-        saved: an earlier state of this same fit to go on from.
-        on_pace: called once, with the seconds that a step takes, after the first ones.
+        length: a number of steps, or `Steps` or `Seconds`. With `Seconds` the schedule follows the
+            clock, and on a CPU the fit searches for the fastest number of threads.
+        phase: name of the phase, for progress and checkpoints.
+        finished: totals of earlier phases, for checkpoints only.
+        checkpoint: saved on its interval, at the end and on `stop`; None saves nothing. A failed
+            write becomes a note, and the fit tries again later.
+        saved: an earlier state of this same phase to go on from.
+        on_pace: called once with the seconds per step, after the first steps.
         on_progress: called about once a second.
-        on_note: called with each of the summary's notes as it is made.
-        stop: asked before every step; once True, the fit is saved and Interrupted is raised.
+        on_note: called with each of the summary's notes at once.
+        stop: called before every step; once it returns True, the fit is saved.
 
-    A fit that diverges is taken back and goes on at lower rates (see Guard). Raises NervError
-    where that does not help. A checkpoint that cannot be written is noted, and tried again later.
+    Raises:
+        Interrupted: `stop` returned True. NervError: the fit diverges at lower rates too.
     """
-    model, frames = stepper.model, stepper.frames
-    record = record or {"phase": "fit"}
-    if (steps is None) == (seconds is None):
-        raise ValueError("give one of steps and seconds")
-    length: Steps | Seconds = Steps(steps) if steps is not None else Seconds(seconds)
-    step, spent_before = 0, 0.0
-    if saved is not None:
-        saved.restore(stepper.module, stepper.optimizers)
-        step, spent_before = saved.progress["step"], saved.progress["seconds"]
-    guard = Guard(stepper, step, saved and saved.progress.get("guard"))
-    reported = len(stepper.notes)
-    meter, pace = Meter(step), Pace(on_pace)
-    last_save = 0.0
-
-    def spent() -> float:
-        return spent_before + meter.elapsed()
-
-    def tell() -> None:
-        nonlocal reported
-        for note in stepper.notes[reported:] if on_note is not None else ():
-            on_note(note)
-        reported = len(stepper.notes)
-
-    def save() -> bool:
-        if checkpoint is None:
-            return False
-        progress = record | {"step": step, "seconds": spent(), "guard": guard.state()}
-        try:
-            checkpoint.save(progress, stepper.module, stepper.optimizers)
-        except OutputError as error:
-            note = f"{error}; the fit goes on without it"
-            if note not in stepper.notes:
-                stepper.notes.append(note)
-                tell()
-            return False
-        return True
-
-    def report() -> None:
-        if on_progress is None:
-            return
-        now = spent()
-        expected, per_epoch = length.expected(step, now), stepper.steps_per_epoch
-        left = None if seconds is None else max(0.0, seconds - now)
-        on_progress(meter.report(record["phase"], step, expected, per_epoch, stepper.probe, left))
-
-    timed = seconds is not None
+    length = Steps(length) if isinstance(length, int) else length
+    followers = _Followers(checkpoint, on_progress, on_note)
+    run = _Run(stepper, length, phase, finished or FinishedPhases(), followers, saved)
+    pace = Pace(on_pace)
+    timed = isinstance(length, Seconds)
     with computing(stepper.device, stepper.pixels_per_step, timed=timed) as search:
-        progress = length.progress(step, spent())
+        progress = run.progress()
         while progress < 1:
             if stop():
-                expected, kept = length.expected(step, spent()), save()
-                raise Interrupted(f"stopped at step {step} of {expected}", resumable=kept)
+                run.interrupt()
             began = time.perf_counter()
-            made = stepper.step(step, progress)
-            guard.add(made)
+            error = stepper.step(run.step, progress)
+            run.guard.add(error)
             if timed:
                 stepper.keep_up()
             if search is not None:
                 search.took(time.perf_counter() - began)
-            step += 1
-            progress = length.progress(step, spent())
-            pace.count(made.item, last=progress == 1)
-            if step % WINDOW == 0 or progress == 1:
-                step = guard.look(step)
-                tell()
-                progress = length.progress(step, spent())
-            if meter.due() or progress == 1:
-                report()
-            if checkpoint is not None and meter.elapsed() - last_save > checkpoint.interval:
-                save()
-                last_save = meter.elapsed()
+            run.step += 1
+            progress = run.progress()
+            pace.count(error.item, last=progress == 1)
+            if run.step % WINDOW == 0 or progress == 1:
+                run.check()
+                progress = run.progress()
+            run.report(last=progress == 1)
+            run.save_if_due()
 
-    save()
+    run.save()
     psnr = stepper.probe(Metric())
-    model.eval()
+    stepper.model.eval()
     with torch.no_grad():
-        model.finish_fit(to_float(part) for part in frames.split(1))
-    return FitSummary(step, spent(), spent_before, tuple(stepper.notes), psnr, stepper.codec)
+        stepper.model.finish_fit(to_float(part) for part in torch.split(stepper.frames, 1))
+    notes = tuple(stepper.notes)
+    return FitSummary(run.step, run.seconds(), run.seconds_before, notes, psnr, stepper.codec)
+
+
+@dataclass(frozen=True)
+class _Followers:
+    """The checkpoint and the callbacks of `fit`."""
+
+    checkpoint: Checkpoint | None
+    on_progress: Callable[[Progress], None] | None
+    on_note: Callable[[str], None] | None
+
+
+class _Run:
+    """One session of `fit`: its position, clock and guard, and what follows it."""
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        length: Length,
+        phase: str,
+        finished: FinishedPhases,
+        followers: _Followers,
+        saved: Saved | None,
+    ) -> None:
+        self._stepper, self._length, self._followers = stepper, length, followers
+        self._phase, self._finished = phase, finished
+        position = FitPosition() if saved is None else saved.position
+        if saved is not None:
+            saved.restore(stepper.module, stepper.optimizers)
+        self.step, self.seconds_before = position.step, position.seconds
+        self.guard = Guard(stepper, self.step, position.guard)
+        self._reported = len(stepper.notes)
+        self._meter = Meter(self.step)
+        self._last_save = 0.0
+
+    def seconds(self) -> float:
+        """Return the seconds spent in all sessions."""
+        return self.seconds_before + self._meter.elapsed()
+
+    def progress(self) -> float:
+        """Return the completed share."""
+        return self._length.progress(self.step, self.seconds())
+
+    def check(self) -> None:
+        """Let the guard check a window that ends here."""
+        self.step = self.guard.check(self.step)
+        self._report_notes()
+
+    def report(self, last: bool) -> None:
+        """Report progress if that is due or this step is the `last` one."""
+        on_progress, length = self._followers.on_progress, self._length
+        if on_progress is None or not (last or self._meter.due()):
+            return
+        now, per_epoch = self.seconds(), self._stepper.steps_per_epoch
+        left = max(0.0, length.count - now) if isinstance(length, Seconds) else None
+        expected, probe = length.expected(self.step, now), self._stepper.probe
+        on_progress(self._meter.report(self._phase, self.step, expected, per_epoch, probe, left))
+
+    def save_if_due(self) -> None:
+        """Save the checkpoint on its interval."""
+        checkpoint = self._followers.checkpoint
+        if checkpoint is None or self._meter.elapsed() - self._last_save <= checkpoint.interval:
+            return
+        self.save()
+        self._last_save = self._meter.elapsed()
+
+    def save(self) -> bool:
+        """Save the checkpoint, if there is one, and return whether it was written."""
+        if self._followers.checkpoint is None:
+            return False
+        position = FitPosition(
+            phase=self._phase,
+            length=self._length,
+            step=self.step,
+            seconds=self.seconds(),
+            guard=self.guard.state(),
+            finished=self._finished,
+        )
+        stepper = self._stepper
+        try:
+            self._followers.checkpoint.save(position, stepper.module, stepper.optimizers)
+        except OutputError as error:
+            note = f"{error}; the fit goes on without it"
+            if note not in stepper.notes:
+                stepper.notes.append(note)
+                self._report_notes()
+            return False
+        return True
+
+    def interrupt(self) -> None:
+        """Save the checkpoint and raise Interrupted."""
+        expected, kept = self._length.expected(self.step, self.seconds()), self.save()
+        raise Interrupted(f"stopped at step {self.step} of {expected}", resumable=kept)
+
+    def _report_notes(self) -> None:
+        notes, on_note = self._stepper.notes, self._followers.on_note
+        if on_note is not None:
+            for note in notes[self._reported :]:
+                on_note(note)
+        self._reported = len(notes)

@@ -1,11 +1,12 @@
-"""Optimizers and the schedule that recipes name."""
+"""The optimizers that recipes name, and the learning rate schedule."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ from nervkit.models.base import Representation
 from nervkit.models.device import cpu_has_bfloat16
 from nervkit.models.recipe import Recipe
 
-BFLOAT16_ROWS = 96  # a CPU with bfloat16 gains from it in matrices of so many rows
+BFLOAT16_ROWS = 96  # from so many rows, matrices are faster in bfloat16 on a CPU that has it
 
 
 def schedule(progress: float, recipe: Recipe) -> float:
-    """Multiplier of the peak rate at `progress` in [0, 1): linear warm-up, then down to 0."""
+    """Return the multiplier of the peak rate at `progress` in [0, 1): linear warm-up, then decay to
+    0."""
     if progress < recipe.warmup:
         return recipe.warmup_from + (1 - recipe.warmup_from) * progress / recipe.warmup
     done = (progress - recipe.warmup) / (1 - recipe.warmup)
@@ -27,15 +29,16 @@ def schedule(progress: float, recipe: Recipe) -> float:
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: five quintic Newton-Schulz iterations.
+    """Return approximately the nearest semi-orthogonal matrices, by five quintic Newton-Schulz
+    iterations.
 
-    Singular values end between about 0.7 and 1.2 (Jordan et al., "Muon", 2024). `matrices` is
-    (count, rows, columns) with rows <= columns; so is the result, in bfloat16 where that is
+    Singular values end between about 0.7 and 1.2 (Jordan et al., "Muon", 2024). `matrices` and the
+    result are (count, rows, columns) with rows <= columns; the result is bfloat16 where that is
     faster.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    gains = matrices.is_cuda or (matrices.shape[1] >= BFLOAT16_ROWS and cpu_has_bfloat16())
-    x = matrices.bfloat16() if gains else matrices
+    faster = matrices.is_cuda or (matrices.shape[1] >= BFLOAT16_ROWS and cpu_has_bfloat16())
+    x = matrices.bfloat16() if faster else matrices
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     for _ in range(5):
         gram = torch.bmm(x, x.mT)
@@ -43,15 +46,41 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return x
 
 
-class Muon(Optimizer):
-    """Momentum orthogonalised by Newton-Schulz, for matrices (Jordan et al., "Muon", 2024), then
-    normalised by row (Li et al., "NorMuon", 2510.05491, algorithm 1), unless `beta` is None.
+class _GradientOptimizer(Optimizer):
+    """An optimizer without closures: `step` applies the gradients."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Do one update. Raises ValueError for a closure."""
+        if closure is not None:
+            raise ValueError(f"{type(self).__name__} takes no closure")
+        self._apply_gradients()
+        return None
+
+    @abstractmethod
+    def _apply_gradients(self) -> None:
+        """Update all parameters that have gradients."""
+
+
+def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters of a group that have gradients, and these."""
+    pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
+    return [p for p, _ in pairs], [gradient for _, gradient in pairs]
+
+
+class Muon(_GradientOptimizer):
+    """Momentum orthogonalized by Newton-Schulz, for matrices (Jordan et al., "Muon", 2024), then
+    normalized by row (Li et al., "NorMuon", 2510.05491, algorithm 1), unless `beta` is None.
 
     A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). The update of a
-    matrix has about unit singular values, times sqrt(max(1, rows / columns)), times `lr`; each of
-    its rows is divided by the root of a running mean of its squares, and the whole scaled back to
-    its norm. `torch.optim.Muon` orthogonalises 2-D parameters only, and one at a time; here all
-    of the same shape, transposed or not, are one batch.
+    matrix has singular values of about 1, times sqrt(max(1, rows / columns)), times `lr`. Each of
+    its rows is divided by the root of a running mean of its squares, and the matrix is scaled back
+    to its norm. `torch.optim.Muon` orthogonalizes 2-D parameters only, and one at a time; here all
+    matrices of a shape, transposed or not, form one batch.
     """
 
     def __init__(
@@ -60,20 +89,23 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "beta": beta})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One update. Takes no closure."""
+    def _apply_gradients(self) -> None:
         for group in self.param_groups:
-            driven = [p for p in group["params"] if p.grad is not None]
+            driven, gradients = _with_gradients(group)
             if driven:
-                self._update(driven, group["lr"], group["momentum"], group["beta"])
+                self._update(driven, gradients, group["lr"], group["momentum"], group["beta"])
 
     def _update(
-        self, driven: list[Tensor], lr: float | Tensor, momentum: float, beta: float | None
+        self,
+        driven: list[Tensor],
+        gradients: list[Tensor],
+        lr: float | Tensor,
+        momentum: float,
+        beta: float | None,
     ) -> None:
         for p in driven:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        gradients = [p.grad for p in driven]
         averages = [self.state[p]["momentum"] for p in driven]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -93,8 +125,8 @@ class Muon(Optimizer):
                 p.sub_(update.reshape(p.shape))
 
     def _by_row(self, parameters: Sequence[Tensor], updates: Tensor, beta: float) -> Tensor:
-        """The updates (N, rows, columns) of N parameters, each row over its running root mean
-        square; the norms stay."""
+        """Return the updates (N, rows, columns) of N parameters, with each row divided by its
+        running root mean square. The norm of each update stays."""
         squares = updates.square().mean(dim=2)
         for p, start in zip(parameters, squares, strict=True):
             if "squares" not in self.state[p]:
@@ -107,12 +139,12 @@ class Muon(Optimizer):
         return normalized * (lengths[0] / lengths[1].clamp(min=1e-7))[:, None, None]
 
 
-class Soap(Optimizer):
-    """Adam in the slowly turning eigenbasis of Shampoo's preconditioner, for matrices (Vyas et
-    al., "SOAP", 2409.11321, algorithm 3, with a QR step of algorithm 4 in every `every` steps).
+class Soap(_GradientOptimizer):
+    """Adam in the slowly rotating eigenbasis of Shampoo's preconditioner, for matrices (Vyas et
+    al., "SOAP", 2409.11321, algorithm 3, with the QR step of algorithm 4 every `every` steps).
 
-    A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). `betas` are those
-    of Adam's two averages, `beta` that of the preconditioner.
+    A convolution's (cout, cin, k, k) weight is the matrix (cout, cin * k * k). `betas` belong to
+    Adam's two averages, `beta` to the preconditioner.
     """
 
     def __init__(
@@ -126,15 +158,13 @@ class Soap(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "beta": beta, "every": every})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One update. Takes no closure."""
+    def _apply_gradients(self) -> None:
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, group)
+            for p, gradient in zip(*_with_gradients(group), strict=True):
+                self._update(p, gradient.flatten(1), group)
 
-    def _update(self, p: Tensor, group: dict[str, Any]) -> None:
-        gradient, state = p.grad.flatten(1), self.state[p]
+    def _update(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[p]
         left, right = gradient @ gradient.mT, gradient.mT @ gradient
         if not state:
             state["steps"] = 0
@@ -156,15 +186,15 @@ class Soap(Optimizer):
             state["columns"] = torch.linalg.qr(state["right"] @ columns)[0]
 
 
-class Adan(Optimizer):
+class Adan(_GradientOptimizer):
     """Adam with Nesterov momentum from the change of the gradient (Xie et al., "Adan", 2208.06677,
     algorithm 1, without weight decay or restarts):
 
         m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) (g - g'),
         n <- b3 n + (1 - b3) (g + b2 (g - g'))^2,   p <- p - lr (m + b2 v) / (sqrt(n) + eps)
 
-    where g' is the gradient before, at first g itself. `betas` are b1, b2 and b3, the paper's
-    subtracted from 1. m, v and n start at 0 and are divided by 1 - b^k in step k, as in the
+    where g' is the previous gradient, in the first step g itself. `betas` are b1, b2 and b3: 1
+    minus the paper's. m, v and n start at 0 and are divided by 1 - b^k in step k, as in the
     authors' code.
     """
 
@@ -178,22 +208,25 @@ class Adan(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One update. Takes no closure."""
+    def _apply_gradients(self) -> None:
         for group in self.param_groups:
-            driven = [p for p in group["params"] if p.grad is not None]
+            driven, gradients = _with_gradients(group)
             if driven:
-                self._update(driven, group["lr"], group["betas"], group["eps"])
+                self._update(driven, gradients, group["lr"], group["betas"], group["eps"])
 
     def _update(
-        self, driven: list[Tensor], lr: float | Tensor, betas: tuple[float, ...], eps: float
+        self,
+        driven: list[Tensor],
+        gradients: list[Tensor],
+        lr: float | Tensor,
+        betas: tuple[float, ...],
+        eps: float,
     ) -> None:
-        for p in driven:
+        for p, gradient in zip(driven, gradients, strict=True):
             if not self.state[p]:
                 averages = {name: torch.zeros_like(p) for name in ("mean", "change", "squares")}
-                steps = torch.zeros((), device=p.device)
-                self.state[p].update(averages, before=p.grad.clone(), steps=steps)
-        gradients = [p.grad for p in driven]
+                count = torch.zeros((), device=p.device)
+                self.state[p].update(averages, before=gradient.clone(), steps=count)
         means, changes, squares, before, steps = (
             [self.state[p][name] for p in driven]
             for name in ("mean", "change", "squares", "before", "steps")
@@ -205,8 +238,8 @@ class Adan(Optimizer):
         followed = (gradients, difference, torch._foreach_mul(ahead, ahead))
         corrected = []
         for kept, new, beta in zip((means, changes, squares), followed, betas, strict=True):
-            torch._foreach_lerp_(kept, new, 1 - beta)
-            # 1 - beta^k, of tensors, so that a recorded step counts on
+            torch._foreach_lerp_(kept, list(new), 1 - beta)
+            # 1 - beta^k in tensors, so that a recorded step goes on counting
             grown = torch._foreach_sub(torch._foreach_pow(beta, steps), 1)
             corrected.append(torch._foreach_div(kept, torch._foreach_neg(grown)))
         mean, change, square = corrected
@@ -220,8 +253,8 @@ MATRIX_OPTIMIZERS = {"muon": Muon, "soap": Soap}
 
 
 def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
-    """Muon or SOAP for the model's matrices where the recipe gives them a rate, Adam or Adan for
-    all the rest."""
+    """Return the optimizers of a recipe: Muon or SOAP for the model's matrices, if the recipe has a
+    rate for these, and Adam or Adan for all other parameters."""
     matrices = set(model.matrices()) if recipe.matrix_lr is not None else set()
     driven = {name: p for name, p in model.named_parameters() if p.requires_grad}
     embeddings = {name for name in driven if name.partition(".")[0] in model.embedding_names}
@@ -246,14 +279,14 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
 
 
 def build_codec_optimizer(codec: nn.Module, recipe: Recipe) -> Optimizer:
-    """Adam for what a codec learns: steps, scales and contexts."""
+    """Return Adam for a codec's step sizes, scales and contexts."""
     device = next(codec.parameters()).device
     options: dict[str, Any] = {"fused": True, "capturable": device.type == "cuda"}
     return _scheduled(Adam(codec.parameters(), recipe.codec_lr, recipe.betas, **options), device)
 
 
 def _scheduled(optimizer: Optimizer, device: torch.device) -> Optimizer:
-    """The optimizer, with every group's peak rate, and its rate in a tensor for `set_rates`."""
+    """Store every group's peak rate, and put its rate in a tensor for `set_rates`."""
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
         group["lr"] = torch.tensor(group["lr"], device=device)
@@ -261,12 +294,13 @@ def _scheduled(optimizer: Optimizer, device: torch.device) -> Optimizer:
 
 
 def set_rates(optimizers: list[Optimizer], multiplier: float) -> None:
-    """Set every group's rate to its peak times `multiplier`, in the tensor that it is in."""
+    """Set every group's rate to its peak times `multiplier`, in place."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"].fill_(group["peak_lr"] * multiplier)
 
 
 def recordable(optimizer: Optimizer) -> bool:
-    """Whether a CUDA graph can record its steps: SOAP counts them, and decomposes matrices."""
+    """Return whether a CUDA graph can record the optimizer's steps: not those of SOAP, which counts
+    steps and decomposes matrices."""
     return not isinstance(optimizer, Soap)

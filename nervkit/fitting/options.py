@@ -1,4 +1,4 @@
-"""What a user chooses of a fit: the model and its size, how long, for what, and how."""
+"""The options of a fit: model and size, budget, metric, compression, and where to compute."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from nervkit.models.recipe import PAPER
 from nervkit.models.registry import load_model
 from nervkit.units import parse_count, parse_seconds, parse_strides
 
-BITS_AFTER_FIT = 4.0  # of a value that is quantized to a target after a fit in float
+BITS_AFTER_FIT = 4.0  # per value, to size a network that is quantized after a fit in float
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What a user may choose of a fit; see `nervkit.encode`. Checks itself: raises UsageError."""
+    """The options of a fit; see `nervkit.encode`. Raises UsageError on invalid values."""
 
     model: str = "gridnerv"
     params: str | float | None = None
@@ -52,12 +52,12 @@ class FitOptions:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "device", str(self.device))  # told in other processes
+        object.__setattr__(self, "device", str(self.device))  # JSON-ready
         if self.compression is not None and self.prune:
-            raise UsageError("--compression prunes by itself: leave out --prune")
+            raise UsageError("compression prunes by itself: leave out prune")
         for option in ("prune", "compression"):
             if self.coded_bytes is not None and getattr(self, option):
-                raise UsageError(f"--{option} is for a fit without a target: choose one")
+                raise UsageError(f"{option} is for a fit without a target: choose one")
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {self.seed}")
         if self.recipe not in self.model_type.recipes:
@@ -67,21 +67,21 @@ class FitOptions:
             )
         config_fields = {field.name for field in fields(self.model_type.config_type)}
         if self.strides is not None and "strides" not in config_fields:
-            raise UsageError(f"{self.model} has no strides: leave out --strides")
+            raise UsageError(f"{self.model} has no strides: leave out strides")
         recipe = self.model_type.recipes[self.recipe]
         loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
-        _ = self.stages, self.budget, self.asked
+        _ = self.stages, self.budget, self.configuration  # raise UsageError
         choose_precision(self.precision, choose_device(self.device))
 
     @property
     def model_type(self) -> type[Representation]:
-        """The class that `model` names."""
+        """The class of the model."""
         return load_model(self.model)
 
     @property
     def budget(self) -> Budget:
-        """How long to fit, all phases together: as the user says, else as long as the paper with
-        its recipe, else the default preset."""
+        """The length of all phases together: the user's choice, else the paper's with its recipe,
+        else the default preset."""
         seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
         given = (self.preset, self.epochs, self.steps, seconds)
         if self.recipe == PAPER and all(amount is None for amount in given):
@@ -91,52 +91,62 @@ class FitOptions:
 
     @property
     def compression_name(self) -> str | None:
-        """Of the compression that is asked for; of one's own, what it does."""
+        """The name of the compression, if any; its repr for a Compression of one's own."""
         if self.compression is None:
             return None
         if isinstance(self.compression, Compression):
             return str(self.compression)
         recipe = self.model_type.recipes.get(PAPER)
-        return published_name(self.compression, self.model, recipe and recipe.compression)
+        published = None if recipe is None else recipe.compression
+        return published_name(self.compression, self.model, published)
 
     @property
     def compressing(self) -> Compression | None:
-        """The compression that is asked for, as data."""
-        name, own = self.compression_name, self.compression
-        return own if isinstance(own, Compression) else name and COMPRESSIONS[name]
+        """The compression as data, if any."""
+        if isinstance(self.compression, Compression):
+            return self.compression
+        name = self.compression_name
+        return None if name is None else COMPRESSIONS[name]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What the fit does for its compression."""
+        """The stages of the compression, or of pruning alone."""
         if (compression := self.compressing) is not None:
             return compression.stages
         return (Prune(self.prune),) if self.prune != 0 else ()
 
     @property
     def pruned_share(self) -> float:
-        """Of the weights, that become zero."""
+        """The share of the weights that are pruned."""
         return next((stage.share for stage in self.stages if isinstance(stage, Prune)), 0.0)
 
     @property
     def most_bits(self) -> float:
-        """Of a coded value, as far as a stage sees to it."""
+        """The bits per value that a stage limits; infinite without such a stage."""
         aims = (s.target_bits for s in self.stages if isinstance(s, EntropyMinimisation))
         return next(aims, math.inf)
 
     @property
     def through_quantizer(self) -> bool:
-        """Whether the fit sees its quantizer. What was published is fitted in float, and quantized
-        to its bytes afterwards."""
+        """Whether the fit has its quantizer in the loop. A paper's recipe is fitted in float and
+        quantized to its target afterwards."""
         return self.coded_bytes is not None and self.recipe != PAPER
 
     @property
-    def asked(self) -> tuple[int | None, dict[str, Any]]:
-        """The number of values and the options of a configuration that the user asked for."""
+    def quantizes_again(self) -> bool:
+        """Whether a fit that starts from a finished one has no steps: it is in float, and the user
+        gives no length."""
+        lengths = (self.preset, self.epochs, self.steps, self.time)
+        return lengths == (None,) * 4 and self.coded_bytes is None and not self.stages
+
+    @property
+    def configuration(self) -> tuple[int | None, dict[str, Any]]:
+        """The number of parameters, if given, and the given fields of the model's configuration."""
         options = {} if self.strides is None else {"strides": parse_strides(self.strides)}
         return None if self.params is None else parse_count(self.params), options
 
     def steps_for(self, shape: VideoShape) -> int | None:
-        """How many steps a fit to a video of this shape has; None where it goes by the clock."""
+        """Return the number of steps for a video of this shape; None in a fit by the clock."""
         budget, recipe = self.budget, self.model_type.recipes[self.recipe]
         batch = min(recipe.batch, shape.frames)
         if budget.seconds is not None:
@@ -145,8 +155,8 @@ class FitOptions:
         return budget.total_steps(math.ceil(len(recipe.epoch(shape.frames)) / batch), pixels)
 
     def configure(self, shape: VideoShape) -> ModelConfig:
-        """The model's configuration for what the user asked, or did not ask."""
-        parameters, options = self.asked
+        """Return the model's configuration for these options and a video of this shape."""
+        parameters, options = self.configuration
         model, size = self.model_type, self.coded_bytes
         configure = partial(model.configure, shape)
         expected: int | None = default_parameters(shape)
@@ -162,14 +172,14 @@ class FitOptions:
             return configure(error.least, **options)
 
     def settings(self) -> dict[str, Any]:
-        """What, besides model and frames, the fit depends on."""
+        """Return all that the fit depends on besides model and frames, JSON-ready."""
         name = self.compression_name
         return {
             "recipe": self.recipe,
             "budget": str(self.budget),
             "metric": self.metric,
             "prune": self.prune,
-            # A setting is one of several that commas separate.
+            # Commas separate settings.
             "compression": name and name.replace(", ", " "),
             "coded_bytes": self.coded_bytes,
             "coded_psnr": self.coded_psnr,
@@ -181,9 +191,9 @@ class FitOptions:
 
 
 def default_parameters(shape: VideoShape) -> int:
-    """Stored values to aim at where the user does not say: 0.75M for the papers' 132 frames of
-    720p, and less than in proportion for less video, which needs more bits a pixel; never more
-    than a quarter of the samples."""
+    """Return the default number of parameters: 0.75M for the papers' 132 frames of 720p. It falls
+    slower than the number of pixels, as small videos need more bits per pixel, and is at most a
+    quarter of the number of samples."""
     reference = 132 * 720 * 1280
     count = max(20_000, round(750_000 * (shape.pixels / reference) ** 0.6))
     return max(1, min(count, 3 * shape.pixels // 4))

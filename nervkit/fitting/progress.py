@@ -1,5 +1,5 @@
-"""How a fit is measured for display: what is ahead of it; rate, time left and PSNR so far. No torch
-here."""
+"""Progress reports of a fit: an outlook at the start, then pace, time left and PSNR. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REPORT_SECONDS = 1.0  # between progress reports
-PROBE_SHARE = 0.02  # of the time that may go into measuring PSNR on the way
-WARM_UP_STEPS = 5  # they allocate, choose kernels and are recorded as a graph: not timed
-PACE_STEPS, PACE_SECONDS = 2, 0.5  # that are timed at least
+PROBE_SHARE = 0.02  # share of the time spent on measuring PSNR during the fit
+WARM_UP_STEPS = 5  # not timed: they allocate, choose kernels and record a CUDA graph
+PACE_STEPS, PACE_SECONDS = 2, 0.5  # the shortest measurement of the pace
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit is."""
+    """A progress report of one phase of a fit."""
 
     phase: str
     step: int
-    steps: int  # in all; where time is given, as many as there will be at the pace so far
+    steps: int  # total; in a fit by the clock, the estimate from the pace so far
     epoch: float
     steps_per_second: float
-    psnr: float  # dB by the metric of the fit, of a few frames, as last measured
+    psnr: float  # dB in the fit's metric, of a few frames, as last measured
     seconds_left: float
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is ahead of a fit: `steps` in all, or None where it goes by the clock, `done` of them
-    in earlier sessions; `seconds` for the rest, and the `threads` that it computes with, or None
-    on a GPU and by the clock."""
+    """The expected length of a fit.
+
+    Attributes:
+        steps: total; None in a fit by the clock.
+        done: how many of them earlier sessions did.
+        seconds: for the remaining steps.
+        threads: number of CPU threads; None on a GPU and in a fit by the clock.
+    """
 
     steps: int | None
     done: int
@@ -39,17 +44,17 @@ class Outlook:
 
 
 class Pace:
-    """Times the first steps of a fit, and waits for a GPU at the start and the end of them only."""
+    """Times the first steps of a fit. It waits for a GPU only before and after these steps."""
 
     def __init__(self, on_pace: Callable[[float], None] | None) -> None:
-        """`on_pace` is called with the seconds of a step once enough were timed, or there are no
-        more."""
+        """`on_pace` is called once with the seconds per step, when enough steps were timed or the
+        fit ends."""
         self._on_pace = on_pace
         self._began = time.perf_counter()
         self._count = -WARM_UP_STEPS
 
     def count(self, wait: Callable[[], object], last: bool) -> None:
-        """Count a step, the `last` one of a fit or not; `wait` returns once it is made."""
+        """Count a step; `last` marks the fit's last one. `wait` blocks until the step is done."""
         if self._on_pace is None:
             return
         self._count += 1
@@ -65,7 +70,7 @@ class Pace:
 
 
 class Meter:
-    """Times a fit from its creation on and decides when a report and a PSNR probe are due."""
+    """Times a fit from the meter's creation, and decides when reports and PSNR probes are due."""
 
     def __init__(self, first_step: int) -> None:
         self._start = self._last_report = time.perf_counter()
@@ -75,10 +80,11 @@ class Meter:
         self._psnr = float("nan")
 
     def elapsed(self) -> float:
-        """Seconds since the meter was made."""
+        """Return the seconds since the meter's creation."""
         return time.perf_counter() - self._start
 
     def due(self) -> bool:
+        """Return whether a report is due."""
         return time.perf_counter() - self._last_report >= REPORT_SECONDS
 
     def report(
@@ -90,8 +96,8 @@ class Meter:
         probe: Callable[[], float],
         left: float | None = None,
     ) -> Progress:
-        """The state at `step`. Calls `probe` for a new PSNR only as often as is cheap. `left` are
-        the seconds left where they are known."""
+        """Return the report at `step`. It calls `probe` for a new PSNR within PROBE_SHARE of the
+        time. `left` is the known number of seconds left; None: estimated from the pace."""
         now = time.perf_counter()
         if now >= self._next_probe or step == steps:
             self._psnr = probe()

@@ -1,10 +1,10 @@
-"""How much a representation's frames change with each value that it stores.
+"""Sensitivity: how much a representation's frames change with each stored value.
 
 The mean squared derivative of the output y (M samples of a frame) by a value v is
-E[(dy/dv)^2] = (1 / M) sum_m (dy_m / dv)^2, which is a diagonal element of J^T J / M. For signs e of
-+1 and -1, drawn independently, g = d(e . y) / dv has E[g^2] = sum_m (dy_m / dv)^2, so that one
-backward pass gives an unbiased estimate for every value at once (Hutchinson, 1990, for the trace;
-Bekas, Kokiopoulou and Saad, 2007, for the diagonal; HAWQ-V2, 1911.03852, to choose bits by it).
+E[(dy/dv)^2] = (1 / M) sum_m (dy_m / dv)^2, a diagonal element of J^T J / M. For independent random
+signs e of +1 and -1, g = d(e . y) / dv has E[g^2] = sum_m (dy_m / dv)^2. So one backward pass gives
+an unbiased estimate for every value at once (Hutchinson, 1990, for the trace; Bekas, Kokiopoulou
+and Saad, 2007, for the diagonal; HAWQ-V2, 1911.03852, for the choice of bits).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from nervkit.errors import ModelError
 from nervkit.fitting.coders import GOLDEN
-from nervkit.fitting.loop import Called
+from nervkit.fitting.functional import FunctionalModel
 from nervkit.models.base import Representation
 from nervkit.models.device import reproducible
 
-PROJECTIONS = 40  # each is a forward and a backward pass of one frame
+PROJECTIONS = 40  # forward and backward passes, of one frame each
 
 
 def mean_squared_derivatives(
@@ -30,26 +30,24 @@ def mean_squared_derivatives(
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Estimate E[(dy/dv)^2] for every stored value v, with frames y in [0, 1] before they are
-    rounded, and the mean over all samples of frames that are spread over the clip.
+    """Estimate E[(dy/dv)^2] for every stored value v, where y are unrounded frames in [0, 1]. The
+    mean is over all samples of frames spread over the clip.
 
-    One frame is computed at a time, so that memory is that of one backward pass. A tensor on which
-    none of these frames depends may belong to others (content of single frames): only then, those
-    that were left out are looked at too, once each.
+    Memory is that of one backward pass of one frame. If a tensor affects none of these frames, for
+    example because it belongs to other frames, each of the other frames is projected once too.
 
     Args:
-        model: as it decodes (`eval`), on the device to compute on. It is not changed.
-        projections: how many frames are projected on random signs, with repetition where there are
-            fewer.
+        model: in `eval` mode, on the device to compute on. It is not changed.
+        projections: number of frames to project on random signs; short clips repeat frames.
         seed: of the signs.
-        on_progress: called with (passes done, passes in all).
+        on_progress: called with (passes done, passes in total).
 
     Returns:
-        For each tensor of `model.stored()`, float32 of its shape on the CPU, 0 or more. Tensors of
-        whole numbers have no derivatives: they are left out.
+        For each tensor of `model.stored()`, float32 of its shape on the CPU, 0 or more. Integer
+        tensors have no derivatives and are left out.
 
     Raises:
-        ModelError: the output depends on nothing that is stored, as far as derivatives tell.
+        ModelError: the output has no derivative by any stored value.
     """
     measure = _Measurement(model, torch.Generator().manual_seed(seed))
     frames = model.shape.frames
@@ -72,19 +70,19 @@ def mean_squared_derivatives(
     if not any(values.any() for values in found.values()):
         raise ModelError(
             "the model's frames have no derivative by any value that it stores: "
-            "it cannot be quantized by sensitivity"
+            "nervkit cannot quantize it by sensitivity"
         )
     return {name: values.cpu() for name, values in found.items()}
 
 
 def spread(frames: int, count: int) -> list[int]:
-    """`count` of the positions 0 .. frames - 1, spread evenly, but at no regular distance: grids
-    have their knots at such."""
+    """Return `count` of the positions 0 .. frames - 1, spread evenly but at irregular distances:
+    the knots of grids are at regular ones."""
     return [int((k + 0.5) * GOLDEN % 1 * frames) for k in range(count)]
 
 
 class _Measurement:
-    """Sums over passes of squared derivatives of a random projection, divided by the samples."""
+    """Sums over passes: squared derivatives of a random projection, divided by the sample count."""
 
     def __init__(
         self,
@@ -92,9 +90,9 @@ class _Measurement:
         generator: torch.Generator,
         names: Sequence[str] | None = None,
     ) -> None:
-        """`names`: of the tensors that are measured; all that have derivatives otherwise."""
+        """`names`: of the tensors to measure; None: all with derivatives."""
         self.generator = generator
-        self._called = Called(model)
+        self._functional = FunctionalModel(model)
         self._values = {
             name: value.detach().clone().requires_grad_()
             for name, value in model.stored().items()
@@ -103,11 +101,11 @@ class _Measurement:
         self.sums = {name: torch.zeros_like(value) for name, value in self._values.items()}
 
     def add(self, position: int) -> None:
-        """A forward and a backward pass of the frame at `position`."""
+        """Add a forward and a backward pass of the frame at `position`."""
         device = next(iter(self._values.values())).device
         t = torch.tensor([position], dtype=torch.float32, device=device)
         with torch.enable_grad(), reproducible(device):
-            output = self._called.with_tensors(self._values, "forward", t)
+            output = self._functional.with_tensors(self._values, "forward", t)
             if not output.requires_grad:
                 return
             signs = torch.randint(0, 2, output.shape, generator=self.generator) * 2.0 - 1

@@ -1,4 +1,4 @@
-"""How many threads a fit computes with on a CPU."""
+"""The number of threads of a fit on a CPU."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 
-PIXELS_PER_THREAD = 12_000  # of a step; with less, a second thread costs more than it brings
-WARM_UP_STEPS = 2  # they allocate, and choose kernels: not timed
-TRIAL_SECONDS = 0.3  # of steps for each number that is tried
-WINDOW_SECONDS = 2.0  # of steps whose mean is held against the pace when threads were chosen
-CHANGE = 4 / 3  # of that pace, up or down: the machine is another one now
-REST_SECONDS = 8.0  # of steps at least between two searches
-LOOK_SECONDS, LOOK_STEPS = 60.0, 100  # after so long, and so many steps, it is looked at anyway
-GAIN = 0.95  # another number must take less than this of the time
+PIXELS_PER_THREAD = 12_000  # of a step; with fewer, a second thread costs more than it gains
+WARM_UP_STEPS = 2  # not timed: they allocate and choose kernels
+TRIAL_SECONDS = 0.3  # of steps for each number on trial
+WINDOW_SECONDS = 2.0  # of steps whose mean is compared with the pace of the last search
+CHANGE = 4 / 3  # factor between both paces that starts a new search: the load has changed
+REST_SECONDS = 8.0  # minimum between two searches
+LOOK_SECONDS, LOOK_STEPS = 60.0, 100  # after both, a search starts at any pace
+GAIN = 0.95  # a better number takes less than this share of the time
 
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # the quota of a container
 
 
 def most_threads() -> int:
-    """What the user or torch has set, and no more than the processors that a container may use."""
+    """Return the number that the user or torch has set, limited to the container's CPU quota."""
     most = torch.get_num_threads()
     if CPU_QUOTA.is_file():
         quota, period = CPU_QUOTA.read_text().split()
@@ -32,17 +32,17 @@ def most_threads() -> int:
 
 
 def threads_for(pixels: int, most: int) -> int:
-    """How many threads suit steps of `pixels`, from 1 to `most`. What a fit computes depends on
-    their number, so this depends on nothing that changes from one fit to the next."""
+    """Return the number of threads, 1 to `most`, for steps of `pixels`. The last bits of a fit
+    depend on it, so it depends on nothing that changes from one fit to the next."""
     return min(most, max(1, pixels // PIXELS_PER_THREAD))
 
 
 @contextmanager
 def computing(device: torch.device, pixels: int, *, timed: bool) -> Iterator[ThreadSearch | None]:
-    """Set the number of threads for a fit whose steps have `pixels`, and put it back at the end.
+    """Set the number of threads for a fit with steps of `pixels`, and restore it at the end.
 
-    With `timed`, gives what searches for the fastest number as steps are made. On a GPU, nothing
-    is changed.
+    With `timed`, yield a search for the fastest number, which runs along with the steps. On a GPU
+    nothing changes.
     """
     if device.type == "cuda":
         yield None
@@ -57,22 +57,22 @@ def computing(device: torch.device, pixels: int, *, timed: bool) -> Iterator[Thr
 
 
 class ThreadSearch:
-    """Finds the number of threads with which a fit's own steps are fastest, here and now.
+    """A search for the number of threads with which a fit's own steps are fastest.
 
-    Tries half of them and twice as many, and goes on in the direction that gains. It tries again
-    now and then (`LOOK_SECONDS`), and when steps take another time than they took.
+    It tries half and twice the present number, and goes on in the direction that gains. A new
+    search starts at intervals (`LOOK_SECONDS`), and when the pace changes.
     """
 
     def __init__(self, start: int, most: int) -> None:
         self.count, self._most = start, most
-        self._pace = math.inf  # seconds a step when threads were last chosen
+        self._pace = math.inf  # seconds per step at the end of the last search
         self._left_out = WARM_UP_STEPS
         self._steps, self._seconds, self._since = 0, 0.0, 0.0
         self._trials: Generator[int, float, None] | None = self._search()
         next(self._trials)
 
     def took(self, seconds: float) -> None:
-        """Count a step of so many seconds. The next one may have another number of threads."""
+        """Add the seconds of a step. This may change the number of threads of the next one."""
         if self._left_out:
             self._left_out -= 1
             return
@@ -90,7 +90,7 @@ class ThreadSearch:
                 next(self._trials)
 
     def _search(self) -> Generator[int, float, None]:
-        """Yields a number of threads to try, and is sent the seconds of a step with it."""
+        """Yield numbers of threads to try; the caller sends the seconds per step with each."""
         best = yield self.count
         for factor in (0.5, 2):
             gained = False

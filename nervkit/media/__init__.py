@@ -1,1 +1,1 @@
-"""What a video is besides its pixels: times, tracks, tags. Plain data, without files or torch."""
+"""The non-pixel parts of a video as plain data: timing, tracks, metadata. No I/O, no torch."""

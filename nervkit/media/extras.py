@@ -1,4 +1,4 @@
-"""What travels beside pictures and sound: tags, chapters, attached files."""
+"""Metadata that accompanies video and audio: tags, chapters, attachments."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nervkit.media.checks import INT31, MOST_SECONDS, line, text
 
 MAX_TAGS, MAX_TAG_NAME, MAX_TAG = 256, 64, 1 << 12
 MAX_CHAPTERS, MAX_TITLE = 1 << 12, 1 << 10
-MAX_ATTACHMENTS, MAX_ATTACHED_BYTES = 256, 1 << 26  # bytes of all
+MAX_ATTACHMENTS, MAX_ATTACHED_BYTES = 256, 1 << 26  # bytes of all attachments together
 MAX_FILE_NAME, MAX_MEDIA_TYPE = 255, 128
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A named part of the video. `start` and `end` are seconds on the video's time line, as
-    fractions of 63 bits over 31."""
+    """A named interval. `start` and `end` are seconds on the video's timeline; the numerator has at
+    most 63 bits, the denominator 31."""
 
     start: Fraction
     end: Fraction
@@ -26,7 +26,7 @@ class Chapter:
     def __post_init__(self) -> None:
         for time in (self.start, self.end):
             if time.denominator > INT31 or abs(time) > MOST_SECONDS:
-                raise FormatError(f"a chapter's time {float(time):g} s cannot be stored")
+                raise FormatError(f"a chapter's time {float(time):g} s is out of range")
         if self.end < self.start:
             raise FormatError("a chapter ends before it starts")
         text(self.title, "a chapter's title", MAX_TITLE)
@@ -34,10 +34,10 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file that subtitles or players need, such as a font."""
+    """An embedded file that subtitles or players need, such as a font."""
 
     name: str
-    media_type: str  # such as "font/ttf"; empty where the source does not say
+    media_type: str  # such as "font/ttf"; empty if the source has none
     data: bytes
 
     def __post_init__(self) -> None:
@@ -47,12 +47,12 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Extras:
-    """All of it. Raises FormatError where it is more than a file holds.
+    """Tags, chapters and attachments. Raises FormatError if a count exceeds the format's limit.
 
     Attributes:
-        tags: of the whole file, by ffmpeg's names: title, artist, comment, timecode, ...
-        chapters: in order of time.
-        attachments: files, in the source's order.
+        tags: global tags under ffmpeg's names: title, artist, comment, timecode, ...
+        chapters: sorted by time.
+        attachments: in the source's order.
     """
 
     tags: dict[str, str] = field(default_factory=dict)
@@ -63,12 +63,12 @@ class Extras:
         most = {"tags": MAX_TAGS, "chapters": MAX_CHAPTERS, "attachments": MAX_ATTACHMENTS}
         for name, count in most.items():
             if len(getattr(self, name)) > count:
-                raise FormatError(f"a file holds {count} {name} at most")
+                raise FormatError(f"a file can have at most {count} {name}")
         for name, value in self.tags.items():
             line(name, "a tag's name", MAX_TAG_NAME)
             text(value, "a tag", MAX_TAG)
         if sum(len(a.data) for a in self.attachments) > MAX_ATTACHED_BYTES:
-            raise FormatError(f"a file holds attachments of {MAX_ATTACHED_BYTES} bytes at most")
+            raise FormatError(f"attachments can have at most {MAX_ATTACHED_BYTES} bytes together")
 
     def __bool__(self) -> bool:
         return bool(self.tags or self.chapters or self.attachments)

@@ -1,4 +1,4 @@
-"""When frames are shown, exactly: integers in a time base."""
+"""Exact frame timestamps: integers in a time base."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from nervkit.media.checks import MOST_SECONDS, check_time_base
 
 @dataclass(frozen=True)
 class Timing:
-    """When frames are shown: frame i from pts[i] * time_base on, the last for `duration` units.
+    """Presentation timestamps: frame i starts at pts[i] * time_base; the last one lasts `duration`.
 
-    Raises FormatError where times do not increase, or do not fit into 68 years around 0 in units
-    of 31 bits.
+    Raises FormatError if timestamps do not increase, are more than 68 years from 0, or if the
+    parts of the time base exceed 31 bits.
     """
 
-    pts: np.ndarray  # (T,) int64, increasing
-    time_base: Fraction  # seconds
-    duration: int  # of the last frame, in time_base units
+    pts: np.ndarray  # (T,) int64, strictly increasing
+    time_base: Fraction  # seconds per unit
+    duration: int  # of the last frame, in units of time_base
 
     def __post_init__(self) -> None:
         check_time_base(self.time_base, "a time base")
         if len(self.pts) == 0 or self.duration <= 0:
-            raise FormatError("a frame must be shown for some time")
+            raise FormatError("a frame must have a positive duration")
         if len(self.pts) > 1 and not (self.pts[1:] > self.pts[:-1]).all():
             raise FormatError("timestamps must increase")
         if max(abs(second) for second in self.seconds) > MOST_SECONDS:
-            raise FormatError("times lie further than 68 years from 0")
+            raise FormatError("timestamps are more than 68 years from 0")
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -44,7 +44,7 @@ class Timing:
     __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, span: slice) -> Timing:
-        """The timing of a run of frames. The last frame keeps its own duration."""
+        """Return the timing of a slice of frames. The last frame keeps its own duration."""
         start, stop, _ = span.indices(len(self))
         ends = np.append(self.pts[1:], self.pts[-1] + self.duration)
         return Timing(
@@ -53,28 +53,25 @@ class Timing:
 
     @property
     def seconds(self) -> tuple[Fraction, Fraction]:
-        """When the first frame begins and the last one ends."""
+        """Start of the first frame and end of the last one, in seconds."""
         end = int(self.pts[-1]) + self.duration
         return int(self.pts[0]) * self.time_base, end * self.time_base
 
     def index_at(self, seconds: float) -> int:
-        """Which frame is shown at a time: the last that begins no later. Raises IndexError before
-        the first frame, and from the end of the last one on."""
+        """Return the index of the frame on screen at `seconds`: the last frame whose start time is
+        not later. Raises IndexError before the first frame and at or after the end of the last."""
         start, end = (float(bound) for bound in self.seconds)
         if not start <= seconds < end:
-            raise IndexError(
-                f"no frame is shown at {seconds} s: the video is {start:g} to {end:g} s"
-            )
+            raise IndexError(f"no frame at {seconds} s: the video covers {start:g} to {end:g} s")
         return int(np.searchsorted(self._begins, seconds, side="right")) - 1
 
     def indices_in(self, start: float, stop: float) -> range:
-        """Which frames are shown from `start` on and before `stop`, in seconds, for some time of
-        it; none where both are one time. Raises UsageError where they are not times of the video,
-        in order."""
+        """Return the indices of the frames that are on screen within [start, stop) seconds, empty
+        if both are equal. Raises UsageError unless begin <= start <= stop <= end of the video."""
         began, ended = (float(bound) for bound in self.seconds)
         if not began <= start <= stop <= ended:
             raise UsageError(
-                f"{start} to {stop} s: a range begins and ends, in order, within the video, "
+                f"{start} to {stop} s: a time range must be in order and within the video, "
                 f"{began:g} to {ended:g} s"
             )
         if start == stop:
@@ -83,12 +80,12 @@ class Timing:
 
     @property
     def _begins(self) -> np.ndarray:
-        """(T,) float64: when each frame begins, in seconds, as floats are that name these times."""
+        """(T,) float64: start time of each frame in seconds, rounded like pts * num / den."""
         counts = self.pts.astype(np.float64)
         return counts * self.time_base.numerator / self.time_base.denominator
 
     def end_of(self, frames: int) -> Fraction:
-        """When the first `frames` frames are over, in seconds."""
+        """Return the time at which the first `frames` frames end, in seconds."""
         end = self.pts[frames] if frames < len(self) else self.pts[-1] + self.duration
         return int(end) * self.time_base
 
@@ -100,5 +97,5 @@ class Timing:
 
     @property
     def constant(self) -> bool:
-        """Whether all frames last equally long."""
+        """Whether all frames have the same duration."""
         return bool((np.diff(self.pts) == self.duration).all())

@@ -1,4 +1,4 @@
-"""Measures of quality between 8-bit frames; vmaf.py measures whole files, bd.py curves."""
+"""Quality metrics of 8-bit frames; vmaf.py measures files, bd.py compares rate-quality curves."""
 
 from nervkit.metrics.msssim import ms_ssim
 from nervkit.metrics.quality import (

@@ -1,7 +1,7 @@
 """Bjøntegaard deltas between two rate-quality curves, by the library `bjontegaard`.
 
-VCEG-M33 (2001), with the piecewise interpolation that the library's authors compare in
-arXiv 2202.12565 in place of one cubic polynomial.
+The method is that of VCEG-M33 (2001), with piecewise interpolation instead of one cubic polynomial;
+the library's authors compare both in arXiv 2202.12565.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 
 from nervkit.errors import MissingDependencyError, NervError, UsageError
 
-#: the fewest points that define a curve. Akima's rule takes a slope from its neighbours: with
-#: two points there is but one slope, and the library would draw a line under Akima's name
+#: minimum number of points of a curve. Akima's rule needs two slopes: with two points the library
+#: would silently interpolate linearly
 LEAST_POINTS = {"pchip": 2, "akima": 3}
 
 
 class NoOverlapError(NervError, ValueError):
-    """Two curves have no Bjøntegaard delta: they share no interval, or one is no curve."""
+    """Two curves have no Bjøntegaard delta: they share no interval, or one is not increasing."""
 
 
 @dataclass(frozen=True)
 class BD:
-    """A Bjøntegaard delta, and how much of the curves it speaks for."""
+    """A Bjøntegaard delta, and the interval that it covers."""
 
-    #: percent of rate (negative: the test saves), or dB (positive: the test is better)
+    #: percent of rate (negative: the test curve saves bits), or dB (positive: it is better)
     value: float
-    #: the shared interval over the two curves' union, above 0 to 1
+    #: the shared interval as a share of the curves' union, above 0 to 1
     overlap: float
-    #: the shared interval: of quality for the rate's delta, of rate for the quality's
+    #: the shared interval: of quality for BD-rate, of rate for BD-PSNR
     interval: tuple[float, float]
 
 
@@ -41,16 +41,16 @@ def bd_rate(
     test: Sequence[tuple[float, float]],
     method: str = "pchip",
 ) -> BD:
-    """The mean difference of rate at equal quality, in percent of the anchor's rate.
+    """Return the mean difference of rate at equal quality, in percent of the anchor's rate.
 
     Args:
-        anchor, test: (rate, quality) points in any order; the two may differ in number.
+        anchor, test: (rate, quality) points in any order and number.
         method: "pchip" or "akima", of log10 rate over quality.
 
     Raises:
         NoOverlapError: too few points, quality does not rise with rate, or no shared quality.
         UsageError: an unknown method, or a point that is not a positive rate and a quality.
-        MissingDependencyError: without the library.
+        MissingDependencyError: the library is not installed.
     """
     rates, qualities = _curves(anchor, test, method)
     interval = _shared(qualities, "quality")
@@ -64,7 +64,7 @@ def bd_psnr(
     test: Sequence[tuple[float, float]],
     method: str = "pchip",
 ) -> BD:
-    """The mean difference of quality at equal rate, in dB. See `bd_rate`; here quality is
+    """Return the mean difference of quality at equal rate, in dB. See `bd_rate`; here quality is
     interpolated over log10 rate, and `overlap` is a share of log10 rate."""
     rates, qualities = _curves(anchor, test, method)
     interval = _shared(rates, "rate")
@@ -76,7 +76,7 @@ def bd_psnr(
 def _curves(
     anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]], method: str
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Both curves' rates, and both curves' qualities, each rising."""
+    """Return both curves' rates, and both curves' qualities, each increasing."""
     if method not in LEAST_POINTS:
         raise UsageError(f"method must be one of {', '.join(LEAST_POINTS)}, not {method!r}")
     curves = [
@@ -87,10 +87,10 @@ def _curves(
 
 
 def _curve(name: str, points: Sequence[tuple[float, float]], least: int) -> np.ndarray:
-    """(2, N): rates and qualities, both strictly rising."""
+    """Return rates and qualities, (2, N), both strictly increasing."""
     if len(points) < least:
         raise NoOverlapError(
-            f"the {name} curve has {len(points)} of the at least {least} points it needs"
+            f"the {name} curve has {len(points)} points; it needs at least {least}"
         )
     curve = np.array(points, float)
     curve = curve[np.argsort(curve[:, 0], kind="stable")]
@@ -106,7 +106,7 @@ def _curve(name: str, points: Sequence[tuple[float, float]], least: int) -> np.n
 
 
 def _shared(ranges: list[np.ndarray], what: str) -> tuple[float, float]:
-    """The interval that two rising sequences share."""
+    """Return the interval that two increasing sequences share."""
     low, high = max(r[0] for r in ranges), min(r[-1] for r in ranges)
     if low >= high:
         anchor, test = (f"{r[0]:g} to {r[-1]:g}" for r in ranges)
@@ -117,14 +117,14 @@ def _shared(ranges: list[np.ndarray], what: str) -> tuple[float, float]:
 
 
 def _overlap(ranges: list[np.ndarray]) -> float:
-    """The shared interval over the union, of two rising sequences that overlap."""
+    """Return the shared interval as a share of the union, of two increasing sequences."""
     shared = min(r[-1] for r in ranges) - max(r[0] for r in ranges)
     return float(shared / (max(r[-1] for r in ranges) - min(r[0] for r in ranges)))
 
 
 def library() -> ModuleType:
-    """The library. Raises MissingDependencyError where it is not installed."""
-    # Imported here: it draws in matplotlib, and is not needed to decode.
+    """Import the library. Raises MissingDependencyError if it is not installed."""
+    # Imported here: it imports matplotlib, and decoding does not need it.
     try:
         import bjontegaard
     except ImportError as error:

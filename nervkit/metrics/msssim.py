@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+# Not from a library: pytorch-msssim takes 1.4 times as long and pads odd sides with zeros,
+# torchmetrics takes 11 times as long and drops odd rows (benchmarks/ssim_loss.py).
 #: exponents of the scales, finest first (Wang et al., 2003, section 3.2)
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-#: the coarsest scale is a sixteenth of the frame, rounded up, and must hold the window
+#: a side must be larger: the coarsest scale, 1/16 rounded up, must hold the 11x11 window
 LARGEST_UNDEFINED = 160
 RADIUS = 5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def ms_ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
-    """MS-SSIM of two (H, W, 3) uint8 frames, mean over the channels, as Wang et al. (2003).
+    """Return the MS-SSIM (Wang et al., 2003) of two (H, W, 3) uint8 frames, in [0, 1], mean over
+    the channels; None if a side is 160 pixels or less.
 
-    Five scales, 2x2 means between them (an odd last row or column is repeated, as in the authors'
-    code); 11x11 Gaussian of sigma 1.5, only where it fits; negative terms count as 0. In [0, 1].
-    None where a side is 160 pixels or less.
+    There are five scales with 2x2 means between them. An odd last row or column is repeated, as in
+    the authors' code. The window is an 11x11 Gaussian of sigma 1.5, without padding. Negative terms
+    count as 0.
     """
     if min(reference.shape[:2]) <= LARGEST_UNDEFINED:
         return None
@@ -29,7 +32,8 @@ def ms_ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
 
 
 def _channel(x: np.ndarray, y: np.ndarray) -> float:
-    """MS-SSIM of two (H, W) float planes: contrast at every scale, luminance at the last."""
+    """Return the MS-SSIM of two (H, W) float planes: contrast at every scale, luminance at the
+    last."""
     value = 1.0
     for exponent in WEIGHTS[:-1]:
         _, contrast = _local_terms(x, y)
@@ -40,7 +44,7 @@ def _channel(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _local_terms(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Luminance, and contrast times structure, around every pixel that the window fits."""
+    """Return luminance, and contrast times structure, at every position of the window."""
     mean_x, mean_y = _blurred(x), _blurred(y)
     product = mean_x * mean_y
     squares = mean_x * mean_x + mean_y * mean_y
@@ -50,7 +54,7 @@ def _local_terms(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blurred(z: np.ndarray) -> np.ndarray:
-    # Imported here: help and info should not wait for it.
+    # Imported here, as `--help` and `info` must start fast.
     from scipy.ndimage import gaussian_filter
 
     inside = slice(RADIUS, -RADIUS)
@@ -58,7 +62,7 @@ def _blurred(z: np.ndarray) -> np.ndarray:
 
 
 def _halved(z: np.ndarray) -> np.ndarray:
-    """The means of 2x2 pixels."""
+    """Return the means of 2x2 pixels."""
     height, width = z.shape
     z = np.pad(z, ((0, height % 2), (0, width % 2)), mode="edge")
     return (z[::2, ::2] + z[::2, 1::2] + z[1::2, ::2] + z[1::2, 1::2]) / 4

@@ -12,16 +12,16 @@ from nervkit.video.colour import Colour
 from nervkit.video.planes import Planes
 
 SSIM_WINDOW = 11
-#: identical frames have no finite PSNR; they count as this much, in dB
+#: the PSNR of identical frames in dB, which would be infinite
 IDENTICAL = 100.0
-#: of Y, U and V in one PSNR (Ohm et al., 2012)
+#: weights of Y, U and V in a combined PSNR (Ohm et al., 2012)
 PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one frame, or the mean over frames. `ssim` is None for frames under 11 pixels, `psnr_yuv`
-    where it was not asked for."""
+    """The quality of one frame, or the mean over frames. `ssim` is None for frames with a side
+    under 11 pixels, `psnr_yuv` if it was not measured."""
 
     psnr: float
     ssim: float | None
@@ -29,31 +29,32 @@ class Quality:
 
 
 def psnr(reference: np.ndarray, frame: np.ndarray) -> float:
-    """PSNR in dB over all samples of two uint8 arrays of one shape; 100 where they are equal."""
+    """Return the PSNR in dB over all samples of two uint8 arrays of one shape; 100 if they are
+    equal."""
     return psnr_of(mean_squared_error(reference, frame))
 
 
 def mean_squared_error(reference: np.ndarray, frame: np.ndarray) -> float:
-    """The mean squared difference over all samples of two uint8 arrays of one shape."""
+    """Return the mean squared error over all samples of two uint8 arrays of one shape."""
     difference = reference.astype(np.int32) - frame
     return float(np.mean(difference * difference))
 
 
 def psnr_of(error: float) -> float:
-    """PSNR in dB of a mean squared error of 8-bit samples; 100 where it is 0."""
+    """Return the PSNR in dB for a mean squared error of 8-bit samples; 100 if it is 0."""
     return IDENTICAL if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def psnr_yuv(y: float, u: float, v: float) -> float:
-    """One PSNR in dB of a 4:2:0 frame from its planes': their 6:1:1 mean (Ohm et al., 2012)."""
+    """Return the PSNR in dB of a 4:2:0 frame: the planes' 6:1:1 mean (Ohm et al., 2012)."""
     return sum(weight * value for weight, value in zip(PLANE_WEIGHTS, (y, u, v), strict=True))
 
 
 def psnr_planes(
     reference: Planes, frame: Planes, height: int, width: int
 ) -> tuple[float, float, float]:
-    """PSNR in dB of the Y, U and V planes of a 4:2:0 picture of height x width pixels, without what
-    an odd one is padded by."""
+    """Return the PSNR in dB of the Y, U and V planes of a 4:2:0 picture of height x width pixels,
+    without the padding of odd sizes."""
     y, u, v = (
         psnr(a[:rows, :columns], b[:rows, :columns])
         for a, b, rows, columns in (
@@ -66,9 +67,9 @@ def psnr_planes(
 
 
 def ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
-    """SSIM of two (H, W, 3) uint8 frames, mean over the channels, as Wang et al. (2004): 11x11
-    Gaussian of sigma 1.5. None where a side is under 11 pixels."""
-    # Imported here: it takes half a second, which help and info should not wait for.
+    """Return the SSIM (Wang et al., 2004) of two (H, W, 3) uint8 frames, mean over the channels,
+    with an 11x11 Gaussian window of sigma 1.5; None if a side is under 11 pixels."""
+    # Imported here, as it takes half a second, and `--help` and `info` must start fast.
     from skimage.metrics import structural_similarity
 
     if min(reference.shape[:2]) < SSIM_WINDOW:
@@ -86,8 +87,8 @@ def ssim(reference: np.ndarray, frame: np.ndarray) -> float | None:
 
 
 def quality_of(reference: np.ndarray, frame: np.ndarray, colour: Colour | None = None) -> Quality:
-    """The quality of an (H, W, 3) uint8 frame against another of the shape; with a colour also that
-    of the 8-bit 4:2:0 planes that both convert to with its matrix and range."""
+    """Return the quality of an (H, W, 3) uint8 frame against a reference. With a colour it includes
+    the quality of the 8-bit 4:2:0 planes, converted by the colour's matrix and range."""
     planes = None
     if colour is not None:
         height, width = frame.shape[:2]
@@ -97,7 +98,7 @@ def quality_of(reference: np.ndarray, frame: np.ndarray, colour: Colour | None =
 
 
 def mean_quality(frames: Sequence[Quality]) -> Quality:
-    """The mean of frames' PSNR, SSIM and YUV PSNR."""
+    """Return the means of frames' PSNR, SSIM and YUV PSNR."""
     return Quality(
         psnr=sum(q.psnr for q in frames) / len(frames),
         ssim=_mean([q.ssim for q in frames]),

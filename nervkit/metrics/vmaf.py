@@ -1,4 +1,4 @@
-"""VMAF, by the ffmpeg binary's libvmaf."""
+"""VMAF, measured by libvmaf in an ffmpeg binary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nervkit.errors import MissingDependencyError, NervError, UsageError
 
 #: Netflix's default model for 1080p at three picture heights; built into libvmaf
 VMAF_MODEL = "vmaf_v0.6.1"
-#: its features halve the frame four times; libvmaf crashes at 16 pixels
+#: VMAF halves the frame four times; libvmaf crashes at 16 pixels
 LEAST_SIDE = 32
 LOG = "vmaf.json"
 
@@ -20,16 +20,16 @@ LOG = "vmaf.json"
 def vmaf(
     reference: Path, distorted: Path, width: int, height: int, ffmpeg: str
 ) -> list[float | None]:
-    """VMAF of every frame, 0 to 100; None for each where a side is under 32 pixels.
+    """Return the VMAF of every frame, 0 to 100; None for each if a side is under 32 pixels.
 
     Args:
-        reference, distorted: raw 8-bit yuv420p planes of equally many frames.
+        reference, distorted: raw 8-bit yuv420p files with the same number of frames.
         width, height: in pixels, even.
-        ffmpeg: the binary, by name or path.
+        ffmpeg: name or path of the binary.
 
     Raises:
-        UsageError: the files do not hold equally many whole frames of that size.
-        MissingDependencyError: no such ffmpeg, or it was built without libvmaf.
+        UsageError: the files do not hold the same number of complete frames of that size.
+        MissingDependencyError: there is no such ffmpeg, or it was built without libvmaf.
         NervError: ffmpeg failed.
     """
     frames = _frames(reference, distorted, width, height)
@@ -39,7 +39,7 @@ def vmaf(
         raise MissingDependencyError(f"{ffmpeg} has no libvmaf: VMAF needs an ffmpeg built with it")
     planes = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", "25", "-i"]
     start = "setpts=PTS-STARTPTS"
-    # The log lies in the working folder: a path inside a filter would need escaping twice.
+    # The log is in the working folder, as a path inside a filter needs escaping twice.
     measure = f"libvmaf=model=version={VMAF_MODEL}:log_fmt=json:log_path={LOG}"
     with TemporaryDirectory() as folder:
         result = _run(
@@ -50,16 +50,17 @@ def vmaf(
         )
         if result.returncode:
             reason = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
-            raise NervError(f"VMAF could not be measured: {ffmpeg} says: {reason[-1]}")
+            raise NervError(f"cannot measure VMAF: {ffmpeg} reports: {reason[-1]}")
         log = json.loads(Path(folder, LOG).read_bytes())
     scores: list[float | None] = [float(frame["metrics"]["vmaf"]) for frame in log["frames"]]
     if len(scores) != frames:
-        raise NervError(f"VMAF could not be measured: {len(scores)} scores for {frames} frames")
+        raise NervError(f"cannot measure VMAF: {len(scores)} scores for {frames} frames")
     return scores
 
 
 def _frames(reference: Path, distorted: Path, width: int, height: int) -> int:
-    """How many frames both files hold. Checked here: libvmaf repeats the last of a short one."""
+    """Return the number of frames of both files. libvmaf itself would repeat the last frame of the
+    shorter one. Raises UsageError."""
     if width < 2 or height < 2 or width % 2 or height % 2:
         raise UsageError(f"VMAF needs an even width and height, not {width}x{height}")
     size = width * height * 3 // 2
@@ -67,7 +68,7 @@ def _frames(reference: Path, distorted: Path, width: int, height: int) -> int:
         if not path.is_file():
             raise UsageError(f"{path}: no such file")
         if path.stat().st_size % size or not path.stat().st_size:
-            raise UsageError(f"{path}: does not hold whole {width}x{height} yuv420p frames")
+            raise UsageError(f"{path}: does not hold complete {width}x{height} yuv420p frames")
     counts = reference.stat().st_size // size, distorted.stat().st_size // size
     if counts[0] != counts[1]:
         raise UsageError(f"{reference} holds {counts[0]} frames, {distorted} {counts[1]}")

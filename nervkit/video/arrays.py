@@ -1,9 +1,9 @@
-"""Frames that are in memory: arrays, tensors and lists of frames, as one array."""
+"""In-memory frames: converts arrays, tensors and lists of frames to one array."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FrameSource: TypeAlias = "np.ndarray | Tensor | Sequence[Any]"
-ONE_FRAME = "is that of one frame, and a video is (T, H, W, 3): for this one frame pass frame[None]"
+ONE_FRAME = "is a single frame; a video has shape (T, H, W, 3): pass frame[None] for one frame"
 
 
-def is_tensor(source: object) -> bool:
-    """Whether it is a torch tensor; torch need not be imported to tell."""
+def is_tensor(source: object) -> TypeGuard[Tensor]:
+    """Whether `source` is a torch tensor. Does not import torch."""
     return any(kind.__module__.partition(".")[0] == "torch" for kind in type(source).__mro__)
 
 
-def is_array(source: object) -> bool:
-    """Whether it is an array or a tensor."""
+def is_array(source: object) -> TypeGuard[np.ndarray | Tensor]:
+    """Whether `source` is an array or a tensor."""
     return isinstance(source, np.ndarray) or is_tensor(source)
 
 
 def is_frames(source: object) -> bool:
-    """Whether frames were handed in: an array, a tensor, or a list of such."""
+    """Whether `source` holds frames in memory: an array, a tensor, or a list."""
     return isinstance(source, (list, tuple)) or is_array(source)
 
 
 def stacked(source: Any) -> np.ndarray | Tensor:
-    """An array or tensor as it is, and of a list of frames (arrays, tensors, Pillow's images) one
-    of all. Raises UsageError for anything else, SourceError for frames of several sizes."""
+    """Return an array or tensor unchanged; stack a list of frames (arrays, tensors, Pillow images).
+    Raises UsageError for any other type, SourceError for frames of different sizes."""
     if is_array(source):
         return source
     if not isinstance(source, (list, tuple)):
@@ -41,17 +41,17 @@ def stacked(source: Any) -> np.ndarray | Tensor:
             f"cannot read frames from {type(source).__name__}; "
             "give a path, a binary file, bytes, an array, a tensor or a list of frames"
         )
-    frames = [f if is_tensor(f) else np.asarray(f) for f in source]
+    frames: list[Any] = [f if is_tensor(f) else np.asarray(f) for f in source]
     if not frames:
-        raise SourceError("there are no frames in this list")
+        raise SourceError("the list of frames is empty")
     for frame in frames:
         if frame.ndim not in (2, 3):
             raise UsageError(
-                "a list of frames holds (H, W, 3) arrays or tensors, "
-                f"and not what has shape {tuple(frame.shape)}"
+                "a list of frames must hold (H, W, 3) arrays or tensors, "
+                f"not shape {tuple(frame.shape)}"
             )
         if frame.shape != frames[0].shape or type(frame) is not type(frames[0]):
-            raise SourceError("the frames of this list are not all of one size and kind")
+            raise SourceError("the frames in the list must all have the same size and type")
     if not is_tensor(frames[0]):
         return np.stack(frames)
     import torch
@@ -60,20 +60,23 @@ def stacked(source: Any) -> np.ndarray | Tensor:
 
 
 def channels_first(frames: np.ndarray | Tensor) -> bool:
-    """Whether an array or tensor of frames is (T, C, H, W)."""
+    """Whether the layout of `frames` is (T, C, H, W)."""
     return frames.ndim == 4 and frames.shape[1] in (1, 3) and frames.shape[3] not in (1, 3)
 
 
 def as_array(source: Any) -> np.ndarray:
-    """Frames in memory as an array with channels last. Raises UsageError for a tensor that is a
-    single frame, (3, H, W), and for what `stacked` refuses."""
+    """Return in-memory frames as an array with channels last. Raises UsageError for a tensor that
+    is a single frame, (3, H, W), and the errors of `stacked`."""
     frames = stacked(source)
     first = channels_first(frames)
-    if is_tensor(frames):
-        if frames.ndim == 3 and frames.shape[0] == 3:
-            raise UsageError(f"tensor: the shape {tuple(frames.shape)} {ONE_FRAME}")
-        frames = frames.detach().cpu()
-        if frames.is_floating_point() and frames.element_size() < 4:
-            frames = frames.float()  # numpy has no bfloat16
-        frames = frames.numpy()
-    return frames.transpose(0, 2, 3, 1) if first else frames
+    array = frames if isinstance(frames, np.ndarray) else _to_numpy(frames)
+    return array.transpose(0, 2, 3, 1) if first else array
+
+
+def _to_numpy(frames: Tensor) -> np.ndarray:
+    if frames.ndim == 3 and frames.shape[0] == 3:
+        raise UsageError(f"tensor: the shape {tuple(frames.shape)} {ONE_FRAME}")
+    frames = frames.detach().cpu()
+    if frames.is_floating_point() and frames.element_size() < 4:
+        frames = frames.float()  # numpy has no bfloat16
+    return frames.numpy()

@@ -1,4 +1,4 @@
-"""A clip: source frames with everything that travels along."""
+"""A clip: source frames with timing, colour description, tracks and metadata."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nervkit.video.preview import preview_places, strip_html
 
 @dataclass
 class Details:
-    """All that a Clip has besides its frames.
+    """The fields of a Clip except its frames.
 
     Attributes:
-        timing: when each frame is shown.
+        timing: frame timestamps.
         sample_aspect_ratio: width : height of one pixel.
-        colour: the source's description, and what its planes were taken to be.
+        colour: the source's colour description, and the conversion used to make RGB.
         tracks: audio and subtitles, as packets.
-        extras: tags, chapters and attached files.
-        source: what was read: codec, pixel_format, rotation, ...; `start`, where the source does
-            not begin at 0: the seconds that were taken off all its times.
-        edit: the part that was kept, as `Edit.to_dict`.
-        skipped: how many of the source's frames come before the first that was kept.
-        notes: one line for everything that was assumed, changed or lost.
+        extras: tags, chapters and attachments.
+        source: properties of the source: codec, pixel_format, rotation, ...; and `start` if the
+            source does not begin at 0: the seconds subtracted from all its timestamps.
+        edit: the part of the source that was kept, as `Edit.to_dict`.
+        skipped: number of source frames before the first kept one.
+        notes: one line for every assumption, change and loss.
     """
 
     timing: Timing
@@ -82,8 +82,8 @@ class Frames:
 
 @dataclass(repr=False)
 class Clip(Details, Frames):  # in this order, `frames` is the first field
-    """Source frames in memory: (T, H, W, 3) uint8 RGB in `frames`, with their timing, colour
-    description, tracks and extras (the attributes of `Details`).
+    """Source frames in memory: (T, H, W, 3) uint8 RGB in `frames`, with timing, colour description,
+    tracks and extras (the attributes of `Details`).
     """
 
     def __repr__(self) -> str:

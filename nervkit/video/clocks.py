@@ -1,4 +1,4 @@
-"""Times in units that a movie format can count in."""
+"""Timestamps in time bases that a movie format can represent."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nervkit.errors import OutputError
 from nervkit.media.timing import Timing
 
 MILLISECOND = Fraction(1, 1000)
-#: libavformat's int: MP4 and MOV have no more ticks a second, and less from sample to sample
+#: largest int in libavformat: the limit of an MP4 or MOV timescale and, less one, of a sample delta
 LARGEST = (1 << 31) - 1
 
 
 def mp4_clock(times: Iterable[int], time_base: Fraction) -> int | None:
-    """Ticks a second by which MP4 holds `times` (increasing, in `time_base`) exactly: as many as
-    the time base has, or where these are too many, as few as are enough. None where no clock
-    does."""
+    """Return an MP4 timescale (ticks per second) that represents `times` (increasing, in
+    `time_base`) exactly: that of the time base or, if that is too fine, the coarsest exact one.
+    None if there is no such timescale."""
     times = list(times)
     coarsest = math.gcd(*times) * time_base
     longest = max((after - before for before, after in pairwise(times)), default=0) * time_base
@@ -31,15 +31,15 @@ def mp4_clock(times: Iterable[int], time_base: Fraction) -> int | None:
 
 
 def movie_clock(rates: Iterable[int], first: int) -> int:
-    """Ticks a second by which MP4 counts where each track begins, of tracks with clocks `rates`:
-    exact for all where that is possible, else for the clock `first`, and as fine as may be."""
+    """Return the timescale by which MP4 stores where each track begins. It is exact for all track
+    timescales `rates` and `first` if possible, else the finest one that is exact for `first`."""
     common = math.lcm(first, *rates)
     return common if common <= LARGEST else LARGEST // first * first
 
 
 def mp4_timing(timing: Timing, output: str) -> Timing:
-    """The same times by a clock that MP4 and MOV can hold; the last frame's duration alone may be
-    rounded. Raises OutputError where no clock holds the times."""
+    """Return the timing in a time base that MP4 and MOV can hold; only the last frame's duration
+    may be rounded. Raises OutputError if there is no such time base."""
     pts = timing.pts.tolist()
     rate = mp4_clock([*pts, pts[-1] + timing.duration], timing.time_base)
     if rate is None and (coarse := mp4_clock(pts, timing.time_base)) is not None:
@@ -47,8 +47,8 @@ def mp4_timing(timing: Timing, output: str) -> Timing:
         rate = min(LARGEST, int((LARGEST - 1) / longest)) // coarse * coarse
     if rate is None:
         raise OutputError(
-            f"{output}: MP4 and MOV cannot hold such fine times together with such long steps; "
-            "use .mkv, which rounds them to the millisecond"
+            f"{output}: MP4 and MOV cannot hold timestamps this fine with frames this long; "
+            "use .mkv, which rounds them to milliseconds"
         )
     ticks = timing.time_base * rate
     return Timing(
@@ -59,8 +59,8 @@ def mp4_timing(timing: Timing, output: str) -> Timing:
 
 
 def matroska_timing(timing: Timing, output: str) -> Timing:
-    """The times rounded to milliseconds, which is all that Matroska and WebM keep here. Raises
-    OutputError where two frames would be shown at once."""
+    """Return the timing rounded to milliseconds, the resolution of Matroska and WebM here. Raises
+    OutputError if two frames would have the same timestamp."""
     scale = timing.time_base / MILLISECOND
     pts = timing.pts.tolist()
     *times, end = (
@@ -69,14 +69,14 @@ def matroska_timing(timing: Timing, output: str) -> Timing:
     for frame, (before, after) in enumerate(pairwise(times)):
         if before == after:
             raise OutputError(
-                f"{output}: Matroska keeps times to the millisecond, and frames {frame} and "
-                f"{frame + 1} would be shown at once; use .mp4"
+                f"{output}: Matroska rounds timestamps to milliseconds, which makes those of "
+                f"frames {frame} and {frame + 1} equal; use .mp4"
             )
     return Timing(np.array(times, np.int64), MILLISECOND, max(1, end - times[-1]))
 
 
 def plain_ratio(ratio: Fraction) -> Fraction:
-    """A frame rate or an aspect, or where its numbers are too large for a file, one next to it."""
+    """Return a frame rate or aspect ratio, rounded if its terms are too large for a file."""
     if ratio < 1:
         return 1 / plain_ratio(1 / ratio)
     ratio = min(ratio, Fraction(LARGEST))

@@ -1,4 +1,4 @@
-"""The wanted part of a source, gathered into a Clip."""
+"""Collects the selected pictures of a source into a Clip."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from nervkit.video.selection import Selection
 from nervkit.video.source import Picture
 from nervkit.video.streams import DEFAULT_FPS
 
-MEMORY_SHARE = 0.8  # of the free memory may hold frames; the rest is the fit's
+MEMORY_SHARE = 0.8  # of the free memory may hold frames; the fit needs the rest
 
 
 class Collector:
-    """Gathers the wanted pictures of a source into one array.
+    """Collects the selected pictures of a source into one array.
 
     Args:
-        selection: the pictures, none of them taken yet.
-        on_picture: called with every picture that is kept, before `edit` shapes it.
+        selection: the selection, before any picture was read.
+        on_picture: called with every kept picture, before crop and resize.
     """
 
     def __init__(
         self, selection: Selection, on_picture: Callable[[Picture], None] | None = None
     ) -> None:
         self.selection, self.on_picture = selection, on_picture
-        self.frames = np.empty((0, 0, 0, 3), np.uint8)
+        self.frames: np.ndarray = np.empty((0, 0, 0, 3), np.uint8)
 
     def collect(self, strict: bool) -> Clip:
-        """The Clip. Raises SourceError where nothing is left, or with `strict` where it is
-        damaged; ResourceError where it does not fit into memory."""
+        """Return the Clip. Raises SourceError if it is empty or, with `strict`, damaged;
+        ResourceError if it does not fit into memory."""
         frames = self.gather()
         return Clip(frames=frames, **vars(self.selection.details(strict)))
 
     def gather(self) -> np.ndarray:
-        """(T, H, W, 3) uint8: all frames, which may be none. Raises ResourceError."""
+        """Return all frames, possibly none, as (T, H, W, 3) uint8. Raises ResourceError."""
         for index, picture in enumerate(self.selection.pictures()):
             frame = self.selection.frame(picture)
             if index == 0:
@@ -51,7 +51,7 @@ class Collector:
         return self.frames[: self.selection.kept]
 
     def _expected(self, first: Picture) -> int:
-        """How many frames to make room for when the first is there."""
+        """Return the number of frames to allocate, given the first picture."""
         selection, edit = self.selection, self.selection.edit
         total = selection.source.count()
         ahead = 1 if total is None else max(1, total - selection.passed + 1)
@@ -65,9 +65,9 @@ class Collector:
         if need > MEMORY_SHARE * have:
             fits = int(MEMORY_SHARE * have / np.prod(shape))
             raise ResourceError(
-                f"{self.selection.source.name}: {count} frames of {shape[1]}x{shape[0]} take "
-                f"{human_bytes(need)}, {human_bytes(have)} of memory are free; "
-                f"keep fewer (--frames 0:{fits}) or smaller ones (--resize, --crop)"
+                f"{self.selection.source.name}: {count} frames of {shape[1]}x{shape[0]} need "
+                f"{human_bytes(need)} of memory, but only {human_bytes(have)} are free; "
+                f"use fewer frames (frames 0:{fits}) or smaller ones (resize, crop)"
             )
         grown = np.empty((count, *shape), np.uint8)
         grown[: len(self.frames)] = self.frames.reshape(-1, *shape)

@@ -1,4 +1,4 @@
-"""Colour descriptions: the source's codes, and the matrix and range that are used."""
+"""Colour descriptions: the source's H.273 codes, and the matrix and range of the RGB conversion."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from nervkit.container.header import MATRICES, RANGES
 from nervkit.errors import SourceError, UsageError
 
 RGB, UNSPECIFIED = 0, 2
-# H.273 codes of one and the same matrix, as far as 8-bit RGB is concerned
+# H.273 matrix codes that are equivalent for 8-bit RGB
 SAME_MATRIX = {6: 5, 10: 9}
-#: what red and blue weigh in luma (K_R and K_B of H.273, table 4)
+#: luma weights of red and blue (K_R and K_B of H.273, table 4)
 LUMA_WEIGHTS = {
     "bt709": (0.2126, 0.0722),
     "fcc": (0.30, 0.11),
@@ -20,7 +20,7 @@ LUMA_WEIGHTS = {
     "bt2020": (0.2627, 0.0593),
 }
 
-#: what people call the matrices, and what the codes of H.273 stand for (tables 2 and 3)
+#: display names of the matrices, and of the H.273 codes in tables 2 and 3
 NAMES = {
     "bt709": "BT.709",
     "fcc": "FCC",
@@ -31,8 +31,8 @@ NAMES = {
 PRIMARIES = {
     1: "BT.709",
     4: "BT.470 M",
-    5: "BT.601",  # of 625 lines
-    6: "BT.601",  # of 525 lines
+    5: "BT.601",  # 625 lines
+    6: "BT.601",  # 525 lines
     7: "SMPTE 240M",
     8: "film",
     9: "BT.2020",
@@ -63,12 +63,12 @@ TRANSFERS = {
 
 @dataclass(frozen=True)
 class Colour:
-    """How the source describes its colours, and how its planes were made RGB.
+    """The source's colour tags, and the conversion from its planes to RGB.
 
     Attributes:
-        matrix, primaries, transfer: H.273 codes as tagged; 2 is unspecified, matrix 0 is RGB.
-        range: as tagged: 0 unspecified, 1 limited, 2 full.
-        rgb_matrix, rgb_range: names from MATRICES and RANGES of the conversion used.
+        matrix, primaries, transfer: tagged H.273 codes; 2 is unspecified, matrix 0 is RGB.
+        range: tagged range: 0 unspecified, 1 limited, 2 full.
+        rgb_matrix, rgb_range: matrix and range of the conversion, keys of MATRICES and RANGES.
     """
 
     matrix: int = RGB
@@ -90,15 +90,14 @@ class Colour:
         asked_matrix: str | None,
         asked_range: str | None,
     ) -> Self:
-        """Settle the conversion: what was asked for (which then counts as tagged), else the
-        tags, else ffmpeg's defaults (BT.601, limited). Raises SourceError where the tag has no
-        known conversion."""
+        """Choose the conversion: the requested values (which replace the tags), else the tags, else
+        ffmpeg's defaults (BT.601, limited). Raises SourceError for an unsupported matrix tag."""
         by_code = {code: name for name, code in MATRICES.items()}
         tagged = by_code.get(SAME_MATRIX.get(matrix, matrix))
         if asked_matrix is None and tagged is None and matrix not in (RGB, UNSPECIFIED):
             raise SourceError(
-                f"colour matrix {matrix} is not supported; say what to use with --matrix "
-                f"({', '.join(MATRICES)})"
+                f"colour matrix {matrix} is not supported; set matrix to one of "
+                f"{', '.join(MATRICES)}"
             )
         default_range = "full" if range == 2 or (range == 0 and full_by_default) else "limited"
         if asked_matrix is not None and matrix != RGB:
@@ -117,11 +116,11 @@ class Colour:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`: of a header's colour, which has been checked."""
+        """Build from `to_dict`'s result, such as the validated colour of a header."""
         return cls(**values)
 
     def __str__(self) -> str:
-        """Such as "BT.709, limited range", with what the tags say besides that."""
+        """Such as "BT.709, limited range", followed by primaries and transfer if they differ."""
         parts = ["RGB"]
         if self.matrix != RGB:
             parts = [NAMES[self.rgb_matrix], f"{self.rgb_range} range"]
@@ -137,7 +136,7 @@ class Colour:
 
 
 def check_colour_options(matrix: str | None, range: str | None) -> None:
-    """Raise UsageError, with the list, where a name is not known."""
+    """Raise UsageError, which lists the choices, for an unknown name."""
     for option, value, known in (("matrix", matrix, MATRICES), ("range", range, RANGES)):
         if value is not None and value not in known:
             raise UsageError(f"unknown {option} {value!r}; choose from: {', '.join(known)}")

@@ -1,7 +1,8 @@
-"""Where shots begin: found by ffmpeg's scdet filter, or given by the user; frame by frame."""
+"""Shot boundaries, frame by frame: detected by ffmpeg's scdet filter or listed by the user."""
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,18 +19,17 @@ import numpy as np
 from nervkit.errors import SourceError, UsageError
 from nervkit.units import parse_seconds
 
-THRESHOLD = 10.0  # scdet's own default, of 100
-SAMPLED = 160  # pixels of the longer side that are looked at
-NARROW = 64  # ffmpeg's sum of differences is wrong for fewer columns where a CPU has AVX-512
+THRESHOLD = 10.0  # scdet's default, on a scale of 0 to 100
+SAMPLE_SIDE = 160  # sampled pixels along the longer side
+MIN_COLUMNS = 64  # with fewer, ffmpeg's sum of absolute differences is wrong on AVX-512 CPUs
 
 
 class Cuts(ABC):
-    """Which frames begin a shot, learnt as the frames come.
+    """Determines which frames begin a shot, as frames arrive.
 
     Attributes:
-        found: the frames that begin a shot, in order, counted from 0; whoever uses one takes it
-            off.
-        settled: of the first so many frames it is known whether they do.
+        found: sorted indices of frames that begin a shot; the consumer removes those it has used.
+        settled: number of leading frames for which the decision is final.
     """
 
     def __init__(self) -> None:
@@ -38,17 +38,17 @@ class Cuts(ABC):
 
     @abstractmethod
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
-        """The next (H, W, 3) uint8 frame, and when it is shown."""
+        """Process the next (H, W, 3) uint8 frame, presented at `seconds`."""
 
     @abstractmethod
     def finish(self) -> list[str]:
-        """There are no more frames: all are settled. Gives notes for the user."""
+        """Settle all frames after the last one. Return notes for the user."""
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What is seen of a frame: a sample of its pixels, grey (H, W) uint8; how far they are from
-    those of the frame before (scdet's MAFD, from 0 to 100); and whether scdet finds a cut."""
+class _FrameStats:
+    """Measurements of a frame: sampled grey pixels, (H, W) uint8; their mean absolute difference to
+    the previous frame (scdet's MAFD, 0 to 100); and whether scdet reports a cut."""
 
     pixels: np.ndarray
     change: float
@@ -57,27 +57,26 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A frame, number `index`, that scdet takes for the first of a shot, and the one before."""
+    """A frame that scdet reports as the first of a shot, with its index and the frame before."""
 
     index: int
-    look: _Look
-    before: _Look
+    stats: _FrameStats
+    before: _FrameStats
 
-    def was_flash(self, now: _Look) -> bool:
-        """Whether a later frame shows what was there before: it is nearer to that than to the
-        first of the new shot, and scdet, had it not been shown what lies between, would find no
-        cut."""
+    def was_flash(self, now: _FrameStats) -> bool:
+        """Whether a later frame returns to the earlier shot: it is nearer to that shot's last frame
+        than to the candidate, and scdet would report no cut if the frames between were missing."""
         back = _difference(self.before.pixels, now.pixels)
         score = min(back, abs(back - self.before.change))
-        return score < THRESHOLD and back < _difference(self.look.pixels, now.pixels)
+        return score < THRESHOLD and back < _difference(self.stats.pixels, now.pixels)
 
 
 class DetectedCuts(Cuts):
-    """Cuts that scdet finds, in every so many rows and columns of each frame: its measure is a
-    mean over pixels, which a sample of them estimates.
+    """Cuts detected by scdet on a subsampled frame; its measure is a mean over pixels, which a
+    sample estimates.
 
-    Where the shot of before comes back within `least` frames, it was a flash, and no cut. A cut
-    that would leave less than `least` frames, before it or at the end, is none.
+    If the earlier shot returns within `least` frames, the change was a flash, not a cut. A cut that
+    would leave fewer than `least` frames before it or at the end is dropped.
     """
 
     def __init__(self, least: int) -> None:
@@ -86,35 +85,37 @@ class DetectedCuts(Cuts):
         self._graph: av.filter.Graph | None = None
         self._count = self._begin = 0
         self._candidates: deque[_Candidate] = deque()
-        self._before: _Look | None = None
+        self._previous: _FrameStats | None = None
 
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
-        look = self._look(_sampled(frame))
-        # scdet also reports where a change ends: the frame after a flash.
-        if look.cut and self._before is not None and look.change > self._before.change:
-            self._candidates.append(_Candidate(self._count, look, self._before))
-        self._drop_flash(look)
-        self._before = look
+        stats = self._measure(_sampled(frame))
+        # scdet also reports the end of a change, such as the frame after a flash.
+        if stats.cut and self._previous is not None and stats.change > self._previous.change:
+            self._candidates.append(_Candidate(self._count, stats, self._previous))
+        self._drop_flash(stats)
+        self._previous = stats
         self._count += 1
         self._settle()
 
     def finish(self) -> list[str]:
-        self._candidates.clear()  # too near to the end
+        self._candidates.clear()  # too close to the end
         self.settled = self._count
         return []
 
-    def _look(self, sample: np.ndarray) -> _Look:
+    def _measure(self, sample: np.ndarray) -> _FrameStats:
         if self._graph is None:
             self._graph = _scdet(*sample.shape[1::-1])
         picture = av.VideoFrame.from_ndarray(sample, format="rgb24")
         picture.pts = self._count
         self._graph.push(picture)
-        measured = self._graph.pull()
-        said = measured.metadata
-        return _Look(measured.to_ndarray(), float(said["lavfi.scd.mafd"]), "lavfi.scd.time" in said)
+        measured = self._graph.vpull()
+        tags = measured.metadata
+        return _FrameStats(
+            measured.to_ndarray(), float(tags["lavfi.scd.mafd"]), "lavfi.scd.time" in tags
+        )
 
-    def _drop_flash(self, now: _Look) -> None:
-        """Drop the cuts that what is seen now takes back."""
+    def _drop_flash(self, now: _FrameStats) -> None:
+        """Drop the candidates that frame `now` shows to be flashes."""
         for place, candidate in enumerate(self._candidates):
             if candidate.was_flash(now):
                 while len(self._candidates) > place:
@@ -131,16 +132,15 @@ class DetectedCuts(Cuts):
 
 
 def _sampled(frame: np.ndarray) -> np.ndarray:
-    """Every so many rows and columns of a frame (H, W, 3); where these are few columns, they are
-    repeated, which leaves means over pixels as they are."""
-    step = -(-max(frame.shape) // SAMPLED)
+    """Subsample an (H, W, 3) frame. A narrow sample is tiled, which keeps means over pixels."""
+    step = -(-max(frame.shape) // SAMPLE_SIDE)
     sample = frame[::step, ::step]
-    return np.ascontiguousarray(np.tile(sample, (1, -(-NARROW // sample.shape[1]), 1)))
+    return np.ascontiguousarray(np.tile(sample, (1, -(-MIN_COLUMNS // sample.shape[1]), 1)))
 
 
 def _scdet(width: int, height: int) -> av.filter.Graph:
     graph = av.filter.Graph()
-    graph.threads = 1  # so few pixels are not worth a second
+    graph.threads = 1  # too few pixels for a second thread
     format = av.VideoFormat("rgb24", width, height)
     last = graph.add_buffer(width=width, height=height, format=format, time_base=Fraction(1, 25))
     for name, options in (("format", "gray"), ("scdet", f"threshold={THRESHOLD}")):
@@ -153,24 +153,23 @@ def _scdet(width: int, height: int) -> av.filter.Graph:
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
-    """How far (H, W) uint8 pixels differ in the mean: scdet's MAFD, from 0 to 100."""
+    """Return the mean absolute difference of (H, W) uint8 pixels: scdet's MAFD, 0 to 100."""
     return float(np.abs(one.astype(np.int16) - other).mean()) * 100 / 256
 
 
 @dataclass(frozen=True)
 class CutList:
-    """Cuts that a user gives: frames, counted from 0, and times in seconds, both as the Clip
-    counts them."""
+    """User-supplied cuts: frame indices and times in seconds, both on the Clip's timeline."""
 
     frames: tuple[int, ...] = ()
     times: tuple[Fraction, ...] = ()
 
     @classmethod
-    def of(cls, cuts: str | Path | Iterable[Any]) -> Self:
-        """From a text file, or a list. A whole number is a frame; a time is one with a point, or
-        such as "90s" or "01:30". In a file each has a line, and # begins a comment.
+    def of(cls, cuts: str | os.PathLike[str] | Iterable[Any]) -> Self:
+        """Parse a text file or a list. An integer is a frame index; a number with a decimal point,
+        "90s" and "01:30" are times. A file has one cut per line; # begins a comment.
 
-        Raises SourceError where the file cannot be read or understood, UsageError for a list.
+        Raises SourceError for an unreadable or invalid file, UsageError for an invalid list.
         """
         if isinstance(cuts, (str, os.PathLike)):
             parsed = _read(Path(cuts))
@@ -200,14 +199,14 @@ def _read(path: Path) -> list[int | Fraction | None]:
                     raise SourceError(f"{path}: line {number}: {_not_understood(text[:40])}")
                 parsed.append(cut)
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: is no text; a file of cuts has one on each line") from error
+        raise SourceError(f"{path}: not a text file; write one cut per line") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from error
     return parsed
 
 
 def _parse(value: Any) -> int | Fraction | None:
-    """A frame, or a time in seconds; None where it is neither."""
+    """Parse a frame index (int) or a time in seconds (Fraction); None if it is neither."""
     if isinstance(value, str):
         if value.strip().isdecimal():
             return int(value)
@@ -215,25 +214,26 @@ def _parse(value: Any) -> int | Fraction | None:
             return parse_seconds(value, "cut")
         except UsageError:
             return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return None
     if isinstance(value, Integral):
-        return int(value)
-    return Fraction(value) if isinstance(value, Rational) else Fraction(float(value))
+        return int(value) if int(value) >= 0 else None
+    seconds = Fraction(value) if isinstance(value, Rational) else float(value)
+    return Fraction(seconds) if 0 <= seconds < math.inf else None
 
 
 def _not_understood(value: Any) -> str:
-    return f"{value!r} is neither a frame (120) nor a time (4.8 or 01:30)"
+    return f"{value!r} is neither a frame index (120) nor a time (4.8 or 01:30)"
 
 
 class GivenCuts(Cuts):
-    """The cuts of a list. One at a time begins with the frame that is shown nearest to it."""
+    """Cuts from a CutList. A cut given as a time is at the frame with the nearest timestamp."""
 
     def __init__(self, cuts: CutList) -> None:
         super().__init__()
         self._frames, self._times = deque(cuts.frames), deque(cuts.times)
         self._count = 0
-        self._shown = self._step = Fraction(0)  # when the latest frame is, and after how long
+        self._shown = self._step = Fraction(0)  # timestamp of the latest frame, and step to it
 
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
         index = self._count
@@ -244,7 +244,7 @@ class GivenCuts(Cuts):
             self._found(self._frames.popleft())
         self._shown, self._step = seconds, seconds - self._shown
         self._count += 1
-        self.settled = self._count - bool(self._times)  # a time may be nearest to the latest frame
+        self.settled = self._count - bool(self._times)  # a later cut may still select this frame
 
     def finish(self) -> list[str]:
         self.settled = self._count
@@ -252,7 +252,7 @@ class GivenCuts(Cuts):
             self._times.popleft()
             self._found(self._count - 1)
         beyond = len(self._frames) + len(self._times)
-        return [f"{beyond} of the cuts lie beyond the last frame"] if beyond else []
+        return [f"{beyond} of the cuts are beyond the last frame"] if beyond else []
 
     def _found(self, index: int) -> None:
         if not self.found or index > self.found[-1]:

@@ -1,4 +1,4 @@
-"""Which part of a source is kept, and at what size."""
+"""Trimming, cropping and resizing of a source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nervkit.units import LONGEST_SIDE, parse_frames, parse_resize, parse_second
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of `width` x `height` pixels; without `x` and `y`, in the centre."""
+    """A crop window of `width` x `height` pixels, centred if `x` and `y` are None."""
 
     width: int
     height: int
@@ -26,7 +26,7 @@ class Crop:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From "WxH" (centred) or "WxH+X+Y"."""
+        """Parse "WxH" (centred) or "WxH+X+Y". Raises UsageError."""
         match = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?", text.strip())
         width, height, x, y = (
             (None if part is None else int(part) for part in match.groups()) if match else [0] * 4
@@ -36,7 +36,7 @@ class Crop:
         return cls(width, height, x, y)
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
-        """The window of an (H, W, 3) frame. Raises UsageError where it does not fit."""
+        """Return the window of an (H, W, 3) frame. Raises UsageError if it does not fit."""
         height, width = frame.shape[:2]
         x, y = self.origin(frame)
         if min(x, y) < 0 or x + self.width > width or y + self.height > height:
@@ -44,7 +44,7 @@ class Crop:
         return frame[y : y + self.height, x : x + self.width]
 
     def origin(self, frame: np.ndarray) -> tuple[int, int]:
-        """The window's first column and row in an (H, W, ...) frame."""
+        """Return the window's first column and row in an (H, W, ...) frame."""
         height, width = frame.shape[:2]
         x = (width - self.width) // 2 if self.x is None else self.x
         y = (height - self.height) // 2 if self.y is None else self.y
@@ -55,15 +55,15 @@ class Crop:
         return f"{self.width}x{self.height}{place}"
 
 
-#: the options of `Edit.from_options` that say which part of the frames is kept, and how they look
+#: the options of `Edit.from_options` that affect frames, not the choice of tracks
 EDIT_OPTIONS = ("start", "to", "duration", "frames", "crop", "resize", "matrix", "range")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What to keep of a source: of video stream number `stream` (None: the default one), from
-    `start` seconds on and before `to`, frames [first, stop) of those, the crop of each, resized. In
-    this order; rotation comes before all. And whether to keep the sound and the subtitles."""
+    """The part of a source to keep. The steps apply in this order, after rotation: choose video
+    stream number `stream` (None: the default one), keep [start, to) seconds, of these the frames
+    [first, stop), crop, resize. `audio` and `subtitles` tell whether to keep such tracks."""
 
     start: Fraction = Fraction(0)
     to: Fraction | None = None
@@ -92,7 +92,7 @@ class Edit:
         audio: bool = True,
         subtitles: bool = True,
     ) -> Self:
-        """From the options of the command line, or their Python equivalents. Raises UsageError."""
+        """Parse command-line options or their Python equivalents. Raises UsageError."""
         begin, end = parse_span(start, to, duration)
         first, stop = parse_frames(frames)
         return cls(
@@ -111,16 +111,17 @@ class Edit:
 
     @property
     def trims(self) -> bool:
+        """Whether any frames may be left out."""
         some = self.first > 0 or self.stop is not None
         return self.start > 0 or self.to is not None or some
 
     def keeps(self, kind: str) -> bool:
-        """Whether tracks of a kind are kept, "audio" or "subtitle"."""
+        """Whether tracks of kind "audio" or "subtitle" are kept."""
         return self.audio if kind == "audio" else self.subtitles
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that a cropped picture of a size gets. Raises UsageError where a side
-        that follows would be too long."""
+        """Return width and height after resizing a cropped frame of this size. Raises UsageError
+        if a computed side would be too long."""
         if self.resize is None:
             return width, height
         wide, high = self.resize
@@ -130,25 +131,25 @@ class Edit:
             high = _following(high, Fraction(height * wide, width))
         if max(wide, high) > LONGEST_SIDE:
             raise UsageError(
-                f"resize: {width}x{height} would become {wide}x{high}, and no side may have more "
-                f"than {LONGEST_SIDE} pixels; give both sides (WxH)"
+                f"resize: {width}x{height} would become {wide}x{high}, but a side may have at most "
+                f"{LONGEST_SIDE} pixels; give both sides (WxH)"
             )
         return wide, high
 
     def settled(self, width: int, height: int) -> Self:
-        """The same of a source of width x height, with both sides of `resize` as they come out."""
+        """Return the edit for a source of width x height, with both sides of `resize` computed."""
         if self.crop is not None:
             width, height = self.crop.width, self.crop.height
         return self if self.resize is None else replace(self, resize=self.resized(width, height))
 
     def counted(self, kept: int) -> Self:
-        """The same, whose end is given by the number of frames that were kept, not by a time."""
+        """Return the edit with its end given by the number of kept frames instead of a time."""
         return self if self.to is None else replace(self, to=None, stop=self.first + kept)
 
     def shape(self, frame: np.ndarray) -> np.ndarray:
         """Crop and resize one (H, W, 3) uint8 frame, or one (H, W) plane.
 
-        A reduction by whole factors averages areas exactly; every other size is resampled with
+        A reduction by integer factors is an exact area average; any other size is resampled with
         an antialiased Lanczos filter.
         """
         if self.crop is not None:
@@ -167,8 +168,8 @@ class Edit:
         return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
     def shape_planes(self, planes: list[np.ndarray]) -> list[np.ndarray] | None:
-        """Crop and resize the Y, U and V of a 4:2:0 frame, each by itself; None where the crop
-        begins between two chroma samples."""
+        """Crop and resize the Y, U and V planes of a 4:2:0 frame separately. Return None if the
+        crop does not begin at a chroma sample."""
         luma, *chroma = planes
         halved = self
         if self.crop is not None:
@@ -183,7 +184,8 @@ class Edit:
         return [self.shape(luma), *(halved.shape(plane) for plane in chroma)]
 
     def sample_aspect_ratio(self, before: Fraction, width: int, height: int) -> Fraction:
-        """The pixels' shape after the edit of a width x height source: it looks as before."""
+        """Return the sample aspect ratio after the edit of a width x height source, which keeps the
+        display aspect ratio."""
         if self.crop is not None:
             width, height = self.crop.width, self.crop.height
         if self.resize is None:
@@ -193,7 +195,7 @@ class Edit:
         return after.limit_denominator(1 << 15)
 
     def to_dict(self) -> dict[str, Any]:
-        """Only what differs from keeping everything, as JSON-ready values."""
+        """Return the fields that differ from their defaults, as JSON-ready values."""
         values: dict[str, Any] = {}
         if self.start:
             values["start"] = str(self.start)
@@ -214,11 +216,11 @@ class Edit:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises FormatError."""
+        """Build from `to_dict`'s result. Raises FormatError."""
         try:
             return cls.from_options(**values)
         except (TypeError, UsageError, AttributeError) as error:
-            raise FormatError(f"header: the edit is not understood ({error})") from error
+            raise FormatError(f"header: the edit is invalid ({error})") from error
 
 
 def _half(side: int) -> int:
@@ -226,34 +228,34 @@ def _half(side: int) -> int:
 
 
 def _following(side: int, exact: Fraction) -> int:
-    """The length of a side that follows: the nearest to `exact` that it may have."""
+    """Return the multiple of `-side` nearest to `exact`, at least one."""
     step = -side
     return max(step, step * floor(exact / step + Fraction(1, 2)))
 
 
 def parse_stream(stream: str | int) -> int:
-    """Which video stream, counted from 0."""
+    """Parse the index of a video stream, counted from 0. Raises UsageError."""
     if not re.fullmatch(r"\d{1,3}", str(stream)):
-        raise UsageError(f"stream must be a whole number from 0 to 999, not {stream!r}")
+        raise UsageError(f"stream must be an integer from 0 to 999, not {stream!r}")
     return int(stream)
 
 
 def parse_span(
     start: str | float | None, to: str | float | None, duration: str | float | None
 ) -> tuple[Fraction, Fraction | None]:
-    """Where a part begins and ends, in seconds (None: at the source's end), from its start and one
-    of its end and its length."""
+    """Return start and end (None: the end of the source) in seconds, from `start` and one of `to`
+    and `duration`. Raises UsageError."""
     begin = Fraction(0) if start is None else parse_seconds(start, "start")
-    if to is None and duration is None:
-        return begin, None
     if to is not None and duration is not None:
-        raise UsageError("to and duration both say where the part ends; give one")
+        raise UsageError("to and duration both set the end; give only one of them")
     if duration is not None:
         length = parse_seconds(duration, "duration")
         if not length:
             raise UsageError(f"duration must be more than 0, not {duration!r}")
         return begin, begin + length
-    end = parse_seconds(to, "to")  # type: ignore[arg-type]
+    if to is None:
+        return begin, None
+    end = parse_seconds(to, "to")
     if end <= begin:
-        raise UsageError(f"to {to} must be later than the start of the part, {float(begin):g} s")
+        raise UsageError(f"to {to} must be later than start, {float(begin):g} s")
     return begin, end

@@ -1,6 +1,6 @@
-"""Whether a file ends where it says: how many bytes a cut one lacks.
+"""Detection of truncated files, and how many bytes they lack.
 
-Demuxers take a cut in many formats for the end, so that nothing is missed unless one looks.
+In many formats, demuxers treat truncation as a normal end of file and report nothing.
 """
 
 from __future__ import annotations
@@ -9,41 +9,53 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 EBML_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 PNG = b"\x89PNG\r\n\x1a\n"
-#: the boxes of MP4 and MOV that stand at the top (ISO 14496-12 and 23009-1, QuickTime)
+#: top-level boxes of MP4 and MOV (ISO 14496-12 and 23009-1, QuickTime)
 BOXES = (
     *(b"ftyp", b"styp", b"pdin", b"moov", b"moof", b"mfra", b"mdat", b"imda", b"free", b"skip"),
     *(b"wide", b"pnot", b"meta", b"meco", b"sidx", b"ssix", b"prft", b"emsg", b"udta", b"uuid"),
 )
 SMALLEST_BOX = 8
-HEAD = 1 << 13  # bytes that tell the format
-TAIL = 1 << 17  # bytes that hold an Ogg page at least
+HEAD = 1 << 13  # bytes that identify the format
+TAIL = 1 << 17  # bytes that contain at least one complete Ogg page
+
+
+class File(Protocol):
+    """A seekable binary file."""
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Return the next `count` bytes; -1: all that remain."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move as `io.IOBase.seek` does."""
+
+    def tell(self) -> int:
+        """Return the current position."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A file that is too short. `missing` bytes at least; `whole` is how many frames are there,
-    None where the demuxer knows."""
+    """A truncation: at least `missing` bytes are missing, and `whole` frames are complete (None:
+    the demuxer reports incomplete frames itself)."""
 
     missing: int
     whole: int | None = None
 
 
 def cut_of(path: Path) -> Cut | None:
-    """How a file is cut short; see `cut_in`."""
+    """Return the truncation of a file; see `cut_in`."""
     with path.open("rb") as file:
         return cut_in(file)
 
 
-def cut_in(file: BinaryIO) -> Cut | None:
-    """How a Matroska, MP4, RIFF (AVI, WebP), FLV, ASF, Ogg, MPEG-TS, GIF or PNG file is cut short;
-    None for one that is complete, for other formats, and where the length is left open (live
-    streams)."""
+def cut_in(file: File) -> Cut | None:
+    """Return the truncation of a Matroska, MP4, RIFF (AVI, WebP), FLV, ASF, Ogg, MPEG-TS, GIF or
+    PNG file; None for a complete file, another format, or an unspecified length (live streams)."""
     head = file.read(HEAD)
     end = file.seek(0, 2)
     file.seek(0)
@@ -76,13 +88,13 @@ def _bytes(missing: int) -> Cut | None:
     return Cut(missing) if missing > 0 else None
 
 
-def _matroska_end(file: BinaryIO) -> int:
-    """Where the first segment ends (RFC 8794, 6); 0 where its size is unknown or invalid."""
+def _matroska_end(file: File) -> int:
+    """Return the end of the first segment (RFC 8794, 6), 0 if its size is unknown or invalid."""
     for identifier in (EBML_HEADER, MATROSKA_SEGMENT):
         if file.read(4) != identifier:
             return 0
         first = _read(file, 1)[0]
-        length = 8 - first.bit_length()  # the size's bytes that follow
+        length = 8 - first.bit_length()  # further bytes of the size
         if length > 7:
             return 0
         size = int.from_bytes(bytes([first ^ (0x80 >> length)]) + _read(file, length))
@@ -92,26 +104,26 @@ def _matroska_end(file: BinaryIO) -> int:
     return 0 if unknown else file.tell() + size
 
 
-def _boxes_end(file: BinaryIO, end: int) -> int:
-    """Where the last top-level box ends (ISO 14496-12, 4.2)."""
+def _boxes_end(file: File, end: int) -> int:
+    """Return the end of the last top-level box (ISO 14496-12, 4.2)."""
     kind, place = b"", 0
     while place < end:
         file.seek(place)
         head = file.read(8)
         if head[4:] not in BOXES:
-            break  # padding, or whatever was appended
+            break  # padding or appended data
         size, kind = struct.unpack(">I4s", head)
         if size == 1:
             (size,) = struct.unpack(">Q", _read(file, 8))
-        if size < SMALLEST_BOX:  # 0: as long as the file
+        if size < SMALLEST_BOX:  # 0: the box extends to the end of the file
             return end
         place += size
-    # The data of a fragment follow its description.
+    # An mdat box must follow the moof box of a fragment.
     return max(place, end) + SMALLEST_BOX if kind == b"moof" else place
 
 
-def _riff_end(file: BinaryIO, end: int) -> int:
-    """Where the last RIFF chunk ends; a long AVI has several. 0 where a recorder left it open."""
+def _riff_end(file: File, end: int) -> int:
+    """Return the end of the last RIFF chunk (a long AVI has several), 0 for an unfinished file."""
     place = 0
     while place < end:
         file.seek(place)
@@ -122,8 +134,8 @@ def _riff_end(file: BinaryIO, end: int) -> int:
     return place - size % 2 if place > end else place
 
 
-def _flv_end(file: BinaryIO, end: int) -> int:
-    """Where the last tag ends (FLV 10.1, annex E). Some writers omit its size after it."""
+def _flv_end(file: File, end: int) -> int:
+    """Return the end of the last tag (FLV 10.1, annex E), whose trailing size some writers omit."""
     file.seek(5)
     place = int.from_bytes(_read(file, 4)) + 4
     while place < end:
@@ -133,7 +145,7 @@ def _flv_end(file: BinaryIO, end: int) -> int:
 
 
 def _asf_end(head: bytes) -> int:
-    """How long an ASF file says it is (ASF, 3.2); 0 where it is a broadcast."""
+    """Return the declared size of an ASF file (ASF, 3.2), 0 for a broadcast."""
     place = head.find(ASF_FILE_PROPERTIES)
     if place < 0:
         return 0
@@ -142,8 +154,8 @@ def _asf_end(head: bytes) -> int:
     return 0 if flags & 1 else size
 
 
-def _ogg_end(file: BinaryIO, end: int) -> int:
-    """Where the last page ends (RFC 3533, 6)."""
+def _ogg_end(file: File, end: int) -> int:
+    """Return the end of the last page (RFC 3533, 6)."""
     file.seek(max(0, end - TAIL))
     tail = file.read()
     place = tail.rfind(b"OggS")
@@ -155,8 +167,8 @@ def _ogg_end(file: BinaryIO, end: int) -> int:
     return end - len(tail) + place + 27 + segments[0] + sum(tail[place + 27 :][: segments[0]])
 
 
-def _gif(file: BinaryIO) -> Cut | None:
-    """Walks the blocks (GIF89a, 17 to 27): a trailer must follow them."""
+def _gif(file: File) -> Cut | None:
+    """Walk the blocks (GIF89a, 17 to 27), which must end with a trailer."""
     frames = 0
     try:
         _skip_palette(file, _read(file, 13)[10])
@@ -168,9 +180,9 @@ def _gif(file: BinaryIO) -> Cut | None:
                 _read(file, 1)  # the extension's label
             elif kind == b",":
                 _skip_palette(file, _read(file, 9)[8])
-                _read(file, 1)  # bits of the first codes
+                _read(file, 1)  # LZW minimum code size
             else:
-                return None  # no GIF any more; the decoder tells
+                return None  # not a valid GIF; the decoder reports it
             while size := _read(file, 1)[0]:
                 _read(file, size)
             frames += kind == b","
@@ -178,15 +190,15 @@ def _gif(file: BinaryIO) -> Cut | None:
         return Cut(1, frames)
 
 
-def _skip_palette(file: BinaryIO, flags: int) -> None:
+def _skip_palette(file: File, flags: int) -> None:
     if flags & 0x80:
         _read(file, 3 << (flags & 7) + 1)
 
 
-def _png(file: BinaryIO, end: int) -> Cut | None:
-    """Walks the chunks (PNG, 5.3; APNG): IEND must be among them."""
+def _png(file: File, end: int) -> Cut | None:
+    """Walk the chunks (PNG, 5.3; APNG), which must include IEND."""
     frames = 0
-    announced = began = False  # a frame of the animation, and its pixels
+    announced = began = False  # whether fcTL, and then pixels, of an animation frame were found
     for kind, stop in _png_chunks(file, end):
         if stop > end:
             return Cut(stop - end, frames)
@@ -199,7 +211,8 @@ def _png(file: BinaryIO, end: int) -> Cut | None:
     return Cut(12, frames)
 
 
-def _png_chunks(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
+def _png_chunks(file: File, end: int) -> Iterator[tuple[bytes, int]]:
+    """Yield type and end offset of every chunk."""
     place = len(PNG)
     while place < end:
         file.seek(place)
@@ -208,7 +221,8 @@ def _png_chunks(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
         yield kind, place
 
 
-def _read(file: BinaryIO, count: int) -> bytes:
+def _read(file: File, count: int) -> bytes:
+    """Read exactly `count` bytes. Raises EOFError."""
     data = file.read(count)
     if len(data) < count:
         raise EOFError

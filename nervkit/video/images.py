@@ -1,4 +1,4 @@
-"""Images, folders of them, numbered patterns, animations and arrays as input."""
+"""Image input: single files, folders, numbered patterns, animations, and arrays."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from natsort import natsort_keygen, ns
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nervkit.errors import SourceError, UsageError
@@ -18,11 +19,13 @@ from nervkit.video.source import Picture, Source
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 NUMBER = re.compile(r"%0?\d*d")
+#: sort key of paths that puts frame2 before frame10
+natural = natsort_keygen(key=lambda path: path.name, alg=ns.IGNORECASE)
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 class ImageSource(Source):
-    """Image files, one a frame, at a constant rate."""
+    """Image files, one per frame, at a constant frame rate."""
 
     def __init__(self, paths: list[Path], name: str, fps: Fraction) -> None:
         super().__init__(name, 1 / fps)
@@ -34,12 +37,12 @@ class ImageSource(Source):
 
     def pictures(self) -> Iterator[Picture]:
         for index, path in enumerate(self.paths):
-            yield Picture(index, 1, lambda path=path: self._read(path))
+            yield Picture(index, 1, partial(self._read, path))
 
     def _read(self, path: Path) -> np.ndarray:
         try:
             with Image.open(path) as image:
-                deep = any(";16" in str(tile) for tile in image.tile)  # Pillow's name of 16 bits
+                deep = any(";16" in str(tile) for tile in image.tile)  # Pillow's mark of 16 bits
                 upright = ImageOps.exif_transpose(image)
                 return _rgb(self, path, upright, deep)
         except UNREADABLE as error:
@@ -49,7 +52,7 @@ class ImageSource(Source):
 
 
 class AnimationSource(Source):
-    """An animated WebP, with its times."""
+    """An animated WebP with its timestamps."""
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(name, Fraction(1, 1000))
@@ -70,7 +73,7 @@ class AnimationSource(Source):
                     image.load()
                 except UNREADABLE as error:
                     self.damage = (
-                        f"damaged or cut short: {index} of {self.frames} frames are whole, "
+                        f"damaged or truncated: {index} of {self.frames} frames are intact, "
                         f"{self.frames - index} lost ({error})"
                     )
                     return
@@ -81,22 +84,22 @@ class AnimationSource(Source):
 
 
 def _rgb(source: Source, path: Path, image: Image.Image, deep: bool = False) -> np.ndarray:
-    """(H, W, 3) uint8 of an image; what is lost becomes a note of `source`."""
+    """Convert an image to (H, W, 3) uint8; losses become notes of `source`."""
     if deep:
-        source.note("bit depth: the source has 16 bits a sample, 8 are kept")
+        source.note("the source has 16 bits per sample; nervkit keeps 8")
     if "A" in image.getbands() or "transparency" in image.info:
-        source.note("alpha: the source's transparency is not kept")
+        source.note("nervkit drops the source's alpha channel")
     if image.mode[0] not in "IF":
         return np.asarray(image.convert("RGB"))
     if not deep:
-        raise SourceError(f"{path}: only samples of 8 and 16 bits are read")
+        raise SourceError(f"{path}: unsupported bit depth; use 8 or 16 bits per sample")
     gray = ((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=2)
 
 
 def image_source(path: Path, name: str, fps: Fraction) -> Source | None:
-    """The source for an image file; None for one that ffmpeg is to read: a GIF, an animated PNG,
-    and what is no image whatever its name says."""
+    """Return the source for an image file; None for a file that ffmpeg should read: a GIF, an
+    animated PNG, or a file that is no image in spite of its name."""
     try:
         with Image.open(path) as image:
             kind, frames = image.format, frames_in(image)
@@ -105,28 +108,25 @@ def image_source(path: Path, name: str, fps: Fraction) -> Source | None:
     except UNREADABLE as error:
         cut = cut_of(path)
         if cut is not None:
-            raise SourceError(f"{path}: cut short: {cut.missing} bytes are missing") from error
+            raise SourceError(f"{path}: truncated: {cut.missing} bytes are missing") from error
         raise SourceError(f"{path}: not a readable image ({error})") from error
     if kind == "WEBP" and frames > 1:
-        return AnimationSource(path, name)  # libavcodec has no decoder for it
+        return AnimationSource(path, name)  # libavcodec cannot decode it
     if kind == "GIF" or (kind == "PNG" and frames > 1):
         return None
     source = ImageSource([path], name, fps)
-    if frames > 1 and kind != "MPO":  # whose other pictures are previews of the first
-        source.note(f"{frames} pictures in one file: the first one is taken")
+    if frames > 1 and kind != "MPO":  # the other pictures of an MPO are previews
+        source.note(f"the file has {frames} pictures; nervkit reads the first one")
     return source
 
 
 def frames_in(image: Image.Image) -> int:
-    """How many pictures are in an opened image file."""
+    """Return the number of pictures in an open image file."""
     return int(getattr(image, "n_frames", 1))
 
 
 class ArraySource(Source):
-    """Frames that are in memory already: (T, H, W, 3), (T, H, W, 1) or (T, H, W).
-
-    uint8 is taken as it is; floats must lie in [0, 1].
-    """
+    """Frames in memory: (T, H, W, 3), (T, H, W, 1) or (T, H, W), uint8 or float in [0, 1]."""
 
     def __init__(self, frames: np.ndarray, name: str, fps: Fraction) -> None:
         super().__init__(name, 1 / fps)
@@ -150,19 +150,19 @@ class ArraySource(Source):
 
     def pictures(self) -> Iterator[Picture]:
         for index, frame in enumerate(self.frames):
-            yield Picture(index, 1, lambda frame=frame: self._to_rgb(frame))
+            yield Picture(index, 1, partial(self._to_rgb, frame))
 
     def _to_rgb(self, frame: np.ndarray) -> np.ndarray:
         if frame.dtype != np.uint8:
             if not (frame.min() >= 0 and frame.max() <= 1):  # also refuses NaN
-                raise UsageError(f"{self.name}: float frames must lie in [0, 1]")
+                raise UsageError(f"{self.name}: float frames must be in [0, 1]")
             frame = np.rint(frame * 255).astype(np.uint8)
         return np.broadcast_to(frame, (*frame.shape[:2], 3))
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder in natural order, but hidden ones, such as the ._* files that macOS
-    leaves on other systems' disks. Raises SourceError where there are none."""
+    """Return the images of a folder in natural order, without hidden files (macOS leaves ._* files
+    on foreign disks). Raises SourceError if there are none."""
     paths = [
         p
         for p in folder.iterdir()
@@ -174,23 +174,18 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name has a place for a number, such as %05d."""
+    """Whether a file name has a number placeholder such as %05d."""
     return NUMBER.search(Path(name).name) is not None
 
 
 def images_like(pattern: str) -> list[Path]:
-    """The files that a pattern such as frames/%05d.png names, in order of their number."""
+    """Return the files that match a pattern such as frames/%05d.png, sorted by number. Raises
+    SourceError."""
     path = Path(pattern)
     if not path.parent.is_dir():
         raise SourceError(f"{path.parent}: no such folder")
     number = NUMBER.sub(r"(\\d+)", re.escape(path.name), count=1)
     paths = [p for p in path.parent.iterdir() if re.fullmatch(number, p.name)]
     if not paths:
-        raise SourceError(f"{pattern}: no file has such a name")
+        raise SourceError(f"{pattern}: no file matches this pattern")
     return sorted(paths, key=natural)
-
-
-def natural(path: Path) -> list[tuple[bool, int | str]]:
-    """Sorts frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(False, int(part)) if part.isdecimal() else (True, part) for part in parts]

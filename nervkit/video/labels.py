@@ -1,5 +1,4 @@
-"""What a movie says besides pictures and sound: titles and flags of tracks, tags, chapters,
-attached files."""
+"""Metadata of movie files: track titles and flags, tags, chapters, attachments."""
 
 from __future__ import annotations
 
@@ -18,12 +17,13 @@ from nervkit.media.extras import Attachment
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.video.clocks import LARGEST, MILLISECOND
+from nervkit.video.extras import chapter_times
 from nervkit.video.stream import Stream
 
 NANOSECOND = Fraction(1, 10**9)
-#: what the muxer says itself
-MUXERS_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
-#: the tags that MP4 and MOV have fields for; others are kept by names of their own
+#: tags that the muxer writes itself
+MUXER_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
+#: tags that have a standard field in MP4 and MOV; others become free-form metadata keys
 FIELDS = {
     ".mp4": (
         *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
@@ -39,7 +39,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Labels:
-    """What one movie is to say of itself as a whole, in a file of the kind `suffix`."""
+    """The global metadata of a movie whose file name ends in `suffix`."""
 
     suffix: str
     tags: dict[str, str]
@@ -48,13 +48,13 @@ class Labels:
 
     @classmethod
     def of(cls, stream: Stream, suffix: str, end: Fraction) -> Self:
-        """Those of a stream for a movie that ends at `end` seconds: chapters are cut and moved
-        with the pictures, and none goes on when all else is over."""
+        """Return the metadata of a stream for a movie that ends at `end` seconds. Chapters are
+        trimmed and shifted with the frames, and end with the movie."""
         first, last = stream.window or (Fraction(0), end)
         extras = stream.extras
         return cls(
             suffix,
-            {k: v for k, v in extras.tags.items() if k.lower() not in MUXERS_TAGS},
+            {k: v for k, v in extras.tags.items() if k.lower() not in MUXER_TAGS},
             tuple(
                 (max(c.start, first) - first, min(c.end, last) - first, c.title)
                 for c in extras.chapters
@@ -64,20 +64,21 @@ class Labels:
         )
 
     def later(self, delay: Fraction) -> Self:
-        """Those of a movie whose muxer puts all packets `delay` seconds later, but not chapters."""
+        """Return the labels with chapters `delay` seconds later, for a muxer that delays packets
+        but not chapters."""
         chapters = tuple((start + delay, end + delay, name) for start, end, name in self.chapters)
         return replace(self, chapters=chapters)
 
     def as_mp4_counts(self, timing: Timing) -> tuple[Self, list[str]]:
-        """What MP4 and MOV can count of these, beside pictures of that timing, and notes on what
-        they cannot. Its timecode is one sample as long as all pictures, its chapters are samples in
-        milliseconds, and libavformat ends the process where one exceeds 31 bits."""
+        """Return the labels that MP4 and MOV can represent beside frames of this timing, and notes
+        on the others. The timecode is one sample as long as the video, chapters are samples in
+        milliseconds, and libavformat aborts the process if a duration exceeds 31 bits."""
         counted, notes = self, []
         ticks = timing.pts[-1] - timing.pts[0] + timing.duration
         if ticks > LARGEST and (names := [n for n in self.tags if n.lower() == "timecode"]):
             rest = {name: value for name, value in self.tags.items() if name not in names}
             counted = replace(counted, tags=rest)
-            notes.append(f"{self.suffix} cannot hold a timecode of so long a video: left out")
+            notes.append(f"{self.suffix} cannot hold a timecode for a video this long: left out")
         if self.chapters and max(end for _, end, _ in self.chapters) / MILLISECOND > LARGEST:
             counted = replace(counted, chapters=())
             notes.append(f"{self.suffix} cannot hold chapters after {LARGEST} ms: left out")
@@ -85,14 +86,13 @@ class Labels:
 
     @property
     def need_free_tags(self) -> bool:
-        """Whether MP4 or MOV has no field for one of the tags. (Where it has, more players
-        look.)"""
+        """Whether a tag has no standard field in MP4 or MOV. (More players read those fields.)"""
         kind = ".mp4" if self.suffix == ".m4a" else self.suffix
         return any(name not in FIELDS[kind] for name in self.tags)
 
     def add(self, container: OutputContainer) -> list[str]:
-        """Add all to a movie, before its packets. Returns a note where attachments have no
-        place."""
+        """Add the metadata to a movie, before its packets. Return a note if the format cannot hold
+        attachments."""
         container.metadata.update(self.tags)
         container.set_chapters(
             [
@@ -108,7 +108,7 @@ class Labels:
         )
         if self.attachments and self.suffix not in (".mkv", ".mka"):
             names = ", ".join(attachment.name for attachment in self.attachments if attachment.name)
-            return [f"attached files left out ({names or 'unnamed'}): only .mkv holds them"]
+            return [f"{self.suffix} cannot hold attachments ({names or 'unnamed'}): use .mkv"]
         for attachment in self.attachments:
             container.add_attachment(
                 attachment.name or "attachment",
@@ -118,37 +118,34 @@ class Labels:
         return []
 
     def lost(self, path: Path, tracks: Sequence[Track], first: int = 1) -> list[str]:
-        """Notes on what was written to the movie at `path`, with those `tracks` from its stream
-        `first` on, but is not in it: formats leave out silently what they have no place for."""
+        """Return notes on the metadata that the movie at `path` lacks; `tracks` begin at its stream
+        `first`. Muxers silently drop what their format cannot hold."""
         notes = []
         with av.open(f"file:{path}") as container:
-            # After the pictures, as they were added; MP4 may keep chapters in a track behind.
+            # In the order in which they were added; MP4 may have a chapter track after them.
             added = list(container.streams)[first : first + len(tracks)]
-            said = {_plain(name) for s in (container, *container.streams) for name in s.metadata}
-            chapters = [
-                (entry["start"] * entry["time_base"], entry["end"] * entry["time_base"])
-                for entry in container.chapters()
-            ]
+            found = {_plain(name) for s in (container, *container.streams) for name in s.metadata}
+            chapters = [chapter_times(entry) for entry in container.chapters()]
             for number, (there, track) in enumerate(zip(added, tracks, strict=True), start=1):
                 if lost := list(_lost_of_track(there, track)):
                     notes.append(
                         f"{self.suffix} cannot hold the {' and '.join(lost)} of track {number} "
                         f"({track.kind}): left out"
                     )
-        if lost := [name for name in self.tags if _plain(name) not in said]:
+        if lost := [name for name in self.tags if _plain(name) not in found]:
             notes.append(f"{self.suffix} cannot hold the tags {', '.join(lost)}: left out")
         wanted = [times for *times, _ in self.chapters]
         if len(chapters) != len(wanted):
             notes.append(f"{self.suffix} holds {len(chapters)} of {len(wanted)} chapters")
         elif not np.allclose(np.array(chapters, float), np.array(wanted, float), 0, 0.002):
             notes.append(
-                f"{self.suffix} lets chapters follow each other from 0 on: times were changed"
+                f"{self.suffix} needs contiguous chapters from 0 on: chapter times were changed"
             )
         return notes
 
 
 def label_track(added: av.stream.Stream, track: Track) -> None:
-    """Give a stream of an output the track's language, title and flags."""
+    """Set the language, title and flags of an output stream to those of a track."""
     if track.language:
         added.metadata["language"] = track.language
     if track.title:
@@ -171,5 +168,5 @@ def _disposition(track: Track) -> Disposition:
 
 
 def _plain(name: str) -> str:
-    """A tag's name as formats change it: Matroska has capitals and no spaces."""
+    """Return a normalized tag name: Matroska uses capitals and no spaces."""
     return name.lower().replace(" ", "_")

@@ -1,4 +1,4 @@
-"""Movies through PyAV: pixels encoded, timing kept, packets copied."""
+"""Movie output through PyAV: encodes frames with exact timestamps and copies packets of tracks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
+from nervkit.container.header import MATRICES, RANGES
 from nervkit.errors import NervError, OutputError, UsageError
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
-from nervkit.video.colour import MATRICES, RANGES, RGB
+from nervkit.video.colour import RGB
 from nervkit.video.labels import Labels
 from nervkit.video.muxing import add_to_movie, movie_target
+from nervkit.video.packets import Packet, decode_time, end_time
 from nervkit.video.planes import convert_from_rgb
 from nervkit.video.stream import Stream
-from nervkit.video.tracks import decoded_at, over_at, track_packets
+from nervkit.video.tracks import track_packets
 
 
 @dataclass(frozen=True)
 class Codec:
-    """How one codec is driven. `crf` is its visually lossless default; None: lossless as it is."""
+    """Encoder settings. `crf` is a visually lossless default; None: the codec is lossless."""
 
     encoder: str
     pixel_format: str
@@ -35,7 +37,7 @@ class Codec:
     crf: int | None
     options: tuple[tuple[str, str], ...] = ()
     even_sizes: bool = False  # whether 4:2:0 needs an even width and height
-    says_aspect: bool = False  # whether its own headers give the pixels' shape
+    signals_aspect: bool = False  # whether the bitstream signals the sample aspect ratio
 
 
 CODECS = {
@@ -64,20 +66,19 @@ CODECS = {
         "libx264rgb", "rgb24", (".mkv", ".mp4", ".mov"), None, (("qp", "0"),), False, True
     ),
 }
-#: what else ffmpeg calls them, besides their encoders' names
+#: aliases of the keys, besides the names of their encoders
 OTHER_NAMES = {"h264": "x264", "hevc": "x265", "h265": "x265"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
-SVT_LOG, ERRORS = "SVT_LOG", "1"  # what SVT-AV1 writes to stderr on its own
+SVT_LOG, ERRORS = "SVT_LOG", "1"  # environment variable and value: SVT-AV1 logs only errors
 FEW_FRAMES = 8
-MOST_FPS = Fraction(240)  # that SVT-AV1 takes
+MOST_FPS = Fraction(240)  # limit of SVT-AV1
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
 
 
 @dataclass(frozen=True)
 class MovieOptions:
-    """What the user may choose: a codec by its name here or in ffmpeg (x264, h264 or libx264), its
-    quality (CRF, lower is better), a pixel format such as yuv444p. None: the default for the kind
-    of output."""
+    """User options: a codec by nervkit's or ffmpeg's name (x264, h264 or libx264), its quality
+    (CRF, lower is better), a pixel format such as yuv444p. None: the output format's default."""
 
     codec: str | None = None
     crf: int | None = None
@@ -87,66 +88,67 @@ class MovieOptions:
         if self.codec is not None and _own_name(self.codec) not in CODECS:
             raise UsageError(f"unknown codec {self.codec!r}; choose from: {', '.join(CODECS)}")
         if self.crf is not None and not 0 <= self.crf <= 63:
-            raise UsageError(f"crf must lie in 0 to 63, not {self.crf}")
+            raise UsageError(f"crf must be in 0 to 63, not {self.crf}")
 
     def codec_for(self, suffix: str) -> Codec:
-        """The codec for a file of this kind. Raises UsageError where it is not for that, or not for
-        the quality or pixel format."""
+        """Return the codec for files with this suffix. Raises UsageError if the file type, CRF or
+        pixel format does not fit it."""
         name = _own_name(self.codec) if self.codec else DEFAULT_CODEC[suffix]
         codec = CODECS[name]
         if suffix not in codec.suffixes:
             raise UsageError(f"{suffix} cannot hold {name}; use {', '.join(codec.suffixes)}")
         if codec.crf is None and self.crf is not None:
-            raise UsageError(f"{name} is lossless: --crf does not apply")
+            raise UsageError(f"{name} is lossless: crf does not apply")
         if self.pixel_format is not None:
             taken = [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
             if self.pixel_format not in taken:
                 raise UsageError(
-                    f"{name} takes no pixel format {self.pixel_format!r}; choose from: "
+                    f"{name} does not support pixel format {self.pixel_format!r}; choose from: "
                     f"{', '.join(taken)}"
                 )
         return codec
 
 
 def _own_name(name: str) -> str:
-    """What CODECS calls a codec, where that is one."""
+    """Return the key of CODECS for a codec name or alias, or the name itself if there is none."""
     encoders = {codec.encoder: own for own, codec in CODECS.items()}
     return OTHER_NAMES.get(name) or encoders.get(name) or name
 
 
 def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptions) -> list[str]:
-    """Encode frames to the movie file `partial`, which is to become `output`, and copy the tracks;
-    returns notes on what was changed or lost. Raises OutputError."""
+    """Encode frames to the movie file `partial`, which the caller renames to `output`, and copy the
+    tracks. Return notes on changes and losses. Raises OutputError."""
     suffix = output.suffix.lower()
     codec, in_mp4 = options.codec_for(suffix), suffix in (".mp4", ".mov")
     timing = (mp4_timing if in_mp4 else matroska_timing)(stream.timing, str(output))
     pixel_format, settings, notes = _coding(codec, stream, options, in_mp4)
     tracks = [(track, track_packets(track, stream.window)) for track in stream.tracks]
-    end = max([timing.seconds[1], *(over_at(packets) for _, packets in tracks if packets)])
+    end = max([timing.seconds[1], *(end_time(packets) for _, packets in tracks if packets)])
     labels = Labels.of(stream, suffix, end)
     if in_mp4:
         labels, left_out = labels.as_mp4_counts(timing)
         notes += left_out
     kept: list[Track] = []
-    packets: list[av.Packet] = []
+    packets: list[Packet] = []
     try:
         target, format = movie_target(partial, suffix, [found for _, found in tracks if found])
         muxing = _mp4_options(timing, stream, labels) if in_mp4 else {}
         with _errors_only(), av.open(target, "w", format=format, options=muxing) as container:
             rate = plain_ratio(stream.timing.fps)
             video = container.add_stream(codec.encoder, rate=rate, options=settings)
+            assert isinstance(video, av.VideoStream)
             coded_rate = min(max(rate, Fraction(1)), MOST_FPS).limit_denominator(1001)
             _describe(video, stream, timing.time_base, coded_rate, pixel_format)
             for track, found in tracks:
-                added, said = add_to_movie(container, track, found, output)
-                notes += said
+                added, changes = add_to_movie(container, track, found, output)
+                notes += changes
                 if added:
                     kept.append(track)
                     packets += added
-            packets.sort(key=decoded_at)
+            packets.sort(key=decode_time)
             if packets and not in_mp4:
-                # The muxer lets the earliest packet begin at 0: with priming, AAC begins before.
-                labels = labels.later(max(Fraction(0), -decoded_at(packets[0])))
+                # The muxer shifts all packets if one is before 0, such as the priming of AAC.
+                labels = labels.later(max(Fraction(0), -decode_time(packets[0])))
             notes += labels.add(container)
             pictures = (convert_from_rgb(f, pixel_format, stream.colour) for f in stream.frames)
             _mux(container, video, pictures, timing, packets)
@@ -158,7 +160,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
             raise OSError(error.errno, error.strerror) from error
         raise OutputError(f"{output}: writing with {codec.encoder} failed: {error}") from error
     if in_mp4 and timing.seconds[1] != stream.timing.seconds[1]:
-        notes.append("MP4 cannot hold the duration of the last frame exactly: it is rounded")
+        notes.append("MP4 rounds the duration of the last frame")
     if not in_mp4:
         notes += _lost_in_matroska(stream, timing, codec)
     return notes + lost
@@ -166,7 +168,7 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """SVT-AV1 writes nothing but errors to stderr inside, unless its user says otherwise."""
+    """Let SVT-AV1 log only errors to stderr, unless the user has set SVT_LOG."""
     if SVT_LOG in os.environ:
         yield
         return
@@ -180,18 +182,18 @@ def _errors_only() -> Iterator[None]:
 def _coding(
     codec: Codec, stream: Stream, options: MovieOptions, in_mp4: bool
 ) -> tuple[str, dict[str, str], list[str]]:
-    """The pixel format, the encoder's settings, and notes on them."""
+    """Return the pixel format, the encoder's settings, and notes on them."""
     notes = []
     pixel_format = options.pixel_format or codec.pixel_format
     odd = stream.width % 2 or stream.height % 2
     if codec.even_sizes and pixel_format == "yuv420p" and odd:
         pixel_format = "yuv444p"
-        notes.append("odd size: written as 4:4:4, which not every player shows")
+        notes.append("the size is odd; nervkit writes 4:4:4, which some players do not support")
     settings = dict(codec.options)
     if codec.crf is not None:
         settings["crf"] = str(codec.crf if options.crf is None else options.crf)
-    # MP4 keeps durations in decoding order: B-frames would mix them up. Of too few frames, x265
-    # does not tell when they are to be decoded.
+    # MP4 stores durations in decoding order, which B-frames would permute. For very short videos
+    # with B-frames, x265 outputs no dts.
     too_few = codec.encoder == "libx265" and len(stream.timing) < FEW_FRAMES
     if too_few or (in_mp4 and not stream.timing.constant):
         settings["bf"] = "0"
@@ -201,18 +203,18 @@ def _coding(
 def _describe(
     video: av.VideoStream, stream: Stream, tick: Fraction, rate: Fraction, pixel_format: str
 ) -> None:
-    """Geometry, time base, nominal frame rate and colour tags of the output's video stream."""
+    """Set geometry, time base, nominal frame rate and colour tags of the output's video stream."""
     context, colour = video.codec_context, stream.colour
     video.width, video.height = stream.width, stream.height
     video.pix_fmt = pixel_format
     video.time_base, context.time_base, context.framerate = tick, 1 / rate, rate
-    context.flags |= Flags.global_header  # as all these formats need it; tee does not ask for it
+    context.flags |= Flags.global_header  # all these formats need it; the tee muxer does not say so
     context.sample_aspect_ratio = plain_ratio(stream.sample_aspect_ratio)
     if pixel_format.startswith("yuv"):
-        # RGB has no matrix to give back: what was used is said.
+        # An RGB source has no matrix tag, so the matrix of the conversion is tagged.
         from_rgb = colour.matrix == RGB
         context.colorspace = MATRICES[colour.rgb_matrix] if from_rgb else colour.matrix
-        # Nor does untagged gray say that it is full range.
+        # The same holds for the range of untagged full-range sources, such as gray.
         untagged_full = colour.range == 0 and colour.rgb_range == "full"
         used = from_rgb or untagged_full
         context.color_range = RANGES[colour.rgb_range] if used else colour.range
@@ -225,12 +227,12 @@ def _lost_in_matroska(stream: Stream, timing: Timing, codec: Codec) -> list[str]
     scale = stream.timing.time_base / timing.time_base
     exact = zip(stream.timing.pts.tolist(), timing.pts.tolist(), strict=True)
     if any(pts * scale != rounded for pts, rounded in exact):
-        notes.append("Matroska keeps times to the millisecond: frame times are rounded to that")
-    # PyAV cannot set the container's own field.
+        notes.append("Matroska rounds frame timestamps to milliseconds")
+    # PyAV cannot set the container's field.
     ratio = stream.sample_aspect_ratio
-    if ratio != 1 and not codec.says_aspect:
+    if ratio != 1 and not codec.signals_aspect:
         shape = f"{ratio.numerator}:{ratio.denominator}"
-        notes.append(f"{codec.encoder} in Matroska loses the shape of the pixels ({shape})")
+        notes.append(f"{codec.encoder} in Matroska loses the sample aspect ratio {shape}")
     return notes
 
 
@@ -239,26 +241,28 @@ def _mux(
     video: av.VideoStream,
     pictures: Iterable[av.VideoFrame],
     timing: Timing,
-    packets: list[av.Packet],
+    packets: list[Packet],
 ) -> None:
-    """Encode all frames; the other packets (in order of time) go in between.
+    """Encode all frames and interleave the other packets, which are sorted by time.
 
-    The encoder counts frames, and only the muxer gets times: encoders have limits of their own.
+    The encoder sees frame numbers and only the muxer gets timestamps, because encoders restrict
+    time bases and frame rates.
     """
     times = timing.pts.tolist()
     durations = np.diff([*times, times[-1] + timing.duration]).tolist()
-    waiting: Iterator[av.Packet] = iter(packets)
+    waiting: Iterator[Packet] = iter(packets)
     upcoming = next(waiting, None)
 
-    def mux(encoded: list[av.Packet]) -> None:
+    def mux(encoded: list[Packet]) -> None:
         nonlocal upcoming
         for packet in encoded:
             shown, decoded = packet.pts, packet.dts
+            assert shown is not None and decoded is not None
             packet.pts, packet.duration = times[shown], durations[shown]
-            # Frames that wait for others are decoded before there is any to show.
+            # With B-frames, decoding starts before the first presentation time.
             packet.dts = times[decoded] if decoded >= 0 else times[0] + decoded * durations[0]
             packet.time_base = timing.time_base
-            while upcoming is not None and decoded_at(upcoming) <= decoded_at(packet):
+            while upcoming is not None and decode_time(upcoming) <= decode_time(packet):
                 container.mux(upcoming)
                 upcoming = next(waiting, None)
             container.mux(packet)
@@ -273,8 +277,8 @@ def _mux(
 
 
 def _mp4_options(timing: Timing, stream: Stream, labels: Labels) -> dict[str, str]:
-    """Options of the muxer. Without them, it picks coarser clocks, and times are rounded: those of
-    the frames, and where each track begins."""
+    """Return muxer options. Without them, the muxer picks coarser timescales and rounds the frame
+    timestamps and the start of each track."""
     clock = timing.time_base.denominator
     others = [track.time_base.denominator for track in stream.tracks]
     return {

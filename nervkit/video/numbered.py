@@ -1,4 +1,4 @@
-"""Frames as numbered image files: in a folder, or as a pattern names them."""
+"""Output of frames as numbered image files in a folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NUMBER = re.compile(r"%(0?)(\d{0,2})d")
 
 
 def save_image(frame: np.ndarray, path: Path) -> None:
-    """Write an (H, W, 3) uint8 frame as the kind of image that the name says."""
+    """Write an (H, W, 3) uint8 frame in the image format of the suffix."""
     Image.fromarray(frame).save(path)
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """The images that `pattern`, a file name with one number such as %05d.png, names in `folder`.
-    `whole`: the user named the folder, not a pattern."""
+    """Numbered images in `folder`, named by `pattern`, a file name with one number such as
+    %05d.png. `whole`: the user named the folder, not a pattern."""
 
     folder: Path
     pattern: str
@@ -35,8 +35,8 @@ class Numbered:
 
     @classmethod
     def named(cls, output: str) -> Numbered | None:
-        """What `output` names: None where that is one file. Raises UsageError for a pattern that
-        no images can have."""
+        """Parse an output name; None if it names a single file. Raises UsageError for an invalid
+        pattern."""
         path = Path(output)
         if output.endswith("/") or path.is_dir():
             return cls(linked(path), "%05d.png", whole=True)
@@ -46,40 +46,42 @@ class Numbered:
             return cls(linked(path), "%05d.png", whole=True) if not path.suffix else None
         if not path.suffix or len(NUMBER.findall(path.name)) > 1:
             raise UsageError(
-                f"{path.name}: a pattern needs one number and a known suffix, such as %05d.png "
-                f"({', '.join(IMAGE_SUFFIXES)})"
+                f"{path.name}: a pattern needs exactly one number and a known suffix, such as "
+                f"%05d.png ({', '.join(IMAGE_SUFFIXES)})"
             )
         return cls(path.parent, path.name)
 
     @property
     def place(self) -> Path:
-        """Beside this is room for what belongs to the images: in the folder, if there is one."""
+        """The path beside which helper files (lock, partial output) go: in the folder if it
+        exists."""
         return self.folder / self.pattern if self.folder.is_dir() else self.folder
 
     def name(self, index: int) -> str:
+        """Return the file name of a frame."""
         return NUMBER.sub(
             lambda found: str(index).rjust(int(found[2] or 0), found[1] or " "), self.pattern
         )
 
     def is_name(self, name: str) -> bool:
-        """Whether a frame may have this name."""
+        """Whether this is the file name of some frame."""
         before, after = (re.escape(part) for part in NUMBER.split(self.pattern)[::3])
         found = re.fullmatch(rf"{before} *(\d+){after}", name)
         return found is not None and name == self.name(int(found[1]))
 
     def existing(self) -> list[Path]:
-        """What has the name of a frame already."""
+        """Return the existing files that have the name of a frame."""
         return sorted(path for path in self._inside() if self.is_name(path.name))
 
     def _inside(self) -> list[Path]:
         return list(self.folder.iterdir()) if self.folder.is_dir() else []
 
     def check(self, overwrite: bool, source: object = None) -> None:
-        """Raise, before any work, where the images cannot be written or would replace those of
-        the source, or without `overwrite` any at all."""
+        """Raise, before any work, if the images cannot be written or would replace those of the
+        source; without `overwrite`, if they would replace any."""
         with system_errors(self.folder):
             if self.folder.exists() and not self.folder.is_dir():
-                raise OutputError(f"{self.folder}: exists already and is no folder")
+                raise OutputError(f"{self.folder}: exists already and is not a folder")
             if not self.whole and not self.folder.is_dir():
                 raise OutputError(f"{self.folder}: no such folder for the output")
             check_place(self.place)
@@ -99,14 +101,14 @@ class Numbered:
         try:
             files = images_in(path) if path.is_dir() else images_like(os.fspath(source))
         except SourceError:
-            return  # no images; reading says what is wrong with it, if it is
+            return  # no images; reading the source reports any error
         read = {file.resolve() for file in files}
         for file in self.existing():
             if file.resolve() in read:
                 raise UsageError(f"{file}: input and output are the same file")
 
     def write(self, frames: Iterable[np.ndarray], count: int) -> list[str]:
-        """Write `count` frames, (H, W, 3) uint8 each; returns a note on older images that stay."""
+        """Write `count` frames, (H, W, 3) uint8 each. Return a note on older images that remain."""
         written = {self.name(index) for index in range(count)}
         older = [path.name for path in self.existing() if path.name not in written]
         with filling(self.folder, helper(self.place, "partial"), self.is_name) as folder:
@@ -116,4 +118,4 @@ class Numbered:
                     save_image(frame, path)
         if not older:
             return []
-        return [f"{self.folder}: {len(older)} older images stay there, such as {older[0]}"]
+        return [f"{self.folder}: {len(older)} older images remain, such as {older[0]}"]

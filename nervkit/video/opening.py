@@ -1,4 +1,4 @@
-"""How files, pipes and addresses are opened: as what their bytes are, and nothing besides."""
+"""Safe opening of files, pipes and URLs: libavformat opens nothing but the named input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nervkit.errors import SourceError, UsageError
 from nervkit.video.endings import Cut, cut_in, cut_of
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-#: how files begin that only name other files and addresses
+#: first bytes of files that only refer to other files and URLs
 PLAYLISTS = {
     b"#extm3u": "an M3U8 playlist (HLS)",
     b"ffconcat version": "a list of files (ffconcat)",
@@ -29,32 +29,31 @@ PLAYLISTS = {
     b"<asx": "an ASX playlist",
     b"[playlist]": "a PLS playlist",
     b"v=0": "a session description (SDP)",
-    b"rtsp://": "a stream's address",
-    b"http://": "a stream's address",
-    b"https://": "a stream's address",
+    b"rtsp://": "the URL of a stream",
+    b"http://": "the URL of a stream",
+    b"https://": "the URL of a stream",
 }
-#: libavformat's readers that open what their input names or what lies beside it, run it as a
-#: script, or open devices
+#: demuxers of libavformat that open files named by or next to their input, run it as a script, or
+#: open devices
 REFERRING = {
     *("concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"),
     *("avisynth", "vapoursynth", "lavfi"),
     *("alsa", "fbdev", "kmsgrab", "oss", "v4l2", "video4linux2", "x11grab"),
 }
 NETWORK = "file,crypto,data,http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt"
-UNPIPED = "this MP4's index is not at its beginning: it cannot be piped; save it as a file first"
-WEBP_ANIMATED = 2  # a flag of its VP8X chunk
-HEAD = 2048  # bytes that are looked at
-PATIENCE = 30.0  # seconds that an address may take to answer
-IO_BUFFER = 1 << 18  # bytes read at once
+UNPIPED = "this MP4 has its index at the end and cannot be read from a pipe; save it as a file"
+WEBP_ANIMATED = 2  # flag in the VP8X chunk
+HEAD = 2048  # bytes to inspect
+PATIENCE = 30.0  # network timeout in seconds
+IO_BUFFER = 1 << 18  # bytes per read
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a video is read from: a regular file (`path`) or an object that seeks (`file`), which
-    may be opened again; a pipe (`pipe`), which may not; or an address (`url`), which needs
-    `allow_network`.
+    """A video input: a regular file (`path`) or a seekable object (`file`), which can be reopened;
+    a pipe (`pipe`), which cannot; or a URL (`url`), which needs `allow_network`.
 
-    `format` and `options` are those of libavformat's demuxer, where the bytes do not say.
+    `format` and `options` are for libavformat's demuxer if the bytes do not identify the format.
     """
 
     name: str  # in messages
@@ -68,13 +67,14 @@ class Target:
 
     @classmethod
     def of_object(cls, source: bytes | bytearray | memoryview | BinaryIO) -> Self:
-        """The bytes of a file, or a binary file object: all of it where it can seek, else what it
-        still gives. Raises UsageError for one that is open as text, SourceError for none."""
+        """Return the target for the bytes of a file or a binary file object, which is read from its
+        beginning if it can seek, else from its current position. Raises UsageError for a text
+        file."""
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls("these bytes", file=io.BytesIO(source))
         name = name_of(source)
         if isinstance(source, io.TextIOBase):
-            raise UsageError(f"{name}: is open as text; open it with mode 'rb'")
+            raise UsageError(f"{name}: the file is open in text mode; open it with mode 'rb'")
         if can_seek(source):
             return cls(name, file=source)
         if hasattr(source, "peek"):
@@ -83,26 +83,26 @@ class Target:
 
     @property
     def rereadable(self) -> bool:
-        """Whether it may be opened again."""
+        """Whether the input can be opened again."""
         return self.path is not None or self.file is not None
 
     @property
     def size(self) -> int | None:
-        """In bytes; None where only reading to the end tells."""
+        """Size in bytes, None for a pipe or URL."""
         if self.file is not None:
             return self.file.seek(0, io.SEEK_END)
         return self.path.stat().st_size if self.path is not None else None
 
     @property
     def cut(self) -> Cut | None:
-        """How it is cut short; None where it is not, or only reading to the end tells."""
+        """The truncation of the input; None if there is none, or for a pipe or URL."""
         if self.file is not None:
             return cut_in(View(self.file))
         return None if self.path is None else cut_of(self.path)
 
     def open(self) -> av.container.InputContainer:
-        """The opened container. Nothing but the target itself is opened, unless the network is
-        allowed. Raises SourceError."""
+        """Open the container. libavformat may open nothing but the target itself, unless the
+        network is allowed. Raises SourceError."""
         if self.url is not None:
             return self._container(self.url, NETWORK)
         head = self._head()
@@ -110,22 +110,22 @@ class Target:
         if playlist is not None and self.path is not None and self.allow_network:
             return self._container(f"file:{self.path.absolute()}", NETWORK)
         if playlist is not None:
-            remedy = "" if self.path is not None else ", from a file"
+            remedy = "" if self.path is not None else " from a file"
             raise SourceError(
-                f"{self.name}: is {playlist}, no video: "
-                f"what it names is opened only with --allow-network{remedy}"
+                f"{self.name}: this is {playlist}, not a video; "
+                f"to open what it refers to, read it{remedy} with allow-network"
             )
-        if head[8:16] == b"WEBPVP8X" and head[20] & WEBP_ANIMATED:  # others of the name are stills
-            raise SourceError(f"{self.name}: an animated WebP is read only from a file named .webp")
+        if head[8:16] == b"WEBPVP8X" and head[20] & WEBP_ANIMATED:  # libavcodec reads still WebP
+            raise SourceError(f"{self.name}: an animated WebP must be a file named .webp")
         if self.path is not None:
-            # After "file:" a name is a path, whatever is in it.
+            # "file:" makes libavformat treat any name as a path.
             return self._container(f"file:{self.path.absolute()}", "file", head)
         stream = self.pipe if self.file is None else View(self.file)
         assert stream is not None
         return self._container(stream, "none", head)
 
     def _head(self) -> bytes:
-        """The first bytes, which stay to be read. Raises SourceError where there are none."""
+        """Return the first bytes without consuming them. Raises SourceError if there are none."""
         try:
             if self.path is not None:
                 with self.path.open("rb") as file:
@@ -137,7 +137,7 @@ class Target:
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read ({error.strerror or error})") from error
         if not head:
-            raise SourceError(f"{self.name}: there is nothing in it")
+            raise SourceError(f"{self.name}: the input is empty")
         return head
 
     def _container(
@@ -149,6 +149,7 @@ class Target:
         try:
             return av.open(
                 source,
+                "r",
                 format=self.format,
                 options=dict(self.options),
                 container_options=options,
@@ -166,40 +167,40 @@ class Target:
                 return UNPIPED
             return (
                 f"cannot be opened as video ({reason}): its index is missing or damaged; "
-                "is the file cut short, or was its recording never finished?"
+                "the file may be truncated, or its recording was never finished"
             )
-        return f"cannot be opened as video ({reason}); is it damaged, or no video?"
+        return f"cannot be opened as video ({reason}); it may be damaged, or not a video"
 
 
 class View:
-    """A whole file object, read from its beginning, with a position that no other view moves."""
+    """A file object read from its beginning, with a position of its own."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._position = file, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a byte; as of any file."""
+        """Move as `io.IOBase.seek` does; return the new position."""
         if whence == os.SEEK_CUR:
             offset, whence = self._position + offset, os.SEEK_SET
         self._position = self._file.seek(offset, whence)
         return self._position
 
     def tell(self) -> int:
-        """The byte that is read next."""
+        """Return the current position."""
         return self._position
 
     def read(self, count: int = -1) -> bytes:
-        """The next `count` bytes, fewer at the end only; all that are left without."""
+        """Return the next `count` bytes, or fewer at the end; -1: all that remain."""
         self._file.seek(self._position)
         data = self._file.read(count)
         while 0 < len(data) < count and (more := self._file.read(count - len(data))):
-            data += more  # unbuffered files may give less than is asked for
+            data += more  # a raw file may return less than requested
         self._position += len(data)
         return data
 
 
 def can_seek(file: BinaryIO) -> bool:
-    """Whether any byte of a file object can be read, more than once."""
+    """Whether a file object supports seeking."""
     try:
         file.seek(file.tell())
     except (AttributeError, OSError):
@@ -208,7 +209,7 @@ def can_seek(file: BinaryIO) -> bool:
 
 
 def playlist_kind(head: bytes) -> str | None:
-    """What a file that begins like this is called, where it only names other files."""
+    """Return what kind of playlist begins with these bytes, or None."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for mark, kind in PLAYLISTS.items():
         if text.startswith(mark) or (text.startswith(b"<?xml") and mark[:1] == b"<" in text):
@@ -217,12 +218,12 @@ def playlist_kind(head: bytes) -> str | None:
 
 
 def described(container: av.container.InputContainer) -> dict[int, str]:
-    """libavformat's own lines on each stream, by index. They tell what PyAV has no names for: the
-    codec of a stream without a decoder, and cropping."""
+    """Return libavformat's text description of each stream, by index. It has what PyAV does not
+    expose: the codec of a stream without a decoder, and cropping."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
-        text = container.dumps_format()
+        text = container.dumps_format()  # type: ignore[attr-defined]  # missing in PyAV's stubs
     finally:
         av.logging.set_level(level)
     parts = re.split(r"^  Stream #\d+:(\d+)", text, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""How decoded pictures lie: turned or mirrored, and cropped, until they are shown."""
+"""Rotation, mirroring and cropping that a file requests for its decoded frames."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Self
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 
-NEWEST_SIDE_DATA = 64  # beyond every type that libavutil numbers so far
+NEWEST_SIDE_DATA = 64  # exceeds all side data types that libavutil defines so far
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How decoded pictures must be turned to be shown: transposed, then flipped."""
+    """The display transform of decoded frames: a transposition, then flips."""
 
     transpose: bool = False
     flip_columns: bool = False
@@ -23,13 +23,13 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self:
-        """What the frame's display matrix asks for, or its EXIF orientation, which libavcodec
-        makes such a matrix; nothing where that is no quarter turn."""
+        """Return the orientation in the frame's display matrix, to which libavcodec also converts
+        EXIF orientation. A matrix that is no quarter turn is ignored."""
         try:
             data = frame.side_data.get("DISPLAYMATRIX")
-        except ValueError:  # PyAV gives up where one entry is of a type that it does not list
+        except ValueError:  # PyAV fails if any entry has a type that it does not list
             data = _listed_side_data(frame).side_data.get("DISPLAYMATRIX")
-        if data is None:
+        if not isinstance(data, SideData):
             return cls()
         # x' = a x + c y, y' = b x + d y, in 16.16 fixed point (ISO 14496-12, 6.2.2)
         a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
@@ -42,7 +42,7 @@ class Orientation:
         return self.transpose ^ self.flip_columns ^ self.flip_rows
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """The (H, W, 3) picture, or the (H, W) plane, as it is to be shown."""
+        """Return an (H, W, 3) picture or (H, W) plane in display orientation."""
         if self.transpose:
             picture = picture.swapaxes(0, 1)
         rows, columns = (-1 if flip else 1 for flip in (self.flip_rows, self.flip_columns))
@@ -51,8 +51,8 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Cropping:
-    """The margins that a container asks to leave out, in pixels as decoded: Matroska's PixelCrop,
-    the clean aperture of MP4."""
+    """The cropping that a container requests, in pixels of the decoded frame: Matroska's PixelCrop,
+    MP4's clean aperture."""
 
     left: int = 0
     right: int = 0
@@ -61,7 +61,7 @@ class Cropping:
 
     @classmethod
     def of(cls, description: str) -> Self:
-        """From libavformat's description of a stream; PyAV does not give it otherwise."""
+        """Parse libavformat's text description of a stream; PyAV does not expose the values."""
         match = re.search(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", description, re.MULTILINE)
         return cls(*map(int, match.groups())) if match else cls()
 
@@ -70,21 +70,22 @@ class Cropping:
 
     @property
     def even(self) -> bool:
-        """Whether it begins with a chroma sample of 4:2:0."""
+        """Whether the cropped area begins at a chroma sample of 4:2:0."""
         return self.left % 2 == self.top % 2 == 0
 
     def apply(self, picture: np.ndarray, scale: int = 1) -> np.ndarray:
-        """What is left of an (H, W, ...) picture, or of a plane with 1 / `scale` of the size."""
+        """Return the cropped (H, W, ...) picture, or a plane of 1 / `scale` of the size."""
         height, width = picture.shape[:2]
         bottom, right = height - self.bottom // scale, width - self.right // scale
         return picture[self.top // scale : bottom, self.left // scale : right]
 
 
 def _listed_side_data(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame without the side data of which PyAV has no name."""
+    """Return the frame without side data of types that PyAV does not list."""
     graph = av.filter.Graph()
-    size = {"width": frame.width, "height": frame.height, "format": frame.format}
-    last = graph.add_buffer(**size, time_base=frame.time_base)
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
     known = {kind.value for kind in Type}
     for number in sorted(set(range(NEWEST_SIDE_DATA)) - known):
         strip = graph.add("sidedata", f"mode=delete:type={number}")
@@ -92,5 +93,5 @@ def _listed_side_data(frame: av.VideoFrame) -> av.VideoFrame:
         last = strip
     last.link_to(graph.add("buffersink"))
     graph.configure()
-    graph.push(frame)
-    return graph.pull()
+    graph.vpush(frame)
+    return graph.vpull()

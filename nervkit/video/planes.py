@@ -1,4 +1,4 @@
-"""RGB to YUV and back, through swscale, and 4:2:0 planes as arrays."""
+"""Conversion between RGB and YUV through swscale, and 4:2:0 planes as arrays."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from nervkit.video.colour import LUMA_WEIGHTS, MATRICES, RANGES, RGB, Colour
+from nervkit.container.header import MATRICES, RANGES
+from nervkit.video.colour import LUMA_WEIGHTS, RGB, Colour
 from nervkit.video.edit import Edit
 from nervkit.video.source import Picture
 
-#: the matrix for frames that have none of their own, being RGB: ffmpeg's default
+#: the matrix for frames of RGB sources, which have none: ffmpeg's default
 DEFAULT_MATRIX = "bt601"
 
 
 def yuv_colour(colour: Colour) -> Colour:
-    """The colour to make planes with: the source's own, where it has one."""
+    """Return the colour description for conversion to YUV; an RGB source gets DEFAULT_MATRIX."""
     if colour.matrix != RGB:
         return colour
     return replace(colour, rgb_matrix=DEFAULT_MATRIX)
 
 
 def yuv_transform(colour: Colour) -> tuple[np.ndarray, np.ndarray]:
-    """How Y, U and V follow from R, G and B, all as 8-bit samples / 255: a (3, 3) matrix and three
-    offsets (H.273, 8.3), float64. With the matrix and range of `yuv_colour`."""
+    """Return the (3, 3) matrix and (3,) offsets, float64, that map R, G, B to Y, U, V, all as 8-bit
+    samples / 255 (H.273, 8.3), with the matrix and range of `yuv_colour`."""
     used = yuv_colour(colour)
     red, blue = LUMA_WEIGHTS[used.rgb_matrix]
     luma = np.array([red, 1 - red - blue, blue])
@@ -39,7 +40,7 @@ def yuv_transform(colour: Colour) -> tuple[np.ndarray, np.ndarray]:
 
 
 def convert_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
-    """(H, W, 3) uint8. A YUV frame is converted with `colour`'s resolved matrix and range."""
+    """Convert a frame to (H, W, 3) uint8; a YUV frame with `colour`'s rgb_matrix and rgb_range."""
     arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
     if colour.matrix != RGB:
         arguments["src_colorspace"] = Colorspace(MATRICES[colour.rgb_matrix])
@@ -48,7 +49,8 @@ def convert_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
 
 
 def convert_from_rgb(frame: np.ndarray, pixel_format: str, colour: Colour) -> av.VideoFrame:
-    """An (H, W, 3) uint8 frame in a pixel format; YUV with `colour`'s matrix and range."""
+    """Convert an (H, W, 3) uint8 frame to a pixel format; to YUV with `colour`'s rgb_matrix and
+    rgb_range."""
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     if not pixel_format.startswith("yuv"):
         return rgb.reformat(format=pixel_format)
@@ -61,8 +63,8 @@ def convert_from_rgb(frame: np.ndarray, pixel_format: str, colour: Colour) -> av
 
 
 class OwnPlanes:
-    """Takes the pictures of a source, as `read_clip(on_picture=...)` hands them out, and keeps
-    their own planes with the clip's edit, as long as every one has some."""
+    """A callback for `read_clip(on_picture=...)` that passes on the source's own 4:2:0 planes,
+    cropped and resized like the clip. It stops at the first picture without such planes."""
 
     def __init__(self, edit: Edit, keep: Callable[[Planes], None]) -> None:
         self.complete = True
@@ -79,8 +81,8 @@ class OwnPlanes:
 
 @dataclass(frozen=True)
 class Planes:
-    """One 8-bit 4:2:0 frame: `y` (H, W), `u` and `v` (H / 2, W / 2), uint8; H and W are even,
-    of an odd picture one more, with its last row or column twice."""
+    """One 8-bit 4:2:0 frame: `y` (H, W), `u` and `v` (H / 2, W / 2), uint8. H and W are even; an
+    odd picture is padded by repeating its last row or column."""
 
     y: np.ndarray
     u: np.ndarray
@@ -88,30 +90,30 @@ class Planes:
 
     @classmethod
     def from_luma(cls, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> Self:
-        """Of a luma plane of any size, and chroma planes of half that, rounded up."""
+        """Build from a luma plane of any size and chroma planes of half that size, rounded up."""
         return cls(_even(y), u, v)
 
     @classmethod
     def from_rgb(cls, frame: np.ndarray, colour: Colour) -> Self:
-        """Of an (H, W, 3) uint8 frame of any size."""
+        """Convert an (H, W, 3) uint8 frame of any size."""
         even = _even(frame)
         made = convert_from_rgb(even, "yuv420p", yuv_colour(colour)).to_ndarray()
         return cls.from_samples(made.ravel(), even.shape[1], even.shape[0])
 
     @classmethod
     def from_samples(cls, samples: np.ndarray, width: int, height: int) -> Self:
-        """Of the samples of raw yuv420p, one plane after the other; width and height are even."""
+        """Build from raw yuv420p samples, plane by plane; width and height must be even."""
         luma, chroma = width * height, width * height // 4
         y, u, v = np.split(samples, [luma, luma + chroma])
         half = (height // 2, width // 2)
         return cls(y.reshape(height, width), u.reshape(half), v.reshape(half))
 
     def samples(self) -> np.ndarray:
-        """Raw yuv420p: all samples, one plane after the other."""
+        """Return raw yuv420p samples, plane by plane."""
         return np.concatenate([self.y.ravel(), self.u.ravel(), self.v.ravel()])
 
     def rgb(self, colour: Colour, width: int, height: int) -> np.ndarray:
-        """The (height, width, 3) uint8 picture."""
+        """Convert to a (height, width, 3) uint8 frame."""
         stacked = self.samples().reshape(-1, self.y.shape[1])
         frame = av.VideoFrame.from_ndarray(stacked, format="yuv420p")
         used = yuv_colour(colour)

@@ -1,4 +1,4 @@
-"""A few frames side by side, as a notebook shows them."""
+"""HTML previews of a video for notebooks: a few frames side by side."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-FRAMES, HEIGHT = 5, 96  # of a strip, in pixels
+FRAMES, HEIGHT = 5, 96  # number of frames in a strip, and its height in pixels
 
 
 def preview_places(count: int) -> list[int]:
-    """Which of `count` frames a strip shows: evenly spaced, the first and the last among them."""
+    """Return the indices of the frames in a strip: evenly spaced, from the first to the last."""
     return np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int)).tolist()
 
 
 def strip_html(title: str, frames: Sequence[np.ndarray] | np.ndarray) -> str:
-    """HTML of a line of text and below it the frames, (H, W, 3) uint8 each, in one picture."""
+    """Return HTML with a line of text above one image of the frames, (H, W, 3) uint8 each."""
     height, width = frames[0].shape[:2]
     size = max(1, round(width * HEIGHT / height)), HEIGHT
     shown = [np.asarray(Image.fromarray(frame).resize(size)) for frame in frames]

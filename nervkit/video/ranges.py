@@ -1,4 +1,4 @@
-"""A run of frames of a source, read once more, by whoever is told where they are."""
+"""Rereading a range of frames from a source, possibly in another process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nervkit.video.source import Picture
 
 @dataclass(frozen=True)
 class Mark:
-    """The frame number `frame` (of those that are kept) is the picture at `pts` of the source, and
-    no earlier one is shown at that time, or later."""
+    """Kept frame number `frame` is the source's picture at `pts`, and all earlier pictures have
+    smaller timestamps."""
 
     frame: int
     pts: int
@@ -26,12 +26,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Locator:
-    """Where frames come from: small, and good for another process of the same machine.
+    """The location of frames: small, picklable, valid in any process of this machine.
 
     Attributes:
-        source: the path of what is read.
-        reading: how.
-        marks: frames that can be sought, in order.
+        source: path of the source.
+        reading: reading options.
+        marks: seek points, sorted.
     """
 
     source: str
@@ -39,27 +39,26 @@ class Locator:
     marks: tuple[Mark, ...] = ()
 
     def before(self, frame: int) -> Mark | None:
-        """The last mark that is no later than a frame."""
+        """Return the last mark at or before a frame, or None."""
         return max((m for m in self.marks if m.frame <= frame), key=lambda m: m.frame, default=None)
 
 
 def read_range(
     locator: Locator, first: int, count: int, fingerprint: str | None = None
 ) -> np.ndarray:
-    """(count, H, W, 3) uint8: the frames [first, first + count) of those that are kept.
+    """Read the kept frames [first, first + count) as (count, H, W, 3) uint8.
 
-    With the `fingerprint` that the frames must have, the source is decoded from the key frame
-    before them, where it can be sought. Without one, and where what was sought differs, it is
-    decoded from its beginning.
+    With the expected `fingerprint`, decoding starts at the keyframe before them if the source can
+    seek. Without it, or if the sought frames differ, decoding starts at the beginning.
 
-    Raises SourceError where there are not so many frames, or where they differ from the
+    Raises SourceError if the source has too few frames, or if the frames do not match
     `fingerprint`: the source has changed.
     """
     name = f"frames {first} to {first + count - 1}"
     sought = fingerprint is not None and locator.before(first) is not None
     complete = False
     for pictures_of in (_sought, _from_beginning) if sought else (_from_beginning,):
-        frames = None  # what was sought in vain takes no memory any more
+        frames = None  # free the memory of a failed attempt
         selection = Selection(locator.reading.open(locator.source), locator.reading.edit)
         frames = _gathered(selection, pictures_of(selection, locator, first), count)
         if frames is None:
@@ -68,20 +67,21 @@ def read_range(
             return frames
         complete = True
     if not complete:
-        raise SourceError(f"{locator.source}: there are no {name} in it; has the source changed?")
+        raise SourceError(f"{locator.source}: it has no {name}; has the source changed?")
     raise SourceError(
-        f"{locator.source}: {name} are not what they were: "
-        "the source has changed since it was read first; encode it anew"
+        f"{locator.source}: {name} have changed since the source was first read; "
+        "encode the video again"
     )
 
 
 def fingerprint_of(frames: np.ndarray) -> str:
-    """Identifies an array: 16 digits of its bytes' SHA-256."""
-    return hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()[:16]
+    """Return the first 16 hex digits of the SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16]
 
 
 def _sought(selection: Selection, locator: Locator, first: int) -> Iterator[Picture]:
-    """The pictures from frame `first` on, by the mark before it; none where that is not found."""
+    """Yield pictures from frame `first` on by seeking to the mark before it; nothing if that
+    fails."""
     mark = locator.before(first)
     if mark is None or not selection.source.seek(mark.pts):
         return
@@ -98,12 +98,12 @@ def _sought(selection: Selection, locator: Locator, first: int) -> Iterator[Pict
 
 
 def _from_beginning(selection: Selection, locator: Locator, first: int) -> Iterator[Picture]:
-    """The pictures from frame `first` on, by taking all before it."""
+    """Return the pictures from frame `first` on, after reading all before it."""
     return islice(selection.pictures(), first, None)
 
 
 def _gathered(selection: Selection, pictures: Iterator[Picture], count: int) -> np.ndarray | None:
-    """The first `count` frames; None where there are less."""
+    """Return the first `count` frames, or None if there are fewer."""
     frames, complete = np.empty((0, 0, 0, 3), np.uint8), False
     for index, picture in enumerate(islice(pictures, count)):
         frame = selection.frame(picture)

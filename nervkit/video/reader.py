@@ -1,4 +1,4 @@
-"""Any input to a Clip in memory."""
+"""Reading of any input into a Clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeAlias, TypedDict
+from typing import Any, BinaryIO, Self, TypeAlias, TypedDict, TypeGuard
 
 import numpy as np
 
@@ -43,7 +43,7 @@ RAW_NAME = re.compile(r"_(\d+)x(\d+)(?:_(\d+(?:\.\d+)?)(?:fps|hz)?)?(?=[_.]|$)",
 
 
 class UntimedOptions(TypedDict, total=False):
-    """Those of ReadingOptions that say nothing of a rate."""
+    """ReadingOptions without the frame rate."""
 
     start: str | float | None
     to: str | float | None
@@ -63,7 +63,7 @@ class UntimedOptions(TypedDict, total=False):
 
 
 class ReadingOptions(UntimedOptions, total=False):
-    """The options of `read_clip` that functions which read a video pass on to it."""
+    """The options that other functions pass on to `read_clip`."""
 
     fps: str | float | Fraction | None
 
@@ -73,7 +73,7 @@ READING = tuple(ReadingOptions.__annotations__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read: the options of `read_clip`. Another process may be told of it."""
+    """The parsed options of `read_clip`, picklable."""
 
     edit: Edit = field(default_factory=Edit)
     fps: Fraction | None = None
@@ -93,7 +93,7 @@ class Reading:
         allow_network: bool = False,
         **edit: Any,
     ) -> Self:
-        """From the options of `read_clip`. Raises UsageError."""
+        """Parse the options of `read_clip`. Raises UsageError."""
         check_colour_options(edit.get("matrix"), edit.get("range"))
         return cls(
             edit=Edit.from_options(**edit),
@@ -105,7 +105,7 @@ class Reading:
         )
 
     def open(self, source: Any) -> Source:
-        """The Source; see `read_clip`."""
+        """Open a source; see `read_clip`."""
         return open_source(
             source,
             self.edit,
@@ -143,35 +143,35 @@ def read_clip(
     Args:
         source: a path to anything that PyAV opens (also a FIFO or /dev/stdin), to an image, to a
             folder of images, a pattern such as "frames/%05d.png", a .npy file or raw .yuv; "-"
-            for standard input; the bytes of a video file, or a binary file object: one that can
-            seek is read whole, from its beginning, and stays open; frames in memory: an array or
-            tensor, on any device, (T, H, W, 3), (T, 3, H, W) or (T, H, W), uint8 or float in
-            [0, 1], or a list of frames; or a Clip, which is taken as it is. A text that names an
-            existing file is a path, whatever characters it has.
-        start: leave out frames shown before this time: seconds, "1.5m" or "MM:SS".
-        to: leave out frames shown at this time or later.
-        duration: how long after `start` the clip ends, in place of `to`.
-        frames: "a:b", a slice or the number of one frame, counted from `start`.
+            for standard input; the bytes of a video file, or a binary file object (a seekable one
+            is read from its beginning; it stays open); frames in memory: an array or tensor on any
+            device, (T, H, W, 3), (T, 3, H, W) or (T, H, W), uint8 or float in [0, 1], or a list of
+            frames; or a Clip, which is returned unchanged. A string that names an existing file is
+            always a path.
+        start: drop frames before this time: seconds, "1.5m" or "MM:SS".
+        to: drop frames at or after this time.
+        duration: length of the clip from `start`, instead of `to`.
+        frames: "a:b", a slice or the index of one frame, counted from `start`.
         crop: "WxH" (centred) or "WxH+X+Y", in pixels, after rotation.
-        resize: "WxH" or (width, height), after the crop. A side of -1 follows the other, and one
-            of -2 follows it to the next even number; a width alone (640) is 640x-2.
-        matrix: colour matrix, in place of the stream's own.
-        range: colour range, in place of the stream's own.
-        stream: index of the video stream, from 0. The default is the one that ffmpeg takes.
+        resize: "WxH" or (width, height), after the crop. A side of -1 keeps the aspect ratio, -2
+            does so and is even; a width alone (640) means 640x-2.
+        matrix: colour matrix, overrides the stream's.
+        range: colour range, overrides the stream's.
+        stream: index of the video stream, from 0. The default is ffmpeg's choice.
         audio, subtitles: whether to keep these tracks.
         fps: frame rate of images, arrays and raw video; 25 by default.
-        size: "WxH" of raw .yuv, where its name does not say.
-        pixel_format: of raw .yuv, where its name does not say.
-        strict: refuse damaged input. By default what is whole is kept.
-        allow_network: also open addresses (https://...), and playlists with what they name.
-        on_picture: called with every Picture that is kept, before crop and resize.
-        on_progress: called with (frames read, frames of the source), the latter None where only
-            reading can tell.
+        size: "WxH" of raw .yuv, if its name does not have it.
+        pixel_format: pixel format of raw .yuv, if its name does not have it.
+        strict: refuse damaged input. By default the intact frames are kept.
+        allow_network: also open URLs (https://...), and playlists with the files they refer to.
+        on_picture: called with every kept Picture, before crop and resize.
+        on_progress: called with (frames read, total frames); the total is None if it is unknown
+            before the end.
 
     Raises:
-        SourceError: the source is missing, empty, damaged beyond use, or of mixed frame sizes.
-        UsageError: an option is not understood, or does not fit the source; a single frame.
-        ResourceError: the frames would not fit into memory.
+        SourceError: the source is missing, empty, damaged beyond use, or has mixed frame sizes.
+        UsageError: an option is invalid or does not fit the source; the source is a single frame.
+        ResourceError: the frames do not fit into memory.
     """
     options: ReadingOptions = {
         "start": start,
@@ -193,7 +193,7 @@ def read_clip(
     }
     if isinstance(source, Clip):
         if given := changed_options(options):
-            raise UsageError(f"a Clip is taken as it is: {given[0]} does not apply")
+            raise UsageError(f"{given[0]} does not apply to a Clip, which is used unchanged")
         return source
     reading = Reading.from_options(**options)
     selection = Selection(reading.open(source), reading.edit)
@@ -203,7 +203,7 @@ def read_clip(
 
 
 def changed_options(reading: Mapping[str, Any]) -> list[str]:
-    """The names of those options of `read_clip` that say something else than the default."""
+    """Return the sorted names of the options of `read_clip` that differ from their defaults."""
     on = ("audio", "subtitles")
     return sorted(k for k, v in reading.items() if v is not None and v is not (k in on))
 
@@ -217,15 +217,15 @@ def open_source(
     pixel_format: str | None = None,
     allow_network: bool = False,
 ) -> Source:
-    """The Source for any accepted input; see `read_clip`."""
+    """Open any supported input; see `read_clip`."""
     rate = None if fps is None else parse_rate(fps)
     if not isinstance(source, (str, os.PathLike)):
-        if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        if isinstance(source, (bytes, bytearray, memoryview)) or _is_file_object(source):
             return _open_object(Target.of_object(source), edit, rate, size, pixel_format)
         return ArraySource(as_array(source), "array", rate or DEFAULT_FPS)
     name, path = os.fspath(source), Path(source)
     if not name:
-        raise UsageError("the source's name is empty")
+        raise UsageError("the source name is empty")
     if name != "-" and not exists(name):
         return _open_absent(name, edit, rate, allow_network)
     if path.is_dir():
@@ -255,7 +255,7 @@ def _open_object(
     size: str | tuple[int, int] | None,
     pixel_format: str | None,
 ) -> Source:
-    """The source of bytes and file objects: a video, whose size says that it is raw."""
+    """Open bytes or a file object: raw video if `size` is given, else a video file."""
     if size is not None:
         return _open_raw(target, edit, rate, size, pixel_format)
     _check_not_raw(target, size, pixel_format)
@@ -267,7 +267,7 @@ def _counting(
     total: int | None,
     on_progress: Callable[[int, int | None], None],
 ) -> Callable[[Picture], None]:
-    """The same callback, which tells besides how many pictures there were."""
+    """Wrap the callback so that it also reports the number of pictures."""
     counter = count(1)
 
     def counted(picture: Picture) -> None:
@@ -281,47 +281,52 @@ def _counting(
 def _check_not_raw(
     target: Target, size: str | tuple[int, int] | None, pixel_format: str | None
 ) -> None:
-    for option, value in (("--size", size), ("--pixel-format", pixel_format)):
+    for option, value in (("size", size), ("pixel-format", pixel_format)):
         if value is not None:
-            raise UsageError(f"{option} is for raw .yuv input; {target.name} says it itself")
+            raise UsageError(f"{option} is for raw .yuv input, and {target.name} is not raw")
 
 
 def opened_once(source: VideoSource) -> bool:
-    """Whether a source can be opened a single time: standard input, a pipe, a file object that
+    """Whether a source can be opened only once: standard input, a pipe, or a file object that
     cannot seek."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source) == "-" or is_pipe(Path(source))
-    return hasattr(source, "read") and not can_seek(source)
+    return _is_file_object(source) and not can_seek(source)
+
+
+def _is_file_object(source: object) -> TypeGuard[BinaryIO]:
+    return hasattr(source, "read")
 
 
 def exists(name: str) -> bool:
-    """Whether there is a file, folder or pipe of this name. It need not be a possible one."""
+    """Whether a file, folder or pipe has this name; False for a name that no file can have."""
     try:
         return Path(name).exists()
-    except OSError:  # too long, or in a folder that must not be read
+    except OSError:  # the name is too long, or its folder is not accessible
         return False
 
 
 def title_of(name: str | os.PathLike[str]) -> str:
-    """What to call a source: its file or folder, or the folder around images/ or %05d.png."""
+    """Return a title for a source: its file or folder name, or for a generic name such as images/
+    or %05d.png that of the parent folder."""
     path = Path(name)
     generic = "%" in path.name or path.name.lower() in ("frames", "images")
     return path.absolute().parent.name if generic else path.stem
 
 
 def _open_absent(name: str, edit: Edit, rate: Fraction | None, allow_network: bool) -> Source:
-    """The source of a name that no file or folder has: a pattern, or an address."""
+    """Open a name that is no existing file or folder: a pattern or a URL. Raises SourceError."""
     if URL.match(name):
         if allow_network:
             return StreamSource(Target(name, url=name, allow_network=True), edit, rate)
-        raise SourceError(f"{name}: is an address; it is opened only with --allow-network")
+        raise SourceError(f"{name}: to open a URL, set allow-network")
     if is_pattern(name):
         return _default_rate(ImageSource(images_like(name), name, rate or DEFAULT_FPS), rate)
     raise SourceError(f"{name}: no such file or folder")
 
 
 def _target(name: str, allow_network: bool) -> Target:
-    """A file as what it is: one that may be read again, or a pipe."""
+    """Return the target for a regular file or a pipe. Raises SourceError."""
     if name == "-":
         if sys.stdin is None:
             raise SourceError("standard input is closed")
@@ -338,7 +343,7 @@ def _target(name: str, allow_network: bool) -> Target:
 
 
 def open_array(path: str | Path) -> np.ndarray:
-    """The array in a .npy file, of any shape and type, not yet in memory. Raises SourceError."""
+    """Memory-map the array in a .npy file, of any shape and type. Raises SourceError."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -356,10 +361,12 @@ def _open_raw(
     named = RAW_NAME.search(stem)
     if size is None and named is None:
         raise UsageError(
-            f"{target.name}: raw video says neither size nor rate; name it like name_WxH_FPS.yuv, "
-            "or give --size WxH, --fps and --pixel-format"
+            f"{target.name}: raw video has no header; name it like name_WxH_FPS.yuv, "
+            "or set size (WxH), fps and pixel-format"
         )
-    width, height = parse_size(size or f"{named[1]}x{named[2]}", "size")  # type: ignore[index]
+    if size is None and named is not None:
+        size = f"{named[1]}x{named[2]}"
+    width, height = parse_size(size or "", "size")
     rate = rate or (parse_rate(named[3]) if named and named[3] else None)
     format = pixel_format or raw_format(stem)
     options = {"video_size": f"{width}x{height}", "pixel_format": format}
@@ -367,12 +374,15 @@ def _open_raw(
     raw = StreamSource(replace(target, format="rawvideo", options=options), edit, rate)
     source = _default_rate(raw, rate)
     if pixel_format is None:
-        source.note(f"raw video: taken as {width}x{height}, {format} (--pixel-format to change)")
+        source.note(
+            f"raw video has no header; nervkit assumes {width}x{height}, {format} "
+            "(set pixel-format to change it)"
+        )
     return source
 
 
 def raw_format(stem: str) -> str:
-    """The pixel format that a raw file's name tells: 4:2:0, 8 bits where it is silent."""
+    """Return the pixel format that a raw file's name implies; by default 4:2:0 with 8 bits."""
     chroma = next(
         (c for c in ("444", "422", "420") if re.search(rf"(?<!\d){c}(?!\d)", stem)), "420"
     )
@@ -380,7 +390,10 @@ def raw_format(stem: str) -> str:
     return f"yuv{chroma}p" + (f"{depth[1]}le" if depth else "")
 
 
-def _default_rate(source: Any, rate: Fraction | None) -> Any:
+def _default_rate(source: Source, rate: Fraction | None) -> Source:
     if rate is None:
-        source.note(f"no frame rate is given: taken as {DEFAULT_FPS} fps (--fps to change)")
+        source.note(
+            f"the source has no frame rate; nervkit assumes {DEFAULT_FPS} fps "
+            "(set fps to change it)"
+        )
     return source

@@ -1,4 +1,4 @@
-"""To the key frame before a picture."""
+"""Seeking to the keyframe before a picture."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from itertools import chain
 
 import av
 
-#: how many seconds before the picture are tried, one after another: a demuxer may land behind the
-#: key frame that comes before it
+from nervkit.video.packets import Packet
+
+#: seconds before the picture at which to seek, tried in this order: a demuxer may land after the
+#: keyframe that precedes it
 DISTANCES = (0, 1, 4, 16, 64)
 
 
 def seek_key_frame(
     container: av.container.InputContainer,
     stream: av.VideoStream,
-    demux: Callable[[], Iterator[av.Packet]],
+    demux: Callable[[], Iterator[Packet]],
     pts: int,
-) -> Iterator[av.Packet] | None:
-    """The video packets (those that `demux` gives after a seek) from a key frame on that is shown
-    at `pts` (in the stream's time base), or before. None where none is found.
+) -> Iterator[Packet] | None:
+    """Return the video packets (`demux` yields them after a seek) from a keyframe on whose
+    presentation time is at most `pts`, in the stream's time base; None if there is none.
 
-    What is decoded before a key frame and shown after it needs the pictures before. So the key
-    frame's own time counts, which in MP4 may be later than the index's.
+    Leading pictures, which precede a keyframe in decoding order and follow it in presentation
+    order, need earlier pictures. So the keyframe's presentation time counts, which in MP4 may be
+    later than the time in the index.
     """
+    assert stream.time_base is not None
     for distance in DISTANCES:
         try:
             container.seek(pts - round(distance / stream.time_base), stream=stream)

@@ -1,13 +1,11 @@
-"""The wanted part of a source, picture by picture."""
+"""Selection of the wanted pictures of a source, and the details of the resulting Clip."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
 
-import av
 import numpy as np
 
 from nervkit.errors import FormatError, SourceError
@@ -17,25 +15,26 @@ from nervkit.media.track import Track
 from nervkit.video.clip import Details
 from nervkit.video.edit import Edit
 from nervkit.video.extras import placed
+from nervkit.video.packets import Packet, packet_time
 from nervkit.video.source import Picture, Source
 from nervkit.video.streams import DEFAULT_FPS
-from nervkit.video.timeline import mended
-from nervkit.video.tracks import store_track, time_of, within
+from nervkit.video.timeline import repair_times
+from nervkit.video.tracks import store_track, within
 
-PREROLL = Fraction(1, 10)  # seconds of sound before what is heard that a decoder may need
+PREROLL = Fraction(1, 10)  # seconds of audio before the start that a decoder may need
 
 
 class Selection:
-    """The wanted pictures of a source, one after another, and then all else that a Clip has.
+    """Yields the wanted pictures of a source, and afterwards the other fields of a Clip.
 
     Attributes:
         size: width and height of every frame; (0, 0) before the first.
-        edit: what is kept; from the first frame on, with the size that they get.
-        passed: pictures of the source that were taken so far.
-        skipped: of those, the ones before the first that is wanted.
-        kept: of those, the ones that are wanted.
-        seconds: when the latest wanted one is shown, counted as a Clip's times are; where they are
-            mended, nearly so.
+        edit: the edit; from the first frame on with both sides of `resize` computed.
+        passed: number of pictures read from the source so far.
+        skipped: number of those before the first wanted one.
+        kept: number of wanted pictures so far.
+        seconds: timestamp of the latest wanted picture on the Clip's timeline; approximate if
+            timestamps need repair.
     """
 
     def __init__(self, source: Source, edit: Edit) -> None:
@@ -43,23 +42,24 @@ class Selection:
         self.size = self._full_size = (0, 0)
         self.passed = self.skipped = self.kept = 0
         self.seconds = Fraction(0)
-        self._times: list[int | None] = []  # as the source gives them: of the frames that are kept,
-        self._durations: list[int | None] = []  # and of the first one after them
+        # The source's values for the kept pictures and the first one after them.
+        self._times: list[int | None] = []
+        self._durations: list[int | None] = []
 
     def pictures(self) -> Iterator[Picture]:
-        """The wanted pictures; `frame` makes their pixels."""
+        """Yield the wanted pictures; `frame` converts each to pixels."""
         edit, time_base = self.edit, self.source.time_base
         zero = time = 0
         origin = Fraction(0)
         late = over = False
         index = -1  # counted from `start`
         for picture, following in _with_next(self.source.pictures()):
-            follows = time  # where the times are wild, it is shown after the one before
+            follows = time  # the expected time, used if the actual one is implausible
             time = time if picture.pts is None else picture.pts
             if self.passed == 0:
                 zero = int(self._zero(time * time_base) / time_base)
             self.passed += 1
-            # A single wild time is not taken for the start: the next frame must confirm it.
+            # The next picture must confirm a timestamp, so that an outlier does not start the clip.
             confirmed = following is None or following.pts is None or following.pts >= time
             late |= confirmed and (time - zero) * time_base >= edit.start
             late |= edit.start == 0
@@ -82,8 +82,8 @@ class Selection:
             yield picture
 
     def frame(self, picture: Picture) -> np.ndarray:
-        """The (H, W, 3) uint8 pixels of the latest picture, as the edit shapes them. Raises
-        SourceError where they are of another size than the first one's."""
+        """Return the latest picture as (H, W, 3) uint8, cropped and resized. Raises SourceError if
+        its size differs from the first one's."""
         rgb = picture.rgb()
         self._full_size = rgb.shape[1], rgb.shape[0]
         if self.size == (0, 0):
@@ -94,18 +94,17 @@ class Selection:
             self.size = size
         elif size != self.size:
             raise SourceError(
-                f"{self.source.name}: frame {self.passed - 1} has {size[0]}x{size[1]} pixels, "
-                f"the first one {self.size[0]}x{self.size[1]}; "
-                "all must have one size (--resize WxH makes them)"
+                f"{self.source.name}: frame {self.passed - 1} is {size[0]}x{size[1]}, but the "
+                f"first one is {self.size[0]}x{self.size[1]}; set resize (WxH) to make them equal"
             )
         return frame
 
     def details(self, strict: bool) -> Details:
-        """All that a Clip has besides its frames, once every picture was taken. Raises
-        SourceError where nothing is left, or with `strict` where the source is damaged."""
+        """Return all fields of the Clip except its frames, after the last picture. Raises
+        SourceError if no picture is left or, with `strict`, if the source is damaged."""
         source, edit = self.source, self.edit
         if source.damage and strict:
-            raise SourceError(f"{source.name}: {source.damage}; --strict refuses it")
+            raise SourceError(f"{source.name}: {source.damage}; strict refuses damaged input")
         if not self.kept:
             raise SourceError(self._why_empty())
         if source.damage:
@@ -131,22 +130,22 @@ class Selection:
         )
 
     def _origin(self, first: Fraction) -> Fraction:
-        """Which of the source's times is a Clip's 0, where its first frame is shown at `first`."""
+        """Return the source time that becomes 0 in a Clip whose first frame is at `first`."""
         return first if self.edit.trims else self._zero(first)
 
     def _zero(self, first: Fraction) -> Fraction:
-        """Which of the source's times becomes 0, where its first frame is shown at `first`: that
-        of the earliest track. Sound before 0 is what a decoder needs and nobody hears."""
+        """Return the source time that becomes 0 without trimming, for a first frame at `first`: the
+        start of the earliest track. Audio before 0 is decoder preroll, which is not played."""
         earliest = min([first, *self.source.starts])
         if earliest < 0 <= first:
             return Fraction(0)
         return earliest // self.source.time_base * self.source.time_base
 
     def _timing(self) -> Timing:
-        times, changed = mended(self._times, self._durations)
+        times, changed = repair_times(self._times, self._durations)
         if changed:
             self.source.note(
-                f"{changed} frames had missing, repeated or wild timestamps: spaced anew"
+                f"nervkit replaced {changed} missing, repeated or implausible frame timestamps"
             )
         pts = np.array(times[: self.kept], np.int64)
         last_duration = self._durations[self.kept - 1]
@@ -168,23 +167,23 @@ class Selection:
         for packets in self.source.side_packets():
             stream = packets[0].stream
             if stream.type == "audio":
-                self._mend(packets)
+                self._repair(packets)
             else:
-                packets.sort(key=time_of)
+                packets.sort(key=packet_time)
             if self.edit.trims:
-                cut = _cut_sound if stream.type == "audio" else _cut_text
+                cut = _cut_audio if stream.type == "audio" else _cut_subtitles
                 time_base = Fraction(packets[0].time_base)
                 packets = cut(packets, round(origin / time_base), round(end / time_base))
             else:
-                packets = [p for p in packets if not _unheard(p, origin)]
+                packets = [p for p in packets if not _hidden(p, origin)]
             if not packets:
                 continue
             codec = stream.codec_context.codec.canonical_name
-            lost = f"the {stream.type} track ({codec}) cannot be stored: left out"
+            lost = f"nervkit drops the {stream.type} track ({codec}): no carrier can store it"
             try:
                 track = store_track(packets, origin)
             except FormatError as error:
-                self.source.note(f"{lost} ({error})")
+                self.source.note(f"nervkit drops the {stream.type} track ({codec}): {error}")
                 continue
             if track is not None:
                 tracks.append(track)
@@ -192,21 +191,23 @@ class Selection:
                 self.source.note(lost)
         return tracks
 
-    def _mend(self, packets: list[av.Packet]) -> None:
-        """Put the times of sound in order."""
+    def _repair(self, packets: list[Packet]) -> None:
+        """Replace timestamps of audio that are missing or out of order."""
         given = [p.pts if p.dts is None else p.dts for p in packets]
-        times, changed = mended(given, [p.duration for p in packets], strictly=False)
+        times, changed = repair_times(given, [p.duration for p in packets], strictly=False)
         if not changed:
             return
         for packet, before, after in zip(packets, given, times, strict=True):
             if before != after:
                 packet.pts = packet.dts = after
-        self.source.note(f"{changed} packets of sound had missing or wild timestamps: spaced anew")
+        self.source.note(
+            f"nervkit replaced {changed} missing or implausible timestamps of audio packets"
+        )
 
     def _extras(self, origin: Fraction, end: Fraction) -> Extras:
         extras = self.source.extras()
         if self.skipped and "timecode" in extras.tags:
-            self.source.note("the timecode is left out: the video's beginning is cut off")
+            self.source.note("nervkit drops the timecode, because the clip starts later")
             tags = {name: text for name, text in extras.tags.items() if name != "timecode"}
             extras = replace(extras, tags=tags)
         return placed(extras, origin, end if self.edit.trims else None)
@@ -216,12 +217,12 @@ class Selection:
         if self.passed == 0:
             damage = f" ({self.source.damage})" if self.source.damage else ""
             return f"{name}: no frame can be decoded{damage}"
-        chosen = ", ".join(f"--{k} {edit[k]}" for k in ("start", "to", "frames") if k in edit)
-        return f"{name}: {chosen} selects nothing: the source has {self.passed} frames"
+        chosen = ", ".join(f"{k} {edit[k]}" for k in ("start", "to", "frames") if k in edit)
+        return f"{name}: {chosen} selects no frame; the source has {self.passed} frames"
 
 
 def _with_next(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Picture | None]]:
-    """Every picture with the one that follows it."""
+    """Yield every picture together with the next one."""
     before = next(pictures, None)
     while before is not None:
         after = next(pictures, None)
@@ -229,18 +230,18 @@ def _with_next(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Picture |
         before = after
 
 
-def _cut_sound(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]:
-    """The packets that begin in [start, end)."""
-    return [p for p in packets if within(time_of(p), 0, start, end)]
+def _cut_audio(packets: list[Packet], start: int, end: int) -> list[Packet]:
+    """Return the packets that begin in [start, end)."""
+    return [p for p in packets if within(packet_time(p), 0, start, end)]
 
 
-def _cut_text(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]:
-    """The subtitles that are on screen in [start, end), for that long. One without a duration
-    stays until the next packet, which may only clear it."""
+def _cut_subtitles(packets: list[Packet], start: int, end: int) -> list[Packet]:
+    """Trim subtitles to [start, end). A packet without a duration lasts until the next one, which
+    may only clear it."""
     kept = []
-    for packet, following in pairwise([*packets, None]):
-        time = time_of(packet)
-        until = end if following is None else max(time, time_of(following))
+    for packet, following in zip(packets, [*packets[1:], None], strict=True):
+        time = packet_time(packet)
+        until = end if following is None else max(time, packet_time(following))
         part = within(time, packet.duration or until - time, start, end)
         if part is None:
             continue
@@ -252,8 +253,8 @@ def _cut_text(packets: list[av.Packet], start: int, end: int) -> list[av.Packet]
     return kept
 
 
-def _unheard(packet: av.Packet, origin: Fraction) -> bool:
-    """Whether an edit list hides this packet of sound long before the beginning."""
+def _hidden(packet: Packet, origin: Fraction) -> bool:
+    """Whether an edit list hides this packet, and it ends more than PREROLL before `origin`."""
     if not packet.is_discard or packet.pts is None:
         return False
     return (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base) < origin - PREROLL

@@ -1,4 +1,4 @@
-"""The sound of a video alone, copied to a file of its own."""
+"""Output of audio tracks only, copied without transcoding."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from nervkit.video.clocks import movie_clock
 from nervkit.video.labels import Labels
 from nervkit.video.movies import MovieOptions
 from nervkit.video.muxing import add_to_movie, movie_target
+from nervkit.video.packets import Packet, decode_time, end_time
 from nervkit.video.stream import Stream
-from nervkit.video.tracks import decoded_at, over_at, track_packets
+from nervkit.video.tracks import track_packets
 
 SOUND_SUFFIXES = (".m4a", ".mka")
 
 
 def is_sound(output: str) -> bool:
-    """Whether an output of this name holds sound alone."""
+    """Whether an output of this name is an audio file."""
     return Path(output).suffix.lower() in SOUND_SUFFIXES
 
 
 def check_sound_destination(
     output: str, options: MovieOptions, overwrite: bool, source: object = None
 ) -> None:
-    """Raise, before any work, where `output` cannot be written, would replace the source, or does
-    not go with `options`."""
+    """Raise, before any work, if `output` cannot be written, would replace the source, or does not
+    fit `options`."""
     if options != MovieOptions():
-        raise UsageError(f"{output}: sound is copied; --codec, --crf and --pixel-format are no use")
+        raise UsageError(f"{output}: audio is copied; codec, crf and pixel-format do not apply")
     path = Path(output)
     if is_pipe(path):
-        raise UsageError(f"{output}: sound needs a file, no pipe")
+        raise UsageError(f"{output}: audio output must be a file, not a pipe")
     check_output(path, overwrite, source)
 
 
 def write_sound(output: str, stream: Stream) -> list[str]:
-    """Copy the sound of `stream` to `output`, one of SOUND_SUFFIXES, with its tags and chapters.
+    """Copy the audio tracks of `stream` to `output` (SOUND_SUFFIXES), with tags and chapters.
 
     Returns:
-        Notes: one line for everything that the output could not hold.
+        Notes: one line for everything that the output cannot hold.
 
     Raises:
-        OutputError: there is no sound that the output can hold, or it cannot be written.
+        OutputError: no audio track fits into the output, or it cannot be written.
     """
     path = Path(output)
     with locked(linked(path)), replacing(path) as partial:
@@ -58,39 +59,39 @@ def _mux(output: Path, partial: Path, stream: Stream) -> list[str]:
     tracks = [(t, track_packets(t, stream.window)) for t in stream.tracks if t.kind == "audio"]
     heard = [packets for _, packets in tracks if packets]
     if not heard:
-        raise OutputError(f"{output}: there is no sound to write")
-    labels = Labels.of(stream, suffix, max(map(over_at, heard)))
+        raise OutputError(f"{output}: there is no audio to write")
+    labels = Labels.of(stream, suffix, max(map(end_time, heard)))
     notes: list[str] = []
     if suffix == ".m4a":
         labels, notes = labels.as_mp4_counts(stream.timing)
     kept: list[Track] = []
-    copied: list[av.Packet] = []
+    copied: list[Packet] = []
     try:
         target, format = movie_target(partial, suffix, heard)
         muxing = _mp4_options(stream, labels) if suffix == ".m4a" else {}
         with av.open(target, "w", format=format, options=muxing) as container:
             for track, packets in tracks:
-                added, said = add_to_movie(container, track, packets, output)
-                notes += said
+                added, changes = add_to_movie(container, track, packets, output)
+                notes += changes
                 if added:
                     kept.append(track)
                     copied += added
             if not kept:
                 raise OutputError(f"{output}: {'; '.join(notes)}")
-            copied.sort(key=decoded_at)
+            copied.sort(key=decode_time)
             if suffix == ".mka":
-                # The muxer lets the earliest packet begin at 0: with priming, AAC begins before.
-                labels = labels.later(max(Fraction(0), -decoded_at(copied[0])))
+                # The muxer shifts all packets if one is before 0, such as the priming of AAC.
+                labels = labels.later(max(Fraction(0), -decode_time(copied[0])))
             notes += labels.add(container)
             for packet in copied:
                 container.mux(packet)
         return notes + labels.lost(partial, kept, first=0)
     except (av.error.FFmpegError, ValueError) as error:
-        raise OutputError(f"{output}: writing sound failed: {error}") from error
+        raise OutputError(f"{output}: writing audio failed: {error}") from error
 
 
 def _mp4_options(stream: Stream, labels: Labels) -> dict[str, str]:
-    """Options of the muxer, by which it keeps where each track begins."""
+    """Return muxer options that preserve the start time of each track."""
     clocks = [track.time_base.denominator for track in stream.tracks]
     return {
         "movie_timescale": str(movie_clock(clocks, 1)),

@@ -1,4 +1,4 @@
-"""What every kind of input offers: pictures in order, and what is known about them."""
+"""The interface of all inputs: pictures in presentation order, and their description."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nervkit.media.extras import Extras
 from nervkit.video.colour import Colour
 
 if TYPE_CHECKING:
-    import av
+    from nervkit.video.packets import Packet
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One frame of a source. `rgb()` makes its (H, W, 3) uint8 pixels, when they are needed;
-    `pts` and `duration` are in the source's time base, None where it does not say. `planes()`
-    gives its own Y (H, W), U and V (half of that, rounded up) as uint8, where it is 8-bit 4:2:0."""
+    """One frame of a source. `pts` and `duration` are in the source's time base, None if unknown.
+    `rgb()` converts to (H, W, 3) uint8 on demand. `planes()` returns the original Y (H, W), U and V
+    (half that size, rounded up) as uint8 and is None unless the source is 8-bit 4:2:0."""
 
     pts: int | None
     duration: int | None
@@ -30,52 +30,57 @@ class Picture:
 
 
 class Source(ABC):
-    """An input. `colour`, `description` and `sample_aspect_ratio` are final once the first
-    picture was taken, `damage`, `side_packets` and `extras` once the last was.
+    """An input. `colour`, `description` and `sample_aspect_ratio` are final after the first
+    picture, `damage`, `side_packets` and `extras` after the last.
 
-    `rereadable` says whether the same may be opened and read again, which a pipe may not;
-    `seekable`, once the first picture was taken, whether `seek` may find a picture by its `pts`.
+    `rereadable` tells whether the input can be opened again, which a pipe cannot; `seekable`, after
+    the first picture, whether `seek` may find a picture by its `pts`.
     """
-
-    rereadable = True
-    seekable = False
 
     def __init__(self, name: str, time_base: Fraction = Fraction(1, 25)) -> None:
         self.name = name
         self.time_base = time_base
         self.sample_aspect_ratio = Fraction(1)
         self.colour = Colour()
-        self.starts: list[Fraction] = []  # when each audio track begins, in seconds
+        self.starts: list[Fraction] = []  # start time of each audio track, in seconds
         self.description: dict[str, Any] = {}
         self.notes: list[str] = []
         self.damage: str | None = None
 
+    @property
+    def rereadable(self) -> bool:
+        return True
+
+    @property
+    def seekable(self) -> bool:
+        return False
+
     def note(self, text: str) -> None:
-        """Say something once that the user should know."""
+        """Add a note for the user, unless it was added before."""
         if text not in self.notes:
             self.notes.append(text)
 
     @abstractmethod
     def count(self) -> int | None:
-        """How many pictures to expect; None where only reading can tell."""
+        """Return the expected number of pictures, None if only reading can tell."""
 
     @abstractmethod
     def pictures(self) -> Iterator[Picture]:
-        """All pictures in the order in which they are shown."""
+        """Yield all pictures in presentation order."""
 
     def seek(self, pts: int) -> bool:
-        """Before any picture is taken: begin with one that is shown at `pts`, or before. False
-        where that cannot be; the source is of no use then."""
+        """Start `pictures` at or before `pts`; call before reading any picture. Return False if
+        seeking failed, after which the source is unusable."""
         return False
 
     def skip_rest(self) -> None:
-        """Called instead of taking all pictures, once those that are wanted were taken."""
+        """Called after the last wanted picture, instead of reading all pictures."""
         return
 
-    def side_packets(self) -> list[list[av.Packet]]:
-        """The packets of every audio and subtitle stream."""
+    def side_packets(self) -> list[list[Packet]]:
+        """Return the packets of every audio and subtitle stream."""
         return []
 
     def extras(self) -> Extras:
-        """Tags, chapters and attached files, on the source's own time line."""
+        """Return tags, chapters and attachments, on the source's own timeline."""
         return Extras()

@@ -1,4 +1,4 @@
-"""A long source in segments, one after another, with bounded memory."""
+"""Splits a source into segments in one pass, with bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
@@ -21,24 +21,25 @@ from nervkit.video.reader import Reading, VideoSource
 from nervkit.video.selection import Selection
 from nervkit.video.spool import Spool
 
-OFF, AUTO = "off", "auto"
-MOST_FRAMES = 250  # of a segment by default: ten seconds at 25 fps
-LEAST_FRAMES = 8  # between cuts that are found: a network for less costs more than it gains
-LONGEST = 1_000_000  # frames that may be asked for
+OFF: Final = "off"
+AUTO: Final = "auto"
+MOST_FRAMES = 250  # default maximum per segment: ten seconds at 25 fps
+LEAST_FRAMES = 8  # between detected cuts: a network for fewer frames costs more than it gains
+LONGEST = 1_000_000  # largest number of frames that an option accepts
 OTHER_IN_EACH_PROCESS = ("/dev/", "/proc/")  # such as /dev/stdin
 
 
 @dataclass(frozen=True)
 class Splitting:
-    """Where segments begin.
+    """How to split a source.
 
     Attributes:
-        kind: "off": one segment; "auto": at cuts; "every": after each `most` frames.
-        most: of a segment's frames, but for "off".
-        cuts: those that a user gives; None: they are found.
+        kind: "off": one segment; "auto": at cuts; "every": after every `most` frames.
+        most: maximum number of frames per segment, unless "off".
+        cuts: user-supplied cuts; None: detect them.
     """
 
-    kind: str = OFF
+    kind: Literal["off", "auto", "every"] = OFF
     most: int = MOST_FRAMES
     cuts: CutList | None = None
 
@@ -47,24 +48,24 @@ class Splitting:
         cls,
         segments: str | int | None = None,
         segment_frames: str | int | None = None,
-        cuts: str | Path | Iterable[Any] | None = None,
+        cuts: str | os.PathLike[str] | Iterable[Any] | None = None,
     ) -> Self:
-        """From the options of the command line, or their Python equivalents.
+        """Parse command-line options or their Python equivalents.
 
         Args:
-            segments: "off", "auto", or how many frames each has; by default "auto" where another
-                option needs it, and otherwise "off".
-            segment_frames: the most that a segment of "auto" has.
-            cuts: a file or a list of the frames or times at which segments begin; see `CutList`.
+            segments: "off", "auto", or the number of frames per segment; by default "auto" if
+                another option is given, else "off".
+            segment_frames: maximum number of frames per segment for "auto".
+            cuts: a file or list of the frames or times at which segments begin; see `CutList`.
 
-        Raises UsageError; SourceError where the file of cuts cannot be read or understood.
+        Raises UsageError; SourceError if the cuts file is unreadable or invalid.
         """
         refining = {"segment frames": segment_frames, "cuts": cuts}
         given = [name for name, value in refining.items() if value is not None]
         if segments is None:
             segments = AUTO if given else OFF
         if segments != AUTO and given:
-            raise UsageError(f"{given[0]} are for segments 'auto', not {segments!r}")
+            raise UsageError(f"{given[0]} need segments 'auto', not {segments!r}")
         if segments == OFF:
             return cls()
         if segments != AUTO:
@@ -72,28 +73,28 @@ class Splitting:
             return cls("every", _number(segments, f"segments must be {known} ", 1))
         most = MOST_FRAMES
         if segment_frames is not None:
-            most = _number(segment_frames, "segment frames must be a whole number ", 2)
+            most = _number(segment_frames, "segment frames must be an integer ", 2)
         return cls(AUTO, most, None if cuts is None else CutList.of(cuts))
 
     @property
     def least(self) -> int:
-        """The fewest frames between cuts that are found."""
+        """Minimum number of frames between detected cuts."""
         return min(LEAST_FRAMES, self.most // 2)
 
     @property
     def ahead(self) -> int:
-        """How many frames beyond `most` are looked at before a shot is divided."""
+        """Number of lookahead frames beyond `most` before a long shot is divided."""
         return 0 if self.kind == "every" else self.most // 2
 
     def start(self) -> Cuts:
-        """The cuts of a source that is about to be read."""
+        """Return the cut detector for a new source."""
         if self.kind == AUTO and self.cuts is None:
             return DetectedCuts(self.least)
         return GivenCuts(self.cuts or CutList())
 
     def next_length(self, shot: int, ended: bool) -> int:
-        """How many frames of a shot the next segment takes, where `shot` frames of it are left,
-        or are known so far unless it `ended`; 0 where more must be known."""
+        """Return how many frames of a shot the next segment takes. `shot` frames remain or, unless
+        the shot has `ended`, are known so far. 0: more frames must be known."""
         if not ended:
             return self.most if shot > self.most + self.ahead else 0
         if shot <= self.most:
@@ -110,13 +111,13 @@ def _number(value: Any, must: str, least: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A run of a source's frames.
+    """A segment of a source.
 
     Attributes:
-        index: which one, counted from 0.
-        first: its first frame, counted from the first that is kept.
+        index: number of the segment, from 0.
+        first: index of its first frame among the kept frames.
         frames: (n, H, W, 3) uint8 RGB.
-        fingerprint: of the frames; see `fingerprint_of`.
+        fingerprint: hash of the frames; see `fingerprint_of`.
     """
 
     index: int
@@ -126,20 +127,20 @@ class Segment:
 
 
 class Splitter:
-    """Reads a source once, and gives its segments: iterate over it, once.
+    """An iterator over the segments of a source, which is read once.
 
-    The frames that wait for a segment's end are on disk; in memory are those of the segment that
-    is given, for as long as the caller has it. Packets of sound and subtitles stay in memory.
+    Frames of an unfinished segment wait on disk. Memory holds only the frames of the current
+    segment, as long as the caller keeps them, and the packets of audio and subtitles.
 
     Args:
-        source, reading: as `read_clip` takes them, with `Reading.from_options`.
-        splitting: where segments begin.
+        source, reading: as for `read_clip`, with `Reading.from_options`.
+        splitting: how to split.
 
-    Raises SourceError, UsageError and ResourceError as `read_clip` does; what is damaged beyond
-    use, or not `strict` enough, after the segments before.
+    Raises SourceError, UsageError and ResourceError as `read_clip` does. Damage that `strict`
+    refuses or that leaves no frame is reported after the segments before it.
 
     Attributes:
-        source: what is read: colour and description are final from the first segment on.
+        source: the open source; colour and description are final from the first segment on.
         size: width and height of the frames, from the first segment on.
     """
 
@@ -152,11 +153,11 @@ class Splitter:
         self._path = _path_for_others(source) if self.source.rereadable else None
         self._cuts = splitting.start()
         self._begun = False
-        self._given = self._first = 0  # segments, and frames in them
+        self._given = self._first = 0  # number of finished segments, and of frames in them
         self._marks: list[Mark] = []
-        # When the frames that wait are shown, where they can be sought by that.
+        # Timestamps of the waiting frames; None if seeking cannot find the frame.
         self._times: deque[int | None] = deque()
-        self._latest: int | None = None  # of all times so far
+        self._latest: int | None = None  # largest timestamp so far
         self._details: Details | None = None
 
     @property
@@ -165,8 +166,8 @@ class Splitter:
 
     @cached_property
     def expected_frames(self) -> int | None:
-        """How many frames there are, about; None where only reading can tell. To be asked before
-        the first segment is."""
+        """Approximate number of frames, None if only reading can tell. Access it before the first
+        segment."""
         edit = self._reading.edit
         if edit.to is not None:
             return None
@@ -176,24 +177,24 @@ class Splitter:
 
     @property
     def locator(self) -> Locator | None:
-        """Where the frames of all segments so far are read again, with `read_range`; None where
-        the source cannot be, such as a pipe or an array."""
+        """Locates the frames of all segments so far for `read_range`; None if the source cannot be
+        reread, such as a pipe or an array."""
         if self._path is None:
             return None
-        # With the size that the first frame got: others may have had another.
+        # Fix the size of the first frame, because later frames may differ.
         reading = replace(self._reading, edit=self._selection.edit)
         return Locator(self._path, reading, tuple(self._marks))
 
     @property
     def details(self) -> Details:
-        """All that a Clip has besides its frames, once the last segment was given."""
+        """All fields of a Clip except its frames, available after the last segment."""
         if self._details is None:
-            raise RuntimeError("the details of a source are known after its last segment")
+            raise RuntimeError("the details of a source are available after its last segment")
         return self._details
 
     def __iter__(self) -> Iterator[Segment]:
         if self._begun:
-            raise RuntimeError("a source is split once; make another Splitter")
+            raise RuntimeError("a Splitter can be iterated once; create another one")
         self._begun = True
         selection, splitting, strict = self._selection, self.splitting, self._reading.strict
         if splitting.kind == OFF:
@@ -201,7 +202,7 @@ class Splitter:
             self._details = selection.details(strict)
             yield Segment(0, 0, frames, fingerprint_of(frames))
             return
-        # Of a cut it is known LEAST_FRAMES later, if not before.
+        # A cut is settled at most LEAST_FRAMES later.
         with Spool(splitting.most + splitting.ahead + LEAST_FRAMES) as spool:
             for picture in selection.pictures():
                 frame = selection.frame(picture)
@@ -215,9 +216,9 @@ class Splitter:
         self._details = selection.details(strict)
 
     def _segments(self, spool: Spool, ended: bool) -> Iterator[Segment]:
-        """The segments whose end is known; `ended` says whether the source has."""
+        """Yield the segments whose end is known; `ended` tells whether the source has ended."""
         while count := self._next_length(len(spool), ended):
-            yield self._take(spool, count)  # held by the caller alone
+            yield self._take(spool, count)  # only the caller holds a reference
 
     def _take(self, spool: Spool, count: int) -> Segment:
         if self._times[0] is not None:
@@ -240,7 +241,7 @@ class Splitter:
         return self.splitting.next_length(shot, ended)
 
     def _sought_at(self, pts: int | None) -> int | None:
-        """The time by which a picture is found again; None where it cannot be."""
+        """Return the timestamp by which seeking can find a picture, or None."""
         if pts is None or (self._latest is not None and pts <= self._latest):
             return None
         self._latest = pts
@@ -248,7 +249,7 @@ class Splitter:
 
 
 def _path_for_others(source: VideoSource) -> str | None:
-    """A source's path as another process may use it; None where it has none."""
+    """Return the absolute path of a source for other processes, or None if it has none."""
     if not isinstance(source, (str, os.PathLike)) or os.fspath(source) == "-":
         return None
     path = str(Path(source).absolute())

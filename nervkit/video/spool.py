@@ -1,4 +1,4 @@
-"""Frames that wait on disk until it is known where a segment ends."""
+"""A disk buffer for frames of a segment whose end is not known yet."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nervkit.video.memory import available_memory, human_bytes
 
 
 class Spool:
-    """A queue of frames in a temporary file, which goes when the spool is closed.
+    """A FIFO of frames in a temporary file, which is deleted when the spool is closed.
 
     Args:
-        capacity: the most frames that wait at a time. The file is a ring of so many.
+        capacity: maximum number of waiting frames. The file is a ring buffer of this size.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._first = self._end = 0  # the frames that wait, counted from the first of all
+        self._first = self._end = 0  # range of waiting frames, counted from the very first
         self._shape: tuple[int, ...] = ()
         self._file = tempfile.TemporaryFile(prefix="nervkit-")  # noqa: SIM115
 
@@ -36,40 +36,40 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(OSError):  # what a full disk did not take is not wanted any more
+        with suppress(OSError):  # a full disk may fail to flush data that nobody needs any more
             self._file.close()
 
     def __len__(self) -> int:
-        """How many frames wait."""
+        """Number of waiting frames."""
         return self._end - self._first
 
     def append(self, frame: np.ndarray) -> None:
-        """An (H, W, 3) uint8 frame, of the first one's shape. Raises ResourceError where the disk
-        is full."""
+        """Append an (H, W, 3) uint8 frame; all must have one shape. Raises ResourceError if the
+        disk is full."""
         assert len(self) < self._capacity
         self._shape = frame.shape
         self._seek(self._end, frame.nbytes)
         try:
-            self._file.write(np.ascontiguousarray(frame))
+            self._file.write(np.ascontiguousarray(frame).data)
             self._file.flush()
         except OSError as error:
             raise ResourceError(
-                f"frames cannot be kept in {tempfile.gettempdir()} ({error.strerror or error}): "
+                f"{tempfile.gettempdir()}: cannot buffer frames ({error.strerror or error}): "
                 f"up to {human_bytes(self._capacity * frame.nbytes)} are needed; "
-                "set TMPDIR to a folder with more space, or take fewer --segment-frames"
+                "set TMPDIR to a folder with more space, or reduce segment-frames"
             ) from error
         self._end += 1
 
     def take(self, count: int) -> np.ndarray:
-        """(count, H, W, 3) uint8, the first ones that wait. Raises ResourceError where they do not
-        fit into memory."""
+        """Remove the first `count` frames and return them as (count, H, W, 3) uint8. Raises
+        ResourceError if they do not fit into memory."""
         size = int(np.prod(self._shape))
         have = available_memory()
         if count * size > MEMORY_SHARE * have:
             raise ResourceError(
-                f"a segment of {count} frames takes {human_bytes(count * size)}, "
-                f"{human_bytes(have)} of memory are free; take shorter segments, or smaller "
-                "frames (--resize, --crop)"
+                f"a segment of {count} frames needs {human_bytes(count * size)} of memory, but "
+                f"only {human_bytes(have)} are free; use shorter segments or smaller frames "
+                "(resize, crop)"
             )
         frames = np.empty((count, *self._shape), np.uint8)
         for frame in frames:

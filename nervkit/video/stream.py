@@ -1,4 +1,4 @@
-"""What a writer is given: frames in order, and all that belongs to them."""
+"""The input of all writers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nervkit.video.colour import Colour
 
 @dataclass(frozen=True)
 class Stream:
-    """What is written: frames in order, and all that belongs to them."""
+    """A video to write: frames in presentation order, timing, colour, tracks and metadata."""
 
     frames: Iterable[np.ndarray]  # (H, W, 3) uint8 each
     width: int
@@ -26,4 +26,4 @@ class Stream:
     colour: Colour = field(default_factory=Colour)
     tracks: tuple[Track, ...] = ()
     extras: Extras = field(default_factory=Extras)
-    window: tuple[Fraction, Fraction] | None = None  # of tracks and chapters, in seconds
+    window: tuple[Fraction, Fraction] | None = None  # part of tracks and chapters to write, seconds

@@ -1,4 +1,4 @@
-"""Times as sources give them, made a time line: jumps closed, single wild ones mended."""
+"""Repair of source timestamps: removes discontinuities and replaces outliers."""
 
 from __future__ import annotations
 
@@ -8,63 +8,65 @@ from fractions import Fraction
 
 import av
 
-#: A longer step between two video packets is a new time line, where the format allows one;
+from nervkit.video.packets import Packet
+
+#: A longer step between video packets, in seconds, is a discontinuity if the format allows them;
 #: ffmpeg's -dts_delta_threshold.
 LONGEST_STEP = 10
-NEIGHBOURS = 16  # pieces of a time line, before and after, that packets may belong to
+NEIGHBOURS = 16  # pieces before and after the current one to which a packet may belong
 
 
 class TimeLine:
-    """Shifts packets so that time goes on where a recording jumps, as `ffmpeg -i` does.
+    """Shifts packets to remove timestamp discontinuities, as `ffmpeg -i` does.
 
-    Only formats that allow discontinuities (MPEG-TS and the like) are followed so: a gap in others
-    is meant. The video's packets tell of jumps; those of other streams belong to whichever piece
-    puts them nearest to the video that is read at the same time.
+    Use it only for formats that allow discontinuities (MPEG-TS and the like); a gap in another
+    format is intended. Video packets define the continuous pieces; a packet of another stream
+    belongs to the piece that puts it nearest to the video read at the same time.
     """
 
     def __init__(self) -> None:
-        self.shifts = [Fraction(0)]  # seconds, one a piece
-        self._shift = Fraction(0)  # that of the latest video packet
-        self._next: Fraction | None = None
-        self._heard: dict[int, Fraction] = {}  # how far each other stream has come
+        self.shifts = [Fraction(0)]  # seconds, one per piece
+        self._shift = Fraction(0)  # shift of the latest video packet
+        self._next: Fraction | None = None  # expected time of the next video packet
+        self._latest: dict[int, Fraction] = {}  # latest time of every other stream
 
     @property
     def jumps(self) -> list[Fraction]:
-        """By how many seconds the source jumps, for each new piece."""
+        """Size of each discontinuity in seconds."""
         return [before - after for before, after in zip(self.shifts, self.shifts[1:], strict=False)]
 
     @property
     def place(self) -> tuple[Fraction | None, int]:
-        """Where the video has come to, in seconds (None before its first packet), and how many
-        pieces there are so far."""
+        """The video's current time in seconds (None before its first packet), and the number of
+        pieces so far."""
         return self._next, len(self.shifts)
 
-    def place_video(self, packet: av.Packet) -> None:
+    def place_video(self, packet: Packet) -> None:
         """Shift the next video packet."""
-        time = _decoded_at(packet)
+        time = _decode_time(packet)
         if time is None:
             return
         if self._next is not None and abs(time + self._shift - self._next) > LONGEST_STEP:
-            self._shift = self._nearest(time, *self.place)
+            self._shift = self._nearest(time, self._next, len(self.shifts))
             if abs(time + self._shift - self._next) > LONGEST_STEP:
                 self._shift = self._next - time
                 self.shifts.append(self._shift)
         self._next = time + self._shift + (packet.duration or 0) * Fraction(packet.time_base)
         _move(packet, self._shift)
 
-    def place_other(self, packet: av.Packet, position: Fraction | None, pieces: int) -> None:
-        """Shift a packet of another stream, read when the video was at this `place`; only once
-        all of the video was read. A time that is far from the video's, and does not go on
-        from the stream's own, is taken away."""
-        time = _decoded_at(packet)
+    def place_other(self, packet: Packet, position: Fraction | None, pieces: int) -> None:
+        """Shift a packet of another stream, read when the video was at this `place`; call it after
+        reading all video. Removes a timestamp that is far from both the video's time and the
+        stream's latest time."""
+        time = _decode_time(packet)
         if time is None or position is None:
             return
         shift = self._nearest(time, position, pieces)
-        near = [position, self._heard.get(packet.stream_index, position)]
+        near = [position, self._latest.get(packet.stream_index, position)]
         if min(abs(time + shift - place) for place in near) > LONGEST_STEP:
             packet.pts = packet.dts = None
             return
-        self._heard[packet.stream_index] = time + shift
+        self._latest[packet.stream_index] = time + shift
         _move(packet, shift)
 
     def _nearest(self, time: Fraction, position: Fraction, pieces: int) -> Fraction:
@@ -73,27 +75,27 @@ class TimeLine:
 
 
 class DecodingOrder:
-    """Times for the frames of a stream whose packets only say when they are decoded, as in AVI:
-    frames are shown in the order of these times, however they are coded."""
+    """Presentation timestamps for a stream whose packets have only dts, as in AVI: the sorted dts
+    are the presentation times, whatever the coding order."""
 
     def __init__(self) -> None:
-        self._times: list[int] = []  # of packets whose frame is not out yet, in order
-        self._delay: int | None = None  # how many of those there are whenever a frame comes out
+        self._times: list[int] = []  # sorted dts of the packets whose frame is not out yet
+        self._delay: int | None = None  # constant length of that list when a frame comes out
 
-    def sent(self, packet: av.Packet) -> None:
-        """A packet goes to the decoder."""
+    def sent(self, packet: Packet) -> None:
+        """Register a packet that goes to the decoder."""
         if packet.dts is not None:
             insort(self._times, packet.dts)
 
-    def lost(self, packet: av.Packet) -> None:
-        """No frame comes out of a packet that was sent."""
-        if packet.dts in self._times:
+    def lost(self, packet: Packet) -> None:
+        """Unregister a packet that yields no frame."""
+        if packet.dts is not None and packet.dts in self._times:
             self._times.remove(packet.dts)
 
     def shown_at(self, frame: av.VideoFrame) -> int | None:
-        """When the next frame is shown. A packet that only repeats the frame before it (an N-VOP
-        of MPEG-4) gives none: its time passes."""
-        if frame.dts is not None:  # the time of the packet that brought the frame out
+        """Return the presentation time of the next decoded frame. Drops the time of a packet that
+        only repeats the previous frame (an N-VOP of MPEG-4) and yields none."""
+        if frame.dts is not None:  # dts of the packet that completed the frame
             waiting = bisect_right(self._times, frame.dts)
             if self._delay is None:
                 self._delay = max(0, waiting - 1)
@@ -101,25 +103,25 @@ class DecodingOrder:
         return self._times.pop(0) if self._times else None
 
 
-def _decoded_at(packet: av.Packet) -> Fraction | None:
+def _decode_time(packet: Packet) -> Fraction | None:
     ticks = packet.pts if packet.dts is None else packet.dts
     return None if ticks is None else ticks * Fraction(packet.time_base)
 
 
-def _move(packet: av.Packet, shift: Fraction) -> None:
+def _move(packet: Packet, shift: Fraction) -> None:
     ticks = round(shift / Fraction(packet.time_base))
     if ticks:
         packet.pts = None if packet.pts is None else packet.pts + ticks
         packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
-def mended(
+def repair_times(
     times: Sequence[int | None], durations: Sequence[int | None], strictly: bool = True
 ) -> tuple[list[int], int]:
-    """Times that increase (or, unless `strictly`, never go back), and how many were changed.
+    """Return increasing timestamps (non-decreasing unless `strictly`), and how many changed.
 
-    The most that are in order among themselves stay; those between them that are missing or out
-    of order are spaced anew, by the durations where there is room.
+    A longest increasing subsequence stays. The others are replaced: spaced by their durations if
+    there is room, else evenly.
     """
     kept = _in_order(times, strictly)
     result = [0 if time is None else time for time in times]
@@ -138,25 +140,25 @@ def mended(
                 result[index] = result[left] + room * (index - left) // (right - left)
             else:
                 result[index] = result[index - 1] + max(1, length[index - 1])
-    for index in range(1, len(result)):  # where there was no room at all
+    for index in range(1, len(result)):  # if there was no room at all
         result[index] = max(result[index], result[index - 1] + strictly)
     changed = sum(time != given for time, given in zip(result, times, strict=True))
     return result, changed
 
 
 def _in_order(times: Sequence[int | None], strictly: bool) -> list[int]:
-    """Indices of a longest increasing (or never decreasing) part of `times`, by patience sorting
-    (Schensted, 1961)."""
+    """Return the indices of a longest increasing (or non-decreasing) subsequence of `times`, by
+    patience sorting (Schensted, 1961)."""
     find = bisect_left if strictly else bisect_right
-    tops: list[int] = []  # the lowest end of a part of each length
-    places: list[int] = []  # where it is
+    tops: list[int] = []  # smallest last value of a subsequence of each length
+    places: list[int] = []  # index of that value
     before: list[int] = [-1] * len(times)
     for index, time in enumerate(times):
         if time is None:
             continue
         length = find(tops, time)
         if strictly and tops[length : length + 1] == [time]:
-            continue  # of equal times, the first one stays
+            continue  # keep the first of equal times
         before[index] = places[length - 1] if length else -1
         tops[length : length + 1] = [time]
         places[length : length + 1] = [index]

@@ -1,4 +1,4 @@
-"""Audio and subtitle tracks through PyAV: packets that are copied, never transcoded."""
+"""Audio and subtitle tracks through PyAV; packets are copied, never transcoded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -16,32 +16,32 @@ from av.stream import Disposition
 from nervkit.container.fields import printable
 from nervkit.errors import FormatError
 from nervkit.media.track import CARRIERS, FLAGS, MAX_TITLE, UNKNOWN, Track
+from nervkit.video.packets import Packet, packet_time
 
 DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska", "nut": "nut"}
-PART_SECONDS = 4  # that a part of a track lasts at least, where it has several
-PART_BYTES = 1 << 10  # that a part takes about, besides its packets and the codec's parameters
-PART_SHARE = 128  # times as large its packets are at least
-NO_PROTOCOLS = {"protocol_whitelist": "none"}  # a name that no protocol has
+PART_SECONDS = 4  # minimum duration of a part if a track has several
+PART_BYTES = 1 << 10  # approximate overhead of a part, without the codec parameters
+PART_SHARE = 128  # minimum ratio of packet bytes to overhead
+NO_PROTOCOLS = {"protocol_whitelist": "none"}  # no protocol is called "none"
 Window = tuple[Fraction, Fraction]  # [a, b) in seconds
 
 
-def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
-    """The track of one source stream's packets, with time `origin` (seconds) moved to 0, in parts
-    of some seconds each.
+def store_track(packets: Sequence[Packet], origin: Fraction) -> Track | None:
+    """Build a track, in parts of a few seconds, from the packets of one source stream. Time
+    `origin` (seconds) becomes 0.
 
-    None where no carrier holds this codec. The packets are used up. Raises FormatError where the
-    times are impossible.
+    Returns None if no carrier can hold the codec. Raises FormatError for timestamps out of range.
     """
     stream = packets[0].stream
     time_base = Fraction(stream.time_base or packets[0].time_base)
     shift = round(origin / time_base)
     runs = _runs(packets, time_base)
 
-    def part(run: Sequence[av.Packet], carrier: str) -> Track | None:
+    def part(run: Sequence[Packet], carrier: str) -> Track | None:
         data = _carry(run, carrier)
         if data is None:
             return None
-        return Track(
+        made = Track(
             kind=stream.type,
             codec=stream.codec_context.codec.canonical_name,
             language=printable(stream.language or "", 64),
@@ -52,35 +52,23 @@ def store_track(packets: Sequence[av.Packet], origin: Fraction) -> Track | None:
             title=stream.metadata.get("title", "")[:MAX_TITLE],
             flags=tuple(f for f in FLAGS if Disposition[f] in stream.disposition),
         )
+        return made if _is_readable(made) else None
 
     for carrier in CARRIERS:
-        made = (part(run, carrier) for run in runs)
-        parts = list(takewhile(_comes_back, made))
-        if len(parts) == len(runs):
+        parts: list[Track] = []
+        for run in runs:
+            made = part(run, carrier)
+            if made is None:
+                break
+            parts.append(made)
+        else:
             return replace(parts[0], later=tuple(parts[1:]))
     return None
 
 
-def time_of(packet: av.Packet) -> int:
-    """When a packet is shown or, where it does not say, decoded, in its time base; else 0."""
-    return next((ticks for ticks in (packet.pts, packet.dts) if ticks is not None), 0)
-
-
-def decoded_at(packet: av.Packet) -> Fraction:
-    """When a packet is decoded or, where it does not say, shown: seconds."""
-    time = packet.dts if packet.dts is not None else packet.pts
-    return Fraction(time or 0) * Fraction(packet.time_base)
-
-
-def over_at(packets: Sequence[av.Packet]) -> Fraction:
-    """When the last packet of a track is over: seconds."""
-    last = packets[-1]
-    return decoded_at(last) + (last.duration or 0) * Fraction(last.time_base)
-
-
 def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | None:
-    """What lies in [start, end) of something that is there from `pts` for `duration`: its pts and
-    duration then; None where nothing does. All in one unit. Without a duration, only `pts` counts.
+    """Intersect [pts, pts + duration) with [start, end): return its pts and duration, or None if it
+    is empty. All values have one unit. If `duration` is 0, only `pts` counts.
     """
     first, last = max(pts, start), min(pts + duration, end)
     if duration == 0:
@@ -88,8 +76,8 @@ def within(pts: int, duration: int, start: int, end: int) -> tuple[int, int] | N
     return (first, last - first) if first < last else None
 
 
-def track_packets(track: Track, window: Window | None = None) -> list[av.Packet]:
-    """The packets as of `packets_within`, with the beginning of `window` moved to 0."""
+def track_packets(track: Track, window: Window | None = None) -> list[Packet]:
+    """Return the packets of `packets_within`, with the start of `window` moved to 0."""
     first = round(window[0] / track.time_base) if window else 0
     packets = packets_within(track, window)
     for packet in packets:
@@ -98,16 +86,16 @@ def track_packets(track: Track, window: Window | None = None) -> list[av.Packet]
     return packets
 
 
-def packets_within(track: Track, window: Window | None = None) -> list[av.Packet]:
-    """The packets with their exact times; with `window` (seconds), the sound that begins in it,
-    and of subtitles what is shown in it. Raises FormatError where the carrier is damaged."""
+def packets_within(track: Track, window: Window | None = None) -> list[Packet]:
+    """Return the packets with their exact timestamps. With `window` (seconds): audio packets that
+    begin in it, and subtitles trimmed to it. Raises FormatError if the carrier is damaged."""
     first, last = (round(t / track.time_base) for t in window) if window else (0, None)
     result = []
-    carried: list[av.Packet] = []
+    carried: list[Packet] = []
     for part in track.parts:
         carried += _carried(part)
         for packet in carried[-len(part.times) :]:
-            packet.stream = carried[0].stream  # so that only the first carrier stays open
+            packet.stream = carried[0].stream  # lets all carriers but the first close
     times = [row for part in track.parts for row in part.times.tolist()]
     for packet, (pts, dts, duration) in zip(carried, times, strict=True):
         if last is not None:
@@ -127,23 +115,23 @@ def packets_within(track: Track, window: Window | None = None) -> list[av.Packet
 
 
 def open_carrier(data: bytes, carrier: str) -> InputContainer:
-    """A track's carrier, opened by the demuxer of its declared kind and by no other: libavformat
-    left to itself takes bytes for a playlist, and opens what that names. Raises FFmpegError."""
-    return av.open(io.BytesIO(data), format=DEMUXERS[carrier], options=NO_PROTOCOLS)
+    """Open a track's carrier with the demuxer of its declared format and no other: if libavformat
+    chose, it could take the bytes for a playlist and open the files in it. Raises FFmpegError."""
+    return av.open(io.BytesIO(data), "r", format=DEMUXERS[carrier], options=NO_PROTOCOLS)
 
 
-def _carried(track: Track) -> list[av.Packet]:
-    """The packets that the carrier of a track's part holds. Raises FormatError."""
-    found: list[av.Packet] = []
+def _carried(track: Track) -> list[Packet]:
+    """Return the packets in the carrier of one part of a track. Raises FormatError."""
+    found: list[Packet] = []
     left = len(track.data)
     try:
-        # Stays open while the packets are of it: it is the template of the one they are copied to.
+        # Not closed: its stream is the template for the stream to which packets are copied.
         carrier = open_carrier(track.data, track.carrier)
         if [stream.type for stream in carrier.streams] != [track.kind]:
             raise FormatError(f"the {track.kind} track's carrier does not hold one such stream")
         for packet in carrier.demux(carrier.streams[0]):
             left -= packet.size
-            # An index can name the same bytes again and again.
+            # A hostile index can refer to the same bytes many times.
             if left < 0 or len(found) > len(track.times):
                 raise FormatError(f"the {track.kind} track holds more than it declares")
             if packet.size:
@@ -158,9 +146,9 @@ def _carried(track: Track) -> list[av.Packet]:
     return found
 
 
-def add_track(container: OutputContainer, packets: Sequence[av.Packet]) -> bool:
-    """Add a stream for `packets` to an output, and point them at it. False where the output's
-    format cannot hold the codec."""
+def add_track(container: OutputContainer, packets: Sequence[Packet]) -> bool:
+    """Add a stream for `packets` to an output and assign them to it. Return False if the format
+    cannot hold the codec."""
     template = packets[0].stream
     try:
         stream = container.add_stream_from_template(template)
@@ -173,14 +161,14 @@ def add_track(container: OutputContainer, packets: Sequence[av.Packet]) -> bool:
     return True
 
 
-def _runs(packets: Sequence[av.Packet], time_base: Fraction) -> list[Sequence[av.Packet]]:
-    """The packets in runs, of some seconds and large beside what a part takes besides them. A run
-    begins with a key packet, and no packet in it begins before one of an earlier run."""
+def _runs(packets: Sequence[Packet], time_base: Fraction) -> list[Sequence[Packet]]:
+    """Divide packets into runs of several seconds, large compared with the overhead of a part. A
+    run begins with a key packet, and no packet in it begins before one of an earlier run."""
     if any(packet.pts is None and packet.dts is None for packet in packets):
         return [packets]
     parameters = packets[0].stream.codec_context.extradata or b""
     least = PART_SHARE * (PART_BYTES + len(parameters))
-    times = np.array([time_of(packet) for packet in packets])
+    times = np.array([packet_time(packet) for packet in packets])
     latest = np.maximum.accumulate(times)
     earliest = np.minimum.accumulate(times[::-1])[::-1]
     starts, size = [0], 0
@@ -196,15 +184,16 @@ def _runs(packets: Sequence[av.Packet], time_base: Fraction) -> list[Sequence[av
     return [packets[start:stop] for start, stop in pairwise([*starts, None])]
 
 
-def _times(packets: Sequence[av.Packet], shift: int) -> np.ndarray:
-    """(N, 3) int64: pts, dts and duration of each packet, `shift` units earlier."""
+def _times(packets: Sequence[Packet], shift: int) -> np.ndarray:
+    """Return (N, 3) int64: pts and dts minus `shift`, and duration, of each packet."""
     rows = [
         (_shifted(p.pts, shift), _shifted(p.dts, shift), p.duration or UNKNOWN) for p in packets
     ]
     return np.array(rows, np.int64)
 
 
-def _carry(packets: Sequence[av.Packet], carrier: str) -> bytes | None:
+def _carry(packets: Sequence[Packet], carrier: str) -> bytes | None:
+    """Return packets as a carrier file, or None if its format cannot hold them."""
     buffer = io.BytesIO()
     before = [(p.stream, p.time_base, p.pts, p.dts, p.duration) for p in packets]
     try:
@@ -222,10 +211,10 @@ def _carry(packets: Sequence[av.Packet], carrier: str) -> bytes | None:
     return buffer.getvalue()
 
 
-def _comes_back(part: Track | None) -> bool:
-    """Whether there is a part, whose carrier gives back what it is to hold."""
+def _is_readable(part: Track) -> bool:
+    """Whether the carrier of a part yields all its packets again."""
     try:
-        return part is not None and bool(_carried(part))
+        return bool(_carried(part))
     except FormatError:
         return False
 

@@ -1,4 +1,4 @@
-"""Frames to any output, chosen by its name."""
+"""Writing of videos to any output; the name chooses the format."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def write(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Write a Clip, with its times, sound and subtitles, as far as the output can hold them.
+    """Write a Clip with its timestamps, audio and subtitles, as far as the output can hold them.
 
     Args:
-        source: a Clip, or what `read_clip` makes one of, such as an array of frames.
-        output: as of `decode`: a movie (.mp4, .mkv, .mov, .webm), .y4m, .npy, a folder of images,
-            a pattern such as "frames/%05d.png", or "-" for y4m on standard output.
-        fps: of frames that do not say (25 otherwise).
-        codec, crf, pixel_format: of a movie.
+        source: a Clip, or any source of `read_clip`, such as an array of frames.
+        output: a movie (.mp4, .mkv, .mov, .webm), .y4m, .npy, a folder of images, a pattern such as
+            "frames/%05d.png", or "-" for y4m on standard output, as for `decode`.
+        fps: frame rate of a source that has none (default 25).
+        codec, crf, pixel_format: options of movies; y4m takes pixel_format.
         overwrite: replace an existing output.
-        on_progress: called with (frames done, frames in all).
+        on_progress: called with (frames done, total frames).
 
     Returns:
-        Notes: one line for everything that the output could not hold.
+        Notes: one line for everything that the output cannot hold.
 
     Raises:
         UsageError, SourceError, OutputError: see nervkit.errors.
@@ -82,60 +82,60 @@ def check_destination(
     source: object = None,
     single: bool = False,
 ) -> None:
-    """Raise, before any work, where `output` cannot be written, is of no known kind, would
-    replace the source, or does not go with `options`. `single` says that one frame is written,
-    which an image may hold."""
+    """Raise, before any work, if `output` cannot be written, has an unknown format, would replace
+    the source, or does not fit `options`. `single`: only one frame is written, which may go to an
+    image file."""
     if not output:
-        raise UsageError("the output's name is empty")
+        raise UsageError("the output name is empty")
     path = Path(output)
     suffix = path.suffix.lower()
     if suffix in MOVIE_SUFFIXES:
         options.codec_for(suffix)
     elif options.codec is not None or options.crf is not None:
-        raise UsageError(f"--codec and --crf are for {', '.join(MOVIE_SUFFIXES)}, not {output}")
+        raise UsageError(f"codec and crf are for {', '.join(MOVIE_SUFFIXES)}, not {output}")
     elif options.pixel_format is not None:
         piped = output == "-" or is_pipe(path)
         if suffix != ".y4m" and not (piped and suffix != ".npy"):
-            raise UsageError(f"--pixel-format is for movies and y4m, not {output}")
+            raise UsageError(f"pixel-format is for movies and y4m, not {output}")
         y4m_format(options)
     if output == "-":
         return
     with system_errors(path):
         if is_pipe(path):
             if suffix in MOVIE_SUFFIXES:
-                raise UsageError(f"{output}: a movie needs a file, no pipe; pipe y4m instead")
+                raise UsageError(f"{output}: a movie must be a file, not a pipe; pipe y4m instead")
         elif (images := _images(output)) is not None:
             images.check(overwrite, source)
         elif suffix in FILE_SUFFIXES or (single and suffix in IMAGE_SUFFIXES):
             check_output(path, overwrite, source)
         elif suffix in IMAGE_SUFFIXES:
             raise UsageError(
-                f"{output}: one file for many frames; use a pattern (frames/%05d.png), or decode "
-                "one frame (--frames 5)"
+                f"{output}: an image file holds one frame; use a pattern (frames/%05d.png), or "
+                "decode one frame (frames 5)"
             )
         else:
             raise UsageError(
-                f"{output}: unknown kind of output; use {', '.join(FILE_SUFFIXES)}, "
+                f"{output}: unknown output format; use {', '.join(FILE_SUFFIXES)}, "
                 "a folder, a pattern such as frames/%05d.png, or - for y4m on standard output"
             )
 
 
 def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]:
-    """Write `stream` to `output`; see `check_destination` for its kinds.
+    """Write `stream` to `output`; `check_destination` lists the formats.
 
     Returns:
-        Notes: one line for everything that the output could not hold.
+        Notes: one line for everything that the output cannot hold.
 
     Raises:
         OutputError: the output cannot be written.
-        UsageError: the options do not fit the kind of output.
+        UsageError: the options do not fit the output format.
     """
     path = Path(output)
     suffix = path.suffix.lower()
     if output == "-":
         return write_y4m(sys.stdout.buffer, stream, options) + _lost(stream, "y4m")
     if is_pipe(path):
-        with system_errors(path), path.open("ab") as file:  # adds to what a shell's >> opened
+        with system_errors(path), path.open("ab") as file:  # respects >> of a shell
             return _write_plain(file, suffix, stream, options)
     with locked(place_of(output)):
         if (images := _images(output)) is not None:
@@ -152,8 +152,7 @@ def write_video(output: str, stream: Stream, options: MovieOptions) -> list[str]
 
 
 def place_of(output: str) -> Path | None:
-    """The file beside which there is room for what belongs to `output`, such as a lock. None
-    where it is a pipe."""
+    """Return the path beside which helper files of `output` go, such as a lock; None for a pipe."""
     path = Path(output)
     if output == "-" or is_pipe(path):
         return None
@@ -162,14 +161,14 @@ def place_of(output: str) -> Path | None:
 
 
 def _images(output: str) -> Numbered | None:
-    """The image files that `output` names, if it names no single file."""
+    """Return the numbered images that `output` names, or None if it names a single file."""
     if Path(output).suffix.lower() in FILE_SUFFIXES and not output.endswith("/"):
         return None
     return Numbered.named(output)
 
 
 def _write_plain(file: BinaryIO, suffix: str, stream: Stream, options: MovieOptions) -> list[str]:
-    """Write what can be piped: an array, else y4m."""
+    """Write a format that can be piped: .npy, else y4m."""
     if suffix == ".npy":
         _write_array(file, stream)
         return _lost(stream, ".npy")
@@ -177,15 +176,19 @@ def _write_plain(file: BinaryIO, suffix: str, stream: Stream, options: MovieOpti
 
 
 def _write_array(file: BinaryIO, stream: Stream) -> None:
-    shape = (len(stream.timing), stream.height, stream.width, 3)
-    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    """Write frames as .npy one by one: `np.save` would need all of them in memory."""
+    head = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+        "fortran_order": False,
+        "shape": (len(stream.timing), stream.height, stream.width, 3),
+    }
     np.lib.format.write_array_header_1_0(file, head)
     for frame in stream.frames:
         file.write(np.ascontiguousarray(frame).data)
 
 
 def _lost(stream: Stream, kind: str) -> list[str]:
-    """Notes on what no images, arrays and y4m hold."""
+    """Return notes on what images, arrays and y4m cannot hold."""
     lost = sorted({track.kind for track in stream.tracks})
     extras = stream.extras
     lost += [name for name in ("tags", "chapters", "attachments") if getattr(extras, name)]
@@ -193,5 +196,5 @@ def _lost(stream: Stream, kind: str) -> list[str]:
     if lost:
         notes.append(f"{kind} cannot hold the {' and '.join(lost)}: left out")
     if not stream.timing.constant:
-        notes.append(f"{kind} cannot hold variable timing: written at the mean rate")
+        notes.append(f"{kind} cannot hold variable timing: written at the mean frame rate")
     return notes

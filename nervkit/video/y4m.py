@@ -1,4 +1,8 @@
-"""Frames as YUV4MPEG2, which can be piped."""
+"""YUV4MPEG2 (y4m) output, which can be piped.
+
+PyAV's yuv4mpegpipe muxer would drop the pixel shape: it takes the stream's sample_aspect_ratio,
+which PyAV cannot set, and writes A0:0.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,15 @@ Y4M_FORMATS = ("yuv420p", "yuv422p", "yuv444p")
 
 
 def y4m_format(options: MovieOptions) -> str:
-    """The pixel format of a y4m. Raises UsageError where it cannot be that."""
+    """Return the pixel format of a y4m output. Raises UsageError for an unsupported one."""
     pixel_format = options.pixel_format or "yuv420p"
     if pixel_format not in Y4M_FORMATS:
-        raise UsageError(f"y4m holds {', '.join(Y4M_FORMATS)}, not {pixel_format}")
+        raise UsageError(f"y4m supports {', '.join(Y4M_FORMATS)}, not {pixel_format}")
     return pixel_format
 
 
 def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str]:
-    """Write frames as YUV4MPEG2, at the mean rate; 4:2:0 unless the pixel format says else."""
+    """Write frames as YUV4MPEG2 at the mean frame rate, by default as 4:2:0. Return notes."""
     pixel_format = y4m_format(options)
     colour = yuv_colour(stream.colour)
     layout = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}[pixel_format]
@@ -35,10 +39,10 @@ def write_y4m(file: BinaryIO, stream: Stream, options: MovieOptions) -> list[str
     for frame in stream.frames:
         file.write(b"FRAME\n")
         for plane in convert_from_rgb(frame, pixel_format, colour).planes:
-            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             file.write(rows[: plane.height, : plane.width].tobytes())
     file.flush()
     if colour.rgb_matrix == DEFAULT_MATRIX:
         return []
     matrix = colour.rgb_matrix
-    return [f"y4m cannot name its colour matrix: {matrix} here, most take {DEFAULT_MATRIX}"]
+    return [f"y4m cannot hold the colour matrix {matrix}: most readers assume {DEFAULT_MATRIX}"]

@@ -1,0 +1,180 @@
+"""Progress of long work as one line of text and a bar: in a terminal, a notebook or a log. No torch
+here.
+
+    nervkit.encode("in.mp4", "out.nerv", on_progress=nervkit.ProgressBar())
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from nervkit.encoding.run import SegmentsProgress
+    from nervkit.fitting.progress import Progress
+
+Show = Callable[[int, int, str], None]  # (done, total, text)
+Count = Callable[[int, int], None]  # (done, total)
+PLAIN_SECONDS = 10.0  # between lines without a terminal
+BAR_WIDTH = 24  # characters
+
+
+class ProgressBar:
+    """A callback for `on_progress` and `on_segments` of every function of nervkit.
+
+    It shows a bar in a Jupyter notebook and in a terminal, and prints a line about every ten
+    seconds elsewhere, on standard error. A finished bar stays, and the next work begins a new one.
+    As a context manager it also ends the bar of work that failed.
+    """
+
+    def __init__(self) -> None:
+        self._show: Show | None = None
+        self._count: Count | None = None
+        self._opened = ExitStack()
+        weakref.finalize(self, self._opened.close)  # a bar on a terminal hides the cursor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, *progress: Any) -> None:
+        """Show one report: a fit's Progress, a SegmentsProgress, or two numbers (done, total)."""
+        if self._show is None:
+            self._show = notebook_bar() or self._opened.enter_context(shown_on_stderr())
+        if len(progress) == 2:
+            self._count = self._count or counted_text("", "frame", self._show)
+            self._count(*progress)
+            finished = progress[0] >= progress[1]
+        elif hasattr(progress[0], "frames_done"):
+            segments_text(self._show)(progress[0])
+            finished = progress[0].whole and progress[0].done == progress[0].known
+        else:
+            fit_text(self._show)(progress[0])
+            finished = progress[0].step >= progress[0].steps
+        if finished:
+            self.close()
+
+    def close(self) -> None:
+        """End the bar. What follows begins a new one."""
+        self._opened.close()
+        self._show = self._count = None
+
+
+def notebook_bar() -> Show | None:
+    """A bar in the output of a notebook's cell; None outside of notebooks."""
+    shell = sys.modules.get("IPython")
+    kernel = shell.get_ipython() if shell is not None else None
+    if kernel is None or not hasattr(kernel, "kernel"):
+        return None
+    from IPython.display import HTML, display
+
+    handle = display(HTML(""), display_id=True)
+
+    def show(done: int, total: int, text: str) -> None:
+        bar = f'<progress value="{done}" max="{max(1, total)}" style="width: 12em"></progress>'
+        handle.update(HTML(f"{bar} <code>{html.escape(text)}</code>"))
+
+    return show
+
+
+@contextmanager
+def shown_on_stderr(plain_seconds: float = PLAIN_SECONDS) -> Iterator[Show]:
+    """A bar on a terminal; lines elsewhere, one at the end and one every `plain_seconds`."""
+    if not sys.stderr.isatty():
+        yield _plain_lines(plain_seconds)
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=BAR_WIDTH), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(done: int, total: int, text: str) -> None:
+            bar.update(task, completed=done, total=total, description=text)
+
+        yield update
+
+
+def _plain_lines(seconds: float) -> Show:
+    last = time.perf_counter()
+
+    def line(done: int, total: int, text: str) -> None:
+        nonlocal last
+        if done == total or time.perf_counter() - last >= seconds:
+            last = time.perf_counter()
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    return line
+
+
+def duration(seconds: float) -> str:
+    """Such as 4.2s, 3m05s, 2h10m."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def counted_text(what: str, unit: str, show: Show) -> Count:
+    """Show how many of `unit` are done, how fast, and the time left."""
+    first: tuple[float, int] | None = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal first
+        now = time.perf_counter()
+        first = first or (now, done)
+        pace = ""
+        if done > first[1]:
+            rate = (done - first[1]) / max(now - first[0], 1e-9)
+            pace = f"  {rate:.1f} {unit}s/s  {duration((total - done) / rate)} left"
+        show(done, total, f"{what} {unit} {done}/{total}{pace}".lstrip())
+
+    return update
+
+
+def fit_text(show: Show) -> Callable[[Progress], None]:
+    """Show the steps, the pace, the PSNR and the time left of a fit."""
+
+    def update(p: Progress) -> None:
+        rate = f"{p.steps_per_second:.1f} steps/s"
+        if p.steps_per_second < 1:
+            rate = f"{1 / p.steps_per_second:.1f} s/step"
+        text = (
+            f"{p.phase} step {p.step}/{p.steps}  epoch {p.epoch:.1f}  {rate}  "
+            f"PSNR {p.psnr:.2f} dB  {duration(p.seconds_left)} left"
+        )
+        show(p.step, p.steps, text)
+
+    return update
+
+
+def segments_text(show: Show) -> Callable[[SegmentsProgress], None]:
+    """Show the finished segments, the running fits and the time left of a long video."""
+
+    def update(p: SegmentsProgress) -> None:
+        running = "  ".join(
+            f"#{index} {100 * fit.step // max(1, fit.steps)}% {fit.psnr:.2f} dB"
+            for index, fit in sorted(p.running.items())
+        )
+        waiting = p.known - p.done - len(p.running)
+        total = p.expected_frames or p.frames
+        parts = [f"segments {p.done}/{p.known}{'' if p.whole else '+'} done", running]
+        if p.whole or p.expected_frames:
+            parts.insert(1, f"{int(100 * p.frames_done / max(1, total))}%")
+        parts += [f"{waiting} waiting"] if waiting > 0 else []
+        parts += [] if p.seconds_left is None else [f"{duration(p.seconds_left)} left"]
+        ahead = 0 if p.whole else 1  # more segments may follow, so the bar is not full
+        show(int(p.frames_done), total + ahead, "  ".join(filter(None, parts)))
+
+    return update

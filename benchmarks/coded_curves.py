@@ -24,11 +24,12 @@ import torch
 from common import CLIPS, RESULTS, SHARED, report
 
 import nervkit
-from nervkit.assembly import DecodedFrames, header_of
+from nervkit.assembly import header_of
 from nervkit.compression.coded import decompress_coded
 from nervkit.container.file import pack_file
 from nervkit.container.header import Segment
 from nervkit.container.segment import CONTEXTS, SegmentData
+from nervkit.framechecks import DecodedFrames
 from nervkit.metrics import quality_of
 from nervkit.metrics.bd import NoOverlapError, bd_rate
 from nervkit.models.base import count_stored

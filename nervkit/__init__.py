@@ -26,9 +26,10 @@ from nervkit.version import __version__  # noqa: E402
 if TYPE_CHECKING:
     from nervkit.collection.reading import Collection
     from nervkit.container.limits import Limits
-    from nervkit.decoder import DecodeReport, NervVideo, decode
+    from nervkit.decoder import NervVideo
     from nervkit.encoder import encode
     from nervkit.encoding.report import EncodeReport
+    from nervkit.exporter import DecodeReport, decode
     from nervkit.models.registry import model_names, register_model
     from nervkit.plan import FitPlan
     from nervkit.progress import ProgressBar
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Clip": "nervkit.video.clip",
     "Collection": "nervkit.collection.reading",
-    "DecodeReport": "nervkit.decoder",
+    "DecodeReport": "nervkit.exporter",
     "EncodeReport": "nervkit.encoding.report",
     "FitPlan": "nervkit.plan",
     "Limits": "nervkit.container.limits",
@@ -61,7 +62,7 @@ _LAZY = {
     "RestoreReport": "nervkit.restoration.task",
     "VerifyReport": "nervkit.verifier",
     "Tracks": "nervkit.tracker",
-    "decode": "nervkit.decoder",
+    "decode": "nervkit.exporter",
     "denoise": "nervkit.restoration.denoise",
     "encode": "nervkit.encoder",
     "info": "nervkit.summary",

@@ -1,8 +1,7 @@
-"""A .nerv file put together from segments that are fitted, coded and checked."""
+"""Assemble a .nerv file from segments that are fitted, coded and checked."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from nervkit.container.file import (
     Checks,
     NervFile,
     pack_file,
-    sample_places,
     write_file,
 )
 from nervkit.container.header import Header, Segment
@@ -27,7 +25,7 @@ from nervkit.errors import FormatError, Interrupted, LimitError, NervError, Sour
 from nervkit.media.extras import Extras
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
-from nervkit.metrics import Quality, mean_quality
+from nervkit.metrics import Quality
 from nervkit.output import replacing
 from nervkit.plan import FixedBytes
 from nervkit.version import __version__
@@ -35,7 +33,7 @@ from nervkit.video.clip import Details
 
 
 def header_of(width: int, height: int, details: Details, settings: str) -> Header:
-    """The header of a video's file, without its segments; `settings` says how it was encoded."""
+    """Return a file's header without segments. `settings` are the encoding options."""
     return Header(
         width=width,
         height=height,
@@ -48,13 +46,13 @@ def header_of(width: int, height: int, details: Details, settings: str) -> Heade
 
 
 def check_storable(width: int, height: int, details: Details) -> None:
-    """Refuse before the fit what the file could not hold. Raises SourceError."""
+    """Raise SourceError before the fit if a file cannot store the video's metadata."""
     try:
         timing = unpack_timing(pack_timing(details.timing), len(details.timing))
         parts = [part for track in details.tracks for part in track.parts]
         alone = [replace(part, later=()) for part in parts]
         if timing != details.timing or [unpack_track(pack_track(part)) for part in parts] != alone:
-            raise FormatError("times do not come back as they are")
+            raise FormatError("its timestamps or tracks do not survive a round trip")
         segment = Segment(len(details.timing), "any", {}, 1)
         header_of(width, height, details, "").of_segments([segment]).pack()
     except FormatError as error:
@@ -68,8 +66,8 @@ def bytes_besides_tensors(
     extras: Extras,
     psnr: float | None,
 ) -> FixedBytes:
-    """The bytes of a file besides its tensors, by a file that has all but them. `psnr` is any
-    number where the file is to state its quality, or None."""
+    """Return the bytes of a file without its tensors, measured on a file with empty segments.
+    `psnr` is any number if the file declares its quality, else None."""
     samples = np.zeros((header.frames, SAMPLES), np.uint8)
     checks = Checks(psnr, None, np.zeros(header.frames, np.uint32), samples)
     empty = [SegmentData.of((CONTEXTS, 1, b""))] * len(header.segments)
@@ -78,45 +76,14 @@ def bytes_besides_tensors(
     return FixedBytes(len(whole), len(video))
 
 
-class DecodedFrames:
-    """What is kept of the frames that a file or a segment decodes to: their checks and their
-    quality. The first one is frame `first` of its video."""
-
-    def __init__(self, first: int = 0) -> None:
-        self._first = first
-        self._crcs: list[int] = []
-        self._samples: list[np.ndarray] = []
-        self._qualities: list[Quality] = []
-
-    def add(self, frame: np.ndarray, quality: Quality) -> None:
-        """The next frame, (H, W, 3) uint8, and its quality against a reference."""
-        places = sample_places(self._first + len(self._crcs), frame.size)
-        self._samples.append(frame.ravel()[places])
-        self._crcs.append(zlib.crc32(frame))
-        self._qualities.append(quality)
-
-    @property
-    def quality(self) -> Quality:
-        """The mean over frames."""
-        return mean_quality(self._qualities)
-
-    @property
-    def samples(self) -> np.ndarray:
-        """(frames, SAMPLES) uint8."""
-        return np.stack(self._samples)
-
-    def checks(self, psnr: float | None, ssim: float | None) -> Checks:
-        """The checks that the file stores, with the quality that it states."""
-        return Checks(psnr, ssim, np.array(self._crcs, np.uint32), self.samples)
-
-
 @dataclass(frozen=True)
 class FinishedSegment:
-    """A segment that is to become part of a file.
+    """A segment that is ready to become part of a file.
 
     Attributes:
-        file: a .nerv file, or its bytes, that holds the segment alone, with its checks.
-        samples: (frames, SAMPLES) uint8: the samples of its frames at their places in the video.
+        file: path or bytes of a .nerv file of this segment alone, with its frame checks.
+        samples: (frames, SAMPLES) uint8: samples of its frames, at the places for their positions
+            in the video.
     """
 
     file: Path | bytes
@@ -131,20 +98,22 @@ def assemble(
     quality: Quality,
     stop: Callable[[], bool],
 ) -> list[str]:
-    """Write a video's file from its segments, read it back, and only then put it in place. In
-    memory is one segment at a time.
+    """Write a video's file from its segments, read it back, then rename it into place. One segment
+    is in memory at a time.
 
     Args:
         header: without segments.
-        details: what the video has besides frames.
-        quality: that the file states.
-        stop: asked before each segment; once True, Interrupted is raised.
+        details: timing, tracks and other metadata of the video.
+        quality: that the file declares.
+        stop: called before each segment; Interrupted is raised if it returns True.
 
     Returns:
-        Notes on what others need to decode the file.
+        Notes on limits that a decoder of the file must raise.
 
     Raises:
-        Interrupted: stopped. OutputError, NervError: the disk did not take the file.
+        Interrupted: stopped.
+        OutputError: the file cannot be written.
+        NervError: the file reads back differently.
     """
     crcs: list[np.ndarray] = []
 
@@ -168,7 +137,7 @@ def assemble(
             for index, (_, data, _) in enumerate(_opened(segments, stop)):
                 same = same and written.segment(index) == data
             if not same:
-                raise NervError(f"{output}: the disk did not give back what was written")
+                raise NervError(f"{output}: reads back differently than written; check the disk")
         return over_limits(partial)
 
 
@@ -176,20 +145,21 @@ Opened = tuple[Segment, SegmentData, Checks]
 
 
 def _opened(segments: Iterable[FinishedSegment], stop: Callable[[], bool]) -> Iterator[Opened]:
+    """Yield the declaration, data and frame checks of each segment."""
     for finished in segments:
         if stop():
-            raise Interrupted("stopped while the file was written", resumable=True)
+            raise Interrupted("stopped while writing the file", resumable=True)
         with NervFile(finished.file, UNLIMITED) as file:
             checks = file.checks()
-            assert checks is not None, "a finished segment has its checks"
+            assert checks is not None, "a finished segment has frame checks"
             yield file.header.segments[0], file.segment(0), checks
 
 
 def over_limits(path: Path) -> list[str]:
-    """A note where a file declares more than decoders do by default."""
+    """Return a note if the file exceeds the default limits of decoders."""
     try:
         NervVideo(path).close()
     except LimitError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        return [f"who decodes this file must raise a limit: {reason}"]
+        return [f"decoding this file needs a raised limit: {reason}"]
     return []

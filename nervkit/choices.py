@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Preset: TypeAlias = Literal["draft", "fast", "medium", "slow", "placebo"]
-Recipe: TypeAlias = Literal["native", "paper"]
-Metric: TypeAlias = Literal["rgb", "yuv"]
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+PresetName: TypeAlias = Literal["draft", "fast", "medium", "slow", "placebo"]
+RecipeName: TypeAlias = Literal["native", "paper"]
+MetricName: TypeAlias = Literal["rgb", "yuv"]
+PrecisionName: TypeAlias = Literal["auto", "float32", "bfloat16"]

@@ -20,7 +20,7 @@ from nervkit.assembly import (
     check_storable,
     header_of,
 )
-from nervkit.choices import Metric, Precision, Preset, Recipe
+from nervkit.choices import MetricName, PrecisionName, PresetName, RecipeName
 from nervkit.compression.published import Compression
 from nervkit.compression.quantization import check_bits
 from nervkit.container.header import Segment as SegmentEntry
@@ -62,12 +62,12 @@ def encode(
     model: str = "gridnerv",
     params: str | float | None = None,
     strides: str | tuple[int, ...] | None = None,
-    recipe: Recipe = "native",
-    preset: Preset | None = None,
+    recipe: RecipeName = "native",
+    preset: PresetName | None = None,
     epochs: float | None = None,
     steps: int | None = None,
     time: str | float | None = None,
-    metric: Metric = "rgb",
+    metric: MetricName = "rgb",
     target_size: str | int | None = None,
     target_bpp: float | None = None,
     target_bitrate: str | int | None = None,
@@ -84,7 +84,7 @@ def encode(
     ray: str | None = None,
     seed: int = 0,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: PrecisionName = "auto",
     overwrite: bool = False,
     restart: bool = False,
     keep_fit: bool = False,

@@ -1,4 +1,4 @@
-"""One run writes an output at a time."""
+"""A lock on each output, so that only one run writes it at a time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nervkit.output import check_helper, helper, system_errors, temporary
 
 @contextmanager
 def locked(output: Path | None) -> Iterator[None]:
-    """Hold the lock on `output`, a hidden file beside it that goes with the process that made it.
-    None, a pipe, needs none.
+    """Hold the lock on `output`: a hidden file beside it, which is released when the process ends.
+    None stands for a pipe, which needs no lock.
 
-    Raises OutputError where another run holds it.
+    Raises OutputError if another run holds the lock.
     """
     if output is None:
         yield
@@ -25,16 +25,16 @@ def locked(output: Path | None) -> Iterator[None]:
     path = helper(output, "lock")
     check_helper(path)
     with system_errors(output):
-        path.touch()  # where this cannot be, the lock would say that another run holds it
+        path.touch()  # if this fails, acquiring would report another run instead
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
-        while not path.exists():  # the run that held it has just removed it
+        while not path.exists():  # the previous holder has just removed it
             lock.release()
             lock.acquire()
     except Timeout as error:
         raise OutputError(
-            f"{output}: another run of nervkit is writing it; wait for that one, stop it, "
+            f"{output}: another run of nervkit is writing it; wait for that run, stop it, "
             "or choose another output"
         ) from error
     except (OSError, NotImplementedError) as error:
@@ -43,6 +43,6 @@ def locked(output: Path | None) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(PermissionError):  # Windows keeps a file that is open
+            with suppress(PermissionError):  # Windows does not remove open files
                 path.unlink(missing_ok=True)
             lock.release()

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed into it."""
+"""Atomic outputs: a temporary file beside the output is renamed into its place when complete."""
 
 from __future__ import annotations
 
@@ -8,55 +8,61 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from nervkit.errors import NervError, OutputError, UsageError
 
 
 def check_output(path: Path, overwrite: bool, source: object = None) -> None:
-    """Raise OutputError where the file `path` must not or cannot be written; before any work."""
+    """Raise OutputError before any work if the file `path` must not or cannot be written."""
     check_not_same(source, path)
     with system_errors(path):
         if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already; use -y to replace it")
+            raise OutputError(f"{path}: exists already; use -y or overwrite=True to replace it")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder")
         check_place(path)
 
 
 def check_nerv_output(path: Path, overwrite: bool, source: object = None) -> None:
-    """The same for a .nerv file; UsageError where its name is another's, or it is a pipe."""
+    """Like `check_output` for a .nerv file. Raises UsageError for another suffix or a pipe."""
     if path.suffix.lower() != ".nerv":
         raise UsageError(f"{path}: the output's name must end in .nerv")
     if is_pipe(path):
-        raise UsageError(f"{path}: a .nerv file needs a place in a folder, no pipe")
+        raise UsageError(f"{path}: is a pipe; a .nerv file must be written to a folder")
     check_output(path, overwrite, source)
 
 
 def check_not_same(source: object, path: Path) -> None:
-    """Raise UsageError where `source` names what would be written at `path`."""
+    """Raise UsageError if `source` and `path` are the same file."""
+    if not isinstance(source, (str, os.PathLike)):
+        return
     with system_errors(path):
-        named = isinstance(source, (str, os.PathLike)) and Path(source).exists()
-        if named and path.exists() and Path(source).samefile(path):
+        if Path(source).exists() and path.exists() and Path(source).samefile(path):
             raise UsageError(f"{path}: input and output are the same file")
 
 
 def check_place(path: Path) -> None:
-    """Raise OutputError where nothing can be made in the folder of `path`, or of what `path`
-    links to."""
+    """Raise OutputError if no file can be created in the folder of `path` or of its target."""
     parent = linked(path).parent
     if not parent.is_dir():
         raise OutputError(f"{parent}: no such folder for the output")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{parent}: this folder is not writable")
+    try:  # permission bits do not tell everything: root may write to /proc by them
+        with TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{parent}: this folder is not writable ({error.strerror or error})"
+        ) from error
 
 
 def linked(path: Path) -> Path:
-    """`path`, or what it is a link to: links stay, and what they point to is written."""
+    """Return `path` or its link target: links stay, and their target is written."""
     if not path.is_symlink():
         return path
     target = Path(os.path.realpath(path))
     if target.is_symlink():
-        raise OutputError(f"{path}: this link leads back to itself")
+        raise OutputError(f"{path}: this link points to itself")
     return target
 
 
@@ -64,8 +70,8 @@ OPEN_FILE = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether bytes are sent to `path` and no file is made there: a FIFO, a terminal, what a
-    shell makes of `>(...)`, and what this process has open under a name in /dev."""
+    """Whether `path` is a stream rather than a file: a FIFO, a terminal, a shell's `>(...)`, or an
+    open file descriptor of this process under a name in /dev."""
     with system_errors(path):
         if OPEN_FILE.fullmatch(str(path)) is not None:
             return True
@@ -74,7 +80,7 @@ def is_pipe(path: Path) -> bool:
 
 @contextmanager
 def system_errors(path: Path) -> Iterator[None]:
-    """What the system refuses becomes an OutputError that names `path`."""
+    """Turn an OSError inside into an OutputError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -83,12 +89,12 @@ def system_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-LONGEST_NAME = 255  # bytes that file systems allow
+LONGEST_NAME = 255  # bytes of a file name
 
 
 def helper(path: Path, kind: str) -> Path:
-    """A hidden file beside `path` that belongs to it, such as its "partial", "lock" or
-    "checkpoint": `.<name>.<kind>`. A long name is cut, and distinguished from others by a hash."""
+    """Return the hidden file beside `path` for its "partial", "lock" or "checkpoint":
+    `.<name>.<kind>`. A hash replaces a name that would be too long."""
     name = f".{path.name}.{kind}"
     if len(os.fsencode(name)) > LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
@@ -97,18 +103,20 @@ def helper(path: Path, kind: str) -> Path:
 
 
 def check_helper(path: Path) -> None:
-    """Raise OutputError where something else than a file stands in the place of a helper file."""
+    """Raise OutputError if the path of a helper file is taken by something that is no file."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "device"
-        raise OutputError(f"{path}: a {kind} is where nervkit keeps a file; move it away")
+        raise OutputError(
+            f"{path}: is a {kind}, and nervkit needs this name for a file; move it away"
+        )
 
 
-_temporary: set[Path] = set()  # what lies beside outputs while they are made
+_temporary: set[Path] = set()  # files beside unfinished outputs
 
 
 @contextmanager
 def temporary(path: Path) -> Iterator[None]:
-    """Count `path` among what `remove_temporary` removes."""
+    """Register `path` for `remove_temporary`."""
     _temporary.add(path)
     try:
         yield
@@ -117,7 +125,7 @@ def temporary(path: Path) -> Iterator[None]:
 
 
 def remove_temporary() -> None:
-    """Remove what is half-written: for a process that has to end without finishing anything."""
+    """Remove all unfinished outputs, for a process that must end at once."""
     for path in tuple(_temporary):
         with suppress(OSError):
             _remove(path)
@@ -125,16 +133,16 @@ def remove_temporary() -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, renamed to it on success and removed
-    on failure. Where `path` is a link, what it points to is replaced. What the system refuses
-    becomes an OutputError that names `path`."""
+    """Yield a temporary path beside `path` with the same suffix. It is renamed to `path` on success
+    and removed on failure. If `path` is a link, its target is replaced. An OSError becomes an
+    OutputError that names `path`."""
     with system_errors(path):
         target = linked(path)
         partial = helper(target, f"partial{path.suffix}")
         check_helper(partial)
         with temporary(partial):
             try:
-                partial.unlink(missing_ok=True)  # of a run that was killed
+                partial.unlink(missing_ok=True)  # left by a killed run
                 yield partial
                 partial.replace(target)
             finally:
@@ -143,18 +151,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def filling(folder: Path, partial: Path, is_ours: Callable[[str], bool]) -> Iterator[Path]:
-    """The empty folder `partial`, whose files move into `folder` on success and are removed on
-    failure. `folder` is made where it is absent; else its files of the same names are replaced,
-    and no others are touched. What the system refuses becomes an OutputError.
+    """Yield the empty folder `partial`. Its files move into `folder` on success and are removed on
+    failure. `folder` is created if absent; in an existing one, only files of the same names are
+    replaced. An OSError becomes an OutputError.
 
-    `is_ours` tells from a file's name whether a run that was killed may have left it in `partial`.
+    `is_ours` tells from a file's name whether a killed run may have left it in `partial`.
     """
     with system_errors(folder):
         if partial.is_symlink() or (partial.exists() and not _holds_only(partial, is_ours)):
-            raise OutputError(f"{partial}: is where nervkit keeps a folder; move it away")
+            raise OutputError(f"{partial}: nervkit needs this name for a folder; move it away")
         with temporary(partial):
             try:
-                _remove(partial)  # of a run that was killed
+                _remove(partial)  # left by a killed run
                 partial.mkdir()
                 yield partial
                 if folder.exists():
@@ -173,7 +181,7 @@ def _move(files: list[Path], folder: Path) -> None:
     targets = [folder / file.name for file in files]
     for target in targets:
         if target.is_dir():
-            raise OutputError(f"{target}: is a folder, and a file of this name is to be written")
+            raise OutputError(f"{target}: is a folder; the output is a file of this name")
     for file, target in zip(files, targets, strict=True):
         file.replace(linked(target))
 

@@ -1,4 +1,4 @@
-""".nerv -> a smaller .nerv, without the video: its tensors are quantized by sensitivity."""
+"""Make a smaller .nerv file from one, without the video: quantize its tensors by sensitivity."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from nervkit.assembly import DecodedFrames, bytes_besides_tensors, over_limits
-from nervkit.container.file import Checks, SegmentData, pack_file
+from nervkit.assembly import bytes_besides_tensors, over_limits
+from nervkit.container.file import Checks, pack_file
 from nervkit.container.limits import UNLIMITED, Limits
-from nervkit.container.segment import CONTEXTS
+from nervkit.container.segment import CONTEXTS, SegmentData
 from nervkit.container.settings import is_requantized, requantized
-from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.decoder import NervVideo, computed_ahead, with_progress
 from nervkit.errors import FormatError, NervError, NothingToDoError, ResourceError, UsageError
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
+from nervkit.framechecks import DecodedFrames, Match, count_matches
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import Device, choose_device, memory_errors
@@ -28,19 +31,20 @@ from nervkit.networks import check_budget, drawn, rebuild
 from nervkit.output import check_nerv_output, linked, replacing
 from nervkit.target import Target
 from nervkit.units import parse_bpp, parse_loss
-from nervkit.verifier import checked_against, is_wrong
+from nervkit.verifier import checks_origin
 from nervkit.version import __version__
 from nervkit.video.memory import available_memory, human_bytes
 
-VALUE_BYTES = 48  # held for each stored value of all segments: tensors, derivatives, integers
-MOST_ABOVE = 1.02  # of the bytes that are aimed at
+VALUE_BYTES = 48  # in memory for each stored value: tensors, derivatives, integers
+SIZE_TOLERANCE = 1.02  # accepted size over target size
 
-OnProgress = Callable[[str, int, int], None]
+Stage = Literal["verify", "sensitivity", "search", "check"]
+OnStageProgress = Callable[[Stage, int, int], None]
 
 
 @dataclass(frozen=True)
 class RequantizeReport:
-    """What a requantization made.
+    """The result of a requantization.
 
     Attributes:
         output: path of the file.
@@ -50,20 +54,20 @@ class RequantizeReport:
         fps: mean frame rate.
         model: name of the first segment's model.
         parameters: stored values: weights, biases and embeddings.
-        psnr: None: the quality against the source was not measured, and the file does not state it.
+        psnr: None: the quality against the source is neither measured nor declared by the file.
         ssim: None, likewise.
         kept_psnr: dB, of the output's frames against the input's, mean over frames of 8-bit RGB.
-        kept_ssim: the same as SSIM. None for frames smaller than 11 pixels.
-        estimated_psnr: dB against the source, estimated from the PSNR that the input states, if the
-            new error is independent of the old one. None where the input states no PSNR.
+        kept_ssim: SSIM likewise. None for frames smaller than 11 pixels.
+        estimated_psnr: dB against the source, estimated from the PSNR that the input declares, if
+            the new error is independent of the old one. None if the input declares no PSNR.
         input_bytes: size of the input.
         bytes: size of the output.
         bytes_by_part: the same by part; adds up to `bytes`.
         bpp: bits per pixel, without tracks, tags, chapters and attachments.
         bits_per_parameter: bits per value of the coded weights and embeddings.
         seconds: wall time.
-        settings: options as text, which the file stores.
-        notes: one line for everything that was assumed, changed or lost.
+        settings: the options as the file stores them, as text.
+        notes: one line for each assumption, change and loss.
     """
 
     output: str
@@ -88,7 +92,7 @@ class RequantizeReport:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
+        """Return JSON-ready values; docs/json.md documents the keys."""
         return asdict(self)
 
 
@@ -103,15 +107,15 @@ def requantize(
     device: Device = "cpu",
     limits: Limits | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress | None = None,
+    on_progress: OnStageProgress | None = None,
 ) -> RequantizeReport:
     """Make a smaller .nerv file from one, without the video.
 
-    The tensors are quantized again, each with steps that follow from how much the frames depend on
-    it (docs/codec.md). Times, tracks, tags, chapters, attachments and colours stay. Frame checks
-    are those of the new frames. The output states no quality against the source, since that cannot
-    be measured here. Before that, the input's frames are compared with its own checks, as `verify`
-    does. The output is decoded before it is renamed into place.
+    First, the input's frames are compared with its own checks, as in `verify`. Then each tensor is
+    quantized again, with step sizes that follow from the sensitivity of the frames to it
+    (docs/codec.md). The timing, tracks, tags, chapters, attachments and colour description stay.
+    The frame checks are those of the new frames. The output declares no quality against the source,
+    which cannot be measured here. The output is decoded before it is renamed into place.
 
     Args:
         source: path of a .nerv file, with tensors coded by any method.
@@ -120,19 +124,20 @@ def requantize(
             one of the four targets.
         target_bpp: bits per pixel of the video, without tracks, tags and attachments.
         target_bitrate: bits per second of the whole file, such as 200_000 or "200k".
-        target_loss: dB of PSNR against the source that may be lost, estimated from the PSNR that
-            the input states and the error that is added.
+        target_loss: largest loss of PSNR against the source in dB, estimated from the PSNR that the
+            input declares and the added error.
         device: where sensitivities are computed. Files are decoded on the CPU.
         limits: as for `NervVideo`.
         overwrite: replace an existing output.
-        on_progress: called with (stage, done, in all); the stage is "verify", "sensitivity",
+        on_progress: called with (stage, done, total); the stage is "verify", "sensitivity",
             "search" or "check".
 
     Raises:
         UsageError: not exactly one target, a target that the input cannot reach, or a source or
             output that is not a path.
-        NothingToDoError: the input meets the target already.
-        FormatError: the source is not a valid .nerv file, or does not show its encoder's frames.
+        NothingToDoError: the input already meets the target.
+        FormatError: the source is not a valid .nerv file, or does not decode to its encoder's
+            frames.
         LimitError: as for `NervVideo`; so is ResourceError.
         OutputError: the output exists, or cannot be written.
     """
@@ -153,41 +158,42 @@ def requantize(
     ):
         video.file.check_all()
         check_budget(video.file, video.header.segments)
-        wanted = _in_words(target, loss)
-        file = _Requantized(video, wanted, on_progress or (lambda *_: None))
-        aim = {"error": file.error_of(loss)} if target is None else {"size": file.room(target)}
-        file.check_frames()
+        job = _Requantization(video, _in_words(target, loss), on_progress or (lambda *_: None))
+        size = None if target is None else job.tensor_bytes(target)
+        error = None if loss is None else job.added_error(loss)
+        job.check_frames()
         with memory_errors(str(source)):
-            quantizers = file.quantizers(measured_on)
-            payloads = file.compressed(quantizers, **aim)
-        quality = file.write(output, payloads)
+            payloads = job.compress(job.quantizers(measured_on), size, error)
+        quality = job.write(output, payloads)
         coded = sum(map(len, payloads))
-        return file.report(output, quality, coded, time.perf_counter() - began)
+        return job.report(output, quality, coded, time.perf_counter() - began)
 
 
-class _Requantized:
-    """A file, and the one that is made from it."""
+class _Requantization:
+    """An input file and the steps that make the output from it."""
 
-    def __init__(self, video: NervVideo, wanted: str, on_progress: OnProgress) -> None:
-        """`wanted` is the target in words, which the file records."""
+    def __init__(
+        self, video: NervVideo[np.ndarray], target: str, on_progress: OnStageProgress
+    ) -> None:
+        """`target` is in words, which the output stores in its settings."""
         self._video, self._file, self._on_progress = video, video.file, on_progress
         self._count = len(video.header.segments)
         segments = [self._file.segment(index) for index in range(self._count)]
         self._coded = sum(segment.size for segment in segments)
-        self._counts = [len(segment.order) for segment in segments]  # of tensors
+        self._tensor_counts = [len(segment.order) for segment in segments]
         self._tracks, self._extras = video.tracks, self._file.extras()
         self._checks = self._file.checks()
         self._psnr = None if self._checks is None else self._checks.psnr
         self._notes: list[str] = []
         earlier = video.header.encoder["settings"]
         self._again = is_requantized(earlier)
-        settings = requantized(earlier, wanted)
+        settings = requantized(earlier, target)
         encoder = {"version": f"nervkit {__version__}", "settings": settings}
         self._header = replace(video.header, encoder=encoder)
 
-    def room(self, target: Target) -> int:
-        """The bytes that a target leaves for tensors. Raises UsageError where these are too few,
-        NothingToDoError where the file is smaller."""
+    def tensor_bytes(self, target: Target) -> int:
+        """Return the bytes that a target leaves for tensors. Raises UsageError if these are too
+        few, NothingToDoError if the file's tensors are smaller already."""
         parts = (self._header, self._video.timing, self._tracks, self._extras)
         fixed = bytes_besides_tensors(*parts, psnr=None)
         start, end = self._video.timing.seconds
@@ -195,43 +201,44 @@ class _Requantized:
         if size >= self._coded:
             raise NothingToDoError(
                 f"{self._file.name}: is smaller than the target already: its tensors take "
-                f"{self._coded:,} bytes, and the target leaves {size:,}; nothing to do"
+                f"{self._coded:,} bytes, the target leaves {size:,}; nothing to do"
             )
         return size
 
-    def error_of(self, loss: float) -> float:
-        """The mean squared error in frames that costs `loss` dB, if it is independent of what the
-        file lacks already. Raises UsageError where the file does not say that."""
+    def added_error(self, loss: float) -> float:
+        """Return the mean squared error of frames that lowers the PSNR by `loss` dB, if it is
+        independent of the present error. Raises UsageError if the file declares no PSNR."""
         if self._psnr is None:
             raise UsageError(
-                f"{self._file.name}: does not state its PSNR, so that a loss has no meaning; give "
-                "--target-size, --target-bpp or --target-bitrate"
+                f"{self._file.name}: declares no PSNR to which target-loss could refer; give "
+                "target-size, target-bpp or target-bitrate"
             )
         return _error(self._psnr) * (10 ** (loss / 10) - 1)
 
     def check_frames(self) -> None:
-        """Compare all frames with the file's checks. Raises FormatError where some are wrong."""
+        """Compare all frames with the file's checks. Raises FormatError if some are wrong."""
         if self._checks is None:
-            self._notes.append("the input holds no frame checks: damage to it would not show")
+            self._notes.append("the input has no frame checks: damage to it is not detected")
             return
-        wrong = 0
-        for index, frame in enumerate(computed_ahead(iter(self._video))):
-            wrong += is_wrong(frame, index, self._checks)
-            self._on_progress("verify", index + 1, len(self._video))
-        if wrong:
-            what = f"{wrong} of {len(self._video)} frames are not {checked_against(self._again)}"
+        total, frames = len(self._video), computed_ahead(iter(self._video))
+        verified = with_progress(frames, total, partial(self._on_progress, "verify"))
+        if wrong := count_matches(verified, self._checks)[Match.WRONG]:
+            problem = f"{wrong} of {total} frames differ from {checks_origin(self._again)}"
             if self._checks.samples is None:
-                what += ", and no samples tell rounding from damage"
-            raise FormatError(f"{self._file.name}: {what}; take an undamaged copy, or encode again")
+                problem += " (the file has no samples, which distinguish rounding from damage)"
+            raise FormatError(
+                f"{self._file.name}: {problem}; use an undamaged copy, or encode again"
+            )
 
     def quantizers(self, device: torch.device) -> list[Quantizer]:
-        """Those of all segments, which they measure on `device`. Raises ResourceError."""
+        """Return the quantizers of all segments, with sensitivities measured on `device`. Raises
+        ResourceError."""
         plans = [drawn(self._header, segment) for segment in self._header.segments]
         frame = max(plan.gradient_memory for plan in plans)
         needed, free = VALUE_BYTES * self._header.values + frame, available_memory()
         if needed > free:
             raise ResourceError(
-                f"{self._file.name}: to quantize it takes {human_bytes(needed)} of memory, "
+                f"{self._file.name}: quantizing takes {human_bytes(needed)} of memory, "
                 f"{human_bytes(free)} are free"
             )
         made = []
@@ -246,60 +253,61 @@ class _Requantized:
             made.append(Quantizer(model, derivatives, segment.frames / self._header.frames))
         return made
 
-    def compressed(
-        self, quantizers: Sequence[Quantizer], size: int | None = None, error: float | None = None
+    def compress(
+        self, quantizers: Sequence[Quantizer], size: int | None, error: float | None
     ) -> list[bytes]:
-        """The tensors of all segments, in `size` bytes, or for an `error` in frames. Raises
-        UsageError where that cannot be, NothingToDoError where it makes nothing smaller."""
-
-        def searched(done: int, total: int) -> None:
-            self._on_progress("search", done, total)
-
+        """Return the coded tensors of each segment, in `size` bytes or with an added mean squared
+        `error` of frames. Raises UsageError if `size` is too small, NothingToDoError if the file
+        does not become smaller."""
+        searched = partial(self._on_progress, "search")
         if size is not None:
             payloads = compress_to_size(quantizers, size, on_progress=searched)
-            if (least := sum(map(len, payloads))) > MOST_ABOVE * size:
+            if (least := sum(map(len, payloads))) > SIZE_TOLERANCE * size:
                 raise UsageError(
                     f"{self._file.name}: the target leaves {size:,} bytes for the tensors, which "
-                    f"take {least:,} at least"
+                    f"take at least {least:,}; raise the target"
                 )
         else:
+            assert error is not None, "one of size and error is given"
             payloads = compress_to_error(quantizers, error, on_progress=searched)
             if (found := sum(map(len, payloads))) >= self._coded:
                 raise NothingToDoError(
-                    f"{self._file.name}: its tensors take {self._coded:,} bytes already, and "
-                    f"{found:,} at that loss; nothing to do"
+                    f"{self._file.name}: its tensors take {self._coded:,} bytes, and {found:,} at "
+                    "that loss; nothing to do"
                 )
         return payloads
 
     def write(self, output: Path, payloads: Sequence[bytes]) -> Quality:
-        """Write the file, decode it, add the checks of its frames, and only then put it in place.
-        Gives the quality of its frames against the input's."""
-        pairs = zip(self._counts, payloads, strict=True)
-        segments = [SegmentData.of((CONTEXTS, count, payload)) for count, payload in pairs]
+        """Write the file, decode it, add its frame checks, then rename it into place. Return the
+        quality of its frames against the input's."""
+        segments = [
+            SegmentData.of((CONTEXTS, count, payload))
+            for count, payload in zip(self._tensor_counts, payloads, strict=True)
+        ]
         decoded = DecodedFrames()
-        with replacing(output) as partial:
-            partial.write_bytes(self._pack(segments, None))
-            with NervVideo(partial, limits=UNLIMITED) as made:
-                pairs = zip(iter(self._video), computed_ahead(iter(made)), strict=True)
-                for index, (before, frame) in enumerate(pairs):
+        with replacing(output) as path:
+            path.write_bytes(self._pack(segments, None))
+            with NervVideo(path, limits=UNLIMITED) as made:
+                checked = partial(self._on_progress, "check")
+                frames = with_progress(computed_ahead(iter(made)), len(made), checked)
+                for before, frame in zip(iter(self._video), frames, strict=True):
                     decoded.add(frame, quality_of(before, frame))
-                    self._on_progress("check", index + 1, len(made))
             data = self._pack(segments, decoded.checks(None, None))
-            partial.write_bytes(data)
-            if partial.read_bytes() != data:
-                raise NervError(f"{output}: the disk did not give back what was written")
+            path.write_bytes(data)
+            if path.read_bytes() != data:
+                raise NervError(f"{output}: reads back differently than written; check the disk")
         return decoded.quality
 
     def report(
         self, output: Path, quality: Quality, coded: int, seconds: float
     ) -> RequantizeReport:
-        """What was made, given its quality against the input and the bytes of its tensors."""
+        """Return the report, given the quality against the input and the bytes of the tensors."""
         header, notes = self._header, [*self._notes, *over_limits(output)]
         if lost := self._file.bytes_by_part.get("other"):
-            notes.append(f"{lost:,} bytes of parts that this version does not know are left out")
+            notes.append(f"dropped {lost:,} bytes of chunks that this version does not know")
         if self._psnr is None:
-            reason = ", as it was requantized before" * self._again
-            notes.append(f"the input states no PSNR{reason}: the new file's is not estimated")
+            reason = " (it was requantized before)" * self._again
+            notes.append(f"the input declares no PSNR{reason}: the new file's is not estimated")
         with NervVideo(output, limits=UNLIMITED) as made:
             estimated = None
             if self._psnr is not None:
@@ -332,17 +340,17 @@ class _Requantized:
         return pack_file(self._header, timing, segments, self._tracks, checks, self._extras)
 
 
-def _check_file_name(value: Any, what: str) -> None:
-    """Raise UsageError where `value` does not name a file."""
+def _check_file_name(value: object, what: str) -> None:
+    """Raise UsageError if `value` is not a path."""
     if not isinstance(value, (str, os.PathLike)):
         kind = type(value).__name__
-        raise UsageError(f"requantize needs the names of .nerv files: its {what} is of type {kind}")
+        raise UsageError(f"requantize needs paths of .nerv files: the {what} is of type {kind}")
     if str(value) == "-":
-        raise UsageError(f"requantize needs the names of .nerv files: its {what} cannot be a pipe")
+        raise UsageError(f"requantize needs paths of .nerv files: the {what} cannot be a pipe")
 
 
 def _in_words(target: Target | None, loss: float | None) -> str:
-    """Such as "to 60000 bytes": what is asked for, without a comma."""
+    """Return the target such as "to 60000 bytes", without a comma, for the settings."""
     if target is None:
         return f"for a loss of {loss:g} dB"
     if target.bpp is not None:
@@ -351,5 +359,5 @@ def _in_words(target: Target | None, loss: float | None) -> str:
 
 
 def _error(decibels: float) -> float:
-    """The mean squared error of a PSNR, of samples in [0, 1]."""
+    """Return the mean squared error of samples in [0, 1] that a PSNR stands for."""
     return 10 ** (-decibels / 10)

@@ -1,5 +1,5 @@
-"""Whether a file shows what was fitted: a model that somebody brings may keep part of it elsewhere
-than in the tensors that are stored."""
+"""Check that a file decodes to what was fitted: a plugin's model may keep state outside the tensors
+that are stored."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.networks import render
 
-MOST_LOST = 3.0  # dB between a fit and the same network as a decoder would ask it
-ENOUGH = 50.0  # dB; above, nothing that is lost can be seen
-SAME = 45.0  # dB between two decodes of the same tensors: rounding makes less than one level
-WORTH_A_NOTE = 1.0  # dB that quantization costs
+MAX_LOSS = 3.0  # dB between the fit's PSNR and that of `forward` after it
+TRANSPARENT = 50.0  # dB; losses above are not visible
+SAME = 45.0  # dB between two decodes of the same tensors: rounding errors are below one level
+NOTED_LOSS = 1.0  # dB lost to quantization that are worth a note
 
 
 class SelfCheck:
-    """Checks of one fitted network, on the CPU, on a few frames spread over the clip."""
+    """Check one fitted network, on the CPU, on a few frames spread over the clip."""
 
     def __init__(
         self, network: Representation, frames: np.ndarray, model: str, coarser: bool = False
     ) -> None:
         """`frames` are the clip's, (T, H, W, 3) uint8; `model` is the network's name; `coarser`
-        says that the file is meant to show less than the fit."""
+        means that the file is quantized to a target, so that a loss is expected."""
         self._network, self._frames, self._model = network, frames, model
         self._coarser = coarser
         self._positions = probed(len(frames)).tolist()
         self._psnr = self._quality([render(network, [t])[0] for t in self._positions])
 
     def fitted(self, fit_psnr: float) -> None:
-        """Raise ModelError where `model(t)` is far below what the fit said, `fit_psnr` in dB."""
-        if self._psnr < min(fit_psnr, ENOUGH) - MOST_LOST:
+        """Raise ModelError if the PSNR of `model(t)` is far below the fit's, `fit_psnr` in dB."""
+        if self._psnr < min(fit_psnr, TRANSPARENT) - MAX_LOSS:
             raise ModelError(
-                f"the model {self._model!r} shows {self._psnr:.2f} dB after the fit, which reached "
-                f"{fit_psnr:.2f} dB: its forward must show what its fit_forward and finish_fit made"
+                f"the model {self._model!r} has {self._psnr:.2f} dB after the fit, which reached "
+                f"{fit_psnr:.2f} dB: its forward must return what its fit_forward and finish_fit "
+                "made"
             )
 
-    def decoded(self, video: NervVideo) -> list[str]:
-        """Notes on the file that was made. Raises ModelError where the network, given the file's
-        tensors, shows other frames than a decoder. Changes the network."""
+    def decoded(self, video: NervVideo[np.ndarray]) -> list[str]:
+        """Return notes on the file. Raises ModelError if the network with the file's tensors shows
+        other frames than a decoder. Loads these tensors into the network."""
         shown = [video[t] for t in self._positions]
         self._network.load_stored(video.model.stored())
         pairs = zip(self._positions, shown, strict=True)
@@ -50,14 +51,15 @@ class SelfCheck:
         if alike < SAME:
             raise ModelError(
                 f"the model {self._model!r} decodes to {decoded:.2f} dB, and the fit had "
-                f"{self._psnr:.2f} dB: it keeps something besides its parameters and persistent "
-                "buffers, which a file does not hold"
+                f"{self._psnr:.2f} dB: it keeps state outside its parameters and persistent "
+                "buffers, which a file does not store"
             )
-        lost = min(self._psnr, ENOUGH) - decoded
-        if lost > WORTH_A_NOTE and not self._coarser:
-            return [f"quantization costs {lost:.1f} dB; more bits cost less"]
+        lost = min(self._psnr, TRANSPARENT) - decoded
+        if lost > NOTED_LOSS and not self._coarser:
+            return [f"quantization loses {lost:.1f} dB; raise bits to lose less"]
         return []
 
     def _quality(self, shown: list[np.ndarray]) -> float:
+        """Return the mean PSNR of frames at the probed positions."""
         pairs = zip(self._positions, shown, strict=True)
         return float(np.mean([psnr(self._frames[t], frame) for t, frame in pairs]))

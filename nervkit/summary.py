@@ -1,4 +1,4 @@
-"""What a .nerv file says of itself. numpy only: answers at once."""
+"""Summarize a .nerv file from its headers. Imports no torch, so that it answers at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nervkit.container.source import NervSource
 
 
 def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
-    """What the header of a .nerv file declares, and its bytes by part.
+    """Return what the header of a .nerv file declares, and its bytes by part.
 
-    Reads no weights and decodes nothing.
+    Reads no weights and decodes no frame.
 
     Args:
-        source: a path, the bytes of a file, or a binary file object that can seek.
+        source: a path, the bytes of a file, or a seekable binary file object.
         limits: what the file may declare. The default grows with its size.
 
     Returns:
         JSON-ready values; docs/json.md documents the keys.
 
     Raises:
-        SourceError: no such file.
+        SourceError: the file does not exist.
         FormatError: not a valid .nerv file.
         LimitError: the file declares more than `limits` allow.
     """
@@ -89,7 +89,7 @@ def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
 
 
 def _table(file: NervFile) -> list[dict[str, Any]]:
-    """What each segment is, in order."""
+    """Return the segments in order."""
     header, rows, first = file.header, [], 0
     for index, segment in enumerate(header.segments):
         size = file.segment_bytes(index)

@@ -1,4 +1,4 @@
-"""Where what a frame shows is in all others, by the trajectories that a .nerv file stores."""
+"""Follow points through a video by the motion that a .nerv file of Gaussians stores."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.decoder import NervVideo, OnProgress, computed_ahead, with_progress
 from nervkit.errors import UsageError
 from nervkit.models.device import memory_errors
 from nervkit.output import check_output, replacing
@@ -26,20 +26,24 @@ from nervkit.video.movies import MovieOptions
 from nervkit.video.stream import Stream
 from nervkit.video.writer import check_destination, write_video
 
-TAIL = 12  # frames of a trajectory that are drawn behind its point
+if TYPE_CHECKING:
+    from nervkit.models.gaussians import Gaussians
+
+TAIL = 12  # earlier frames of a trajectory that are drawn
 COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ffd60a", "#ff2d95", "#5ac8fa")
 
-Point = tuple[float, float, float]
+Point = tuple[float, float, float]  # x, y, frame
+POINT_NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where a point goes.
+    """The path of a point.
 
     Attributes:
-        at: x and y in pixels, from the frame's upper left corner, and the frame.
-        first_frame: of the segment that has it; trajectories end with their segment.
-        points: x and y in each of the segment's frames. They may lie outside of the frame.
+        at: x and y in pixels from the frame's upper left corner, and the frame.
+        first_frame: first frame of the segment that contains it; the path ends with the segment.
+        points: x and y in each frame of the segment. They may lie outside the frame.
     """
 
     at: Point
@@ -55,7 +59,7 @@ class Tracks:
         frames: number of frames of the video.
         width: of the video, in pixels.
         height: of the video, in pixels.
-        tracks: one Trajectory for each point that was asked for.
+        tracks: one Trajectory for each requested point.
     """
 
     frames: int
@@ -64,7 +68,7 @@ class Tracks:
     tracks: tuple[Trajectory, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
+        """Return JSON-ready values; docs/json.md documents the keys."""
         return asdict(self)
 
 
@@ -78,7 +82,7 @@ def tracks(
     crf: int | None = None,
     overwrite: bool = False,
     limits: Limits | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Tracks:
     """Follow points through a .nerv file of the model "gaussians".
 
@@ -87,29 +91,27 @@ def tracks(
         at: points, each (x, y, frame) or "x,y,frame". x and y are in pixels; the centre of the
             upper left pixel is (0.5, 0.5).
         output: write the trajectories to this path as JSON.
-        draw: write the video with the trajectories drawn on it, as for `decode`.
-        codec: of the drawn video, as for `decode`; so is `crf`.
-        crf: quality of a lossy codec; lower is better.
+        draw: write the video with the trajectories drawn on it to this path, as for `decode`.
+        codec: of the drawn video, as for `decode`.
+        crf: likewise.
         overwrite: replace existing outputs.
         limits: as for `NervVideo`.
-        on_progress: called with (frames done, frames in all) while the video is drawn.
+        on_progress: called with (frames done, total frames) while the video is drawn.
 
     Raises:
-        UsageError: a point is not understood or not in the video, or the model has no trajectories.
+        UsageError: a point cannot be parsed or is not in the video, or the model stores no motion.
         FormatError: as for `decode`; so are OutputError, LimitError and ResourceError.
     """
     points = [_parse_point(point) for point in at]
     if not points:
-        raise UsageError("say which points to follow: --at x,y,frame")
+        raise UsageError("give the points to follow: at x,y,frame")
     options = MovieOptions(codec, crf)
     if output is not None and draw is not None and Path(output).resolve() == Path(draw).resolve():
-        raise UsageError(
-            f"{output}: is to hold both the trajectories and the video: name two files"
-        )
+        raise UsageError(f"{output}: output and draw are the same file; give two names")
     if draw is not None:
         check_destination(os.fspath(draw), options, overwrite, source)
     elif codec is not None or crf is not None:
-        raise UsageError("--codec and --crf are for what is drawn: give --draw too")
+        raise UsageError("codec and crf apply to the drawn video; give draw too")
     if output is not None:
         check_output(Path(output), overwrite, source)
     with NervVideo(source, limits=limits) as video:
@@ -119,7 +121,7 @@ def tracks(
                 raise UsageError(
                     f"the point {x:g},{y:g},{t:g} is not in {count} frames of {width}x{height}"
                 )
-        found = Tracks(count, width, height, tuple(_followed(video, point) for point in points))
+        found = Tracks(count, width, height, tuple(_follow(video, point) for point in points))
         if output is not None:
             with replacing(Path(output)) as partial:
                 partial.write_text(json.dumps(found.to_dict(), allow_nan=False) + "\n")
@@ -129,39 +131,36 @@ def tracks(
 
 
 @torch.inference_mode()
-def _followed(video: NervVideo, at: Point) -> Trajectory:
+def _follow(video: NervVideo[np.ndarray], at: Point) -> Trajectory:
+    """Return the path of a point. Raises UsageError if its segment has another model."""
     x, y, t = at
     segment = video.segments[video.segments.index_at(int(t))]
     if segment.model_name != "gaussians":
         raise UsageError(
-            f"{video.file.name}: {segment.model_name} stores no trajectories: tracks needs a file "
+            f"{video.file.name}: {segment.model_name} stores no trajectories; tracks needs a file "
             "of the model gaussians"
         )
     with memory_errors(video.file.name):
         local = min(t - segment.start, segment.frames - 1.0)
-        path = segment.model.track((x, y), local, torch.arange(float(segment.frames)))
+        model = cast("Gaussians", segment.model)
+        path = model.track((x, y), local, torch.arange(float(segment.frames)))
     points = tuple((round(x, 3), round(y, 3)) for x, y in path.tolist())
     return Trajectory(at, segment.start, points)
 
 
 def _draw(
-    video: NervVideo,
+    video: NervVideo[np.ndarray],
     trajectories: Sequence[Trajectory],
     output: str,
     options: MovieOptions,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> None:
-    """Write the video with a dot at each point, and a line where it comes from."""
-
-    def pictures() -> Iterator[np.ndarray]:
-        for index, frame in enumerate(computed_ahead(iter(video))):
-            yield drawn(frame, index, trajectories)
-            if on_progress is not None:
-                on_progress(index + 1, len(video))
-
+    """Write the video with a circle at each point and a line along its recent path."""
+    decoded = enumerate(computed_ahead(iter(video)))
+    frames = (drawn(frame, index, trajectories) for index, frame in decoded)
     header = video.header
     stream = Stream(
-        frames=pictures(),
+        frames=with_progress(frames, len(video), on_progress),
         width=header.width,
         height=header.height,
         timing=video.timing,
@@ -174,7 +173,7 @@ def _draw(
 
 
 def drawn(frame: np.ndarray, index: int, trajectories: Sequence[Trajectory]) -> np.ndarray:
-    """A copy of the (H, W, 3) uint8 frame number `index` with the trajectories that pass it."""
+    """Return a copy of the (H, W, 3) uint8 frame `index` with the trajectories drawn on it."""
     image = Image.fromarray(frame)
     canvas = ImageDraw.Draw(image)
     radius = max(1.5, min(image.size) / 80)
@@ -183,9 +182,9 @@ def drawn(frame: np.ndarray, index: int, trajectories: Sequence[Trajectory]) -> 
         if not 0 <= place < len(trajectory.points):
             continue
         colour = COLOURS[number % len(COLOURS)]
-        tail = trajectory.points[max(0, place - TAIL) : place + 1]
-        # A picture's coordinates have the middle of the upper left pixel at 0.
-        tail = [(x - 0.5, y - 0.5) for x, y in tail]
+        # Pillow's coordinates have the centre of the upper left pixel at 0.
+        recent = trajectory.points[max(0, place - TAIL) : place + 1]
+        tail = [(x - 0.5, y - 0.5) for x, y in recent]
         if len(tail) > 1:
             canvas.line(tail, fill=colour, width=max(1, round(radius / 2)))
         x, y = tail[-1]
@@ -194,10 +193,10 @@ def drawn(frame: np.ndarray, index: int, trajectories: Sequence[Trajectory]) -> 
 
 
 def _parse_point(point: str | Point) -> Point:
+    """Parse x, y and frame. Raises UsageError."""
     parts = point.split(",") if isinstance(point, str) else list(point)
-    number = re.compile(r"\s*\d+(\.\d+)?\s*")
-    if len(parts) == 3 and all(number.fullmatch(str(part)) for part in parts):
+    if len(parts) == 3 and all(POINT_NUMBER.fullmatch(str(part)) for part in parts):
         x, y, t = (float(part) for part in parts)
         if all(map(math.isfinite, (x, y, t))):
             return x, y, t
-    raise UsageError(f"a point is x,y,frame, each from 0, such as 120,80,0, not {point!r}")
+    raise UsageError(f"a point is x,y,frame, each 0 or more, such as 120,80,0, not {point!r}")

@@ -110,8 +110,8 @@ def parse_bitrate(text: str | int) -> int:
     return rate
 
 
-def parse_bpp(text: str) -> float:
-    """Parse bits per pixel, such as "0.05"."""
+def parse_bpp(text: str | float) -> float:
+    """Parse bits per pixel, such as 0.05 or "0.05"."""
     try:
         return float(text)
     except (TypeError, ValueError):

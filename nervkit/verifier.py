@@ -1,36 +1,45 @@
-"""Check a .nerv file: its checksums, its frames, and its quality against the source."""
+"""Verify a .nerv file: its checksums, its frames, and its quality against the source."""
 
 from __future__ import annotations
 
+import os
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Unpack, cast
 
 import numpy as np
 
-from nervkit.container.file import Checks, sample_places
+from nervkit.container.file import Checks
 from nervkit.container.limits import Limits
 from nervkit.container.settings import is_requantized
 from nervkit.container.source import NervSource
-from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.decoder import NervVideo, OnProgress, computed_ahead, with_progress
 from nervkit.errors import SourceError, UsageError
+from nervkit.framechecks import Match, match
+from nervkit.keywords import check_keywords
 from nervkit.metrics import Quality, mean_quality, quality_of
 from nervkit.models.device import Device
 from nervkit.networks import check_budget
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
-from nervkit.video.reader import Reading, changed_options, read_clip
+from nervkit.video.reader import (
+    READING,
+    Reading,
+    ReadingOptions,
+    VideoSource,
+    changed_options,
+    read_clip,
+)
 from nervkit.video.tracks import track_packets
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found.
+    """The result of `verify`.
 
-    A file stores checks of the frames that its encoder decoded: a CRC-32 of each, and samples.
+    A file stores frame checks of what its encoder decoded: a CRC-32 of each frame, and samples.
     "The encoder's frames" below are these.
 
     Attributes:
@@ -44,15 +53,15 @@ class VerifyReport:
         bpp: bits per pixel, without tracks, tags, chapters and attachments.
         requantized: whether `requantize` made the file. The encoder's frames are then those that
             `requantize` decoded.
-        identical: number of frames that equal the encoder's exactly. None where the file has no
-            frame checks.
+        identical: number of frames that equal the encoder's exactly. None if the file has no frame
+            checks.
         wrong: number of frames of the reference decode that differ from the encoder's by more than
             rounding, as far as the stored samples show; without samples, of all that differ. None
-            where the file has no frame checks.
-        largest_difference: the largest difference of a sample, in 8-bit levels. 0 where all frames
-            are identical; else between this decode and the reference decode (CPU, float32), where
-            that is identical to the encoder's; None where this machine does not reproduce the
-            encoder's frames.
+            if the file has no frame checks.
+        largest_difference: the largest sample difference, in 8-bit levels. 0 if all frames are
+            identical; else between this decode and the reference decode (CPU, float32), if that is
+            identical to the encoder's; None if this machine does not reproduce the encoder's
+            frames.
         psnr: dB against the source, mean over frames of 8-bit RGB. None without a source.
         psnr_yuv: dB against the source, mean over frames of (6 Y + U + V) / 8 of the 8-bit 4:2:0
             planes that the RGB frames convert to with the file's matrix and range.
@@ -61,7 +70,7 @@ class VerifyReport:
         frame_psnr_yuv: the same of the planes.
         frame_ssim: SSIM of each frame.
         seconds: wall time.
-        notes: one line for everything that was assumed or is unusual.
+        notes: one line for each assumption and irregularity.
     """
 
     input: str
@@ -86,18 +95,18 @@ class VerifyReport:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
+        """Return JSON-ready values; docs/json.md documents the keys."""
         return asdict(self)
 
 
 def verify(
     source: NervSource,
-    against: Any = None,
+    against: VideoSource | None = None,
     *,
     device: Device = "cpu",
     limits: Limits | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    **reading: Any,
+    on_progress: OnProgress | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> VerifyReport:
     """Verify every checksum of a .nerv file, decode every frame, and compare with the source.
 
@@ -108,115 +117,146 @@ def verify(
             compare with the file's own frame checks only.
         device: where to decode; "cpu" is the reference.
         limits: as for `NervVideo`.
-        on_progress: called with (frames done, frames in all).
-        **reading: `fps`, `size` and `pixel_format` of `against`, where its name does not say.
+        on_progress: called with (frames done, total frames).
+        **reading: options of `read_clip` for `against`, such as `fps`, `size` and `pixel_format` if
+            its name does not declare them. They override the stored ones.
 
     Raises:
         FormatError: a checksum is wrong, or the file is otherwise invalid.
-        SourceError: `against` cannot be read, or has other frames than the file.
-        UsageError: an option of reading is wrong, or there is nothing to read.
+        SourceError: `against` cannot be read, or its frames differ in number or size.
+        UsageError: a reading option is invalid, or there is no source to read.
+        OptionError: an option does not exist.
     """
     began = time.perf_counter()
+    check_keywords(verify, reading, READING)
     if against is None and (unused := changed_options(reading)):
-        option = unused[0].replace("_", "-")
-        raise UsageError(f"--{option} says how to read the source: give --against too")
+        raise UsageError(
+            f"{unused[0].replace('_', '-')} describes the source to compare with; give against too"
+        )
     if source == "-" == against:
-        raise UsageError("standard input can be the .nerv file or the source, not both")
-    Reading.from_options(**reading)  # found wrong before anything is decoded
+        raise UsageError("only one of the .nerv file and the source can be standard input")
+    Reading.from_options(**reading)  # raises for invalid options before anything is decoded
     with NervVideo(source, device=device, limits=limits) as video:
-        video.file.check_all()
-        # All parts are read, so that what is impossible in one is found.
-        checks, _, _ = video.file.checks(), video.file.extras(), video.timing
+        checks = _check_parts(video)
         with video.file.naming():
-            check_budget(video.file, video.header.segments)
             colour = Colour.from_dict(video.header.colour)
-            for track in video.tracks:
-                track_packets(track)
-        clip = None
-        if against is not None:
-            edit = Edit.from_dict(video.header.edit).to_dict()
-            # The edit that the file states has made a Clip what it is.
-            clip = against if isinstance(against, Clip) else read_clip(against, **edit, **reading)
-            if clip.shape != video.shape:
-                raise SourceError(
-                    f"{against}: has {clip.shape[0]} frames of {clip.shape[2]}x{clip.shape[1]} "
-                    f"after the stored edit, {video.file.name} has {len(video)} of "
-                    f"{video.shape[2]}x{video.shape[1]}"
-                )
-        crcs, qualities = [], []
-        for index, frame in enumerate(computed_ahead(iter(video))):
-            crcs.append(zlib.crc32(frame))
+        clip = None if against is None else _read_source(against, video, reading)
+        matches: list[Match] = []
+        qualities: list[Quality] = []
+        decoded = with_progress(computed_ahead(iter(video)), len(video), on_progress)
+        for index, frame in enumerate(decoded):
+            if checks is not None:
+                matches.append(match(frame, index, checks))
             if clip is not None:
                 qualities.append(quality_of(clip.frames[index], frame, colour))
-            if on_progress is not None:
-                on_progress(index + 1, len(video))
-        notes = list(clip.notes) if clip is not None else []
-        identical = wrong = largest = None
-        if checks is None:
-            notes.append("the file holds no frame checks: identity is not known")
-        else:
-            differing = np.flatnonzero(np.array(crcs, np.uint32) != checks.crcs).tolist()
-            identical = len(video) - len(differing)
-            wrong, largest = _compare(video, differing, checks)
-            if largest is None and not wrong:
-                notes.append("this machine rounds some samples otherwise than the encoder's")
-            if wrong and checks.samples is None:
-                notes.append("the file has no samples that tell rounding from damage")
-        mean = mean_quality(qualities) if qualities else Quality(float("nan"), None)
-        header = video.header
-        return VerifyReport(
-            input=video.file.name,
-            frames=len(video),
-            width=header.width,
-            height=header.height,
-            model=header.segments[0].model,
-            parameters=header.values,
-            bytes=video.file.size,
-            bpp=video.file.bpp,
-            requantized=is_requantized(header.encoder["settings"]),
-            identical=identical,
-            wrong=wrong,
-            largest_difference=largest,
-            psnr=mean.psnr if qualities else None,
-            psnr_yuv=mean.psnr_yuv,
-            ssim=mean.ssim,
-            frame_psnr=[q.psnr for q in qualities],
-            frame_psnr_yuv=[q.psnr_yuv for q in qualities],
-            frame_ssim=[q.ssim for q in qualities],
-            seconds=time.perf_counter() - began,
-            notes=notes,
+        compared = _compare(video, matches, checks)
+        notes = [*(clip.notes if clip is not None else ()), *compared.notes]
+        return _report(video, compared, qualities, notes, began)
+
+
+def _check_parts(video: NervVideo[np.ndarray]) -> Checks | None:
+    """Verify all checksums and parse all parts of a file; return its frame checks."""
+    file = video.file
+    file.check_all()
+    checks, _, _ = file.checks(), file.extras(), video.timing
+    with file.naming():
+        check_budget(file, video.header.segments)
+        for track in video.tracks:
+            track_packets(track)
+    return checks
+
+
+def _read_source(
+    against: VideoSource, video: NervVideo[np.ndarray], reading: ReadingOptions
+) -> Clip:
+    """Read the source with the stored options. Raises SourceError if the shapes differ."""
+    with video.file.naming():
+        stored = Edit.from_dict(video.header.edit).to_dict()
+    if isinstance(against, Clip):
+        clip = against  # the stored options were applied to it before it was encoded
+    else:
+        given = {name: value for name, value in reading.items() if value is not None}
+        clip = read_clip(against, **cast("ReadingOptions", stored | given))
+    if clip.shape != video.shape:
+        name = against if isinstance(against, (str, os.PathLike)) else "the source"
+        raise SourceError(
+            f"{name}: has {clip.shape[0]} frames of {clip.shape[2]}x{clip.shape[1]} "
+            f"after the stored edit, {video.file.name} has {len(video)} of "
+            f"{video.shape[2]}x{video.shape[1]}"
         )
+    return clip
 
 
-def checked_against(requantized: bool) -> str:
-    """What the frame checks of a file are of, in words."""
-    if requantized:
-        return "what the run that requantized the file decoded"
-    return "what the encoder saw"
+@dataclass(frozen=True)
+class _Comparison:
+    """Decoded frames compared with the frame checks: the fields of VerifyReport, and notes."""
+
+    identical: int | None
+    wrong: int | None
+    largest_difference: int | None
+    notes: tuple[str, ...]
 
 
-def is_wrong(frame: np.ndarray, index: int, checks: Checks) -> bool:
-    """Whether frame `index` of the reference decode, (H, W, 3) uint8, differs by more than a
-    rounding from the one that was checked, as far as the samples tell: at all where there are
-    none."""
-    if zlib.crc32(frame) == checks.crcs[index]:
-        return False
-    if checks.samples is None:
-        return True
-    found = frame.ravel()[sample_places(index, frame.size)].astype(np.int16)
-    return bool((np.abs(found - checks.samples[index]) > 1).any())
-
-
-def _compare(video: NervVideo, differing: list[int], checks: Checks) -> tuple[int, int | None]:
-    """How many of the `differing` frames are wrong in the reference decode too, and the largest
-    difference of `video` to it; None where that does not have the encoder's checksums either."""
+def _compare(
+    video: NervVideo[np.ndarray], matches: Sequence[Match], checks: Checks | None
+) -> _Comparison:
+    """Summarize the matches of all frames, and decode those that differ again as a reference."""
+    if checks is None:
+        note = "the file has no frame checks: verify cannot tell whether frames are identical"
+        return _Comparison(None, None, None, (note,))
+    differing = [index for index, found in enumerate(matches) if found is not Match.IDENTICAL]
     wrong, largest, reproduced = 0, 0, True
     with NervVideo(video.file) as reference:
         for index in differing:
             exact = reference[index]
-            if zlib.crc32(exact) != checks.crcs[index]:
-                reproduced = False
-                wrong += is_wrong(exact, index, checks)
-            else:
+            found = match(exact, index, checks)
+            if found is Match.IDENTICAL:
                 largest = max(largest, int(np.abs(exact.astype(np.int16) - video[index]).max()))
-    return wrong, largest if reproduced else None
+            else:
+                reproduced = False
+                wrong += found is Match.WRONG
+    notes = []
+    if not reproduced and not wrong:
+        notes.append("this machine rounds some samples differently from the encoder's")
+    if wrong and checks.samples is None:
+        notes.append("the file has no samples, which distinguish rounding from damage")
+    identical = len(video) - len(differing)
+    return _Comparison(identical, wrong, largest if reproduced else None, tuple(notes))
+
+
+def _report(
+    video: NervVideo[np.ndarray],
+    compared: _Comparison,
+    qualities: Sequence[Quality],
+    notes: list[str],
+    began: float,
+) -> VerifyReport:
+    header = video.header
+    mean = mean_quality(qualities) if qualities else None
+    return VerifyReport(
+        input=video.file.name,
+        frames=len(video),
+        width=header.width,
+        height=header.height,
+        model=header.segments[0].model,
+        parameters=header.values,
+        bytes=video.file.size,
+        bpp=video.file.bpp,
+        requantized=is_requantized(header.encoder["settings"]),
+        identical=compared.identical,
+        wrong=compared.wrong,
+        largest_difference=compared.largest_difference,
+        psnr=mean.psnr if mean else None,
+        psnr_yuv=mean.psnr_yuv if mean else None,
+        ssim=mean.ssim if mean else None,
+        frame_psnr=[q.psnr for q in qualities],
+        frame_psnr_yuv=[q.psnr_yuv for q in qualities],
+        frame_ssim=[q.ssim for q in qualities],
+        seconds=time.perf_counter() - began,
+        notes=notes,
+    )
+
+
+def checks_origin(requantized: bool) -> str:
+    """Return whose frames a file's frame checks describe, in words."""
+    return "the requantizer's" if requantized else "the encoder's"

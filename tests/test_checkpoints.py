@@ -215,7 +215,9 @@ def test_odd_things_in_the_place_of_a_helper_file(
             other.write_text("kept")
     before = sorted(tmp_path.rglob("*"))
     kind = kind.removeprefix("dangling ")
-    with pytest.raises(OutputError, match=f"{re.escape(place)}: a {kind} is where") as caught:
+    with pytest.raises(
+        OutputError, match=f"{re.escape(place)}: is a {kind}, and nervkit"
+    ) as caught:
         encode(tmp_path / "a.nerv", restart=restart)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before

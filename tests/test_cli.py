@@ -130,15 +130,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench missing.npy -o run --to soon", 2, "to must be a time such as"),
         ("bench missing.npy -o run --rate x264", 2, "rate must be CODEC=N"),
         ("verify missing.nerv --against clip.npy --fps 0", 2, "fps must be a positive number"),
-        ("verify missing.nerv --fps 5", 2, "--fps says how to read the source: give --against"),
+        (
+            "verify missing.nerv --fps 5",
+            2,
+            "fps describes the source to compare with; give against",
+        ),
         ("verify missing.nerv --per-frame", 2, "give --against too"),
-        ("verify - --against -", 2, "the .nerv file or the source, not both"),
+        ("verify - --against -", 2, "only one of the .nerv file and the source"),
         ("decode missing.nerv -o x.npy --start soon", 2, "start must be a time such as"),
         ("decode missing.nerv -o x.npy --resize 0", 2, "resize must be WxH"),
         ("decode missing.nerv -o x.npy --frames 1:2:3", 2, "frames must be a range a:b"),
         ("decode missing.nerv -o x.npy --pixel-format yuv444p", 2, "is for movies and y4m"),
         ("decode missing.nerv -o - --pixel-format pink", 2, "y4m supports yuv420p"),
-        ("decode missing.nerv -o x.m4a --no-audio", 2, "leave out --resize and --no-audio"),
+        ("decode missing.nerv -o x.m4a --no-audio", 2, "resize and no-audio do not apply"),
         ("decode missing.nerv -o x.png --frames 2:4", 2, "one frame (frames 5)"),
         ("decode clip.nerv -o x.png --frames 6", 2, "frames 6:7 selects nothing: there are 6"),
         ("encode clip.npy -o x.nerv --frames 9:12", 1, "selects no frame; the source has 6"),
@@ -150,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encode clip.npy -o x.nerv --model gaussians --strides 2,2", 2, "has no strides"),
         ("encode clip.npy -o x.nerv --strides 0,2", 2, "whole numbers from 1"),
         ("collection add x.nervc clip.npy --strides 0,0", 2, "whole numbers from 1"),
-        ("tracks clip.nerv --at 1,1,0 -o same.mp4 --draw same.mp4", 2, "name two files"),
+        ("tracks clip.nerv --at 1,1,0 -o same.mp4 --draw same.mp4", 2, "give two names"),
         ("encode clip.npy -o x.nerv --matrix cmyk", 2, "unknown matrix 'cmyk'; choose from"),
         ("encode clip.npy -o x.nerv --fps 0", 2, "fps must be a positive number"),
         ("encode clip.npy -o x.nerv --device abacus", 2, "unknown device 'abacus'"),
@@ -177,8 +181,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("requantize clip.nerv -o x.nerv --target-loss little", 2, "--target-loss"),
         ("requantize missing.nerv -o x.nerv --target-size 9k", 1, "missing.nerv: No such file"),
         ("requantize nothing -o x.nerv --target-size 9k", 1, "nothing: Is a directory"),
-        ("requantize - -o x.nerv --target-size 9k", 2, "its input cannot be a pipe"),
-        ("requantize clip.nerv -o - --target-size 9k", 2, "its output cannot be a pipe"),
+        ("requantize - -o x.nerv --target-size 9k", 2, "the input cannot be a pipe"),
+        ("requantize clip.nerv -o - --target-size 9k", 2, "the output cannot be a pipe"),
         ("verify flipped.nerv", 1, "checksum is wrong"),
         ("verify clip.nerv --against missing.mp4", 1, "missing.mp4: no such file"),
         ("transcode x", 2, "transcode"),
@@ -318,7 +322,7 @@ def test_a_file_from_standard_input(folder: Path) -> None:
     assert values["input"] == "standard input"
     assert values["bytes"] == (folder / "clip.nerv").stat().st_size
     shown = run_nervkit("verify", "-", **piped).stderr
-    assert "standard input: the file's checksums are right, 6 frames decoded" in shown
+    assert "standard input: all checksums are correct, 6 frames decoded" in shown
     run_nervkit("decode", "-", "-o", "piped.npy", "-y", **piped)
     run_nervkit("decode", "clip.nerv", "-o", "named.npy", "-y", cwd=folder, code=0)
     assert np.array_equal(np.load(folder / "piped.npy"), np.load(folder / "named.npy"))

@@ -21,7 +21,7 @@ import torch
 
 import nervkit
 from nervkit import collection
-from nervkit.collection.session import ChosenNetwork, fit_video
+from nervkit.collection.session import MaskedNetwork, fit_video
 from nervkit.compression.masked import Integers, SharedWeights, pack_integers, read_integers
 from nervkit.container import chunks
 from nervkit.container.collection import (
@@ -209,9 +209,9 @@ def test_what_a_collection_refuses(
     path, files, _ = grown
     for message, arguments, options in (
         ("has a video 'waves 1' already", (path, waves(4)), {"name": "waves 1"}),
-        ("use --resize 64x40", (path, waves(4, height=38)), {"name": "x"}),
-        ("leave out --strides", (path, waves(4)), {"name": "x", "strides": "2,2"}),
-        ("leave out --params", (path, waves(4)), {"name": "x", "params": "10k"}),
+        ("give resize 64x40", (path, waves(4, height=38)), {"name": "x"}),
+        ("leave out strides", (path, waves(4)), {"name": "x", "strides": "2,2"}),
+        ("leave out params", (path, waves(4)), {"name": "x", "params": "10k"}),
         ("must end in .nervc", (tmp_path / "a.nerv", waves(4)), {"name": "x"}),
         ("needs a name", (path, waves(4)), {}),
         ("keep must lie in", (path, waves(4)), {"name": "x", "keep": 0}),
@@ -240,7 +240,7 @@ def test_frames_are_brought_to_size_on_demand(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_left_out_with_a_note(tmp_path: Path) -> None:
     clip = replace(waves(0), extras=Extras(tags={"title": "Waves"}), notes=["read somehow"])
     report = collection.add(tmp_path / "a.nervc", clip, name="a", **MAKING)
-    assert report.notes == ["read somehow", "a collection holds pictures only: left out are tags"]
+    assert report.notes == ["read somehow", "a collection stores pictures only: dropped tags"]
 
 
 def test_a_full_network_says_so_and_reuses(tmp_path: Path) -> None:
@@ -341,10 +341,8 @@ def test_commands(grown: tuple[Path, list[bytes], list[np.ndarray]], tmp_path: P
     report = json.loads(made.stdout)
     assert (report["name"], report["videos"], report["bytes"]) == ("next", 1, path.stat().st_size)
     again = run_nervkit("collection", "add", path, source, code=2)
-    assert again.stderr == (
-        f"nervkit: {path}: has a video 'next' already; choose another name: --name\n"
-    )
-    listed = run_nervkit("collection", "list", path, code=0).stdout.splitlines()
+    assert again.stderr == (f"nervkit: {path}: has a video 'next' already; choose another name\n")
+    listed = run_nervkit("collection", "-q", "list", path, code=0).stdout.splitlines()
     assert listed[-1].split()[0] == "4" and listed[-1].endswith("next")
     values = json.loads(run_nervkit("collection", "list", path, "--json", code=0).stdout)
     assert values == collection.contents(path) | {"input": str(path)}
@@ -420,11 +418,8 @@ def test_hostile_files_are_refused(grown: tuple[Path, list[bytes], list[np.ndarr
         )
 
     for message, change in (
-        ("uses other weights than it says", described(kept=entry.kept + 1)),
-        (
-            "more weights than the network",
-            described(kept=head.weights + 1, added=head.weights + 1),
-        ),
+        ("uses other weights than it declares", described(kept=entry.kept + 1)),
+        ("more weights than the network", described(kept=head.weights + 1, added=head.weights + 1)),
         ("the timing is longer than allowed", described(frames=3)),
         ("frames of another size", described(header=replace(entry.header, width=62))),
         ("configuration is impossible", with_config(strides=[9])),
@@ -625,8 +620,8 @@ def test_gradients_pass_the_choice_and_stop_at_frozen_weights() -> None:
     for name, used in weights.used.items():
         used[...] = rng.random(used.shape) < 0.4
         weights.values[name] = np.where(used, 0.05, 0).astype(np.float32)
-    network = ChosenNetwork(config, shape, weights, keep=0.5, reuse=True)
-    for name, (chosen, weight) in network.chosen().items():
+    network = MaskedNetwork(config, shape, weights, keep=0.5, reuse=True)
+    for name, (chosen, weight) in network.masked().items():
         mask = chosen.mask()
         assert int(mask.sum()) == round(0.5 * weight.numel()), name
         value = torch.where(chosen.used, chosen.frozen, weight.detach())
@@ -639,7 +634,7 @@ def test_gradients_pass_the_choice_and_stop_at_frozen_weights() -> None:
         torch.testing.assert_close(chosen.scores.grad, slope * value * chosen.scores.sign())
         weight.grad = chosen.scores.grad = None
     network(torch.tensor([0.0])).sum().backward()
-    assert any(weight.grad.any() for _, weight in network.chosen().values())
+    assert any(weight.grad.any() for _, weight in network.masked().values())
 
 
 def test_a_fit_keeps_what_is_frozen_and_adds_what_is_not_zero() -> None:

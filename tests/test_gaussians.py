@@ -461,7 +461,7 @@ def test_other_models_have_one_size(stored: Path, tmp_path: Path) -> None:
     assert len(np.load(tmp_path / "slow.npy")) == 9
     for option in ({"size": "96x72"}, {"stabilise": True}):
         with pytest.raises(
-            UsageError, match=f"other.nerv: nerv has one size.*--{next(iter(option))}"
+            UsageError, match=f"other.nerv: nerv does not support {next(iter(option))}"
         ):
             nervkit.render(path, tmp_path / "x.npy", **option)
     with pytest.raises(UsageError, match="nerv stores no trajectories"):
@@ -487,6 +487,22 @@ def test_options_are_read_before_the_file(
     (tmp_path / "broken.nerv").write_bytes(b"no video")
     with pytest.raises(ValueError, match=message):
         nervkit.render(tmp_path / "broken.nerv", tmp_path / "a.npy", **option)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((48, 64)), "remove: the mask marks no pixel"),
+        (np.ones((48, 64)), "remove: the mask marks the whole frame"),
+        (np.ones((24, 64)), r"remove: .* the frame's size, 64x48, not of shape \(24, 64\)"),
+    ],
+)
+def test_masks_that_edit_nothing_or_do_not_fit(
+    stored: Path, tmp_path: Path, mask: np.ndarray, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        nervkit.render(stored, tmp_path / "a.npy", remove=mask)
+    assert not (tmp_path / "a.npy").exists()
 
 
 def test_tracks_are_written_and_drawn(stored: Path, tmp_path: Path) -> None:

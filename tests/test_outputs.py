@@ -163,7 +163,7 @@ def test_links_to_nowhere(tmp_path: Path, frames: np.ndarray) -> None:
     with pytest.raises(OutputError, match="no such folder"):
         put(tmp_path / "gone.mp4", frames)
     (tmp_path / "loop.mp4").symlink_to("loop.mp4")
-    with pytest.raises(OutputError, match=r"loop\.mp4: this link leads back to itself"):
+    with pytest.raises(OutputError, match=r"loop\.mp4: this link points to itself"):
         put(tmp_path / "loop.mp4", frames)
 
 

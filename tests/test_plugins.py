@@ -500,12 +500,12 @@ def shifted(self: Any, t: Tensor) -> Tensor:
     [
         pytest.param(
             {"start_fit": remembering, "forward": shifted},
-            "keeps something besides its parameters and persistent buffers",
+            "keeps state outside its parameters and persistent buffers",
             id="state",
         ),
         pytest.param(
             {"fit_forward": lambda self, t, frames: frames * (1 + 0 * self.colour.sum())},
-            "its forward must show what its fit_forward",
+            "its forward must return what its fit_forward",
             id="another-fit",
         ),
     ],
@@ -526,8 +526,8 @@ def test_coarse_bits_are_a_note_and_no_error(tmp_path: Path) -> None:
     assert not [note for note in fine.notes if "quantization" in note]
     coarse = nervkit.encode(clip(), tmp_path / "a.nerv", bits=2, **options)
     assert coarse.psnr < fine.psnr - 3
-    (note,) = [note for note in coarse.notes if "quantization costs" in note]
-    assert float(re.search(r"costs ([\d.]+) dB", note)[1]) == pytest.approx(
+    (note,) = [note for note in coarse.notes if "quantization loses" in note]
+    assert float(re.search(r"loses ([\d.]+) dB", note)[1]) == pytest.approx(
         fine.psnr - coarse.psnr, abs=1.5
     )
 

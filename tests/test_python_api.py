@@ -293,6 +293,7 @@ def test_restorations_give_back_the_kind_that_they_take(
             "encode.*did you mean 'target_size'",
         ),
         (lambda f: nervkit.encode(f, "x.nerv", frame="0:2"), "encode.*did you mean 'frames'"),
+        (lambda f: nervkit.verify("x.nerv", f, fsp=5), "verify.*did you mean 'fps'"),
         (lambda f: nervkit.denoise(f, overwrit=True), "denoise.*did you mean 'overwrite'"),
         (lambda f: nervkit.inpaint(f, boxs=["1,1,2,2"]), "inpaint.*did you mean 'boxes'"),
         (lambda f: nervkit.interpolate(f, factr=2), "interpolate.*did you mean 'factor'"),
@@ -385,7 +386,7 @@ def test_an_index_of_no_frame_is_found_before_any_is_decoded(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with nervkit.open(data) as video:
-        monkeypatch.setattr("nervkit.decoder.render", lambda *_: pytest.fail("decoded"))
+        monkeypatch.setattr(nervkit.NervVideo, "_decode", lambda *_: pytest.fail("decoded"))
         for index in (FRAMES, -FRAMES - 1, [0, FRAMES], np.array([-FRAMES - 1])):
             with pytest.raises(IndexError, match=f"of {FRAMES}"):
                 video[index]

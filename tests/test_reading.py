@@ -706,7 +706,7 @@ def test_sound_that_cannot_be_copied(
     with pytest.raises(OutputError, match="use -y"):
         nervkit.decode(path, tmp_path / "there.mka")
     assert command(monkeypatch, "decode", path, "-o", tmp_path / "there.mka", "-y") == 0
-    assert "there.mka: the sound, in " in capsys.readouterr().err
+    assert "there.mka: audio copied in " in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
 
 

@@ -378,7 +378,7 @@ def test_a_loss_is_about_what_is_asked_for(files: Path, bunny: Path, tmp_path: P
     assert before - after == pytest.approx(0.5, abs=0.2)
     assert report.estimated_psnr == pytest.approx(after, abs=0.2)
     assert report.bytes < report.input_bytes
-    with pytest.raises(UsageError, match="does not state its PSNR"):
+    with pytest.raises(UsageError, match="declares no PSNR"):
         nervkit.requantize(output, tmp_path / "b.nerv", target_loss=0.5)
 
 
@@ -449,10 +449,10 @@ def test_nothing_to_do(
 @pytest.mark.parametrize(
     ("source", "output", "message"),
     [
-        (waves(2), "out.nerv", "its input is of type ndarray"),
-        ("tables.nerv", waves(2), "its output is of type ndarray"),
-        ("-", "out.nerv", "needs the names of .nerv files: its input cannot be a pipe"),
-        ("tables.nerv", "-", "needs the names of .nerv files: its output cannot be a pipe"),
+        (waves(2), "out.nerv", "the input is of type ndarray"),
+        ("tables.nerv", waves(2), "the output is of type ndarray"),
+        ("-", "out.nerv", "needs paths of .nerv files: the input cannot be a pipe"),
+        ("tables.nerv", "-", "needs paths of .nerv files: the output cannot be a pipe"),
     ],
 )
 def test_only_files_are_requantized(source: Any, output: Any, message: str) -> None:
@@ -470,7 +470,7 @@ def test_again(files: Path, tmp_path: Path) -> None:
     report = nervkit.requantize(first, second, target_bpp="1.8")
     assert report.estimated_psnr is None
     assert report.notes == [
-        "the input states no PSNR, as it was requantized before: the new file's is not estimated"
+        "the input declares no PSNR (it was requantized before): the new file's is not estimated"
     ]
     settings = nervkit.info(second)["settings"]
     assert settings == report.settings
@@ -485,7 +485,7 @@ def test_a_size_that_cannot_be(
 ) -> None:
     """The descriptors of many rows and columns take bytes too."""
     monkeypatch.setattr(requantizer, "compress_to_size", lambda *_, **__: [bytes(7000)])
-    with pytest.raises(UsageError, match="for the tensors, which take 7,000 at least"):
+    with pytest.raises(UsageError, match="for the tensors, which take at least 7,000"):
         nervkit.requantize(files / "tables.nerv", tmp_path / "out.nerv", target_bpp=2.5)
     assert not list(tmp_path.iterdir())
 
@@ -548,8 +548,8 @@ def test_what_its_encoder_did_not_see_is_not_requantized(files: Path, tmp_path: 
         return replace(checks, crcs=checks.crcs ^ third, samples=None)
 
     for change, message in (
-        (wrong, "in.nerv: 1 of 8 frames are not what the encoder saw; take"),
-        (without_samples, "1 of 8 frames .* saw, and no samples tell rounding from damage"),
+        (wrong, "in.nerv: 1 of 8 frames differ from the encoder's; use"),
+        (without_samples, "1 of 8 frames .* no samples, which distinguish rounding from damage"),
     ):
         rewritten(files / "tables.nerv", source, change)
         with pytest.raises(FormatError, match=message):
@@ -564,8 +564,8 @@ def test_what_its_encoder_did_not_see_is_not_requantized(files: Path, tmp_path: 
     rewritten(files / "tables.nerv", source, lambda checks: None)
     notes = nervkit.requantize(source, output, target_bpp=2.5, overwrite=True).notes
     assert notes == [
-        "the input holds no frame checks: damage to it would not show",
-        "the input states no PSNR: the new file's is not estimated",
+        "the input has no frame checks: damage to it is not detected",
+        "the input declares no PSNR: the new file's is not estimated",
     ]
 
 
@@ -614,7 +614,7 @@ def test_the_command(files: Path, tmp_path: Path) -> None:
     assert "against the frames of" in made.stderr and "% of" in made.stderr
     command = [*RUN, "verify", "o.nerv"]
     checked = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert "every frame is identical to what the run that requantized the file" in checked.stderr
+    assert "every frame is identical to the requantizer's" in checked.stderr
     refused = run("--target-size", "1M", "-y")
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1 and refused.stderr.endswith("nothing to do\n")

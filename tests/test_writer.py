@@ -568,10 +568,20 @@ def test_destinations_are_checked_before_the_work(tmp_path: Path, bunny: Path) -
 
 def test_an_unwritable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not by its mode: root may write everywhere.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("nervkit.output.TemporaryFile", refuse)
     for name in ("a.mp4", "%05d.png", "frames"):
         with pytest.raises(OutputError, match="this folder is not writable"):
             check_destination(str(tmp_path / name), DEFAULTS, overwrite=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc here")
+def test_a_folder_that_takes_no_files_is_refused_before_any_work() -> None:
+    """Root may write to /proc by its mode, and still cannot create a file there."""
+    with pytest.raises(OutputError, match="/proc: this folder is not writable"):
+        check_destination("/proc/x.mp4", DEFAULTS, overwrite=False)
 
 
 def failing(frames: np.ndarray, error: BaseException) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, emit, fitting, say, tell
+from nervkit.cli.console import counted, counting, emit, fitting, say, tell, voice
 from nervkit.errors import NervError, UsageError
 from nervkit.progress import duration
 
@@ -17,24 +17,20 @@ if TYPE_CHECKING:
     from nervkit.video.clip import Clip
 
 collection = options.Commands(
-    help="Many videos in one network that grows, and in one file (PFNR).", no_args_is_help=True
+    help="Many videos in one growing network and one file (PFNR).", no_args_is_help=True
 )
-MAKING = "Network (of a collection that is made)"  # a panel of --help
+NETWORK = "Network (first video only)"  # a panel of --help
+
+
+@collection.callback()
+def _group(quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    voice.choose(quiet, verbose)
+
 
 File = Annotated[str, typer.Argument(metavar="COLLECTION", help="A .nervc file.")]
 
 
-@collection.command()
-@options.with_options(options.reading)
-def add(
-    file: Annotated[
-        str,
-        typer.Argument(metavar="COLLECTION", help="The .nervc file; made where there is none."),
-    ],
-    source: Annotated[str, typer.Argument(help="A video: any input of nervkit encode.")],
-    name: Annotated[
-        str | None, typer.Option(help="Of the video; by default, that of its file.")
-    ] = None,
+def fitting_options(
     keep: Annotated[
         float,
         typer.Option(
@@ -43,7 +39,7 @@ def add(
     ] = 0.5,
     bits: Annotated[
         int,
-        typer.Option(help="Of a weight that it adds, 2 to 12.", rich_help_panel=options.FIT),
+        typer.Option(help="Bit depth of an added weight, 2 to 12.", rich_help_panel=options.FIT),
     ] = 6,
     recipe: options.Recipe = "native",
     preset: options.Preset = None,
@@ -52,35 +48,58 @@ def add(
     time: options.Time = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+) -> None:
+    """Options of the fit."""
+
+
+def network_options(
     params: Annotated[
         str | None,
         typer.Option(
-            help="Weights to share, such as 350k or 1.5M; by default, by the first video.",
-            rich_help_panel=MAKING,
+            help="Number of shared weights, such as 350k or 1.5M; by default, chosen for the first "
+            "video.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     strides: Annotated[
         str | None,
-        typer.Option(help="Of the network's stages, such as 5,2,2,2,2.", rich_help_panel=MAKING),
+        typer.Option(
+            help="Strides of the network's stages, such as 5,2,2,2,2.", rich_help_panel=NETWORK
+        ),
     ] = None,
     videos: Annotated[
         int | None,
         typer.Option(
-            help="How many are planned; 16 by default, and more may follow.",
-            rich_help_panel=MAKING,
+            help="Planned number of videos; 16 by default, and more may follow.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     fourier: Annotated[
         str | None,
         typer.Option(
             help="The Fourier operator: sum (beside a convolution, the default), alone or none.",
-            rich_help_panel=MAKING,
+            rich_help_panel=NETWORK,
         ),
+    ] = None,
+) -> None:
+    """Options of a new collection's network."""
+
+
+@collection.command()
+@options.with_options(fitting_options, network_options, options.reading)
+def add(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="COLLECTION", help="The .nervc file; created if it does not exist."),
+    ],
+    source: Annotated[str, typer.Argument(help="A video: any input of nervkit encode.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the video; by default, of its file.")
     ] = None,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Add a video to a collection. Earlier videos stay as they are, bit by bit."""
+    """Add a video to a collection. Earlier videos stay the same, bit by bit."""
     from nervkit.collection.adding import add as run
 
     def on_clip(clip: Clip) -> None:
@@ -88,27 +107,7 @@ def add(
         say(f"{source}: {counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps")
 
     with fitting() as (on_progress, _):
-        report = run(
-            file,
-            source,
-            name=name,
-            params=params,
-            strides=strides,
-            videos=videos,
-            fourier=fourier,
-            keep=keep,
-            bits=bits,
-            recipe=recipe,
-            preset=preset,
-            epochs=epochs,
-            steps=steps,
-            time=time,
-            seed=seed,
-            device=device,
-            on_clip=on_clip,
-            on_progress=on_progress,
-            **shared,
-        )
+        report = run(file, source, name=name, on_clip=on_clip, on_progress=on_progress, **shared)
     tell(report, json)
     _tell(report)
 
@@ -117,9 +116,9 @@ def _tell(report: AddReport) -> None:
     similarity = "" if report.ssim is None else f", SSIM {report.ssim:.4f}"
     parts = ", ".join(f"{name} {size:,}" for name, size in report.bytes_by_part.items())
     say(f"{report.name}: PSNR {report.psnr:.2f} dB{similarity} (mean of frames, 8-bit RGB)")
-    say(f"{report.added_bytes:,} bytes more ({parts}); {report.bpp:.4f} bpp of the video")
+    say(f"{report.added_bytes:,} bytes added ({parts}); {report.bpp:.4f} bpp of this video")
     say(
-        f"{report.kept:,} of {report.weights:,} weights: {report.reused:,} of earlier videos, "
+        f"{report.kept:,} of {report.weights:,} weights used: {report.reused:,} of earlier videos, "
         f"{report.added:,} new; {report.free:,} are free"
     )
     say(
@@ -130,7 +129,7 @@ def _tell(report: AddReport) -> None:
 
 @collection.command("list")
 def show(file: File, json: options.Json = False) -> None:
-    """Print what a collection says of itself. Decodes nothing."""
+    """Print the videos of a collection. Decodes no frame."""
     from nervkit.collection.summary import contents
 
     values = contents(file)
@@ -142,7 +141,7 @@ def show(file: File, json: options.Json = False) -> None:
 
 
 def _lines(values: dict[str, Any]) -> Iterator[str]:
-    """What is shared, and a line for each video under a line of names."""
+    """Yield two lines on the collection, then a header line and a line for each video."""
     from nervkit.container.fields import printable
 
     videos = values["videos"]
@@ -166,7 +165,7 @@ def _lines(values: dict[str, Any]) -> Iterator[str]:
 @options.with_options(options.movie)
 def extract(
     file: File,
-    name: Annotated[str, typer.Argument(help="Of the video (nervkit collection list).")],
+    name: Annotated[str, typer.Argument(help="Name of the video (see nervkit collection list).")],
     output: options.MovieOutput,
     pixel_format: Annotated[
         str | None, typer.Option(help="Pixel format of the output, such as yuv444p.")
@@ -201,7 +200,7 @@ def extract(
 
 @collection.command()
 def verify(file: File, limit: options.Limit = None, json: options.Json = False) -> None:
-    """Check every checksum and every frame of a collection. Fails where one is wrong."""
+    """Verify every checksum and every frame of a collection. Fails if one is wrong."""
     from nervkit.collection.reading import verify as run
 
     with counting("verify") as on_progress:
@@ -212,6 +211,9 @@ def verify(file: File, limit: options.Limit = None, json: options.Json = False) 
         identical = "no checks" if video.identical is None else f"{video.identical} identical"
         wrong = f", {video.wrong} wrong" * bool(video.wrong)
         say(f"{video.name}: {counted(video.frames, 'frame')}, {identical}{wrong}")
-    say(f"{report.input}: the file's checksums are right")
+    say(f"{report.input}: all checksums are correct")
     if report.wrong:
-        raise NervError(f"{file}: {counted(report.wrong, 'frame')} differ from what was added")
+        raise NervError(
+            f"{file}: {counted(report.wrong, 'frame')} differ from those decoded when added; use "
+            "an undamaged copy"
+        )

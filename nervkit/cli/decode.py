@@ -20,7 +20,7 @@ def decode(
             "-o",
             "--output",
             help=".mp4, .mkv, .mov, .webm, .y4m, .npy, a folder, a pattern (%05d.png), - for y4m "
-            "on stdout; .png or .jpg for one frame; .m4a or .mka for the sound alone.",
+            "on stdout; .png or .jpg for one frame; .m4a or .mka for audio only.",
         ),
     ],
     frames: options.Frames = None,
@@ -30,7 +30,7 @@ def decode(
     resize: Annotated[
         str | None,
         typer.Option(
-            help="Resize what was decoded: 640x360, 640 (the height follows, even) or 640x-1.",
+            help="Resize decoded frames: 640x360, 640 (the height follows, even) or 640x-1.",
             metavar="W[xH]",
             rich_help_panel=options.SOURCE,
         ),
@@ -38,7 +38,7 @@ def decode(
     audio: options.Audio = True,
     subtitles: options.Subtitles = True,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Decode the whole segments of a file cut short.")
+        bool, typer.Option("--salvage", help="Decode the complete segments of a truncated file.")
     ] = False,
     codec: options.Codec = None,
     crf: options.Crf = None,
@@ -50,10 +50,10 @@ def decode(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Decode a .nerv file to a movie, images, y4m or an array, or copy its sound alone."""
+    """Decode a .nerv file to a movie, images, y4m or an array, or copy its audio."""
     if json and output in ("-", "/dev/stdout"):
         raise UsageError(f"--json and -o {output} both need stdout; choose one")
-    from nervkit.decoder import decode as run
+    from nervkit.exporter import decode as run
 
     with counting("decode") as on_progress:
         report = run(
@@ -77,7 +77,7 @@ def decode(
         )
     tell(report, json)
     if report.frames == 0:
-        say(f"{report.output}: the sound, in {in_words(report.seconds)}")
+        say(f"{report.output}: audio copied in {in_words(report.seconds)}")
         return
     say(
         f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "

@@ -17,12 +17,12 @@ SHOWN = 12  # segments
 def info(
     source: Annotated[str, typer.Argument(help="A .nerv file, or - for standard input.")],
     segments: Annotated[
-        bool, typer.Option("--segments", help=f"Show all segments, not {SHOWN} at most.")
+        bool, typer.Option("--segments", help=f"Show all segments, not only the first {SHOWN}.")
     ] = False,
     limit: options.Limit = None,
     json: options.Json = False,
 ) -> None:
-    """Print what a .nerv file says of itself. Decodes nothing."""
+    """Print what a .nerv file contains. Decodes no frame."""
     from nervkit.summary import info as describe
 
     values = describe(source, limits=options.limits_of(limit))
@@ -38,7 +38,7 @@ def info(
 
 
 def _table(rows: list[dict[str, Any]], most: int) -> Iterator[str]:
-    """One line for each of the first segments, under a line of names."""
+    """Yield a header line and a line for each of the first segments."""
     from nervkit.container.fields import printable
 
     names = ("segment", 7), ("first", 7), ("frames", 7), ("values", 11), ("bytes", 11), ("bpp", 8)
@@ -53,6 +53,7 @@ def _table(rows: list[dict[str, Any]], most: int) -> Iterator[str]:
 
 
 def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the name and text of each line."""
     from nervkit.container.fields import printable
     from nervkit.video.colour import Colour
 

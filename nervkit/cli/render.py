@@ -16,23 +16,29 @@ def render(
     source: Annotated[str, typer.Argument(help="A .nerv file.")],
     output: options.MovieOutput,
     size: Annotated[
-        str | None, typer.Option(help="Any size (model gaussians).", metavar="WxH")
+        str | None, typer.Option(help="Output size (model gaussians).", metavar="WxH")
     ] = None,
     speed: Annotated[
-        str, typer.Option(help="0.25 or 1/4 is slow motion, with frames between frames.")
+        str,
+        typer.Option(
+            help="Playback speed: 0.25 or 1/4 is slow motion, with new frames between frames."
+        ),
     ] = "1",
     stabilise: Annotated[
-        bool, typer.Option("--stabilise", help="Leave out the camera's motion (gaussians).")
+        bool, typer.Option("--stabilise", help="Remove camera motion (gaussians).")
     ] = False,
     remove: Annotated[
         str | None,
-        typer.Option(help="Remove what this image masks, not black there (gaussians)."),
+        typer.Option(help="Remove the object that this mask image marks, not black (gaussians)."),
     ] = None,
     recolour: Annotated[
-        str | None, typer.Option(help="Give what this image masks another --colour (gaussians).")
+        str | None,
+        typer.Option(help="Recolour the object that this mask marks; needs --colour (gaussians)."),
     ] = None,
-    colour: Annotated[str | None, typer.Option(help="Such as ff8000.", metavar="RRGGBB")] = None,
-    at: Annotated[int, typer.Option(min=0, help="The frame that the mask is of.")] = 0,
+    colour: Annotated[
+        str | None, typer.Option(help="Colour for --recolour.", metavar="RRGGBB")
+    ] = None,
+    at: Annotated[int, typer.Option(min=0, help="The frame that the mask belongs to.")] = 0,
     codec: options.Codec = None,
     crf: options.Crf = None,
     pixel_format: Annotated[
@@ -43,9 +49,9 @@ def render(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Show a .nerv file at another speed or size, at rest, or with something edited.
+    """Render a .nerv file at another speed or size, stabilised, or with an object edited.
 
-    Any model can be slowed down. The rest needs a file of the model gaussians.
+    Every model supports --speed. The other options need a file of the model gaussians.
     """
     if json and output in ("-", "/dev/stdout"):
         raise UsageError(f"--json and -o {output} both need stdout; choose one")

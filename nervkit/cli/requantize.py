@@ -21,20 +21,20 @@ def requantize(
         str | None, typer.Option(help="Bytes of the whole file, such as 60k.")
     ] = None,
     target_bpp: Annotated[
-        float | None, typer.Option(help="Bits per pixel of the video, without tracks.")
+        float | None, typer.Option(help="Bits per pixel, without tracks.")
     ] = None,
     target_bitrate: Annotated[
         str | None, typer.Option(help="Bits per second of the whole file, such as 200k.")
     ] = None,
     target_loss: Annotated[
-        float | None, typer.Option(help="dB of PSNR that may be lost, as far as can be told.")
+        float | None, typer.Option(help="Largest loss of PSNR in dB, estimated.")
     ] = None,
     device: options.Device = "auto",
     limit: options.Limit = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Make a smaller .nerv file from one, without the video: quantized by sensitivity."""
+    """Make a smaller .nerv file from one, without the video. Give one target."""
     from nervkit.requantizer import requantize as run
 
     with stages(verify="frame", sensitivity="frame", search="step", check="frame") as on_progress:
@@ -62,7 +62,7 @@ def _tell(source: str, report: RequantizeReport) -> None:
         f"{source} (mean of frames, 8-bit RGB)"
     )
     if report.estimated_psnr is not None:
-        say(f"about {report.estimated_psnr:.2f} dB against what was encoded, by estimate")
+        say(f"estimated PSNR {report.estimated_psnr:.2f} dB against the encoded source")
     share = report.bytes / report.input_bytes
     say(f"{report.bytes:,} bytes ({parts}), {share:.1%} of {source}; {report.bpp:.4f} bpp")
     say(

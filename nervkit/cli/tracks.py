@@ -14,21 +14,22 @@ def tracks(
     source: Annotated[str, typer.Argument(help="A .nerv file of the model gaussians.")],
     at: Annotated[
         list[str],
-        typer.Option(help="A point in pixels, and its frame. Repeatable.", metavar="X,Y,FRAME"),
+        typer.Option(help="A point in pixels and its frame. Repeatable.", metavar="X,Y,FRAME"),
     ],
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="A JSON file; standard output otherwise."),
+        typer.Option("-o", "--output", help="JSON file; standard output by default."),
     ] = None,
     draw: Annotated[
-        str | None, typer.Option(help="Also draw the trajectories on the video: out.mp4, ...")
+        str | None,
+        typer.Option(help="Also write the video with the trajectories drawn: out.mp4, ..."),
     ] = None,
     codec: options.Codec = None,
     crf: options.Crf = None,
     limit: options.Limit = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Follow points of a frame through all others."""
+    """Follow points through the video."""
     from nervkit.tracker import tracks as run
 
     with counting("tracks") as on_progress:

@@ -20,7 +20,7 @@ WORST = 5  # frames
 def verify(
     source: Annotated[str, typer.Argument(help="A .nerv file, or - for standard input.")],
     against: Annotated[
-        str | None, typer.Option(help="What was encoded: measures the quality.")
+        str | None, typer.Option(help="The encoded source, to measure the quality.")
     ] = None,
     per_frame: Annotated[
         bool, typer.Option("--per-frame", help=f"Show all frames, not the {WORST} worst.")
@@ -32,10 +32,10 @@ def verify(
     limit: options.Limit = None,
     json: options.Json = False,
 ) -> None:
-    """Check every checksum of a .nerv file, decode every frame, and compare."""
+    """Verify all checksums of a .nerv file, decode every frame, and compare it."""
     if per_frame and against is None:
-        raise UsageError("--per-frame shows how near frames are to the source: give --against too")
-    from nervkit.verifier import checked_against
+        raise UsageError("--per-frame shows the quality against the source; give --against too")
+    from nervkit.verifier import checks_origin
     from nervkit.verifier import verify as run
 
     with counting("verify") as on_progress:
@@ -50,25 +50,27 @@ def verify(
             pixel_format=pixel_format,
         )
     tell(report, json)
-    seen = checked_against(report.requantized)
-    _tell(report, seen, per_frame)
+    origin = checks_origin(report.requantized)
+    _tell(report, origin, per_frame)
     if report.wrong:
-        raise NervError(f"{source}: {report.wrong} of {report.frames} frames are not {seen}")
+        raise NervError(
+            f"{source}: {report.wrong} of {report.frames} frames differ from {origin}; use an "
+            "undamaged copy, or encode again"
+        )
 
 
-def _tell(report: VerifyReport, seen: str, per_frame: bool) -> None:
+def _tell(report: VerifyReport, origin: str, per_frame: bool) -> None:
+    """Print a summary after the frames that `per_frame` asks for, or before the worst ones."""
     if per_frame:
         _show_frames(report, range(report.frames))
-    say(
-        f"{report.input}: the file's checksums are right, {counted(report.frames, 'frame')} decoded"
-    )
+    say(f"{report.input}: all checksums are correct, {counted(report.frames, 'frame')} decoded")
     if report.identical == report.frames:
-        say(f"every frame is identical to {seen}")
+        say(f"every frame is identical to {origin}")
     elif report.identical is not None:
         wrong = report.wrong or 0
         rounded = report.frames - report.identical - wrong
         parts = [f"{report.identical} of {report.frames} frames are identical"]
-        parts += [f"{rounded} are rounded otherwise"] * bool(rounded)
+        parts += [f"{rounded} differ by rounding"] * bool(rounded)
         parts += [f"{wrong} are wrong"] * bool(wrong)
         if report.largest_difference is not None:
             parts.append(f"the largest difference is {report.largest_difference}")
@@ -84,7 +86,7 @@ def _tell(report: VerifyReport, seen: str, per_frame: bool) -> None:
 
 
 def _show_frames(report: VerifyReport, indices: Iterable[int]) -> None:
-    """A line for each of some frames, where their quality is known."""
+    """Print a line for each frame at `indices`, if its quality was measured."""
     for index in indices if report.frame_psnr else ():
         similarity = report.frame_ssim[index]
         ssim = "" if similarity is None else f"  SSIM {similarity:.4f}"

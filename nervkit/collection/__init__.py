@@ -1,10 +1,10 @@
-"""Collections: many videos in one network that grows, and one file (PFNR, arXiv 2306.11305).
+"""Collections: many videos in one growing network and one file (PFNR, arXiv 2306.11305).
 
     nervkit.collection.add("movies.nervc", "clip1.mp4")
     nervkit.collection.extract("movies.nervc", "clip1", "out.mp4")
     nervkit.Collection("movies.nervc")["clip1"][10:20]  # uint8 (10, H, W, 3)
 
-docs/collection.md says how. Importing this imports no torch.
+docs/collection.md has the method and the format. Importing this module imports no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""video -> a collection that has it too."""
+"""Add a video to a collection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 import torch
 
-from nervkit.assembly import DecodedFrames, check_storable, header_of
+from nervkit.assembly import check_storable, header_of
+from nervkit.choices import PresetName, RecipeName
 from nervkit.collection.reading import (
     Collection,
     check_costs,
@@ -21,7 +22,7 @@ from nervkit.collection.reading import (
     shape_of,
     shared_shapes,
 )
-from nervkit.collection.session import fit_video
+from nervkit.collection.session import FittedVideo, fit_video
 from nervkit.compression.masked import SharedWeights, pack_integers, sizes
 from nervkit.compression.quantization import check_bits
 from nervkit.container import chunks
@@ -32,10 +33,12 @@ from nervkit.container.collection import (
     MOST_VIDEOS,
     VIDEO,
     WEIGHTS,
+    Entry,
     Network,
     pack_entry,
     write_grown,
 )
+from nervkit.container.header import Header
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.settings import as_text
 from nervkit.container.timing import pack_timing
@@ -43,10 +46,11 @@ from nervkit.decoder import computed_ahead
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.progress import Progress
+from nervkit.framechecks import DecodedFrames
 from nervkit.keywords import check_keywords
 from nervkit.lock import locked
 from nervkit.media.checks import line
-from nervkit.metrics import quality_of
+from nervkit.metrics import Quality, quality_of
 from nervkit.models.complexity import blueprint
 from nervkit.models.config import VideoShape
 from nervkit.models.device import Device, choose_device, memory_errors
@@ -61,21 +65,24 @@ from nervkit.video.reader import READING, ReadingOptions, VideoSource, read_clip
 
 DEFAULT_KEEP = 0.5
 DEFAULT_BITS = 6
-FULL = 0.02  # of all weights: with fewer that are free, a video can only reuse
+NEARLY_FULL = 0.02  # share of free weights below which `add` warns
 SUFFIX = ".nervc"
+
+Fourier: TypeAlias = Literal["sum", "alone", "none"]
 
 
 @dataclass(frozen=True)
 class AddReport:
-    """What adding a video did.
+    """The result of adding a video.
 
     Attributes:
-        videos: how many the collection has now.
-        weights: that all videos share; `free` of them no video uses.
-        kept: of them that this video uses; `reused` are those of earlier videos, `added` others.
-        bytes: of the whole file; `added_bytes`, by part in `bytes_by_part`, are for this video
-            only, and `bpp` is of them.
-        psnr, ssim: of the file's decode, means over frames.
+        videos: number of videos in the collection.
+        weights: number of shared weights; no video uses `free` of them.
+        kept: number of shared weights that this video uses: `reused` from earlier videos and
+            `added` ones.
+        bytes: size of the file; `added_bytes`, by part in `bytes_by_part`, are for this video only,
+            and `bpp` counts these.
+        psnr, ssim: of the decoded file, means over frames.
     """
 
     output: str
@@ -102,7 +109,7 @@ class AddReport:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
+        """Return JSON-ready values; docs/json.md documents the keys."""
         return asdict(self)
 
 
@@ -114,12 +121,12 @@ def add(
     params: str | float | None = None,
     strides: str | tuple[int, ...] | None = None,
     videos: int | None = None,
-    fourier: str | None = None,
+    fourier: Fourier | None = None,
     keep: float = DEFAULT_KEEP,
     bits: int = DEFAULT_BITS,
     reuse: bool = True,
-    recipe: str = "native",
-    preset: str | None = None,
+    recipe: RecipeName = "native",
+    preset: PresetName | None = None,
     epochs: float | None = None,
     steps: int | None = None,
     time: str | float | None = None,
@@ -130,51 +137,46 @@ def add(
     stop: Callable[[], bool] = lambda: False,
     **reading: Unpack[ReadingOptions],
 ) -> AddReport:
-    """Add a video to a collection, which is made where it does not exist (PFNR, 2306.11305).
+    """Add a video to a collection, or create the collection with it (PFNR, arXiv 2306.11305).
 
-    The video is fitted as a submodule of the network that all videos share: a share of the weights,
-    those of earlier videos among them, which stay as they are. So earlier videos decode to the same
-    bits as before. The file is replaced once the new one is whole and decoded.
+    The video is fitted as a subnetwork of the network that all videos share: it uses a share of the
+    weights. Weights of earlier videos stay as they are, so earlier videos decode to the same bits
+    as before. The file is replaced once the new one is complete and decoded.
 
     Args:
         collection: the .nervc file.
-        source: whatever `read_clip` takes. Its frames have the size of the others.
-        name: of the video; by default, that of its file.
-        params: shared weights to aim at, such as 1.5e6 or "1.5M"; by default, as many as a video of
-            this size has in a .nerv file, over `keep`. This and the next three are for the first
-            video: they make the network.
-        strides: of the network's stages; by default, by the frame's size.
-        videos: how many are planned (16); more may follow.
+        source: as for `read_clip`. All videos of a collection have one frame size.
+        name: name of the video; by default, of its file.
+        params: approximate number of shared weights, such as 1.5e6 or "1.5M"; by default, that of a
+            .nerv file of this frame size divided by `keep`. This and the next three define the
+            network and apply to the first video only.
+        strides: strides of the network's stages; by default, chosen for the frame size.
+        videos: planned number of videos (16); more may follow.
         fourier: "sum" (the Fourier operator beside a convolution), "alone", or "none".
-        keep: share of the weights of each tensor that the video uses, 0 (exclusive) to 1.
-        bits: of a weight that it adds, 2 to 12.
-        reuse: whether it may use weights of earlier videos.
+        keep: share of each tensor's weights that the video uses, 0 (exclusive) to 1.
+        bits: bit depth of an added weight, 2 to 12.
+        reuse: whether the video may use weights of earlier videos.
         recipe: "native" (nervkit's), or "paper" (as published).
-        preset, epochs, steps, time, seed, device: as of `nervkit.encode`.
+        preset, epochs, steps, time, seed, device: as for `nervkit.encode`.
         on_clip: called with the Clip once it is read.
         on_progress: called about once a second.
-        stop: asked before each step; once True, Interrupted is raised, and the file stays as it
-            was.
-        reading: options of `read_clip`.
+        stop: called before each step; if it returns True, Interrupted is raised and the file stays
+            as it was.
+        **reading: options of `read_clip`.
 
     Raises:
-        UsageError: an option does not fit, the name exists, or the frames have another size.
-        FormatError: `collection` is no collection, or damaged.
+        UsageError: an option is invalid, the name exists, or the frames have another size.
+        FormatError: `collection` is not a valid .nervc file.
         SourceError, OutputError, ResourceError, Interrupted: see nervkit.errors.
     """
     began = clock.perf_counter()
     check_keywords(add, reading, READING)
     path = Path(collection)
-    if not 0 < keep <= 1:
-        raise UsageError(f"keep must lie in 0 (exclusive) to 1, not {keep!r}")
-    if not 0 <= seed < 1 << 63:
-        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
-    check_bits(bits)
+    _check_numbers(keep, bits, seed)
     chosen_recipe, budget = _recipe(recipe), _budget(recipe, preset, epochs, steps, time)
     to_device = choose_device(device)
     name = _name(name, source)
-    making = {"params": params, "strides": strides, "videos": videos, "fourier": fourier}
-    making = {option: value for option, value in making.items() if value is not None}
+    making = _NetworkOptions(params, strides, videos, fourier)
     _check_output(path, source)
     with locked(linked(path)), _opened(path) as earlier:
         if earlier is not None:
@@ -186,12 +188,7 @@ def add(
             on_clip(clip)
         plan, config, _ = plan_of(network, 0 if earlier is None else len(earlier), len(clip.frames))
         weights = SharedWeights(shared_shapes(plan)) if earlier is None else earlier.weights()
-        notes = _left_out(clip)
-        if weights.free < FULL * weights.count:
-            notes.append(
-                f"of {weights.count:,} weights {weights.free:,} are free: {name} reuses those of "
-                "earlier videos; a new collection has room"
-            )
+        notes = [*_dropped(clip), *_nearly_full(weights, name)]
         start = clock.perf_counter()
         with memory_errors(name):
             fitted = fit_video(
@@ -209,53 +206,54 @@ def add(
             )
         fit_seconds = clock.perf_counter() - start
         settings = {"recipe": recipe, "budget": budget, "keep": keep, "bits": bits}
-        header = header_of(
-            network.width, network.height, clip, as_text(settings | {"reuse": reuse, "seed": seed})
-        )
-        added = sum(len(integers.values) for integers in fitted.added.values())
-        kept = sum(int(mask.sum()) for mask in fitted.masks.values())
-        parts = [
-            (VIDEO, pack_entry(name, header, len(clip.frames), kept, added)),
-            (chunks.TIMING, pack_timing(clip.timing)),
-            (MASKS, weights.pack_masks(fitted.masks)),
-            (WEIGHTS, pack_integers([*fitted.added.values(), *fitted.head.values()])),
-        ]
+        text = as_text(settings | {"reuse": reuse, "seed": seed})
+        header = header_of(network.width, network.height, clip, text)
+        parts = _pack_video(name, header, clip, fitted, weights)
         model = model_of(plan, config, shape_of(network, len(clip.frames)), fitted.taken(weights))
-        decoded = _decoded(model, clip, stop)
+        decoded = _decode(model, clip, stop)
         quality = decoded.quality
-        checks = decoded.checks(quality.psnr, quality.ssim)
-        parts += [(chunks.CHECKS, checks.pack()), (chunks.SAMPLES, checks.samples.tobytes())]
-        with replacing(path) as partial:
-            with partial.open("wb") as file:
-                write_grown(file, None if earlier is None else earlier.file, network, parts)
-            with Collection(partial, limits=UNLIMITED) as written:
-                _check_written(written, name, model, path)
-                entry, videos_now, size = written.file.entries[-1], len(written), written.file.size
-            notes += _over_limits(partial)
-    return AddReport(
-        output=str(path),
-        name=name,
-        frames=len(clip.frames),
-        width=network.width,
-        height=network.height,
-        fps=float(clip.fps),
-        videos=videos_now,
-        weights=network.weights,
-        kept=kept,
-        reused=kept - added,
-        added=added,
-        free=weights.free,
-        bytes=size,
-        added_bytes=entry.bytes,
-        bytes_by_part=entry.bytes_by_part,
-        bpp=8 * entry.bytes / clip.frames[..., 0].size,
-        psnr=quality.psnr,
-        ssim=quality.ssim,
-        steps=fitted.steps,
-        fit_seconds=fit_seconds,
-        seconds=clock.perf_counter() - began,
-        notes=[*notes, *fitted.notes],
+        parts += _pack_checks(decoded)
+        written = _write(path, earlier, network, parts, name, model)
+    notes += [*written.notes, *fitted.notes]
+    return _report(
+        path, name, clip, network, weights, fitted, written, quality, fit_seconds, began, notes
     )
+
+
+@dataclass(frozen=True)
+class _NetworkOptions:
+    """The options of `add` that define a new collection's network. None: the default."""
+
+    params: str | float | None
+    strides: str | tuple[int, ...] | None
+    videos: int | None
+    fourier: Fourier | None
+
+    def given(self) -> list[str]:
+        """Return the names of the options that are set."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+    def configure(self, shape: VideoShape, keep: float) -> PFNRConfig:
+        """Return the configuration of the network for a first video. Raises UsageError."""
+        options: dict[str, Any] = {"videos": self.videos, "fourier": self.fourier}
+        if self.strides is not None:
+            options["strides"] = parse_strides(self.strides)
+        options = {name: value for name, value in options.items() if value is not None}
+
+        def configure(parameters: int | None) -> PFNRConfig:
+            return PFNR.configure(shape, parameters, **options)
+
+        if self.params is not None:
+            return configure(parse_count(self.params))
+        return configure_or_smallest(configure, round(default_parameters(shape) / keep))
+
+
+def _check_numbers(keep: float, bits: int, seed: int) -> None:
+    if not 0 < keep <= 1:
+        raise UsageError(f"keep must lie in 0 (exclusive) to 1, not {keep!r}")
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
+    check_bits(bits)
 
 
 def _recipe(name: str) -> Recipe:
@@ -271,8 +269,8 @@ def _budget(
     steps: int | None,
     time: str | float | None,
 ) -> Budget:
-    """How long to fit: as the user says, else as long as the paper with its recipe, else the
-    default preset."""
+    """Return the length of the fit: the user's, else the paper's for its recipe, else the default
+    preset's."""
     seconds = None if time is None else float(parse_seconds(time, "time"))
     given = (preset, epochs, steps, seconds)
     if recipe == PAPER and all(amount is None for amount in given):
@@ -281,10 +279,10 @@ def _budget(
 
 
 def _name(name: str | None, source: VideoSource) -> str:
-    """What the video is called. Raises UsageError where that cannot be."""
+    """Return the name of the video. Raises UsageError if it is invalid."""
     if name is None:
         if source == "-" or not isinstance(source, (str, os.PathLike)):
-            raise UsageError("a video that has no file needs a name: --name")
+            raise UsageError("a video without a file name needs a name; give name")
         name = title_of(source)
     try:
         if not line(name, "a video's name", MOST_NAME):
@@ -298,13 +296,13 @@ def _check_output(path: Path, source: VideoSource) -> None:
     if path.suffix.lower() != SUFFIX:
         raise UsageError(f"{path}: the collection's name must end in {SUFFIX}")
     if is_pipe(path):
-        raise UsageError(f"{path}: a collection needs a place in a folder, no pipe")
+        raise UsageError(f"{path}: is a pipe; a collection must be written to a folder")
     check_output(path, overwrite=True, source=source)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Collection | None]:
-    """The collection as it is, all of its checksums verified; None where there is none yet."""
+    """Yield the existing collection with all checksums verified; None if there is none."""
     if not path.exists():
         yield None
         return
@@ -313,63 +311,84 @@ def _opened(path: Path) -> Iterator[Collection | None]:
         yield collection
 
 
-def _check_earlier(collection: Collection, name: str, making: dict[str, Any]) -> None:
-    """Raise UsageError where a collection cannot have a video of this name, or exists already where
-    options would make it."""
+def _check_earlier(collection: Collection, name: str, making: _NetworkOptions) -> None:
+    """Raise UsageError if a collection cannot take a video of this name, or has its network
+    already although options define one."""
     path = collection.file.name
     if name in collection.names:
-        raise UsageError(f"{path}: has a video {name!r} already; choose another name: --name")
-    if making:
-        raise UsageError(f"{path}: its network is made already: leave out --{next(iter(making))}")
+        raise UsageError(f"{path}: has a video {name!r} already; choose another name")
+    if given := making.given():
+        raise UsageError(f"{path}: has its network already; leave out {given[0]}")
     if len(collection) == MOST_VIDEOS:
-        raise UsageError(f"{path}: has {MOST_VIDEOS} videos, and cannot have more")
+        raise UsageError(f"{path}: has {MOST_VIDEOS} videos, the most that a collection holds")
 
 
 def _network(
-    collection: Collection | None, clip: Clip, keep: float, making: dict[str, Any]
+    collection: Collection | None, clip: Clip, keep: float, making: _NetworkOptions
 ) -> Network:
-    """The network that the clip is fitted with: the collection's, or a new one. Raises UsageError
-    where the clip's frames have another size."""
+    """Return the collection's network, or a new one for the clip. Raises UsageError if the clip has
+    another frame size."""
     count, height, width, _ = clip.shape
     if collection is not None:
         network = collection.file.network
         if (network.width, network.height) != (width, height):
             size = f"{network.width}x{network.height}"
             raise UsageError(
-                f"the video has frames of {width}x{height}, those of {collection.file.name} are of "
-                f"{size}: use --resize {size}"
+                f"the video has frames of {width}x{height}, {collection.file.name} has {size}; "
+                f"give resize {size}"
             )
         return network
     shape = VideoShape(count, height, width)
-    options = {name: making[name] for name in ("videos", "fourier") if name in making}
-    if "strides" in making:
-        options["strides"] = parse_strides(making["strides"])
-
-    def configure(parameters: int | None) -> PFNRConfig:
-        return PFNR.configure(shape, parameters, **options)
-
-    if "params" in making:
-        config = configure(parse_count(making["params"]))
-    else:
-        config = configure_or_smallest(configure, round(default_parameters(shape) / keep))
+    config = making.configure(shape, keep)
     shapes = shared_shapes(blueprint(PFNR, config, shape))
     values = config.to_dict()
     del values["video"]
     return Network(MODEL, values, width, height, sum(sizes(shapes).values()))
 
 
-def _left_out(clip: Clip) -> list[str]:
-    """Notes on the clip, and on what of it a collection does not hold."""
+def _nearly_full(weights: SharedWeights, name: str) -> list[str]:
+    """Return a note if few weights are free."""
+    if weights.free >= NEARLY_FULL * weights.count:
+        return []
+    return [
+        f"only {weights.free:,} of {weights.count:,} weights are free: {name} mostly reuses those "
+        "of earlier videos; start a new collection for better quality"
+    ]
+
+
+def _dropped(clip: Clip) -> list[str]:
+    """Return the clip's notes, and one on what a collection does not store."""
     kinds = sorted({track.kind for track in clip.tracks})
     extras = ("tags", "chapters", "attachments")
     kinds += [kind for kind in extras if getattr(clip.extras, kind)]
     if not kinds:
         return list(clip.notes)
-    return [*clip.notes, f"a collection holds pictures only: left out are {', '.join(kinds)}"]
+    return [*clip.notes, f"a collection stores pictures only: dropped {', '.join(kinds)}"]
 
 
-def _decoded(model: PFNR, clip: Clip, stop: Callable[[], bool]) -> DecodedFrames:
-    """What the video decodes to. Raises Interrupted."""
+def _pack_video(
+    name: str, header: Header, clip: Clip, fitted: FittedVideo, weights: SharedWeights
+) -> list[tuple[bytes, bytes]]:
+    """Return the chunks of a fitted video, without frame checks. `weights` are those before it."""
+    added = sum(len(integers.values) for integers in fitted.added.values())
+    kept = sum(int(mask.sum()) for mask in fitted.masks.values())
+    return [
+        (VIDEO, pack_entry(name, header, len(clip.frames), kept, added)),
+        (chunks.TIMING, pack_timing(clip.timing)),
+        (MASKS, weights.pack_masks(fitted.masks)),
+        (WEIGHTS, pack_integers([*fitted.added.values(), *fitted.head.values()])),
+    ]
+
+
+def _pack_checks(decoded: DecodedFrames) -> list[tuple[bytes, bytes]]:
+    """Return the chunks of a video's frame checks."""
+    quality = decoded.quality
+    checks = decoded.checks(quality.psnr, quality.ssim)
+    return [(chunks.CHECKS, checks.pack()), (chunks.SAMPLES, decoded.samples.tobytes())]
+
+
+def _decode(model: PFNR, clip: Clip, stop: Callable[[], bool]) -> DecodedFrames:
+    """Decode all frames of the video. Raises Interrupted."""
     decoded = DecodedFrames()
     frames = computed_ahead(render(model, [t])[0] for t in range(len(clip.frames)))
     for reference, frame in zip(clip.frames, frames, strict=True):
@@ -379,20 +398,88 @@ def _decoded(model: PFNR, clip: Clip, stop: Callable[[], bool]) -> DecodedFrames
     return decoded
 
 
+@dataclass(frozen=True)
+class _Written:
+    """What a new collection file holds: the last video's entry, the number of videos, and bytes."""
+
+    entry: Entry
+    videos: int
+    bytes: int
+    notes: list[str]
+
+
+def _write(
+    path: Path,
+    earlier: Collection | None,
+    network: Network,
+    parts: list[tuple[bytes, bytes]],
+    name: str,
+    model: PFNR,
+) -> _Written:
+    """Write the collection with one more video, read it back, then rename it into place."""
+    with replacing(path) as partial:
+        with partial.open("wb") as file:
+            write_grown(file, None if earlier is None else earlier.file, network, parts)
+        with Collection(partial, limits=UNLIMITED) as written:
+            _check_written(written, name, model, path)
+            entry, videos, size = written.file.entries[-1], len(written), written.file.size
+        return _Written(entry, videos, size, _over_limits(partial))
+
+
+def _report(
+    path: Path,
+    name: str,
+    clip: Clip,
+    network: Network,
+    weights: SharedWeights,
+    fitted: FittedVideo,
+    written: _Written,
+    quality: Quality,
+    fit_seconds: float,
+    began: float,
+    notes: list[str],
+) -> AddReport:
+    entry = written.entry
+    return AddReport(
+        output=str(path),
+        name=name,
+        frames=len(clip.frames),
+        width=network.width,
+        height=network.height,
+        fps=float(clip.fps),
+        videos=written.videos,
+        weights=network.weights,
+        kept=entry.kept,
+        reused=entry.kept - entry.added,
+        added=entry.added,
+        free=weights.free,
+        bytes=written.bytes,
+        added_bytes=entry.bytes,
+        bytes_by_part=entry.bytes_by_part,
+        bpp=8 * entry.bytes / clip.frames[..., 0].size,
+        psnr=quality.psnr,
+        ssim=quality.ssim,
+        steps=fitted.steps,
+        fit_seconds=fit_seconds,
+        seconds=clock.perf_counter() - began,
+        notes=notes,
+    )
+
+
 def _over_limits(path: Path) -> list[str]:
-    """A note where the last video takes more than readers allow by default."""
+    """Return a note if the last video exceeds the default limits of decoders."""
     try:
         with Collection(path) as collection:
             check_costs(collection.file, len(collection) - 1)
     except LimitError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        return [f"who extracts this video must raise a limit: {reason}"]
+        return [f"decoding this video needs a raised limit: {reason}"]
     return []
 
 
 def _check_written(written: Collection, name: str, model: PFNR, path: Path) -> None:
-    """Raise NervError where a file is damaged, or its video has another network than `model`."""
+    """Raise NervError if the file is damaged, or its video's network differs from `model`."""
     written.file.check_all()
     found, expected = written[name].model.stored(), model.stored()
     if not all(torch.equal(found[key], expected[key]) for key in expected):
-        raise NervError(f"{path}: the disk did not give back what was written")
+        raise NervError(f"{path}: reads back differently than written; check the disk")

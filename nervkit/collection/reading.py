@@ -1,15 +1,15 @@
-"""Collections read: any frame of any video, movies of them, and whether they are as they were."""
+"""Read a collection: decode frames of its videos, export them, and verify them."""
 
 from __future__ import annotations
 
 import operator
 import os
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ from nervkit.compression.masked import SharedWeights, read_integers, sizes
 from nervkit.container.collection import MASKS, WEIGHTS, CollectionFile, Entry, Network
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.decoder import DecodeReport, computed_ahead
+from nervkit.decoder import OnProgress, computed_ahead, with_progress
 from nervkit.errors import FormatError, ResourceError, UsageError
+from nervkit.exporter import DecodeReport
+from nervkit.framechecks import Match, count_matches
 from nervkit.media.timing import Timing
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import VideoShape
 from nervkit.models.device import Device, choose_device
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.networks import render
-from nervkit.verifier import is_wrong
 from nervkit.video.colour import Colour
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.movies import MovieOptions
@@ -37,13 +38,13 @@ from nervkit.video.writer import check_destination, write_video
 class CollectionVideo:
     """A video of an open collection as a sequence of frames.
 
-    `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration give uint8 RGB,
-    as of `NervVideo`; frames are computed one at a time.
+    `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3) and iteration return uint8 RGB
+    as for `NervVideo`; frames are computed one at a time.
 
     Attributes:
-        entry: what the file says of it.
-        timing: when each frame is shown.
-        model: its network, a plain nn.Module: model(t) gives (B, 3, H, W) in [0, 1].
+        entry: its declaration in the file.
+        timing: the timestamps of the frames.
+        model: its network, a plain nn.Module: model(t) returns (B, 3, H, W) in [0, 1].
     """
 
     def __init__(self, entry: Entry, timing: Timing, model: PFNR) -> None:
@@ -60,7 +61,7 @@ class CollectionVideo:
         return (len(self), self.entry.header.height, self.entry.header.width, 3)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames [start, stop) one by one, (H, W, 3) uint8."""
+        """Yield frames [start, stop), each (H, W, 3) uint8."""
         for position in range(start, len(self) if stop is None else stop):
             yield render(self.model, [position])[0]
 
@@ -70,8 +71,8 @@ class CollectionVideo:
     def __getitem__(self, index: int | slice) -> np.ndarray:
         if isinstance(index, slice):
             positions = range(*index.indices(len(self)))
-            shown = [render(self.model, [position])[0] for position in positions]
-            return np.stack(shown) if shown else np.empty((0, *self.shape[1:]), np.uint8)
+            frames = [render(self.model, [position])[0] for position in positions]
+            return np.stack(frames) if frames else np.empty((0, *self.shape[1:]), np.uint8)
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
@@ -82,18 +83,18 @@ class CollectionVideo:
 
 
 class Collection:
-    """An open .nervc file: `collection["name"]` is a video, iteration gives all in order.
+    """An open .nervc file: `collection["name"]` is a video; iteration yields all videos in order.
 
     Args:
-        source: a path, the bytes of a file, or a binary file object that can seek.
+        source: a path, the bytes of a file, or a seekable binary file object.
         device: "cpu" (the reference), "cuda" or "auto".
-        limits: what decoding a video may take; by default, what goes with the file's size.
+        limits: what decoding a video may take. The default grows with the size of the file.
 
     Raises:
-        SourceError: no such file, or an object that cannot seek.
-        FormatError: not a valid .nervc file. A part's checksum is verified when it is read.
-        LimitError, ResourceError: a video takes more than `limits` allow, or than memory is free;
-            found when it is asked for.
+        SourceError: the file does not exist, or the object is not seekable.
+        FormatError: not a valid .nervc file. A chunk's checksum is verified when it is read.
+        LimitError: a video takes more than `limits` allow; raised when the video is requested.
+        ResourceError: a video takes more memory than is free; likewise.
     """
 
     def __init__(
@@ -104,14 +105,14 @@ class Collection:
 
     @property
     def names(self) -> list[str]:
-        """Names of the videos, in the order in which they were added."""
+        """Names of the videos in the order in which they were added."""
         return [entry.name for entry in self.file.entries]
 
     def __len__(self) -> int:
         return len(self.file.entries)
 
     def __getitem__(self, name: str) -> CollectionVideo:
-        """The video called `name`. Raises UsageError where there is none."""
+        """Return the video called `name`. Raises UsageError if there is none."""
         index = self.file.index(name)
         return next(self._videos(index))
 
@@ -119,11 +120,11 @@ class Collection:
         return self._videos(0)
 
     def _videos(self, first: int) -> Iterator[CollectionVideo]:
-        """The videos from `first` on."""
+        """Yield the videos from `first` on. Each needs the masks and weights of all before it."""
         weights = shared_weights(self.file)
         for index, entry in enumerate(self.file.entries):
             with self.file.naming():
-                tensors = taken(self.file, index, weights)
+                tensors = apply_video(self.file, index, weights)
                 if index < first:
                     continue
                 check_costs(self.file, index)
@@ -131,17 +132,17 @@ class Collection:
             yield CollectionVideo(entry, self.file.timing(index), model.to(self._device))
 
     def weights(self) -> SharedWeights:
-        """The shared weights after all videos."""
+        """Return the shared weights after all videos."""
         weights = shared_weights(self.file)
         with self.file.naming():
             for index in range(len(self)):
-                taken(self.file, index, weights)
+                apply_video(self.file, index, weights)
         return weights
 
     def close(self) -> None:
         self.file.close()
 
-    def __enter__(self) -> Collection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,12 +154,12 @@ class Collection:
 
 
 def shape_of(network: Network, frames: int) -> VideoShape:
-    """What the network of a video of so many frames reproduces."""
+    """Return the shape of a video with this many frames."""
     return VideoShape(frames, network.height, network.width)
 
 
 def plan_of(network: Network, index: int, frames: int) -> tuple[Blueprint, PFNRConfig, VideoShape]:
-    """The blueprint of a video's network, its configuration and what it reproduces. Raises
+    """Return the blueprint and configuration of a video's network, and the video's shape. Raises
     FormatError."""
     shape = shape_of(network, frames)
     try:
@@ -177,7 +178,7 @@ def plan_of(network: Network, index: int, frames: int) -> tuple[Blueprint, PFNRC
 def model_of(
     plan: Blueprint, config: PFNRConfig, shape: VideoShape, tensors: dict[str, np.ndarray]
 ) -> PFNR:
-    """A video's network with its float32 tensors, by name, on the CPU."""
+    """Return a video's network with its float32 tensors, given by name, on the CPU."""
     model = PFNR.for_decoding(config, shape)
     shaped = {name: tensors[name].reshape(own) for name, own in plan.weights.items()}
     model.load_stored({name: torch.from_numpy(tensor) for name, tensor in shaped.items()})
@@ -185,28 +186,28 @@ def model_of(
 
 
 def shared_shapes(plan: Blueprint) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that videos share."""
+    """Return the shapes of the tensors that videos share."""
     return {name: shape for name, shape in plan.weights.items() if not name.startswith(HEAD)}
 
 
 def shared_weights(file: CollectionFile) -> SharedWeights:
-    """The shared weights before any video. Raises FormatError, LimitError."""
+    """Return the shared weights before the first video. Raises FormatError, LimitError."""
     with file.naming():
         plan, _, _ = plan_of(file.network, 0, 1)
         file.limits.check("values", plan.values * len(file.entries), file.size)
         return SharedWeights(shared_shapes(plan))
 
 
-def taken(file: CollectionFile, index: int, weights: SharedWeights) -> dict[str, np.ndarray]:
-    """The float32 tensors of a video, its head flat, given the weights after all before it,
-    which then are those after it. Raises FormatError."""
+def apply_video(file: CollectionFile, index: int, weights: SharedWeights) -> dict[str, np.ndarray]:
+    """Return the float32 tensors of a video, its head flat, and update `weights` from their state
+    after the previous video to that after this one. Raises FormatError."""
     entry = file.entries[index]
     plan, _, _ = plan_of(file.network, index, entry.frames)
     masks = weights.read_masks(file.payload(index, MASKS))
     counts = {name: int(added.sum()) for name, added in weights.added(masks).items()}
     kept = sum(int(mask.sum()) for mask in masks.values())
     if (kept, sum(counts.values())) != (entry.kept, entry.added):
-        raise FormatError(f"video {entry.name} uses other weights than it says")
+        raise FormatError(f"video {entry.name} uses other weights than it declares")
     own = {name: shape for name, shape in plan.weights.items() if name.startswith(HEAD)}
     integers = read_integers(file.payload(index, WEIGHTS), counts | sizes(own))
     head = {name: integers[name].dequantize() for name in own}
@@ -214,8 +215,8 @@ def taken(file: CollectionFile, index: int, weights: SharedWeights) -> dict[str,
 
 
 def check_costs(file: CollectionFile, index: int) -> None:
-    """Raise LimitError where decoding a video takes more than the file's limits allow,
-    ResourceError where it takes more memory than is free. Nothing of that size is allocated."""
+    """Raise LimitError if decoding a video takes more than the file's limits allow, ResourceError
+    if it takes more memory than is free. Nothing of that size is allocated."""
     with file.naming():
         plan, _, shape = plan_of(file.network, index, file.entries[index].frames)
         costs = {
@@ -245,23 +246,23 @@ def extract(
     overwrite: bool = False,
     device: Device = "cpu",
     limits: Limits | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> DecodeReport:
     """Decode a video of a collection to a movie, y4m, images or an array, as `nervkit.decode`.
 
     Args:
-        source: as of `Collection`.
-        name: of the video.
-        output, codec, crf, pixel_format, overwrite, on_progress: as of `nervkit.decode`.
-        device, limits: as of `Collection`.
+        source: as for `Collection`.
+        name: name of the video.
+        output, codec, crf, pixel_format, overwrite, on_progress: as for `nervkit.decode`.
+        device, limits: as for `Collection`.
 
     Returns:
-        A report whose `bytes` are those that the collection has for this video only.
+        A report whose `bytes` count the chunks of this video only.
 
     Raises:
-        UsageError: there is no such video, or an option does not fit.
-        FormatError: not a valid .nervc file. SourceError, LimitError, ResourceError: see
-            `Collection`. OutputError: the output exists, or cannot be written.
+        UsageError: the video does not exist, or an option is invalid or does not apply.
+        FormatError: as for `Collection`; so are SourceError, LimitError and ResourceError.
+        OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()
     output = os.fspath(output)
@@ -271,15 +272,8 @@ def extract(
         index = collection.file.index(name)
         video, checks = collection[name], collection.file.checks(index)
         entry, header = video.entry, video.entry.header
-
-        def pictures() -> Iterator[np.ndarray]:
-            for done, frame in enumerate(computed_ahead(iter(video)), start=1):
-                yield frame
-                if on_progress is not None:
-                    on_progress(done, len(video))
-
         stream = Stream(
-            frames=pictures(),
+            frames=with_progress(computed_ahead(iter(video)), len(video), on_progress),
             width=header.width,
             height=header.height,
             timing=video.timing,
@@ -308,8 +302,8 @@ def extract(
 
 @dataclass(frozen=True)
 class VideoCheck:
-    """What a check of one video found: frames that are exactly as when it was added, and frames
-    that differ by more than a rounding; None where the file has no frame checks."""
+    """The result of verifying one video: the number of frames that are identical to those decoded
+    when it was added, and of those that differ by more than rounding. None without frame checks."""
 
     name: str
     frames: int
@@ -319,7 +313,7 @@ class VideoCheck:
 
 @dataclass(frozen=True)
 class CollectionReport:
-    """What a check of a collection found."""
+    """The result of `verify`."""
 
     input: str
     bytes: int
@@ -328,11 +322,11 @@ class CollectionReport:
 
     @property
     def wrong(self) -> int:
-        """Frames that are wrong, of all videos."""
+        """Number of wrong frames of all videos."""
         return sum(video.wrong or 0 for video in self.videos)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
+        """Return JSON-ready values; docs/json.md documents the keys."""
         return asdict(self)
 
 
@@ -340,14 +334,14 @@ def verify(
     source: NervSource,
     *,
     limits: Limits | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> CollectionReport:
-    """Verify every checksum of a collection, decode every frame, and compare with what was seen
-    when its video was added.
+    """Verify every checksum of a collection, decode every frame, and compare it with the frame
+    checks made when its video was added.
 
     Args:
-        source, limits: as of `Collection`.
-        on_progress: called with (frames done, frames in all).
+        source, limits: as for `Collection`.
+        on_progress: called with (frames done, total frames).
 
     Raises:
         FormatError: a checksum is wrong, or the file is otherwise invalid.
@@ -359,14 +353,14 @@ def verify(
         total, done = sum(entry.frames for entry in file.entries), 0
         found = []
         for index, video in enumerate(collection):
-            checks, identical, wrong = file.checks(index), 0, 0
-            for position, frame in enumerate(computed_ahead(iter(video))):
-                if checks is not None:
-                    identical += zlib.crc32(frame) == checks.crcs[position]
-                    wrong += is_wrong(frame, position, checks)
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, total)
-            counts = (None, None) if checks is None else (int(identical), wrong)
-            found.append(VideoCheck(video.entry.name, len(video), *counts))
+            checks = file.checks(index)
+            frames = with_progress(computed_ahead(iter(video)), total, on_progress, done)
+            done += len(video)
+            if checks is None:
+                deque(frames, maxlen=0)  # decode them all the same: they may be damaged
+                found.append(VideoCheck(video.entry.name, len(video), None, None))
+                continue
+            matches = count_matches(frames, checks)
+            identical, wrong = matches[Match.IDENTICAL], matches[Match.WRONG]
+            found.append(VideoCheck(video.entry.name, len(video), identical, wrong))
         return CollectionReport(file.name, file.size, found, time.perf_counter() - began)

@@ -1,12 +1,12 @@
-"""The fit of one video of a collection: which shared weights it uses, and what the free ones of
-them become (PFNR, 2306.11305, section 3.1 and algorithm 1)."""
+"""Fit one video of a collection: learn which shared weights it uses, and the values of the free
+ones (PFNR, arXiv 2306.11305, section 3.1 and algorithm 1)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,22 +24,26 @@ from nervkit.models.config import VideoShape
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.models.recipe import Recipe
 
-ROUNDING_SHARE = 0.15  # of a fit: masks are fixed, free weights are rounded, and rates are
-ROUNDING_RATE = 0.3  # so much of the recipe's
+ROUNDING_SHARE = 0.15  # last share of a fit, with fixed masks and rounded free weights
+ROUNDING_RATE = 0.3  # its learning rate over the recipe's
 
 
-class Chosen(nn.Module):
+class MaskedWeight(nn.Module):
     """A shared tensor as a video uses it: its weights of the largest |score|, 0 elsewhere.
 
-    What an earlier video uses is `frozen`: it may be chosen, and has no gradient. Gradients pass
-    the choice straight to |score| (section 3.1, eq. 3), and rounding straight to the weight.
+    Weights that earlier videos use are `frozen`: they may be selected and have no gradient.
+    Straight-through estimators pass gradients through the selection to |score| (section 3.1, eq. 3)
+    and through rounding to the weight.
 
     Args:
-        used: bool, which weights earlier videos use.
+        used: bool, the weights that earlier videos use.
         frozen: float32, their values.
-        keep: how many are chosen.
-        reuse: whether frozen weights may be.
+        keep: number of selected weights.
+        reuse: whether frozen weights may be selected.
     """
+
+    used: Tensor
+    frozen: Tensor
 
     def __init__(self, used: Tensor, frozen: Tensor, keep: int, reuse: bool) -> None:
         super().__init__()
@@ -49,11 +53,11 @@ class Chosen(nn.Module):
         self.register_buffer("used", used)
         self.register_buffer("frozen", frozen)
         self.keep, self.reuse = keep, reuse
-        self.settled: Tensor | None = None  # the mask, once it no longer changes,
-        self.step, self.peak = 1.0, 0  # with how free weights are rounded from then on
+        self.settled: Tensor | None = None  # the final mask
+        self.step, self.peak = 1.0, 0  # quantizer of free weights once the mask is final
 
     def mask(self) -> Tensor:
-        """Which weights are chosen, bool."""
+        """Return the mask of selected weights, bool."""
         if self.settled is not None:
             return self.settled
         sizes = self.scores.detach().abs()
@@ -73,13 +77,13 @@ class Chosen(nn.Module):
         return mask * torch.where(self.used, self.frozen, weight)
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """The integers of all weights, as far as they are free."""
+        """Return the quantized integers of all weights; only those of free weights are used."""
         return (weight / self.step).round().clamp(-self.peak, self.peak)
 
     @torch.no_grad()
     def settle(self, weight: Tensor, bits: int) -> int:
-        """From now on keep the mask, and round free weights to `bits` bits with the step of least
-        error, whose ladder position is returned."""
+        """Fix the mask, and round free weights to `bits` bits from now on. Return the ladder
+        position of their step size, which minimises the error."""
         self.settled = self.mask()
         self.scores.requires_grad_(False)
         free = weight[self.settled & ~self.used].float().cpu().numpy()
@@ -90,8 +94,8 @@ class Chosen(nn.Module):
         return int(index[0])
 
 
-class ChosenNetwork(PFNR):
-    """PFNR's network with every shared tensor seen through `Chosen`."""
+class MaskedNetwork(PFNR):
+    """PFNR's network with every shared tensor parametrized by `MaskedWeight`."""
 
     def __init__(
         self,
@@ -102,23 +106,27 @@ class ChosenNetwork(PFNR):
         reuse: bool,
     ) -> None:
         super().__init__(config, shape)
-        self.places = {
-            name: (self.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
-            for name in self.shared()
-        }
-        for name, (module, attribute) in self.places.items():
+        self._places: dict[str, tuple[nn.Module, str]] = {}
+        for name in self.shared():
+            path, _, attribute = name.rpartition(".")
+            self._places[name] = self.get_submodule(path), attribute
+        for name, (module, attribute) in self._places.items():
             used = torch.from_numpy(weights.used[name])
             free = int((~used).sum())
             count = max(1, round(keep * used.numel()))
             count = count if reuse else max(1, min(count, free))
             frozen = torch.from_numpy(weights.values[name])
-            chosen = Chosen(used.clone(), frozen.clone(), count, reuse)
-            parametrize.register_parametrization(module, attribute, chosen)
+            masked = MaskedWeight(used.clone(), frozen.clone(), count, reuse)
+            parametrize.register_parametrization(module, attribute, masked)
 
-    def chosen(self) -> dict[str, tuple[Chosen, Tensor]]:
-        """What chooses of each shared tensor, and the free weights beneath, by name."""
-        lists = {n: module.parametrizations[a] for n, (module, a) in self.places.items()}
-        return {name: (of[0], of.original) for name, of in lists.items()}
+    def masked(self) -> dict[str, tuple[MaskedWeight, Tensor]]:
+        """Return the mask of each shared tensor and the free weights that it masks, by name."""
+        found = {}
+        for name, (module, attribute) in self._places.items():
+            parametrized = cast("nn.ModuleDict", module.parametrizations)[attribute]
+            (masked,) = cast("parametrize.ParametrizationList", parametrized)
+            found[name] = cast("MaskedWeight", masked), cast("Tensor", parametrized.original)
+        return found
 
     def matrices(self) -> list[str]:
         names = [n for n, p in self.named_parameters() if n.endswith(".original") and p.ndim > 1]
@@ -127,14 +135,14 @@ class ChosenNetwork(PFNR):
 
 @dataclass(frozen=True)
 class FittedVideo:
-    """What a fit makes of a video.
+    """The result of fitting a video.
 
     Attributes:
-        masks: which shared weights it uses, bool, by name.
-        added: the integers of those that no earlier video uses, in the order of the arrays.
-        head: the integers of its own tensors, by name.
-        steps: of the fit.
-        notes: what went wrong and was mended.
+        masks: masks of the shared weights that it uses, bool, by name.
+        added: quantized weights that no earlier video uses, in array order, by name.
+        head: quantized tensors of its own head, by name.
+        steps: number of steps of the fit.
+        notes: problems that the fit recovered from.
     """
 
     masks: dict[str, np.ndarray]
@@ -144,7 +152,7 @@ class FittedVideo:
     notes: tuple[str, ...]
 
     def taken(self, weights: SharedWeights) -> dict[str, np.ndarray]:
-        """Count the video in, and give its float32 tensors, those of the head flat."""
+        """Add the video to `weights`. Return its float32 tensors, those of the head flat."""
         head = {name: integers.dequantize() for name, integers in self.head.items()}
         return weights.take(self.masks, self.added) | head
 
@@ -165,56 +173,56 @@ def fit_video(
 ) -> FittedVideo:
     """Fit the next video of a collection.
 
-    Its masks and its free weights are learned together; in the last steps (the share and the rates
-    of a fine-tuning) masks stay, and weights are rounded.
+    Its masks and its free weights are learned together. In the last steps (ROUNDING_SHARE of all,
+    with learning rates times ROUNDING_RATE) masks are fixed and weights are rounded.
 
     Args:
         frames: (T, 3, H, W) uint8, on the device to compute on.
         config: of the collection's network, for this video.
-        weights: what earlier videos use.
+        weights: the shared weights of earlier videos.
         keep: share of each tensor's weights that the video uses, 0 to 1.
-        bits: of a weight that it adds; biases get VECTOR_EXTRA_BITS more.
-        reuse: whether it may use weights of earlier videos.
-        stop: asked before each step; once True, Interrupted is raised.
+        bits: bit depth of an added weight; biases get VECTOR_EXTRA_BITS more.
+        reuse: whether the video may use weights of earlier videos.
+        stop: called before each step; Interrupted is raised if it returns True.
     """
     shape = VideoShape(len(frames), *frames.shape[2:])
     with SEEDED, seeded(seed):
-        network = ChosenNetwork(config, shape, weights, keep, reuse)
+        network = MaskedNetwork(config, shape, weights, keep, reuse)
     network.to(frames.device)
     common: dict[str, Any] = {"on_progress": on_progress, "stop": stop}
     stepper = Stepper(network, frames, recipe, seed=seed)
-    first, second = lengths(budget, stepper)
+    first, second = phase_lengths(budget, stepper)
     fitted = fit(stepper, first, **common)
     steps = {
-        name: chosen.settle(weight, wide(bits, weight))
-        for name, (chosen, weight) in network.chosen().items()
+        name: masked.settle(weight, bit_depth(bits, weight))
+        for name, (masked, weight) in network.masked().items()
     }
     stepper = Stepper(network, frames, recipe.slower(ROUNDING_RATE), seed=seed)
     tuned = fit(stepper, second, phase="round", **common)
     masks, added = {}, {}
-    for name, (chosen, weight) in network.chosen().items():
-        integers = chosen.rounded(weight.detach()).int().cpu().numpy()
-        used = chosen.used.cpu().numpy()
-        # A free weight that is rounded to 0 shows nothing: it stays free.
-        masks[name] = chosen.mask().cpu().numpy() & (used | (integers != 0))
+    for name, (masked, weight) in network.masked().items():
+        integers = masked.rounded(weight.detach()).int().cpu().numpy()
+        used = masked.used.cpu().numpy()
+        # A free weight that is rounded to 0 has no effect: it stays free.
+        masks[name] = masked.mask().cpu().numpy() & (used | (integers != 0))
         added[name] = Integers(integers[masks[name] & ~used], steps[name])
-    head = {name: whole(tensor) for name, tensor in network.state_dict().items() if HEAD in name}
+    head = {n: finest(tensor) for n, tensor in network.state_dict().items() if HEAD in n}
     return FittedVideo(masks, added, head, fitted.steps + tuned.steps, fitted.notes + tuned.notes)
 
 
-def wide(bits: int, weight: Tensor) -> int:
-    """Bits of a tensor's values: biases are few and sensitive."""
+def bit_depth(bits: int, weight: Tensor) -> int:
+    """Return the bit depth of a tensor: biases are few and sensitive, and get more."""
     return min(bits + VECTOR_EXTRA_BITS, MAX_BITS) if weight.ndim == 1 else bits
 
 
-def whole(tensor: Tensor) -> Integers:
-    """All values of a tensor of the head, at the finest."""
+def finest(tensor: Tensor) -> Integers:
+    """Quantize a tensor of the head at the largest bit depth."""
     quantized = quantize(tensor.detach().cpu().numpy().ravel(), MAX_BITS)
     return Integers(quantized.values, int(quantized.steps[0]))
 
 
-def lengths(budget: Budget, stepper: Stepper) -> tuple[Length, Length]:
-    """Return the length of the fit and of the rounding."""
+def phase_lengths(budget: Budget, stepper: Stepper) -> tuple[Length, Length]:
+    """Return the lengths of the fit and of the rounding."""
     if budget.seconds is not None:
         seconds = ROUNDING_SHARE * budget.seconds
         return Seconds(max(LEAST_SECONDS, budget.seconds - seconds)), Seconds(seconds)

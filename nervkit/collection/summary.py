@@ -1,4 +1,4 @@
-"""What a collection says of itself. No torch: answers at once."""
+"""Summarize a collection from its headers. Imports no torch, so that it answers at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nervkit.container.source import NervSource
 
 
 def contents(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
-    """What a collection says of itself; decodes nothing. docs/json.md documents the keys.
+    """Return what a collection declares, without decoding; docs/json.md documents the keys.
 
     Raises SourceError, FormatError.
     """

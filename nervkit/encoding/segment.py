@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from nervkit.assembly import DecodedFrames
 from nervkit.container.file import Checks, pack_file
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
@@ -26,6 +25,7 @@ from nervkit.fitting.loop import FitSummary
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
 from nervkit.fitting.start import Start
+from nervkit.framechecks import DecodedFrames
 from nervkit.media.timing import Timing
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.base import count_stored

@@ -63,7 +63,7 @@ def read_mask(
     for box in boxes:
         unknown[_box(box, shape)] = True
     if mask is not None:
-        given = _from_array(mask) if is_array(mask) else _from_file(mask, shape, reading, skipped)
+        given = load_mask(mask, shape, reading, skipped)
         if given.shape[-2:] != shape[1:] or given.shape[:-2] not in ((), (1,), shape[:1]):
             raise UsageError(
                 f"{_name(mask)}: the mask is {_size(given.shape)}, the video {_size(shape)}"
@@ -74,6 +74,14 @@ def read_mask(
     if unknown.all(axis=(1, 2)).all():
         raise UsageError("the mask covers every frame whole: nothing is known")
     return unknown
+
+
+def load_mask(
+    mask: Any, shape: tuple[int, ...], reading: ReadingOptions, skipped: int = 0
+) -> np.ndarray:
+    """Return the (H, W) or (T, H, W) bool array of a mask, of any size; arguments as in
+    `read_mask`."""
+    return _from_array(mask) if is_array(mask) else _from_file(mask, shape, reading, skipped)
 
 
 def check_mask(mask: Any, boxes: Sequence[str]) -> None:

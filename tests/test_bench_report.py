@@ -277,7 +277,7 @@ def test_points_of_different_software_are_noted(tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"versions": {"nervkit": "9.8"}}))
     (line,) = mixed_versions(load_run(tmp_path))
-    assert line.startswith("bunny: hnerv has points of different software (nervkit 9.8, 9.9)")
+    assert line.startswith("bunny: hnerv mixes points of different software (nervkit 9.8, 9.9)")
 
 
 def test_summary_is_json(tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_missing_and_damaged_frames(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"00001\.png: cannot be read as an image"):
         write_report(load_run(tmp_path / "run"), output)
     Image.fromarray(pixels(0)[:8]).save(frame)
-    with pytest.raises(SourceError, match="is 24x8, the clip 24x16"):
+    with pytest.raises(SourceError, match="is 24x8, but the clip is 24x16"):
         write_report(load_run(tmp_path / "run"), output)
     assert output.read_bytes() == before
     with pytest.raises(OutputError, match="cannot be written"):

@@ -29,9 +29,7 @@ FITS = (
     ("hnerv", "paper", (1500,)),
     ("gridnerv", "native", (60, 30, 15, 120)),
 )
-MORE_FITS = (
-    ("hnerv", "paper", (60, 300)),
-)  # the rest of its curve, after the main result of all clips
+MORE_FITS = (("hnerv", "paper", (60, 300)),)  # the rest of the curve, after all main results
 STYLES = {
     "hnerv": {"color": "#d55e00", "marker": "s"},
     "gridnerv": {"color": "#0072b2", "marker": "o"},

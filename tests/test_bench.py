@@ -651,6 +651,8 @@ class TestCommand:
             (["-", "-o", "run"], 2, "standard input"),
             (["x.mp4", "-o", "run", "--rate", "x264"], 2, "rate must be CODEC=N"),
             (["no.mp4", "-o", "run"], 1, "no.mp4: no such file"),
+            (["no.mp4", "-o", "run", "--codecs", "x266"], 2, "unknown codec 'x266'"),
+            (["no.mp4", "-o", "run", "--device", "tpu"], 2, "unknown device 'tpu'"),
             (["x.mp4", "-o", "run", "--metric", "vmaf"], 2, "choose from: rgb, yuv"),
             (["report", "nowhere"], 1, "nowhere: no such folder"),
             (["x.mp4", "-o", "run", "--ffmpeg", "/bin/false"], 2, "/bin/false"),

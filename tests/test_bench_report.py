@@ -366,6 +366,7 @@ def test_report_holds_all_that_it_shows(tmp_path: Path) -> None:
     assert not re.search(r"""\b(src|href)\s*=\s*["']?[^"'#\s]""", markup)
     assert not re.search(r"@import|url\(", page)
     assert "default-src 'none'" in markup
+    assert "Permission to use, copy, modify" in page  # D3's licence
 
     commands = {p["commands"]["encode"] for p in clip["points"]}
     assert "encode --x264 'crf22' <&> {frames}" in commands

@@ -86,9 +86,9 @@ function costDraw() {
       points.map((p) => `${p.device}: ${device(p)}${p.machine?.threads ? `, ${p.machine.threads} threads` : ""}`),
     ),
   ];
-  const told = points.some(shared)
+  const note = points.some(shared)
     ? " Rows marked “shared” ran beside other work: their times are not comparable."
     : "";
   byId("cost-note").textContent =
-    `Decode fps is from the file to frames in memory; “decode and write” includes a y4m file. ${machines.join("; ")}.${told}`;
+    `Decode fps is from the file to frames in memory; “decode and write” includes a y4m file. ${machines.join("; ")}.${note}`;
 }

@@ -44,7 +44,7 @@ function viewerSetup() {
     view.a;
   view.pairSeries = anchor.series;
   const index = (p) => String(clip().points.indexOf(p));
-  const told = (p) => [index(p), `${p.point} · ${number(p.bytes)} bytes`];
+  const option = (p) => [index(p), `${p.point} · ${number(p.bytes)} bytes`];
   const grouped = () =>
     groups(viewable(view.frame)).map(([s, of]) => [
       data.series[s].label,
@@ -53,7 +53,7 @@ function viewerSetup() {
   const pointsOfPair = () =>
     viewable(view.frame)
       .filter((p) => p.series === view.pairSeries)
-      .map(told);
+      .map(option);
   const seriesOptions = () => groups(viewable(view.frame)).map(([s]) => [String(s), data.series[s].label]);
 
   const ui = (view.ui = {});

@@ -69,7 +69,8 @@ def bench_restore(
     out.mkdir(parents=True, exist_ok=True)
     path = out / RECORD_NAME
     record: Record = {"runs": _earlier(path), "published": [asdict(p) for p in PUBLISHED]}
-    shared = {"baselines": baselines, "picture": picture, "versions": versions()}
+    shared: Record = {"fit": fit | {"device": device}, "baselines": baselines}
+    shared |= {"picture": picture, "versions": versions()}
     for spec in clips:
         clip = read_clip(spec.path, **spec.options)
         content = fingerprint_of(clip.frames)
@@ -78,28 +79,20 @@ def bench_restore(
             reading = cast("ReadingOptions", spec.options)
             holes = read_mask(mask, (), clip.shape[:3], reading, clip.skipped)
         for damage in damages:
-            identity: Record = {
-                "clip": spec.name,
-                "content": content,
-                "reading": spec.options,
-                "damage": damage,
-                "fit": fit | {"device": device},
-                **shared,
-            }
+            identity: Record = {"clip": spec.name, "content": content, "reading": spec.options}
+            identity |= {"damage": damage, **shared}
             if damage == "mask" and holes is not None:
                 identity["mask"] = fingerprint_of(holes)
-            on_this = partial(on_score, spec.name)
-            kept = [run for run in record["runs"] if {k: run.get(k) for k in identity} == identity]
-            if kept:
-                for row in kept[0]["scores"]:
-                    on_this(Score(**row))
+            if kept := _find(record["runs"], identity):
+                for row in kept["scores"]:
+                    on_score(spec.name, Score(**row))
                 continue
             scores = evaluate(
                 clip.frames,
                 damage,
                 mask=holes,
                 baselines=baselines,
-                on_score=on_this,
+                on_score=partial(on_score, spec.name),
                 on_frames=partial(_save_picture, out, f"{spec.name}-{damage}", picture),
                 **fit,
             )
@@ -108,6 +101,11 @@ def bench_restore(
             record["runs"].append(run)
             write_record(path, record)
     return record
+
+
+def _find(runs: list[Record], identity: Record) -> Record | None:
+    """Return the run with all values of `identity`, if there is one."""
+    return next((run for run in runs if {k: run.get(k) for k in identity} == identity), None)
 
 
 def _save_picture(out: Path, run: str, picture: int | None, method: str, frames: Frames) -> None:

@@ -1,4 +1,4 @@
-"""What each part of GridNeRV is worth: one left out or changed at a time, same size and steps."""
+"""Ablation of GridNeRV: one part removed or changed at a time, at equal size and steps."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from nervkit.models.gridnerv import GridNeRV
 PARAMS, STEPS = 180_000, 1_000
 NATIVE = GridNeRV.recipes["native"]
 
-# (what, options of the model, recipe, whether it starts from the clip)
+# (name, options of the model, recipe, whether the embeddings are initialised from the clip)
 VARIANTS = (
     ("as it is", {}, NATIVE, True),
     ("random start", {}, NATIVE, False),

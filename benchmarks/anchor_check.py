@@ -1,4 +1,4 @@
-"""The x264 anchor against values that were measured without nervkit.
+"""Check the x264 anchor against values measured without nervkit.
 
 Bunny, 132 frames, 1280x640 centre crop as RGB; `libx264 -preset veryslow -crf N -pix_fmt yuv420p`
 as an elementary stream; RGB PSNR after ffmpeg's default conversion back, mean over frames.
@@ -23,7 +23,7 @@ from nervkit.video.planes import Planes
 KNOWN = {20: (0.1002, 40.13), 25: (0.0537, 37.96), 30: (0.0270, 35.22)}
 KNOWN |= {35: (0.0147, 32.57), 40: (0.0092, 29.99)}
 
-# Theirs: x264 spends by time, so that its CRF depends on the frame rate.
+# The frame rate of the known values: x264's CRF depends on it.
 FPS = Fraction(24)
 
 clip = nervkit.read_clip(ROOT / "examples" / "bunny.mp4", crop="1280x640")

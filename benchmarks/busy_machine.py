@@ -1,10 +1,10 @@
-"""What another process that keeps one core busy does to a fit: two minutes of one in float of the
-clip of the README's first command, beside it and alone, and the time of a step by threads, which
-wait asleep (nervkit's way) or spinning.
+"""Effect of a process that keeps one core busy on a fit: the result of a two-minute fit in float
+of the README's first clip, beside that process and alone, and the step time by number of threads,
+which wait asleep (nervkit's default) or spinning.
 
     python benchmarks/busy_machine.py
 
-Under six minutes, on a machine that is idle otherwise.
+Takes less than six minutes on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ print(time.perf_counter() - began)
 
 @contextmanager
 def neighbour(busy: bool) -> Iterator[None]:
-    """Where asked, a process that keeps a core busy."""
+    """Run a process that keeps a core busy, if `busy`."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         yield
@@ -60,11 +60,12 @@ def neighbour(busy: bool) -> Iterator[None]:
 
 
 def step_row(threads: int, spinning: bool, busy: bool) -> dict[str, Any]:
+    """Measure the time of STEPS steps."""
     clip = str(ROOT / "examples" / "bunny.mp4")
     program = MEASURE.format(clip=clip, steps=STEPS)
     with neighbour(busy):
         command, env = [sys.executable, "-c", program], {"OMP_NUM_THREADS": str(threads)}
-        env |= {} if spinning else SETTINGS  # threads of torch spin where nobody says otherwise
+        env |= {} if spinning else SETTINGS  # torch's threads spin by default
         seconds = float(subprocess.check_output(command, env=os.environ | env))
     return {
         "busy": busy,
@@ -75,6 +76,7 @@ def step_row(threads: int, spinning: bool, busy: bool) -> dict[str, Any]:
 
 
 def encode_row(busy: bool) -> dict[str, Any]:
+    """Encode for two minutes."""
     with tempfile.TemporaryDirectory() as folder, neighbour(busy):
         output = Path(folder) / "bunny.nerv"
         options = ["--resize", "320x180", "--params", "142k", "--time", "2m", "--device", "cpu"]

@@ -1,16 +1,15 @@
-"""What the parts of GridNeRV are worth in a fit for rate and distortion: variants at one size.
+"""Ablation of GridNeRV in a rate-distortion fit: variants at one target size.
 
     python benchmarks/coded_curves.py --save-frames frames.npz
     python benchmarks/coded_ablation.py frames.npz rows.json [--steps 3000]
 
-Like fits_at_once.py, it runs where only torch and scikit-image are, and all variants of a clip at
-once on a GPU. results/coded_ablation.json has what was measured.
+Like fits_at_once.py, it needs only torch and scikit-image, and fits all variants of a clip
+concurrently on a GPU. results/coded_ablation.json has the measured rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ import numpy as np
 import torch
 from fits_at_once import build, built, fit_all, frames_of
 
+from nervkit.bench.records import write_record
 from nervkit.compression.coded import compress_coded
 from nervkit.models.gridnerv import GridNeRVConfig
 
 SIZE = 50_000
-#: of the moved configuration that the others differ from
+#: the configuration with a motion-compensated grid, which the variants change
 MOVED: dict[str, Any] = {
     "widths": (36, 36),
     "grid_rates": (2, 4, 24, 24, 0),
@@ -79,7 +79,7 @@ def main() -> None:
             row = {"clip": clip, "variant": name, "tensor_bytes": size, "psnr": stepper.probe()}
             rows.append(row)
             print(row, flush=True)
-    chosen.rows.write_text(json.dumps({"steps": chosen.steps, "rows": rows}, indent=1) + "\n")
+    write_record(chosen.rows, {"steps": chosen.steps, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Curves of GridNeRV's own codec on four clips, from fits that were made for sizes: real files,
+"""Rate-distortion curves of GridNeRV's codec on four clips, from fits to target sizes: files
 decoded on this machine, against the anchors in results/rate_distortion.
 
     python benchmarks/coded_curves.py --save-frames frames.npz
 
-saves what fits_at_once.py fits, and
+saves the frames for fits_at_once.py, and
 
     python benchmarks/coded_curves.py --fits fits.npz
 
-makes the files, prints a table, and writes results/coded_curves.json and .svg.
+writes the files, prints a table, and writes results/coded_curves.json and .svg.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from common import CLIPS, RESULTS, SHARED, report
 
 import nervkit
 from nervkit.assembly import header_of
+from nervkit.bench.records import read_record
 from nervkit.compression.coded import decompress_coded
 from nervkit.container.file import pack_file
 from nervkit.container.header import Segment
@@ -48,7 +49,7 @@ FOUR = {**CLIPS, "vid4_city": city}
 
 
 def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict[str, Any]:
-    """Make a file of the fit without tracks, decode it, and say what it is."""
+    """Write a file of the fit without tracks, decode it, and return its row."""
     shape = VideoShape(*clip.shape[:3])
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in row["config"].items()}
     model = GridNeRV.for_decoding(GridNeRVConfig(**config), shape)
@@ -76,15 +77,16 @@ def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict
 
 
 def anchor_points(clip: str, codec: str, measure: str) -> list[tuple[float, float]]:
+    """Return the Pareto-optimal (bytes, quality) points of an anchor."""
     paths = (RESULTS / "rate_distortion" / clip).glob(f"{codec}-*.json")
-    records = [json.loads(path.read_text()) for path in paths]
+    records = filter(None, map(read_record, paths))
     points = sorted((record["bytes"], record["measures"][measure]) for record in records)
-    # x265 spends more on less at its highest rate factors: such points are on nobody's curve.
+    # x265's highest rate factors can give larger files of lower quality.
     return [(b, q) for b, q in points if not any(b2 <= b and q2 > q for b2, q2 in points)]
 
 
 def bd_rates(rows: list[dict[str, Any]], column: str, measure: str) -> dict[str, dict[str, Any]]:
-    """By clip and anchor: BD-rate in percent, and the share of the curves that overlaps."""
+    """Return BD-rate in percent and the overlap of the curves, by clip and anchor."""
     rates: dict[str, dict[str, Any]] = {}
     for clip in dict.fromkeys(row["clip"] for row in rows):
         curve = [(row["bytes"], row[column]) for row in rows if row["clip"] == clip]
@@ -103,7 +105,7 @@ def bd_rates(rows: list[dict[str, Any]], column: str, measure: str) -> dict[str,
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """PSNR over bits per pixel of every clip, with the anchors."""
+    """Plot PSNR over bits per pixel for every clip, with the anchors."""
     clips = list(dict.fromkeys(row["clip"] for row in rows))
     figure, axes = plt.subplots(1, len(clips), figsize=(4 * len(clips), 3.4), layout="constrained")
     for axis, clip in zip(axes, clips, strict=True):
@@ -126,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save-frames", type=Path)
     parser.add_argument("--fits", type=Path)
-    parser.add_argument("--name", default="coded_curves", help="of the record in results")
+    parser.add_argument("--name", default="coded_curves", help="name of the record in results/")
     chosen = parser.parse_args()
     clips = {name: read() for name, read in FOUR.items()}
     if chosen.save_frames is not None:

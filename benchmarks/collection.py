@@ -1,11 +1,12 @@
-"""What a collection gains over separate files: bytes and PSNR of clips in one network, with and
-without the weights of earlier clips, beside the same network for each clip alone, and beside NeRV
-and GridNeRV fitted for rate and distortion to the bytes that the collection takes. GridNeRV also
-shares: the network of the first clip, as its file holds it, with grids of each later clip.
+"""Gain of a collection over separate files: bytes and PSNR of clips in one network, with and
+without reuse of earlier clips' weights, against the same network for each clip alone, and against
+NeRV and GridNeRV in rate-distortion fits to the collection's bytes. GridNeRV is also measured with
+a shared network: that of the first clip's file, with grids for each later clip.
 
     python benchmarks/collection.py [--clips bunny,...] [--keep 0.5] [--frames 24] [--steps 400]
 
-Some 5 minutes for three clips, on one core. Rows of another share of weights (--keep) are kept.
+Takes about 5 minutes for three clips on one core. Rows of other shares of weights (--keep) are
+kept.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ STRIDES = (4, 4, 2)  # 3x5 cells of 160x96
 
 
 def row(how: str, clip: str, size: int, psnr: float, **more: Any) -> dict[str, Any]:
-    """A line of the table; of what is not asked of a kind of file, nothing."""
+    """Return a row of the table; values that a kind of file lacks are None."""
     empty = dict.fromkeys(("masks", "weights", "kept", "added"))
     return {"how": how, "clip": clip, "bytes": size, "psnr": round(psnr, 3)} | empty | more
 
 
 def of_added(how: str, made: AddReport) -> dict[str, Any]:
-    """The line of a clip in a collection. The header counts for the first one, and where a clip has
-    a file to itself."""
+    """Return the row of a clip in a collection. The header counts for the first clip, and for a
+    clip with a file of its own."""
     whole = made.bytes if made.videos == 1 else made.added_bytes
     parts = made.bytes_by_part
     return row(
@@ -65,7 +66,7 @@ def of_added(how: str, made: AddReport) -> dict[str, Any]:
 def together(
     how: str, clips: dict[str, Clip], folder: Path, **options: Any
 ) -> Iterator[dict[str, Any]]:
-    """All clips in one collection, in order."""
+    """Yield the rows of all clips in one collection, in order."""
     path = folder / f"{how.replace(' ', '-')}.nervc"
     making = {name: options.pop(name) for name in ("params", "strides")}
     for index, (name, clip) in enumerate(clips.items()):
@@ -74,7 +75,7 @@ def together(
 
 
 def alone(how: str, clips: dict[str, Clip], folder: Path, **options: Any) -> Iterator[dict]:
-    """A collection for each clip."""
+    """Yield the rows of one collection per clip."""
     for name, clip in clips.items():
         path = folder / f"{how.replace(' ', '-')}-{name}.nervc"
         yield of_added(how, add(path, clip, name=name, device="cpu", **options))
@@ -83,7 +84,7 @@ def alone(how: str, clips: dict[str, Clip], folder: Path, **options: Any) -> Ite
 def files(
     model: str, clips: dict[str, Clip], folder: Path, size: int, steps: int, **options: Any
 ) -> Iterator[dict[str, Any]]:
-    """A .nerv file of a model for each clip, of so many bytes."""
+    """Yield the rows of one .nerv file of `size` bytes per clip."""
     for name, clip in clips.items():
         path = folder / f"{model}-{name}.nerv"
         length = {"target_size": size, "steps": steps, "device": "cpu"}
@@ -92,7 +93,7 @@ def files(
 
 
 class Grids(GridNeRV):
-    """GridNeRV whose weights are given: only its grids are fitted, and stored."""
+    """GridNeRV with fixed weights: only its grids are fitted and stored."""
 
     def weights(self) -> dict[str, Tensor]:
         return {}
@@ -102,7 +103,8 @@ class Grids(GridNeRV):
 
 
 def sharing(clips: dict[str, Clip], folder: Path, size: int, steps: int) -> Iterator[dict]:
-    """The network of the first clip's file, and grids of each later clip in so many bytes."""
+    """Yield the rows of the first clip's file, and of later clips' grids of `size` bytes for its
+    network."""
     how, recipe = "gridnerv, shared network", Grids.recipes["native"]
     (first, *later), path = clips, folder / "gridnerv-shared.nerv"
     made = nervkit.encode(clips[first], path, target_size=size, steps=steps, device="cpu")
@@ -127,7 +129,7 @@ def sharing(clips: dict[str, Clip], folder: Path, size: int, steps: int) -> Iter
 
 
 def totals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each way: all bytes, and the mean PSNR of the clips."""
+    """Return one row per method: the bytes of all clips, and their mean PSNR."""
     ways: dict[tuple[float, str], list[dict[str, Any]]] = {}
     for line in rows:
         ways.setdefault((line["keep"], line["how"]), []).append(line)
@@ -139,7 +141,7 @@ def totals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def measured(clips: dict[str, Clip], params: int, keep: float, steps: int) -> Iterator[dict]:
-    """All lines, one by one."""
+    """Yield all rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         common: dict[str, Any] = {"strides": STRIDES, "steps": steps, "keep": keep}

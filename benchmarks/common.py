@@ -1,9 +1,8 @@
-"""What all benchmarks share: the clip, the measurement, the record of where it was made."""
+"""Shared parts of the benchmarks: the clips, the fits, and the records in results/."""
 
 from __future__ import annotations
 
 import copy
-import json
 import platform
 import sys
 import time
@@ -14,6 +13,7 @@ import torch
 
 import nervkit
 from nervkit.bench.machine import commit, cpu_name
+from nervkit.bench.records import read_record, write_record
 from nervkit.fitting.graphed import EAGER_CALLS
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.threads import computing
@@ -31,7 +31,8 @@ SHARED = ROOT.parent / "shared" / "clips"
 
 
 def small_bunny() -> Clip:
-    """The literature's 640x1280 centre crop of Bunny, 132 frames, area-averaged to 160x320."""
+    """Return the literature's 640x1280 centre crop of Bunny, 132 frames, area-averaged to
+    160x320."""
     return nervkit.read_clip(ROOT / "examples" / "bunny.mp4", crop="1280x640", resize="320x160")
 
 
@@ -54,8 +55,12 @@ def fitted(
     start: bool = True,
     **options: Any,
 ) -> tuple[Representation, float]:
-    """A model fitted to the clip, and the seconds that the fit took. `options` are those of the
-    model's `configure`; without `start` it does not start from the clip."""
+    """Fit a model to the clip. Return it and the seconds of the fit.
+
+    Args:
+        start: whether the clip initialises the model (`start_fit`).
+        options: of the model's `configure`.
+    """
     torch.manual_seed(seed)
     network, frames = _unfitted(clip, model, params, **options)
     began = time.perf_counter()
@@ -66,17 +71,17 @@ def fitted(
 
 
 def steps_within(clip: Clip, model: str, params: int, recipe: Recipe, seconds: float) -> int:
-    """How many steps take `seconds` here and now."""
+    """Return how many steps take `seconds` on this machine."""
     network, frames = _unfitted(clip, model, params)
     return int(seconds / measure_step(Stepper(network, frames, recipe), 4.0))
 
 
 def measure_step(stepper: Stepper, seconds: float) -> float:
-    """Seconds per step of a fit of a number of steps, measured for about `seconds` on a copy that
-    is thrown away."""
+    """Measure the seconds per step of a fit with a step budget, for about `seconds`, on a copy of
+    the model."""
     trial = Stepper(copy.deepcopy(stepper.model), stepper.frames, stepper.recipe, seed=stepper.seed)
     with computing(trial.device, trial.pixels_per_step, timed=False):
-        for k in range(EAGER_CALLS + 1):  # they choose kernels and record a graph
+        for k in range(EAGER_CALLS + 1):  # warm-up: chooses kernels and records a graph
             float(trial.step(k, 0.0))
         start, done = time.perf_counter(), 0
         while done == 0 or time.perf_counter() - start < seconds:
@@ -88,20 +93,20 @@ def measure_step(stepper: Stepper, seconds: float) -> float:
 def _unfitted(
     clip: Clip, model: str, params: int, **options: Any
 ) -> tuple[Representation, torch.Tensor]:
-    """A new model for the clip, and the clip's frames as fits take them."""
+    """Return a new model for the clip, and the clip's frames as (T, 3, H, W) uint8."""
     model_type, shape = load_model(model), VideoShape(*clip.shape[:3])
     network = model_type(model_type.configure(shape, params, **options), shape)
     return network, torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
 
 
 def quality(network: Representation, clip: Clip) -> float:
-    """PSNR in dB, mean over frames of 8-bit RGB, as the reference decoder shows them."""
+    """Return the mean PSNR in dB over 8-bit RGB frames of the reference decoder."""
     pairs = enumerate(clip.frames)
     return sum(psnr(frame, render(network, [t])[0]) for t, frame in pairs) / len(clip.frames)
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the versions."""
+    """Return the machine, the versions and the date."""
     return {
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -124,14 +129,19 @@ def report(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
     command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *arguments])
     record = {"command": command, "environment": environment(), **notes, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_record(RESULTS / f"{name}.json", record)
 
 
 def earlier_rows(name: str, clips: list[str]) -> list[dict[str, Any]]:
-    """The rows of results/<name>.json for other clips than these: a clip can be measured anew."""
-    path = RESULTS / f"{name}.json"
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in rows if row["clip"] not in clips]
+    """Return the rows of results/<name>.json, without those of `clips`, which are measured
+    again."""
+    return [row for row in recorded_rows(name) if row["clip"] not in clips]
+
+
+def recorded_rows(name: str) -> list[dict[str, Any]]:
+    """Return the rows of results/<name>.json; none if there is no such record."""
+    record = read_record(RESULTS / f"{name}.json")
+    return [] if record is None else record["rows"]
 
 
 def _text(value: Any) -> str:

@@ -1,11 +1,11 @@
-"""Frames per second from a file to 8-bit frames in memory: GridNeRV, HNeRV, and H.264 and HEVC of
-the same quality, decoded by ffmpeg on the same cores.
+"""Decoding speed in frames per second, from a file to 8-bit frames in memory: GridNeRV, HNeRV, and
+H.264 and HEVC of equal quality through ffmpeg on the same cores.
 
     python benchmarks/decode_speed.py [DEVICE]
 
-The best of three, nothing else running. Ours are decoded in this process to RGB on DEVICE (cpu),
-with reading and entropy decoding; ffmpeg in its own, through a pipe, to 4:2:0. HNeRV is fitted for
-some steps only: its speed does not depend on them.
+Best of three on an otherwise idle machine. nervkit decodes in this process to RGB on DEVICE (cpu),
+with reading and entropy decoding; ffmpeg decodes in its own process, through a pipe, to 4:2:0.
+HNeRV has a short fit, on which its speed does not depend.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REPEATS = 3
 
 
 def best(seconds: Callable[..., float], *arguments: Any) -> float:
-    """The least of some times."""
+    """Return the shortest of REPEATS times."""
     return min(seconds(*arguments) for _ in range(REPEATS))
 
 
@@ -51,7 +51,7 @@ def anchor_seconds(codec: AnchorCodec, reference: Reference, path: Path) -> floa
 
 
 def quality(codec: AnchorCodec, reference: Reference, path: Path) -> float:
-    """Mean PSNR in dB of the frames in RGB."""
+    """Return the mean RGB PSNR in dB of the decoded frames."""
     _, decoded = codec.decode(reference, path)
     pairs = zip(reference.clip.frames, decoded, strict=True)
     return float(np.mean([psnr(frame, shown) for frame, (shown, _) in pairs]))
@@ -60,7 +60,8 @@ def quality(codec: AnchorCodec, reference: Reference, path: Path) -> float:
 def matched(
     codec: AnchorCodec, reference: Reference, wanted: float, path: Path
 ) -> tuple[int, float]:
-    """The CRF whose quality is the nearest to `wanted` dB, encoded at `path`, and its quality."""
+    """Encode to `path` at the CRF whose quality is nearest to `wanted` dB. Return it and its
+    quality."""
     low, high = codec.anchor.limits
     tried: dict[int, float] = {}
     while low <= high:

@@ -1,10 +1,10 @@
-"""What keeps noise out of a fit: its size. A noisy clip fitted by the default network and by one
-eight times as large, shortly and long.
+"""Effect of network size on denoising: a noisy clip fitted by the default network and by one of
+eight times its size, for few and for many steps.
 
     python benchmarks/denoise_size.py
 
-Bunny at 160x80, 48 frames, Gaussian noise of sigma 25. PSNR is against the clean frames: of the
-network's prediction, and of what `denoise` makes of it.
+Bunny at 160x80, 48 frames, Gaussian noise of sigma 25. PSNR against the clean frames, of the
+network's prediction and of the result of `denoise`.
 """
 
 import numpy as np

@@ -1,11 +1,11 @@
-"""Quality at an equal size: GridNeRV with a preset, and HNeRV's published recipe given the same
-time; then both after as many steps, of two frames each.
+"""Quality at equal size and time: GridNeRV with a preset against HNeRV's published recipe; then
+both after an equal number of steps of two frames each.
 
     python benchmarks/equal_size.py [--preset medium] [CLIP ...]
 
-Both get as many values, of 8 bits, whose entropy differs a little; sizes are those of whole files
-without sound, and PSNR is that of the file, decoded. With medium twenty minutes a clip; rows of
-clips that are not named are kept.
+Both have an equal number of 8-bit values, whose entropy differs slightly. Sizes are complete files
+without sound; PSNR is that of the decoded file. Medium takes twenty minutes per clip. Rows of clips
+that are not named are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def encoded(clip: nervkit.Clip, **options: Any) -> nervkit.EncodeReport:
 
 
 def size(done: nervkit.EncodeReport) -> int:
-    """Bytes of the file, without sound."""
+    """Return the bytes of the file without sound."""
     return done.bytes - done.bytes_by_part["tracks"]
 
 

@@ -1,9 +1,9 @@
-"""A film of several thousand frames, made of short clips: with cuts, cross-fades and sound.
+"""Make a film of several thousand frames from short clips, with cuts, cross-fades and sound.
 
     python benchmarks/film.py OUTPUT.mp4
 
-The clips of ../shared/clips follow one another, each several times in another guise: mirrored,
-nearer, backwards. Every other change is a cut, the others are cross-fades.
+The clips of ../shared/clips follow one another, each several times in variations: mirrored, zoomed,
+reversed. Cuts and cross-fades alternate.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CLIPS = (
     "davis/bmx-trees/frames",
     "vid4_city",
 )
-OWN_CUTS = {"bikes.mp4": (30, 76, 137, 187, 242)}  # where a clip has cuts itself
+OWN_CUTS = {"bikes.mp4": (30, 76, 137, 187, 242)}  # the clips' own cuts
 
 
 @dataclass
 class Film:
-    """What a film was made of: the first frames of shots after a cut, and of cross-fades; the
-    film's bytes."""
+    """The contents of a film: the first frames after cuts, the first frames of cross-fades, and the
+    file's bytes."""
 
     cuts: list[int] = field(default_factory=list)
     fades: list[int] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Film:
 
 
 def make_film(output: Path) -> Film:
-    """Write the film, H.264 and AAC, FRAMES frames."""
+    """Write the film, FRAMES frames of H.264 with AAC."""
     made = Film()
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
     pictures = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(RATE)]
@@ -66,7 +66,7 @@ def make_film(output: Path) -> Film:
 
 
 def _frames(made: Film) -> Iterator[np.ndarray]:
-    """(HEIGHT, WIDTH, 3) uint8, without end."""
+    """Yield (HEIGHT, WIDTH, 3) uint8 frames without end."""
     shots, place = _shots(), 0
     tail = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)
     for number, (shot, own) in zip(count(), shots):
@@ -85,7 +85,7 @@ def _frames(made: Film) -> Iterator[np.ndarray]:
 
 
 def _shots() -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Clips in their guises, without end, and the frames before which they have cuts."""
+    """Yield variations of the clips without end, and the frames before which they have cuts."""
     for guise in count():
         for name in CLIPS:
             frames = _clip(name, near=guise // 4 % 2 == 1)

@@ -1,12 +1,12 @@
-"""PSNR over fitting time: GridNeRV against HNeRV's published recipe, on one machine in one run.
+"""PSNR by fitting time: GridNeRV against HNeRV's published recipe, on one machine in one run.
 
     python benchmarks/fit_speed.py [CLIP ...]
 
-Every point is a fit of its own, with its schedule laid over that time. The rows so far are written
-after each fit; 40 minutes a clip. Clips: bunny, basketballpass, blackswan; all by default, and rows
-of clips that are not named are kept. A row has the day on which it was measured.
-Stopped early, it has what matters most: the long fit, and those that are held against it.
-Also draws results/fit_speed.svg.
+Every point is a separate fit whose schedule spans its time budget. Rows are written after each fit;
+a clip takes 40 minutes. Clips: bunny, basketballpass, blackswan; the default is all. Rows of clips
+that are not named are kept. Each row has its date of measurement. The long fit and the fits
+compared with it come first, so that an interrupted run has the main result. Also draws
+results/fit_speed.svg.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
 from nervkit.video.clip import Clip
 
-PARAMS = 180_000  # of HNeRV; GridNeRV gets no more than what that comes to
+PARAMS = 180_000  # requested of HNeRV; GridNeRV gets at most HNeRV's actual count
 FITS = (
     ("hnerv", "paper", (1500,)),
     ("gridnerv", "native", (60, 30, 15, 120)),
 )
-MORE_FITS = (("hnerv", "paper", (60, 300)),)  # the rest of its curve, after all clips' targets
+MORE_FITS = (("hnerv", "paper", (60, 300)),)  # the rest of the curve, after all main results
 STYLES = {
     "hnerv": {"color": "#d55e00", "marker": "s"},
     "gridnerv": {"color": "#0072b2", "marker": "o"},
@@ -38,13 +38,13 @@ TICKS = (15, 60, 300, 1500)
 
 
 def size(clip: Clip) -> int:
-    """The stored values of HNeRV at `PARAMS`."""
+    """Return the number of stored values of HNeRV at PARAMS."""
     model_type, shape = load_model("hnerv"), VideoShape(*clip.shape[:3])
     return count_stored(model_type.skeleton(model_type.configure(shape, PARAMS), shape))
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
-    """PSNR over seconds, a panel for each clip; the dashed line is HNeRV's longest fit."""
+    """Plot PSNR over seconds, one panel per clip; the dashed line is HNeRV's longest fit."""
     names = list(dict.fromkeys(row["clip"] for row in rows))
     figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

@@ -1,11 +1,11 @@
-"""Fit GridNeRV to clips for several sizes at once: on a GPU, fits are branches of one CUDA graph,
-which share it far better than one small fit can.
+"""Fit GridNeRV to several clips and target sizes concurrently: on a GPU, the fits are branches of
+one CUDA graph, which uses the GPU far better than a single small fit.
 
     python benchmarks/coded_curves.py --save-frames frames.npz
     python benchmarks/fits_at_once.py frames.npz fits.npz [--bytes 12000,24000] [--steps 12000]
 
-It needs neither the clips nor PyAV, so that it runs where only torch and scikit-image are. On a CPU
-the fits run one after the other. `coded_curves.py --fits fits.npz` makes files of them.
+The script needs only torch and scikit-image, not the clips or PyAV. On a CPU the fits run one after
+the other. `coded_curves.py --fits fits.npz` writes files of the fits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 
 BYTES = (12_000, 24_000, 48_000, 96_000, 170_000)
-PACE_FROM, PACE_TO = 200, 400  # steps that are timed, where a time is given
+PACE_FROM, PACE_TO = 200, 400  # steps that are timed if there is a time budget
 
 
 def build(
@@ -46,8 +46,8 @@ def build(
     config: GridNeRVConfig | None = None,
     **recipe: Any,
 ) -> Stepper:
-    """A fit to frames (T, 3, H, W) uint8 for `size` bytes of tensors, by default of the model that
-    `encode --target-size` takes for it. `recipe` are changed fields of the model's own."""
+    """Return a fit to (T, 3, H, W) uint8 frames for `size` bytes of tensors, by default with the
+    configuration of `encode --target-size`. `recipe` has changed fields of the model's recipe."""
     count, _, height, width = frames.shape
     shape = VideoShape(count, height, width)
     torch.manual_seed(seed)
@@ -60,7 +60,8 @@ def build(
 def built(
     makers: Sequence[Callable[[], Stepper]], device: torch.device
 ) -> tuple[list[Stepper], list[Any]]:
-    """The fits that `makers` make, each on a stream of its own, and the streams: None on a CPU."""
+    """Build each fit of `makers` on a stream of its own. Return the fits and streams (None on a
+    CPU)."""
     streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in makers]
     steppers = []
     for make, stream in zip(makers, streams, strict=True):
@@ -70,16 +71,16 @@ def built(
 
 
 def frames_of(archive: Any, clip: str, device: torch.device) -> torch.Tensor:
-    """(T, 3, H, W) uint8 of a clip that coded_curves.py saved."""
+    """Return (T, 3, H, W) uint8 frames of a clip that coded_curves.py saved."""
     return torch.from_numpy(archive[clip]).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 class Branches:
-    """Updates of several fits at the same step of as long a schedule, as one CUDA graph for each
+    """Updates of several fits at the same step of equal schedules, as one CUDA graph for each
     combination of flags."""
 
     def __init__(self, steppers: Sequence[Stepper], streams: Sequence[torch.cuda.Stream]) -> None:
-        """Each stepper was built on its stream."""
+        """Each stepper must have been built on its stream."""
         self.steppers, self.streams = steppers, streams
         self.indices = [s._batch_of(0).clone() for s in steppers]
         self.graphs: dict[tuple[bool, ...], torch.cuda.CUDAGraph] = {}
@@ -87,7 +88,7 @@ class Branches:
             stepper._graphed = None
 
     def step(self, k: int, progress: float) -> None:
-        """The k-th update of all fits."""
+        """Run the k-th update of all fits."""
         for stepper, index in zip(self.steppers, self.indices, strict=True):
             set_rates(stepper.optimizers, schedule(progress, stepper.recipe))
             flags = stepper.codec.step_kind(k, progress, stepper.recipe)
@@ -116,7 +117,7 @@ class Branches:
 
 
 def fit_all(steppers: Sequence[Stepper], streams: Sequence[Any], steps: int, seconds: float) -> int:
-    """Run all fits for `steps`, or fewer that take about `seconds`; gives how many."""
+    """Run all fits for `steps`, or for fewer steps within `seconds`. Return the number of steps."""
     branches = Branches(steppers, streams) if streams[0] is not None else None
     began, k, paced = time.perf_counter(), 0, 0.0
     while k < steps:

@@ -1,9 +1,9 @@
-"""Gaussians beside GridNeRV at equal time and bytes, and how far their tracks are off.
+"""Gaussians against GridNeRV at equal time and bytes, and the error of their tracks.
 
     python benchmarks/gaussians.py [--seconds 40]
 
-Time is that of one thread, not the clock's, so that other work on the machine does not matter. A
-fit's start counts. Tracks are of a still that moves as is known, after a fit in float.
+Time is CPU time of one thread, so that other work on the machine does not matter, and includes the
+initialisation of a fit. Tracks are measured on a still with known motion, after a fit in float.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ CLIPS = {
     ),
 }
 TRACKED = (24, 72, 128)  # frames, height, width
-TRACKED_PARAMETERS, TRACKED_SHARE = 40_000, 0.3  # of the time of other fits
-STEP, TURN = (2.0, 0.5), math.radians(1)  # of the still, in a frame: pixels, or an angle
+TRACKED_PARAMETERS, TRACKED_SHARE = 40_000, 0.3  # of the other fits' time
+STEP, TURN = (2.0, 0.5), math.radians(1)  # motion of the still per frame: pixels, or an angle
 POINTS = 200
 
 
 def within(stepper: Stepper, began: float, seconds: float) -> int:
-    """Fit until `seconds` of the processor's time have passed since `began`; how many steps."""
+    """Fit until `seconds` of CPU time have passed since `began`. Return the number of steps."""
     steps = 0
     while (progress := (time.process_time() - began) / seconds) < 1:
         stepper.step(steps, progress)
@@ -52,7 +52,7 @@ def within(stepper: Stepper, began: float, seconds: float) -> int:
 
 
 def coded(clip: Clip, name: str, size: int, seconds: float) -> dict[str, Any]:
-    """A model fitted to about `size` bytes, and what these show."""
+    """Fit a model to about `size` bytes and measure the decoded result."""
     model_type, shape = load_model(name), VideoShape(*clip.shape[:3])
     config = model_type.configure_coded(shape, size)
     torch.manual_seed(0)
@@ -80,8 +80,8 @@ def coded(clip: Clip, name: str, size: int, seconds: float) -> dict[str, Any]:
 
 
 def moving(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A still that moves: its frames (T, 3, H, W) uint8, points (N, 2) of the first one, and where
-    they are in all (N, T, 2)."""
+    """Return a moving still: (T, 3, H, W) uint8 frames, (N, 2) points of the first frame, and their
+    positions in all frames, (N, T, 2)."""
     count, height, width = TRACKED
     still = nervkit.read_clip(ROOT / "examples" / "bunny.mp4", frames="0:1", resize="640x360")
     whole = torch.from_numpy(still.frames[0]).permute(2, 0, 1)[None].float() / 255
@@ -104,7 +104,7 @@ def moving(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def tracked(kind: str, seconds: float) -> dict[str, Any]:
-    """How far tracks are from where points of the first frame are, while they are visible."""
+    """Measure the error of tracks of the first frame's points while they are visible."""
     frames, points, truth = moving(kind)
     shape = VideoShape(*TRACKED)
     torch.manual_seed(0)

@@ -1,9 +1,9 @@
-"""What `nervkit encode --params 1.5M --time 10m` reaches on Bunny at 1280x640: the clip and the
-size of HNeRV's tables.
+"""Quality of `nervkit encode --params 1.5M --time 10m` on Bunny at 1280x640, the clip and size of
+HNeRV's tables.
 
     python benchmarks/large_fit.py [TIME ...]
 
-The default is ten minutes. The PSNR is that of the file, decoded.
+The default is ten minutes. PSNR is that of the decoded file.
 """
 
 import sys

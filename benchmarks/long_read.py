@@ -1,12 +1,12 @@
-"""What it takes to read a file of many segments: opening it, a frame anywhere, frames in order.
+"""Cost of reading a file of many segments: opening it, random access, sequential frames.
 
     python benchmarks/long_read.py [SEGMENTS ...]
 
-Files of 1, 100 and 10,000 segments (or of so many as given) of 50 frames of 320x180, whose
-networks have random tensors: reading does not depend on what they show. `open_reads` and
-`open_bytes` are what opening asks of the file. A frame elsewhere is the median over segments that
-were not read before. In order, the first frame of a segment is told apart from the others: the next
-network is begun there, and made while they are shown. One process, nothing else running.
+Files have 1, 100 and 10,000 segments (or as given) of 50 frames of 320x180. Their networks have
+random tensors, since reading does not depend on the content. `open_reads` and `open_bytes` count
+the reads of opening. Random access is the median over segments not read before. Sequential reading
+lists the first frame of a segment separately: there the next network starts to be built in the
+background. One process on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ IN_ORDER = 4  # segments
 
 
 class Counted(io.FileIO):
-    """A file that counts what is read from it."""
+    """A file that counts reads and bytes."""
 
     reads = got = 0
 
@@ -53,7 +53,7 @@ class Counted(io.FileIO):
 
 
 def write(path: Path, count: int) -> None:
-    """A file of `count` segments."""
+    """Write a file of `count` segments."""
     colour = dict.fromkeys(("matrix", "range", "primaries", "transfer"), 2)
     header = Header(
         width=SHAPE.width,
@@ -86,7 +86,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def measure(path: Path, count: int) -> dict[str, Any]:
-    """One row."""
+    """Return one row."""
     with Counted(path) as file:
         began = time.perf_counter()
         with nervkit.open(file) as video:
@@ -100,7 +100,7 @@ def measure(path: Path, count: int) -> dict[str, Any]:
         in_order = [
             seconds(lambda: next(shown)) for _ in range(SHAPE.frames * min(count, IN_ORDER))
         ]
-    later = in_order[SHAPE.frames :] or in_order  # the first segment warms up
+    later = in_order[SHAPE.frames :] or in_order  # the first segment is the warm-up
     return {
         "segments": count,
         "file_bytes": path.stat().st_size,

@@ -1,16 +1,15 @@
-"""Long videos: what segments cost and what workers bring.
+"""Long videos: the cost of segments and the gain of workers.
 
     python benchmarks/long_video.py [workers] [memory] [cuts] [film]
 
-workers: the wall time of one encode with one worker of two threads, and with two of one thread.
-memory: the most memory that an encode takes for 3,000 and for 30,000 frames.
-cuts: bytes and PSNR of Bunny at 320x160 as one network, and cut in 2 and in 4, at equal bytes and
-equal steps in all.
-
+workers: wall time of an encode with one worker of two threads, and with two of one thread.
+memory: peak memory of an encode of 3,000 and of 30,000 frames.
+cuts: bytes and PSNR of Bunny at 320x160 as one network, and cut in 2 and in 4, at equal total bytes
+and steps.
 film: 5,000 frames of 320x180 with cuts, cross-fades and sound (see film.py), from the clips of
-../shared/clips: which cuts are found, and what the file and its reading take.
+../shared/clips: which cuts are found, the file's size and the times of reading it.
 
-About an hour on two cores that are idle otherwise. Each part writes a file of its own.
+Takes about an hour on two otherwise idle cores. Each part writes its own file.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ import nervkit.metrics
 def encode(
     source: str, *options: str, threads: int | None = None, output: Path | None = None
 ) -> dict[str, Any]:
-    """The report of an encode in a process of its own, its wall time and its most memory."""
+    """Encode in a separate process. Return its report with its wall time and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         output = output or Path(folder) / "a.nerv"
         command = [sys.executable, "-m", "nervkit", "encode", source, "-o", str(output), "--json"]
@@ -58,7 +57,7 @@ def encode(
 
 
 def synthetic(folder: str, frames: int, size: str) -> str:
-    """A film of test pictures with a cut in every 200 frames."""
+    """Write a film of test pictures with a cut every 200 frames."""
     path = Path(folder) / f"{frames}.mp4"
     source = f"testsrc=s={size}:r=25,hue=h=60*floor(n/200)"
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
@@ -126,20 +125,20 @@ def cuts() -> list[dict[str, Any]]:
     return rows
 
 
-def seams(source: np.ndarray, shown: np.ndarray, borders: list[int]) -> dict[str, float]:
-    """How the frames beside the borders of segments compare with the others: their PSNR, and by
-    how much more frames change there than the source's do (MSE of the change, in dB below 255)."""
+def seams(source: np.ndarray, shown: np.ndarray, borders: list[int]) -> dict[str, float | None]:
+    """Compare frames beside segment borders with the others: their PSNR, and the error's change
+    from frame to frame (MSE in dB below 255). None without borders."""
     quality = np.array([nervkit.metrics.psnr(a, b) for a, b in zip(source, shown, strict=True)])
     error = shown.astype(np.int16) - source
     jumps = np.square(np.diff(error, axis=0), dtype=np.float64).mean(axis=(1, 2, 3))
     beside = sorted({place for border in borders for place in (border - 1, border)})
     at = [border - 1 for border in borders]
 
-    def decibels(values: np.ndarray) -> float:
-        return float(10 * np.log10(255**2 / values.mean())) if len(values) else float("nan")
+    def decibels(values: np.ndarray) -> float | None:
+        return float(10 * np.log10(255**2 / values.mean())) if len(values) else None
 
     return {
-        "psnr_beside_borders": float(quality[beside].mean()) if beside else float("nan"),
+        "psnr_beside_borders": float(quality[beside].mean()) if beside else None,
         "psnr_elsewhere": float(np.delete(quality, beside).mean()),
         "change_at_borders": decibels(jumps[at]),
         "change_elsewhere": decibels(np.delete(jumps, at)),

@@ -1,9 +1,9 @@
-"""What a fit for 4:2:0 planes gains over one for RGB, by model, and what becomes of it without the
-weight of colours within 2x2 pixels.
+"""Gain of a fit for 4:2:0 planes over one for RGB, by model, with and without the loss term for
+colours within 2x2 pixels.
 
     python benchmarks/metric.py [CLIP ...] [--steps 300]
 
-Some 8 minutes for a clip, on one core.
+Takes about 8 minutes per clip on one core.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nervkit.video.planes import Planes
 
 
 def row(clip: str, model: str, how: str, detail: float, steps: int) -> dict[str, Any]:
-    """Encode a clip without its tracks, and measure the planes that its file shows."""
+    """Encode a clip without its tracks, and measure the decoded planes."""
     source = replace(CLIPS[clip](), tracks=())
     metric.DETAIL = detail
     with tempfile.TemporaryDirectory() as folder:

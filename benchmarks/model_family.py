@@ -1,18 +1,17 @@
-"""All models at equal stored values: by the papers' recipes and compression, and by nervkit's own.
+"""All models at equal stored values, with the papers' recipes and compression and with nervkit's.
 
     python benchmarks/model_family.py [MODEL ...]
 
-Bunny and basketballpass at reduced size, about 0.2 and 0.5 million stored values. Three fits of a
-model: "paper", its recipe and its compression as published (or 8 bits), STEPS steps; "native",
-nervkit's recipe through the quantizer to BITS bits a value, as many steps; and "time", the same for
-SECONDS. `bytes` are those of a real file that was written and decoded, without sound. Rows that
-results/model_family.json has are kept, so that a run goes on; models that are named are measured
-anew. About an hour and a half on two cores.
+Bunny and basketballpass at reduced size, about 0.2 and 0.5 million stored values. Each model has
+three fits: "paper", STEPS steps of the published recipe and compression (or 8 bits); "native", as
+many steps of nervkit's recipe through the quantizer to BITS bits per value; and "time", the same
+for SECONDS. `bytes` is the size of a written and decoded file without sound. Rows of
+results/model_family.json are kept; named models are measured again. Takes about an hour and a half
+on two cores.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, SHARED, report
+from common import SHARED, recorded_rows, report
 
 import nervkit
 from nervkit.models.complexity import blueprint
@@ -41,7 +40,7 @@ CLIPS = {
 
 
 def how(model: str, kind: str, params: int) -> dict[str, Any]:
-    """The options of a fit."""
+    """Return the options of a fit."""
     if kind == "paper":
         published = load_model(model).recipes[PAPER].compression
         return {"recipe": "paper", "steps": STEPS, "compression": published and "paper"}
@@ -84,9 +83,8 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 if __name__ == "__main__":
-    path, asked = RESULTS / f"{NAME}.json", sys.argv[1:]
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    rows = [row for row in rows if row["model"] not in asked]
+    asked = sys.argv[1:]
+    rows = [row for row in recorded_rows(NAME) if row["model"] not in asked]
     done = {key(row) for row in rows}
     clips = {name: replace(read(), tracks=[]) for name, read in CLIPS.items()}
     for params in SIZES:

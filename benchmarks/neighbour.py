@@ -1,10 +1,10 @@
-"""Whether the fit of a segment should begin from that of the segment before it, in the same shot.
+"""Initialise the fit of a segment from the segment before it in the same shot: is it better?
 
     python benchmarks/neighbour.py
 
-Two clips without cuts, each in two halves. The first half is fitted, and the second at equal bytes
-and steps: anew; from all tensors of the first; or from its weights and its grids' last knots. About
-15 minutes on two cores. Written to results/neighbour.json.
+Two clips without cuts, each in two halves. The second half is fitted at equal bytes and steps from
+scratch, from all tensors of the first half, and from its weights and its grids' last knots. Takes
+about 15 minutes on two cores. Writes results/neighbour.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def fitted(
 
 
 def start_of(content: bytes, last: bool) -> StoredStart:
-    """What a file's network gives to begin from; of grids only the `last` knot, for all."""
+    """Return a file's tensors as an initialisation; with `last` the last knot of grids for all
+    knots."""
     with NervVideo(content) as video:
         segment = video.header.segments[0]
         plan, (_, config, _) = drawn(video.header, segment), described(video.header, segment)

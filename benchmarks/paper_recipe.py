@@ -1,6 +1,7 @@
-"""HNeRV with the published recipe, against the authors' own code: 0.18M, 160x320, 1,092 steps.
+"""HNeRV with the published recipe against the authors' code: 0.18M, 160x320, 1,092 steps.
 
-The authors' model code and recipe reach 23.9 dB in the same steps (one run, measured separately).
+The authors' model code and recipe reach 23.9 dB after the same steps (one run, measured
+separately).
 """
 
 from common import fitted, quality, report, small_bunny

@@ -1,9 +1,9 @@
-"""How long a fit of each preset takes at sizes from a thumbnail to 1080p: its steps, times the
-seconds that a step takes here.
+"""Fitting time of each preset at sizes from a thumbnail to 1080p: the number of steps times the
+measured seconds per step.
 
     python benchmarks/presets.py
 
-Bunny, 132 frames; 1080p is enlarged. The default model and size.
+Bunny, 132 frames, upscaled for 1080p, with the default model and size.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 
 SIZES = ("320x180", "1280x720", "1920x1080")
-SECONDS = 15.0  # of measuring a step
-KEPT = 8  # frames in memory while a step is measured; it takes two
+SECONDS = 15.0  # of measurement per size
+KEPT = 8  # frames in memory for the measurement; a step takes two
 
 rows = []
 for size in SIZES:

@@ -1,10 +1,10 @@
-"""What quantization after a fit costs: equal bits for every value, and steps by sensitivity, at
-equal bytes and at an equal loss.
+"""Loss of quantization after a fit: uniform bit depth against step sizes by sensitivity, at equal
+bytes and at equal loss.
 
     python benchmarks/quantization.py [MODEL ...]
 
-Bunny at 320x160, a short fit of each model. Bytes are those of the coded payloads; some 5 minutes
-for each model, on two cores.
+Bunny at 320x160, a short fit of each model. Bytes are those of the coded payloads. Takes about 5
+minutes per model on two cores.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from nervkit.video.clip import Clip
 
 PARAMS, STEPS = 180_000, 400
 BITS = (8, 7, 6, 5, 4)
-TRIES = 4  # to come to an equal loss
+TRIES = 4  # of the search for an equal loss
 
 Arrays = dict[str, np.ndarray]
 
 
 def uniform(network: Representation, bits: int) -> tuple[int, Arrays]:
-    """Bytes, and the tensors that a decoder has, with as many bits for every value."""
+    """Quantize all values to `bits`. Return the bytes and the decoded tensors."""
     size, decoded = 0, {}
     for group in filter(None, (network.weights(), network.embeddings())):
         arrays = {k: v.float().contiguous().numpy() for k, v in group.items()}
@@ -44,7 +44,7 @@ def uniform(network: Representation, bits: int) -> tuple[int, Arrays]:
 
 
 def rows_of(model: str, clip: Clip) -> list[dict[str, Any]]:
-    """The rows of one model."""
+    """Return the rows of one model."""
     network, _ = fitted(clip, model, PARAMS, load_model(model).recipes["native"], STEPS)
     stored = {name: value.clone() for name, value in network.stored().items()}
     shapes = {name: tuple(value.shape) for name, value in stored.items()}
@@ -70,7 +70,7 @@ def rows_of(model: str, clip: Clip) -> list[dict[str, Any]]:
         return row(f"by sensitivity, {way}", len(payload), decompress_coded(payload, shapes))
 
     def at_loss(loss: float) -> dict[str, Any]:
-        """Whatever comes nearest: the error that a loss takes is found by trying."""
+        """Search for the error target that comes nearest to `loss`."""
         wanted = 10 ** (loss / 10) - 1
         error, tried = 10 ** (-before / 10) * wanted, []
         for _ in range(TRIES):

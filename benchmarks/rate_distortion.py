@@ -2,9 +2,9 @@
 
     python benchmarks/rate_distortion.py FOLDER [--presets draft,medium,slow] [--clips bunny,...]
 
-measures into FOLDER (it goes on where it was), copies the records to results/rate_distortion/
-and draws results/rate_distortion.svg. Run from the checkout, with the clips beside it. Of the
-presets, draft takes about ten minutes a clip on two cores, medium an hour, slow five.
+measures into FOLDER (a repeated run goes on), copies the records to results/rate_distortion/ and
+draws results/rate_distortion.svg. Run it from the checkout, with the clips beside it. On two cores,
+draft takes about ten minutes per clip, medium an hour, slow five hours.
 """
 
 from __future__ import annotations

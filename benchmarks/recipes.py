@@ -1,4 +1,4 @@
-"""The native recipes against the published ones: the same model, clip and wall time."""
+"""The native recipes against the published recipes, at equal model, clip and wall time."""
 
 from common import fitted, quality, report, small_bunny, steps_within
 

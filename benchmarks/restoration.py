@@ -1,12 +1,13 @@
-"""Denoising, inpainting and interpolation beside classical methods, on five clips.
+"""Denoising, inpainting and interpolation against classical methods, on five clips.
 
     python benchmarks/restoration.py [CLIP ...]
 
-The damages are some of those that `nervkit bench restore` knows. Denoising is measured on the first
-24 frames of each clip, inpainting and interpolation on whole clips; on Bunny more boxes, and on
-blackswan a moving object's mask: that of bmx-trees, so that what it hides is known. A fit is made
-for impulses and holes, as by default; in a draft's time. What results/restoration/restore.json has
-already is kept; one frame of every method lies beside it (benchmarks/restoration_pictures.py).
+The damages are some of those of `nervkit bench restore`. Denoising is measured on the first 24
+frames of each clip, inpainting and interpolation on full clips. Bunny has the centre box too, and
+blackswan the mask of a moving object, which is that of bmx-trees, so that the hidden content is
+known. Impulses and holes have a fit, as by default, with preset draft. Existing runs in
+results/restoration/restore.json are kept; one frame of every method is stored beside it
+(benchmarks/restoration_pictures.py).
 """
 
 import sys
@@ -36,7 +37,7 @@ FEWER = {"bmx-trees": ("gaussian:25",), "city": ("gaussian:25",)}
 MASKS = SHARED / "davis" / "bmx-trees" / "masks"
 DRAFT = {"preset": "draft", "device": "cpu"}
 OUT = ROOT / "benchmarks" / "results" / "restoration"
-FRAME = 12  # that is kept as a picture
+FRAME = 12  # stored as a picture
 
 
 def measure(
@@ -47,7 +48,7 @@ def measure(
     mask: object = None,
     baselines: bool = True,
 ) -> None:
-    """Print and keep what each method does with each damage."""
+    """Score every method on each damage; print and record the scores."""
     bench_restore(
         [clip],
         OUT,

@@ -1,4 +1,4 @@
-"""Before, after and difference, from the frames that benchmarks/restoration.py keeps of Bunny.
+"""Draw before, after and difference, from Bunny's frames stored by benchmarks/restoration.py.
 
     python benchmarks/restoration_pictures.py
 
@@ -17,10 +17,10 @@ ROWS = {
     "interpolate": ("bunny-odd-even", {"average": "average of neighbours", "nervkit": "nervkit"}),
 }
 BESIDE = {"denoise": "gaussian 3d", "inpaint": "biharmonic", "interpolate": "minterpolate"}
-GAIN = 4  # of differences
+GAIN = 4  # of the differences
 
 for task, (folder, methods) in ROWS.items():
-    shown = methods | {BESIDE[task]: BESIDE[task], "clean": "what was there"}
+    shown = methods | {BESIDE[task]: BESIDE[task], "clean": "ground truth"}
     frames = {m: iio.imread(OUT / f"{folder}-{m.replace(' ', '-')}.png") for m in shown}
     figure, axes = plt.subplots(2, 4, figsize=(13, 4.1))
     for column, (method, title) in enumerate(shown.items()):

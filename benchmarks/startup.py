@@ -1,4 +1,4 @@
-"""How long `nervkit --help` and `nervkit info` take to answer, each the median of 9 runs."""
+"""Start-up time of `nervkit --help` and `nervkit info`, each the median of 9 runs."""
 
 import statistics
 import subprocess

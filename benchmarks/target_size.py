@@ -1,9 +1,9 @@
-"""Files of one size, two ways: fitted for rate and distortion to it, and quantized to 8 bits after
-a fit of as many steps.
+"""Files of equal size by two methods: a rate-distortion fit to that size, and quantization to 8
+bits after a fit of as many steps.
 
     python benchmarks/target_size.py [CLIP ...] [--steps 1000]
 
-Some 5 to 10 minutes for each of three files of a clip, on two cores.
+Takes 5 to 10 minutes for each of three files per clip on two cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common import CLIPS, report
 
 import nervkit
 
-SIZES = ("48k", "178k")  # stored values of the fits without a target; the first sets the size
+SIZES = ("48k", "178k")  # stored values of the fits without a target; the first file sets the size
 
 
 def row(clip: str, way: str, steps: int, **options: Any) -> dict[str, Any]:

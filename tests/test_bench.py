@@ -207,7 +207,7 @@ class TestAnchors:
 
     def test_missing_frames_are_noticed(self, tmp_path: Path) -> None:
         frames = Frames(tmp_path / "x", 4, 2, Fraction(25), 3)
-        with pytest.raises(NervError, match="2 frames came back of 3"):
+        with pytest.raises(NervError, match="decoded 2 of 3 frames"):
             list(decoded_planes(ANCHORS["x264"], io.BytesIO(bytes(24)), frames))
 
     def test_ten_bits_are_rounded_to_eight(self, tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ class TestSweep:
         with monkeypatch.context() as patch:
             patch.setattr(points, "measure", fail)
             messages: list[str] = []
-            with pytest.raises(NervError, match="nothing of what was asked for could be measured"):
+            with pytest.raises(NervError, match="none of the requested points could be measured"):
                 sweep([spec], tmp_path, options, messages.append)
         assert messages[-1] == "note: b: hnerv 6k failed: no measure today"
         stream = tmp_path / "b" / "hnerv-6k.nerv"
@@ -462,7 +462,7 @@ class TestSweep:
             sweep([ClipSpec("b", bunny, None, SMALL)], tmp_path, OPTIONS)
         assert not list(tmp_path.rglob("*.yuv"))
 
-    def test_anchors_enclose_the_neural_quality_or_say_not(
+    def test_anchors_cover_the_neural_quality_or_say_not(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from nervkit.bench.codecs import AnchorCodec
@@ -477,15 +477,15 @@ class TestSweep:
             asked.append(rate)
             return {"measures": {"psnr_rgb": 55 - 0.6 * rate}}
 
-        monkeypatch.setattr(bench, "_attempt", linear)
+        monkeypatch.setattr(bench, "_measure", linear)
         for low, high in ((27.0, 31.0), (40.0, 44.0), (50.0, 53.0)):
             asked.clear()
-            bench._enclose(codec, low, high)
+            bench._cover(codec, low, high)
             assert 55 - 0.6 * max(asked) <= low
             assert 55 - 0.6 * min(asked) >= high
             assert len(asked) == len(set(asked)) >= 4
         assert not log.notes
-        bench._enclose(codec, 12.0, 30.0)
+        bench._cover(codec, 12.0, 30.0)
         assert len(log.notes) == 1
         assert "24.40" in log.notes[0]
         assert "12.00" in log.notes[0]
@@ -533,7 +533,7 @@ class TestSweep:
         assert sum("(kept)" in line for line in messages) == 3
 
     @pytest.mark.parametrize(
-        ("model", "changes", "one_fit"),
+        ("model", "changes", "warm_starts"),
         [
             ("gridnerv", {}, True),
             ("gridnerv", {"separate": True}, False),
@@ -542,12 +542,15 @@ class TestSweep:
         ],
     )
     def test_which_rates_have_one_fit(
-        self, model: str, changes: dict[str, Any], one_fit: bool
+        self, model: str, changes: dict[str, Any], warm_starts: bool
     ) -> None:
         fit = replace(OPTIONS.fit, rate=TARGET_BPP)
-        assert NeuralCodec(model, "native", replace(fit, **changes), Runner()).one_fit == one_fit
+        assert (
+            NeuralCodec(model, "native", replace(fit, **changes), Runner()).warm_starts
+            == warm_starts
+        )
 
-    def test_anchors_enclose_the_quality_by_the_runs_metric(
+    def test_anchors_cover_the_quality_by_the_runs_metric(
         self, bunny: Path, tmp_path: Path, binary: FFmpeg, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from nervkit.bench.codecs import AnchorCodec
@@ -561,8 +564,8 @@ class TestSweep:
             asked.append(rate)
             return {"measures": {"psnr_rgb": 0.0, "psnr_yuv": 60 - 0.6 * rate}}
 
-        monkeypatch.setattr(bench, "_attempt", linear)
-        bench._enclose(AnchorCodec("x264", "strong", None, binary, Runner()), 32.0, 36.0)
+        monkeypatch.setattr(bench, "_measure", linear)
+        bench._cover(AnchorCodec("x264", "strong", None, binary, Runner()), 32.0, 36.0)
         assert 60 - 0.6 * max(asked) <= 32
         assert 60 - 0.6 * min(asked) >= 36
 
@@ -588,13 +591,13 @@ class TestSweep:
         ("change", "message"),
         [
             ({"codecs": ["x266"]}, "unknown codec 'x266'; choose from: .*gridnerv, .*vvenc"),
-            ({"codecs": ["x264", "x264"]}, "names one twice"),
+            ({"codecs": ["x264", "x264"]}, "one is named twice"),
             ({"codecs": ["hnerv:paper-draft"], "rates": {}}, "unknown recipe or preset"),
-            ({"codecs": ["hnerv:draft"], "rates": {}}, "says how long to fit: leave out --steps"),
-            ({"codecs": ["svt-av1:paper"]}, "no profile 'paper'"),
-            ({"codecs": ["x264:best"]}, "no profile 'best'"),
+            ({"codecs": ["hnerv:draft"], "rates": {}}, "sets how long to fit: leave out --steps"),
+            ({"codecs": ["svt-av1:paper"]}, "unknown profile 'paper'"),
+            ({"codecs": ["x264:best"]}, "unknown profile 'best'"),
             ({"rates": {"x264": [99]}}, "crf must lie in 0 to 51"),
-            ({"rates": {"x265": [20]}}, "'x265', which is no anchor of this run"),
+            ({"rates": {"x265": [20]}}, "'x265' is no anchor of this run"),
             (
                 {"codecs": ["hnerv:best"]},
                 "'best' for hnerv; choose from: paper, native, draft, fast, medium, slow, placebo",
@@ -648,6 +651,8 @@ class TestCommand:
             (["-", "-o", "run"], 2, "standard input"),
             (["x.mp4", "-o", "run", "--rate", "x264"], 2, "rate must be CODEC=N"),
             (["no.mp4", "-o", "run"], 1, "no.mp4: no such file"),
+            (["no.mp4", "-o", "run", "--codecs", "x266"], 2, "unknown codec 'x266'"),
+            (["no.mp4", "-o", "run", "--device", "tpu"], 2, "unknown device 'tpu'"),
             (["x.mp4", "-o", "run", "--metric", "vmaf"], 2, "choose from: rgb, yuv"),
             (["report", "nowhere"], 1, "nowhere: no such folder"),
             (["x.mp4", "-o", "run", "--ffmpeg", "/bin/false"], 2, "/bin/false"),
@@ -670,7 +675,7 @@ class TestCommand:
         assert run.stderr.count("is too small") == 1
         assert "python" not in run.stderr
         last = run.stderr.splitlines()[-1]
-        assert last.endswith("nothing of what was asked for could be measured")
+        assert last.endswith("none of the requested points could be measured")
         assert last.startswith("nervkit: ")
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

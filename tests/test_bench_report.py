@@ -278,7 +278,7 @@ def test_points_of_different_software_are_noted(tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"versions": {"nervkit": "9.8"}}))
     (line,) = mixed_versions(load_run(tmp_path))
-    assert line.startswith("bunny: hnerv has points of different software (nervkit 9.8, 9.9)")
+    assert line.startswith("bunny: hnerv mixes points of different software (nervkit 9.8, 9.9)")
 
 
 def test_summary_is_json(tmp_path: Path) -> None:
@@ -367,6 +367,7 @@ def test_report_holds_all_that_it_shows(tmp_path: Path) -> None:
     assert not re.search(r"""\b(src|href)\s*=\s*["']?[^"'#\s]""", markup)
     assert not re.search(r"@import|url\(", page)
     assert "default-src 'none'" in markup
+    assert "Permission to use, copy, modify" in page  # D3's licence
 
     commands = {p["commands"]["encode"] for p in clip["points"]}
     assert "encode --x264 'crf22' <&> {frames}" in commands
@@ -452,7 +453,7 @@ def test_missing_and_damaged_frames(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"00001\.png: cannot be read as an image"):
         write_report(load_run(tmp_path / "run"), output)
     Image.fromarray(pixels(0)[:8]).save(frame)
-    with pytest.raises(SourceError, match="is 24x8, the clip 24x16"):
+    with pytest.raises(SourceError, match="is 24x8, but the clip is 24x16"):
         write_report(load_run(tmp_path / "run"), output)
     assert output.read_bytes() == before
     with pytest.raises(OutputError, match="cannot be written"):

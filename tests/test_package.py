@@ -64,7 +64,12 @@ def run(installed: Path, tmp_path: Path, code: str, *arguments: str) -> str:
 def test_a_wheel_holds_every_file_of_the_package(installed: Path) -> None:
     packed = files_under(installed / "nervkit")
     assert packed == files_under(ROOT / "nervkit")
-    assert {"py.typed", "bench/published.json", "bench/page/page.html"} <= packed
+    assert {
+        "py.typed",
+        "bench/published.json",
+        "bench/page/page.html",
+        "bench/page/vendor/d3.min.js",
+    } <= packed
     assert {path.name.partition("-")[0] for path in installed.iterdir()} == {"nervkit"}
 
 

@@ -1,1 +1,1 @@
-"""Rate-distortion benchmarks: anchors, sweeps, datasets, the report."""
+"""Rate-distortion benchmarks: anchors, sweeps, datasets and the report."""

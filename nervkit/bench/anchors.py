@@ -1,7 +1,7 @@
-"""The anchors: H.264, HEVC, AV1 and VVC through the ffmpeg binary, as data and two commands.
+"""The anchors: H.264, HEVC, AV1 and VVC through the ffmpeg binary.
 
-Sources of the settings: x265's manual (PSNR without --tune psnr is not to be compared), the
-codecs' own advice, and the NeRV and HNeRV papers' section on H.264 and HEVC (`paper`).
+The settings follow x265's manual (compare PSNR only with --tune psnr), the codecs' own advice, and
+for the profile `paper` the NeRV and HNeRV papers' section on H.264 and HEVC.
 """
 
 from __future__ import annotations
@@ -19,24 +19,27 @@ import numpy as np
 from nervkit.errors import MissingDependencyError, NervError, UsageError
 from nervkit.video.planes import Planes
 
-#: between keyframes at the most, in `strong`: one for all, a multiple of VVC's GOP of 32
+#: longest keyframe interval of `strong`, in frames: the same for all, a multiple of VVC's GOP of 32
 KEYFRAME_INTERVAL = 256
 PROFILES = ("strong", "paper")
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """How one encoder is driven.
+    """The settings of one encoder.
 
     Attributes:
-        encoder: ffmpeg's name.
-        format: ffmpeg's name of the elementary stream, in a file with `suffix`.
-        quantizer: the option that sets the rate; `ladder` its default values, which may be
-            extended by steps within `limits`.
-        profiles: options by profile; what the bitstream says about the encoder is turned off, as
-            it is no picture.
+        encoder: ffmpeg's name of the encoder.
+        format: ffmpeg's name of the elementary stream.
+        suffix: file suffix of the stream.
+        quantizer: the option that sets the rate.
+        ladder: default values of the quantizer, in equal steps.
+        limits: smallest and largest value of the quantizer.
+        profiles: options by profile. They turn off encoder information in the bitstream, which
+            carries no picture data.
         interval: the option for the keyframe interval, with {} for the number of frames.
-        bits: of a sample, inside the codec.
+        bits: bit depth inside the codec.
+        after: options that follow all others.
     """
 
     encoder: str
@@ -51,7 +54,8 @@ class Anchor:
     after: tuple[str, ...] = field(default=())
 
     def rungs(self) -> list[int]:
-        """All values of the quantizer that may be used, best quality first."""
+        """Return the usable quantizer values, best quality first: the ladder, extended in its own
+        steps to the limits."""
         low, high = self.limits
         step = self.ladder[1] - self.ladder[0]
         below = range(self.ladder[0] - step, low - 1, -step)
@@ -62,14 +66,19 @@ class Anchor:
     def encode_arguments(
         self, profile: str, value: int, interval: int | None, frames: Frames, output: str
     ) -> list[str]:
-        """ffmpeg's arguments for one point; `frames` are the raw planes to encode, and `profile`
-        is one of `profiles`."""
-        keys = interval or (KEYFRAME_INTERVAL if profile == "strong" else None)
-        keyframes = [part.format(keys) for part in self.interval] if keys else []
-        deeper = ["-pix_fmt", "yuv420p10le"] if self.bits == 10 else []
+        """Return ffmpeg's arguments that encode the raw planes `frames` to `output`.
+
+        Args:
+            profile: a key of `profiles`.
+            value: of the quantizer.
+            interval: the longest keyframe interval in frames; None: the profile's own.
+        """
+        longest = interval or (KEYFRAME_INTERVAL if profile == "strong" else None)
+        keyframes = [part.format(longest) for part in self.interval] if longest else []
+        pixel_format = ["-pix_fmt", "yuv420p10le"] if self.bits == 10 else []
         return [
             *frames.arguments(),
-            *("-c:v", self.encoder, *self.profiles[profile], *deeper),
+            *("-c:v", self.encoder, *self.profiles[profile], *pixel_format),
             *(f"-{self.quantizer}", str(value), *keyframes, *self.after),
             *("-f", self.format, "-y", output),
         ]
@@ -130,7 +139,7 @@ ANCHORS = {
         (22, 27, 32, 37, 42),
         (0, 63),
         {"strong": ("-preset", "medium", "-qpa", "0")},
-        # ffmpeg's -g does not reach it: it would spend a keyframe on every second.
+        # libvvenc in ffmpeg ignores -g and would insert a keyframe every second.
         interval=("-vvenc-params", "intraperiod={}"),
         after=("-bsf:v", "filter_units=remove_types=20"),  # access unit delimiters
         bits=10,
@@ -140,7 +149,7 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class Frames:
-    """A file of raw 8-bit yuv420p planes; width and height are even."""
+    """A file of raw 8-bit yuv420p planes with even width and height."""
 
     path: Path
     width: int
@@ -149,7 +158,7 @@ class Frames:
     count: int
 
     def arguments(self) -> list[str]:
-        """ffmpeg's arguments to read them."""
+        """Return ffmpeg's arguments that read the file."""
         size = f"{self.width}x{self.height}"
         return [
             *("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size),
@@ -157,45 +166,54 @@ class Frames:
         ]
 
     def read(self) -> Iterator[Planes]:
-        """One frame after the other."""
+        """Yield the planes of each frame."""
         with self.path.open("rb") as file:
             yield from _read_planes(file, self.width, self.height, 8)
 
 
 class FFmpeg:
-    """An ffmpeg binary: the one that imageio-ffmpeg ships, or another."""
+    """An ffmpeg binary: imageio-ffmpeg's, or another."""
 
     def __init__(self, path: str | None = None) -> None:
+        """Ask the binary for its version, filters and encoders.
+
+        Args:
+            path: of the binary; None: imageio-ffmpeg's.
+
+        Raises:
+            UsageError: the program is not ffmpeg, or cannot be run.
+            MissingDependencyError: there is no binary, or it lacks libvmaf.
+        """
         if path is None:
-            import imageio_ffmpeg
+            import imageio_ffmpeg  # type: ignore[import-untyped]
 
             try:
                 path = imageio_ffmpeg.get_ffmpeg_exe()
             except RuntimeError as error:
                 raise MissingDependencyError(
-                    "imageio-ffmpeg has no ffmpeg for this machine; give one with --ffmpeg"
+                    "imageio-ffmpeg has no binary for this machine; set --ffmpeg to one"
                 ) from error
         self.path = path
         banner = self._ask("-version")
         found = re.match(r"ffmpeg version (\S+)", banner)
         if found is None:
-            raise UsageError(f"{path}: this is no ffmpeg")
+            raise UsageError(f"{path}: not an ffmpeg binary; set --ffmpeg to one")
         self.version = found[1]
         if "libvmaf" not in self._ask("-filters").split():
             raise MissingDependencyError(
-                f"{path}: has no libvmaf, which VMAF needs; give one that has with --ffmpeg"
+                f"{path}: has no libvmaf, which VMAF needs; set --ffmpeg to a build with libvmaf"
             )
         self._encoders = set(re.findall(r"^ V\S+ (\S+)", self._ask("-encoders"), re.MULTILINE))
 
     def command(self, *arguments: str) -> list[str]:
-        """The whole command line."""
+        """Return the command line with these arguments."""
         return [self.path, "-nostdin", "-v", "error", *arguments]
 
     def require(self, anchor: Anchor) -> None:
-        """Raise MissingDependencyError where this binary has no such encoder."""
+        """Raise MissingDependencyError if this binary lacks the anchor's encoder."""
         if anchor.encoder not in self._encoders:
             raise MissingDependencyError(
-                f"{self.path}: has no {anchor.encoder}; give one that has with --ffmpeg, "
+                f"{self.path}: has no {anchor.encoder}; set --ffmpeg to a build with it, "
                 "or leave this codec out of --codecs"
             )
 
@@ -208,25 +226,26 @@ class FFmpeg:
                 check=True,
             )
         except (OSError, subprocess.CalledProcessError) as error:
-            raise UsageError(f"{self.path}: cannot be run as ffmpeg") from error
+            raise UsageError(f"{self.path}: cannot be run as ffmpeg; check --ffmpeg") from error
         return answer.stdout.decode(errors="replace")
 
 
 def decode_arguments(anchor: Anchor, stream: str, output: str, format: str) -> list[str]:
-    """ffmpeg's arguments to decode an elementary stream to all its frames, as the codec has
-    them: 10-bit codecs give 10 bits."""
+    """Return ffmpeg's arguments that decode all frames of an elementary stream, at the codec's own
+    bit depth."""
     pixels = "yuv420p10le" if anchor.bits == 10 else "yuv420p"
-    deep = ["-strict", "-1"] if anchor.bits == 10 and format == "yuv4mpegpipe" else []
+    strict = ["-strict", "-1"] if anchor.bits == 10 and format == "yuv4mpegpipe" else []
     return [
         *("-f", anchor.format, "-i", stream, "-fps_mode", "passthrough"),
-        *("-pix_fmt", pixels, *deep, "-f", format, "-y", output),
+        *("-pix_fmt", pixels, *strict, "-f", format, "-y", output),
     ]
 
 
 def decoded_planes(anchor: Anchor, raw: IO[bytes], frames: Frames) -> Iterator[Planes]:
-    """The frames that `decode_arguments` wrote as rawvideo, rounded to 8 bits.
+    """Yield the frames that `decode_arguments` wrote as rawvideo, rounded to 8 bits.
 
-    Raises NervError where there are more or fewer than were encoded.
+    Raises:
+        NervError: the number of frames differs from `frames.count`.
     """
     count = 0
     for planes in _read_planes(raw, frames.width, frames.height, anchor.bits):
@@ -234,7 +253,7 @@ def decoded_planes(anchor: Anchor, raw: IO[bytes], frames: Frames) -> Iterator[P
         if count <= frames.count:
             yield planes
     if count != frames.count:
-        raise NervError(f"{anchor.encoder}: {count} frames came back of {frames.count}")
+        raise NervError(f"{anchor.encoder}: decoded {count} of {frames.count} frames")
 
 
 def _read_planes(raw: IO[bytes], width: int, height: int, bits: int) -> Iterator[Planes]:

@@ -1,8 +1,7 @@
-"""What a run folder holds: its records, the curves through them, and the BD table."""
+"""The results of a run folder: points, curves and Bjøntegaard deltas."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,16 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nervkit.bench.published import published_curves
+from nervkit.bench.records import SOURCE_NAME, Kind, Record, has_kind, load_record, point_paths
 from nervkit.errors import SourceError
 from nervkit.metrics.bd import BD, NoOverlapError, bd_psnr, bd_rate
 
-FORMAT = 1
 METHODS = ("pchip", "akima")
-#: a delta over less of the curves than this is marked wherever it is shown
+#: a delta whose overlap is smaller than this is marked in tables and report
 THIN_OVERLAP = 0.5
 
 
 class Metric(NamedTuple):
+    """How a metric is printed."""
+
     label: str
     unit: str
     digits: int
@@ -36,13 +37,13 @@ METRICS = {
     "ms_ssim": Metric("MS-SSIM", "", 4),
     "vmaf": Metric("VMAF", "", 2),
 }
-#: why a delta is refused where one of the curves lacks the metric
+#: the reason for refusing a delta if one of the curves lacks the metric
 NOT_MEASURED = "not measured"
-#: the PSNR that a run is judged by, for what its neural codecs are fitted for
+#: the PSNR that a run is judged by, by the metric that its neural codecs are fitted for
 PSNR_OF = {"rgb": "psnr_rgb", "yuv": "psnr_yuv"}
 BD_METRICS = ("psnr_rgb", "psnr_yuv", "ms_ssim", "vmaf")
 
-_SOURCE_KEYS = {
+_SOURCE_KEYS: dict[str, Kind] = {
     "clip": str,
     "path": str,
     "colour": dict,
@@ -52,7 +53,7 @@ _SOURCE_KEYS = {
     "height": int,
     "fps": (int, float),
 }
-_POINT_KEYS = {
+_POINT_KEYS: dict[str, Kind] = {
     "clip": str,
     "codec": str,
     "profile": str,
@@ -62,7 +63,8 @@ _POINT_KEYS = {
     "bpp": (int, float),
     "kbps": (int, float),
 }
-_SHOWN = (
+#: keys of a point record that `summary` has
+_SUMMARY_KEYS = (
     *("clip", "codec", "kind", "profile", "point", "bytes", "bytes_by_part", "bpp", "kbps"),
     *("measures", "encode_seconds", "encode_fps", "decode_seconds", "decode_write_seconds"),
     *("decode_fps", "peak_memory", "device_memory", "alone", "macs_per_pixel", "parameters"),
@@ -72,25 +74,25 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Point:
-    """One measured file: its record, and where that lies."""
+    """One measured file: its record, and the record's path."""
 
     path: Path
-    record: dict[str, Any]
+    record: Record
 
     @property
     def series(self) -> tuple[str, str]:
-        """Codec and profile: points that share both are one curve."""
+        """Codec and profile. Points that share both form a curve."""
         return self.record["codec"], self.record["profile"]
 
     def frame(self, index: int) -> Path:
-        """Where the viewer's frame `index` is stored."""
+        """Return the path of the stored viewer frame `index`."""
         return self.path.with_suffix("") / f"{index:05}.png"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of one codec with one profile on one clip, from the lowest rate up. `label` is
-    the codec's name, with the profile where the run holds several of that codec."""
+    """The points of one codec with one profile on one clip, by ascending rate. `label` is the
+    codec's name, with the profile if the run has several profiles of that codec."""
 
     label: str
     codec: str
@@ -99,22 +101,21 @@ class Curve:
     points: tuple[Point, ...]
 
     def rated(self, metric: str) -> list[tuple[float, float]]:
-        """(bpp, quality) of the points for which `metric` is defined."""
+        """Return (bpp, quality) of the points that have `metric`."""
         pairs = ((p.record["bpp"], p.record["measures"].get(metric)) for p in self.points)
         return [(rate, quality) for rate, quality in pairs if quality is not None]
 
     def frontier(self, metric: str) -> list[tuple[float, float]]:
-        """The (bpp, quality) pairs that no other point beats: at a rate as low, a quality as
-        high. Encoders at the end of their range give points that nobody would choose, and a curve
-        through those has no Bjøntegaard delta."""
+        """Return the Pareto-optimal (bpp, quality) pairs. At the ends of their range, encoders
+        make dominated points, and a curve through those has no Bjøntegaard delta."""
         pairs: list[tuple[float, float]] = []
         for rate, quality in sorted(self.rated(metric), key=lambda pair: (pair[0], -pair[1])):
             if not pairs or quality > pairs[-1][1]:
                 pairs.append((rate, quality))
         return pairs
 
-    def beaten(self) -> list[str]:
-        """The points that are not on the frontier of every BD metric, a line each."""
+    def dominated(self) -> list[str]:
+        """Return a line for each point that is off the frontier of some BD metric."""
         lines = []
         for point in self.points:
             metrics = [
@@ -132,8 +133,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Published:
-    """A curve from a paper: of the clip itself, or `mean` over its dataset. `x` is bpp or
-    parameters."""
+    """A curve from a paper: of the clip, or with `mean` over its dataset. `x` names the horizontal
+    axis, bpp or parameters."""
 
     codec: str
     source: str
@@ -146,15 +147,16 @@ class Published:
 
 @dataclass(frozen=True)
 class ClipResults:
-    """All that was measured on one clip. Neural curves come first."""
+    """All measurements on one clip. Neural curves come first."""
 
     name: str
     folder: Path
-    source: dict[str, Any]
+    source: Record
     curves: tuple[Curve, ...]
 
     @property
     def points(self) -> list[Point]:
+        """The points of all curves."""
         return [point for curve in self.curves for point in curve.points]
 
     @property
@@ -164,44 +166,47 @@ class ClipResults:
 
     @property
     def left_out(self) -> list[str]:
-        """Points that enter no Bjøntegaard delta, and why."""
-        return [line for curve in self.curves for line in curve.beaten()]
+        """One line for each point that enters no Bjøntegaard delta."""
+        return [line for curve in self.curves for line in curve.dominated()]
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
-        """Of all its curves, computed once: tables, report and summary show the same."""
+        """The deltas of all pairs of curves, computed once for tables, report and summary."""
         return list(compare(self))
 
     def source_frame(self, index: int) -> Path:
+        """Return the path of the stored source frame `index`."""
         return self.folder / "source" / f"{index:05}.png"
 
 
 @dataclass(frozen=True)
 class Run:
+    """The results of a run folder."""
+
     folder: Path
     clips: tuple[ClipResults, ...]
 
     @property
     def labels(self) -> list[str]:
-        """Of all curves, neural ones first; a curve keeps its place here on every clip."""
+        """The labels of all curves, neural ones first. The order is the same for every clip."""
         kinds = {c.label: c.kind for clip in self.clips for c in clip.curves}
         return sorted(kinds, key=lambda label: (kinds[label] != "neural", label))
 
     @property
     def psnr(self) -> str:
-        """The PSNR that all clips are judged by, a key of METRICS; of RGB where they differ."""
+        """The PSNR that all clips are judged by, a key of METRICS; that of RGB if they differ."""
         (own, *others) = {clip.psnr for clip in self.clips}
         return PSNR_OF["rgb"] if others else own
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """Of all clips."""
+        """The deltas of all clips."""
         return [c for clip in self.clips for c in clip.comparisons]
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A Bjontegaard delta: its value over the curves' overlap, or why it was refused."""
+    """A Bjøntegaard delta: its value over the curves' overlap, or the reason for refusing it."""
 
     value: float | None = None
     overlap: float | None = None
@@ -211,8 +216,8 @@ class Delta:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rate` in percent of the anchor's bytes at equal quality, `quality` in the metric's unit at
-    equal bytes."""
+    """The deltas of one pair of curves: `rate` in percent of the anchor's bytes at equal quality,
+    `quality` in the metric's unit at equal bytes."""
 
     clip: str
     anchor: str
@@ -234,7 +239,8 @@ class Mean:
 
 @dataclass(frozen=True)
 class MeanComparison:
-    """A comparison over clips; `clips` hold both curves, though not all may have a delta."""
+    """The mean deltas of one pair of curves. `clips` counts the clips that have both curves; some
+    may have no delta."""
 
     anchor: str
     test: str
@@ -246,15 +252,19 @@ class MeanComparison:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run folder, or the folder of one clip. Clips that hold no points yet are left out."""
+    """Read a run folder, or the folder of one clip. Clips without points are left out.
+
+    Raises:
+        SourceError: the folder is missing or has no records, or a record is damaged.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise SourceError(f"{folder}: no such folder")
-    clips = [folder] if (folder / "source.json").exists() else sorted(folder.iterdir())
+    clips = [folder] if (folder / SOURCE_NAME).exists() else sorted(folder.iterdir())
     read = [_read_clip(clip) for clip in clips if clip.is_dir()]
     measured = [(clip, source, points) for clip, source, points in read if points]
     if not measured:
-        raise SourceError(f"{folder}: holds no benchmark records")
+        raise SourceError(f"{folder}: holds no benchmark records; give the --out folder of a run")
     profiles: dict[str, set[str]] = {}
     for _, _, points in measured:
         for point in points:
@@ -270,20 +280,31 @@ def load_run(folder: Path) -> Run:
 
 
 def published(clip: ClipResults) -> list[Published]:
-    """What papers report for the clip, or else for its dataset."""
-    dataset = clip.source.get("dataset")
+    """Return the published curves of the clip, or of its dataset."""
+    dataset: str | None = clip.source.get("dataset")
+    if dataset is None:
+        return []
     found = []
     for curve in published_curves(dataset):
         own = curve.get("clips", {}).get(clip.name)
         # Bunny is a dataset of one clip.
         mean = own is None and dataset.partition("@")[0] != clip.name
-        texts = (curve[key] for key in ("codec", "source", "note", "x", "metric"))
-        found.append(Published(*texts, points=own or curve["points"], mean=mean))
+        found.append(
+            Published(
+                codec=curve["codec"],
+                source=curve["source"],
+                note=curve["note"],
+                x=curve["x"],
+                metric=curve["metric"],
+                points=own or curve["points"],
+                mean=mean,
+            )
+        )
     return found
 
 
 def mixed_versions(run: Run) -> list[str]:
-    """Curves whose points were made by different software, a line each."""
+    """Return a line for each curve whose points were made by different software versions."""
     lines = []
     for clip, curve in ((c, curve) for c in run.clips for curve in c.curves):
         seen: dict[str, set[str]] = {}
@@ -294,13 +315,13 @@ def mixed_versions(run: Run) -> list[str]:
         if differing:
             versions = "; ".join(differing)
             lines.append(
-                f"{clip.name}: {curve.label} has points of different software ({versions})"
+                f"{clip.name}: {curve.label} mixes points of different software ({versions})"
             )
     return lines
 
 
 def compare(clip: ClipResults) -> Iterator[Comparison]:
-    """Every codec against every anchor codec, by each BD metric and method."""
+    """Yield the deltas of every codec against every anchor, by each BD metric and method."""
     anchors = [curve for curve in clip.curves if curve.kind == "anchor"]
     for anchor, test in product(anchors, clip.curves):
         if test is anchor:
@@ -315,7 +336,7 @@ def compare(clip: ClipResults) -> Iterator[Comparison]:
 
 
 def mean_comparisons(comparisons: list[Comparison]) -> list[MeanComparison]:
-    """The mean over clips of each pair of curves that several clips hold."""
+    """Return the mean deltas of each pair of curves that several clips have."""
     groups: dict[tuple[str, str, str, str], list[Comparison]] = {}
     for c in comparisons:
         groups.setdefault((c.anchor, c.test, c.metric, c.method), []).append(c)
@@ -332,11 +353,11 @@ def mean_comparisons(comparisons: list[Comparison]) -> list[MeanComparison]:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What `--json` prints: the sources, the points without their frames, the BD table."""
+    """Return the object that `--json` prints: sources, points without per-frame values, deltas."""
     return {
         "sources": [clip.source for clip in run.clips],
         "points": [
-            {key: point.record.get(key) for key in _SHOWN}
+            {key: point.record.get(key) for key in _SUMMARY_KEYS}
             for clip in run.clips
             for point in clip.points
         ],
@@ -346,34 +367,32 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def _read_clip(folder: Path) -> tuple[Path, dict[str, Any], list[Point]]:
-    """A clip's folder, source record and points; no points where it is another folder."""
-    paths = [p for p in sorted(folder.glob("*.json")) if not p.name.startswith(".")]
-    points = [p for p in paths if p.name != "source.json"]
-    if not points:
+def _read_clip(folder: Path) -> tuple[Path, Record, list[Point]]:
+    """Return the folder, its source record and its points; no points if it is no clip's folder."""
+    paths, source_path = point_paths(folder), folder / SOURCE_NAME
+    if not paths:
         return folder, {}, []
-    if len(points) == len(paths):
+    if not source_path.exists():
         raise SourceError(f"{folder}: holds point records but no source.json")
-    source_path = folder / "source.json"
-    source = _record(source_path, _SOURCE_KEYS)
-    if not all(_is(index, int) and index >= 0 for index in source["viewer_frames"]):
-        raise SourceError(f"{source_path}: damaged record: a viewer frame is not a number")
+    source = load_record(source_path, _SOURCE_KEYS)
+    if not all(has_kind(index, int) and index >= 0 for index in source["viewer_frames"]):
+        raise SourceError(f"{source_path}: damaged record: a viewer frame is not an index")
     if source.get("metric", "rgb") not in tuple(PSNR_OF):
         raise SourceError(f"{source_path}: damaged record: metric is neither rgb nor yuv")
-    return folder, source, [_read_point(path, source_path, source) for path in points]
+    return folder, source, [_read_point(path, source_path, source) for path in paths]
 
 
-def _read_point(path: Path, source_path: Path, source: dict[str, Any]) -> Point:
-    record = _record(path, _POINT_KEYS)
+def _read_point(path: Path, source_path: Path, source: Record) -> Point:
+    record = load_record(path, _POINT_KEYS)
     if record.get("kind") not in ("neural", "anchor"):
         raise SourceError(f"{path}: damaged record: kind is neither neural nor anchor")
     if record["bytes"] <= 0 or record["bpp"] <= 0 or record["kbps"] <= 0:
         raise SourceError(f"{path}: damaged record: a rate is not positive")
     per_frame = record.get("per_frame") or {}
     if not isinstance(per_frame, dict) or not all(isinstance(v, list) for v in per_frame.values()):
-        raise SourceError(f"{path}: damaged record: per_frame is not lists")
+        raise SourceError(f"{path}: damaged record: a value of per_frame is not a list")
     values = chain(record["measures"].values(), *per_frame.values())
-    if not all(value is None or _is(value, (int, float)) for value in values):
+    if not all(value is None or has_kind(value, (int, float)) for value in values):
         raise SourceError(f"{path}: damaged record: a measure is not a number")
     for key, of in (("clip", "clip"), ("source_sha256", "sha256")):
         if record.get(key) != source.get(of):
@@ -381,34 +400,8 @@ def _read_point(path: Path, source_path: Path, source: dict[str, Any]) -> Point:
     return Point(path, record)
 
 
-def _record(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes(), parse_constant=_not_json)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SourceError(f"{path}: damaged record: {error}") from error
-    if not isinstance(record, dict):
-        raise SourceError(f"{path}: damaged record: not an object")
-    if record.get("format") != FORMAT:
-        raise SourceError(f"{path}: a record of format {record.get('format')}, this reads {FORMAT}")
-    for key, kind in keys.items():
-        if not _is(record.get(key), kind):
-            raise SourceError(f"{path}: damaged record: {key} is missing or of another kind")
-    return record
-
-
-def _is(value: object, kind: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, kind) and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def _not_json(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
-
-
 def _curves(points: list[Point], profiles: dict[str, set[str]]) -> tuple[Curve, ...]:
+    """Group points into curves. `profiles` has all profiles of each codec in the run."""
     series: dict[tuple[str, str], list[Point]] = {}
     for point in sorted(points, key=lambda p: p.record["bpp"]):
         series.setdefault(point.series, []).append(point)
@@ -431,6 +424,7 @@ def _delta(
     test: list[tuple[float, float]],
     method: str,
 ) -> Delta:
+    """Compute a delta by `function`, or return why there is none."""
     if not anchor or not test:
         return Delta(refused=NOT_MEASURED)
     try:

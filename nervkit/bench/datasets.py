@@ -1,4 +1,4 @@
-"""Datasets by name: which files below a folder are their clips, and how papers cut them."""
+"""Datasets by name: find their clips below a folder, with the crops that papers use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from nervkit.errors import SourceError, UsageError
 from nervkit.video.images import EXTENSIONS, natural
@@ -13,18 +14,24 @@ from nervkit.video.images import EXTENSIONS, natural
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """One clip to measure on: a short unique name that may be a file's, where it lies, the dataset
-    with its variant, and the options of `read_clip`."""
+    """One clip to measure on.
+
+    Attributes:
+        name: short, unique in the run, and safe as a file name.
+        path: the clip's file or folder.
+        dataset: the dataset with its variant, such as "uvg@hnerv"; None for other clips.
+        options: options of `read_clip`, as text or bool.
+    """
 
     name: str
     path: Path
     dataset: str | None = None
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The clips of a dataset that are there, and the names of its sequences that are not."""
+    """The clips of a dataset that were found, and the names of the missing sequences."""
 
     name: str
     clips: list[ClipSpec]
@@ -33,14 +40,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence of a fixed list: how names of its file or folder begin, and how long it is."""
+    """A sequence of a fixed list: prefixes of its file or folder name, its frames and its fps."""
 
     names: tuple[str, ...]
     frames: int
     fps: int
 
 
-#: every name with its variants, and what is asked of the reader; crops are centred. Sources:
+#: names and variants, with their options of `read_clip`; crops are centred. Sources:
 #: HNeRV's README (Bunny) and issue 4 (crops to 1:2), DNeRV's configuration (DAVIS at 1920x960),
 #: NeRV's README and the scripts of Boosting-NeRV (whole frames)
 VARIANTS: dict[str, dict[str, str]] = {
@@ -57,8 +64,8 @@ VARIANTS: dict[str, dict[str, str]] = {
     "folder": {},
 }
 
-# Lengths and rates of UVG and MCL-JCV: microsoft/DCVC, test_cfg/all_yuv420.json. UVG's download is
-# called ReadySetGo, the file in it ReadySteadyGo.
+# Lengths and rates of UVG and MCL-JCV are from microsoft/DCVC, test_cfg/all_yuv420.json. UVG calls
+# the download ReadySetGo and the file in it ReadySteadyGo.
 LISTED_SIZE = (1920, 1080)
 LISTED: dict[str, dict[str, Sequence]] = {
     "uvg": {
@@ -86,7 +93,7 @@ BUNNY_MOVIES = ("bigbuckbunny.mp4", "bunny.mp4")
 BUNNY_FRAMES = 132
 
 DAVIS_FOLDERS = {"davis": ("480p",)}
-DAVIS_FULL = ("1080p", "Full-Resolution")  # DAVIS 2016's and 2017's name of it
+DAVIS_FULL = ("1080p", "Full-Resolution")  # in DAVIS 2016 and 2017
 # The validation sequences of DAVIS 2016, as in Boosting-NeRV's scripts.
 DAVIS_VALIDATION = (
     *("blackswan", "bmx-trees", "breakdance", "camel", "car-roundabout"),
@@ -102,32 +109,32 @@ FOLDER_SUFFIXES = (
 
 
 def dataset_clips(name: str, root: Path) -> Dataset:
-    """What is there below `root` of a dataset, in its standard order.
+    """Find the clips of a dataset below `root`, in the dataset's standard order.
 
     Args:
         name: one of VARIANTS.
-        root: of `bunny` its file or the folder around it; of all others a folder.
+        root: a folder; for `bunny` also the file itself.
 
     Raises:
-        UsageError: there is no dataset of that name.
-        SourceError: nothing of it is there, or a raw file has the wrong size.
+        UsageError: an unknown dataset.
+        SourceError: no clip was found, or a raw file has the wrong size.
     """
     if name not in VARIANTS:
-        raise UsageError(f"no dataset is called {name!r}; there are {', '.join(VARIANTS)}")
+        raise UsageError(f"unknown dataset {name!r}; choose from: {', '.join(VARIANTS)}")
     base = name.partition("@")[0]
     find, looked_for = _FINDERS[base]
     if not root.exists():
         raise SourceError(f"{root}: no such file or folder")
     if not root.is_dir() and base != "bunny":
-        raise SourceError(f"{root}: {base} is a folder of clips, and this is a file")
+        raise SourceError(f"{root}: is a file; {base} needs a folder of clips")
     clips, missing = find(name, root)
     if not clips:
-        raise SourceError(f"{root}: nothing of {base} is here; looked for {looked_for}")
+        raise SourceError(f"{root}: holds no clip of {base}; looked for {looked_for}")
     return Dataset(name, clips, missing)
 
 
 def unique_name(stem: str, taken: Iterable[str]) -> str:
-    """A clip's name from a file's: safe as a file name, and none of those taken."""
+    """Make a clip's name from a file's: safe as a file name, and not among `taken`."""
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "clip"
     name, count = base, 1
     while name.lower() in {other.lower() for other in taken}:
@@ -136,12 +143,13 @@ def unique_name(stem: str, taken: Iterable[str]) -> str:
     return name
 
 
-Found = tuple[list[ClipSpec], list[str]]
+#: clips, and names of missing sequences
+Found: TypeAlias = tuple[list[ClipSpec], list[str]]
 
 
 def _listed(name: str, root: Path) -> Found:
-    """Datasets of a fixed list of sequences, each a file or a folder of images, in `root` or one
-    folder deeper."""
+    """Find the sequences of a fixed list, each a file or an image folder, in `root` or one folder
+    deeper."""
     there = [*_entries(root), *(p for f in _entries(root) if f.is_dir() for p in _entries(f))]
     clips, missing = [], []
     for clip, sequence in sorted(LISTED[name.partition("@")[0]].items()):
@@ -161,7 +169,7 @@ def _listed(name: str, root: Path) -> Found:
 
 
 def _choose(sequence: Sequence, paths: list[Path]) -> Path | None:
-    """The sequence among `paths`: rather named with its size than not, rather raw than coded."""
+    """Choose the sequence among `paths`; prefer names with the frame size, then raw over coded."""
     kinds = (*LISTED_SUFFIXES, "")
     names = tuple(name.lower() for name in sequence.names)
     found = [
@@ -179,6 +187,7 @@ def _choose(sequence: Sequence, paths: list[Path]) -> Path | None:
 
 
 def _check_length(path: Path, sequence: Sequence) -> None:
+    """Raise SourceError if a raw file is shorter or longer than its sequence."""
     width, height = LISTED_SIZE
     expected, size = sequence.frames * width * height * 3 // 2, path.stat().st_size
     if size != expected:
@@ -202,7 +211,7 @@ def _davis(name: str, root: Path) -> Found:
 
 
 def _davis_sequences(folder: Path) -> dict[str, Path]:
-    """Each sequence's folder of images, which may be a folder `frames` beside one of masks."""
+    """Return each sequence's image folder, which may be a subfolder `frames` beside the masks."""
     found = {}
     for entry in _entries(folder):
         images = next((p for p in (entry, entry / "frames") if _has_images(p)), None)
@@ -243,7 +252,7 @@ def _folder(name: str, root: Path) -> Found:
 
 
 def _check_whole_frames(path: Path) -> None:
-    """Refuse a raw file whose name says a frame size that its bytes are no multiple of."""
+    """Raise SourceError if a raw file is no multiple of the frame size in its name."""
     import av
 
     from nervkit.video.reader import RAW_NAME, raw_format
@@ -257,13 +266,13 @@ def _check_whole_frames(path: Path) -> None:
     size = path.stat().st_size
     if size == 0 or size % frame:
         raise SourceError(
-            f"{path}: {size} bytes, not whole frames of {width}x{height} {format} ({frame} bytes "
-            "each); copy it again, or mend the size in its name"
+            f"{path}: {size} bytes are no multiple of a {width}x{height} {format} frame ({frame} "
+            "bytes each); copy it again, or correct the size in its name"
         )
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder and not hidden, in natural order; nothing where there is no folder."""
+    """Return the visible entries of a folder in natural order; none if it does not exist."""
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural)
@@ -277,7 +286,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
-#: how a dataset is found, and what to say where nothing of it is
+#: the function that finds a dataset, and what it looks for
 _FINDERS: dict[str, tuple[Callable[[str, Path], Found], str]] = {
     "bunny": (_bunny, f"{', '.join(BUNNY_MOVIES)} or the {BUNNY_FRAMES} frames as images"),
     "uvg": (_listed, "Beauty*.yuv, Bosphorus*.yuv, ... (.y4m, .mp4 or folders of images)"),

@@ -1,4 +1,4 @@
-"""Where something was measured: the machine and the versions."""
+"""The machine and the software versions of a measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nervkit.version import __version__
 
 
 def machine(device: str) -> dict[str, Any]:
-    """The processor, the cores that may be used, and the graphics processor where it is used."""
+    """Return the CPU, the usable cores, and the GPU if `device` is one."""
     gpu = None
     if device != "cpu":
         import torch
@@ -23,7 +23,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what determines a neural point."""
+    """Return the versions of the software that determines a neural point."""
     return {
         "nervkit": __version__,
         "python": platform.python_version(),
@@ -32,7 +32,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Of the checkout that nervkit runs from, with "+" where it has changes; None elsewhere."""
+    """Return the commit of the checkout that nervkit runs from, with "+" if nervkit/ has changes;
+    None if nervkit does not run from a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -49,12 +50,12 @@ def commit() -> str | None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
-    """The processor's name, with the extension that bfloat16 needs where it has that."""
+    """Return the CPU's name, and whether it has AVX512-BF16, which speeds up bfloat16."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")

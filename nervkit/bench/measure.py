@@ -1,4 +1,4 @@
-"""Everything that is measured on decoded frames, at 8 bits, per frame and in the mean."""
+"""Quality of decoded frames at 8 bits, per frame and as means."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from nervkit.bench.machine import cores
 from nervkit.metrics.msssim import ms_ssim
@@ -25,8 +26,12 @@ PER_FRAME = ("psnr_rgb", "psnr_y", "psnr_u", "psnr_v", "psnr_yuv", "ssim", "ms_s
 
 @dataclass(frozen=True)
 class Measures:
-    """Means over frames, and the frames' own values; None where a measure is not defined for
-    the size. `means` also has "psnr_rgb_mse", the PSNR of the mean squared error."""
+    """Quality by metric; None if a metric is not defined for the frame size.
+
+    Attributes:
+        means: means over frames, and "psnr_rgb_mse", the PSNR of the mean squared error.
+        per_frame: the values of each frame.
+    """
 
     means: dict[str, float | None]
     per_frame: dict[str, list[float | None]]
@@ -34,18 +39,19 @@ class Measures:
 
 def measure(
     reference: Reference,
-    decoded: Iterator[tuple[np.ndarray, Planes]],
+    decoded: Iterator[tuple[npt.NDArray[np.uint8], Planes]],
     folder: Path,
     ffmpeg: str,
 ) -> Measures:
     """Compare decoded frames with a reference.
 
     Args:
-        decoded: for each frame in order its (H, W, 3) uint8 RGB and its planes.
+        decoded: (H, W, 3) uint8 RGB and planes of each frame, in order.
         folder: for temporary files.
         ffmpeg: the binary that measures VMAF.
 
-    Raises NervError where VMAF cannot be measured.
+    Raises:
+        NervError: VMAF cannot be measured.
     """
     planes = reference.planes
     rows: list[dict[str, float | None]] = []
@@ -53,10 +59,10 @@ def measure(
     try:
         with distorted.open("wb") as file, ThreadPoolExecutor(cores()) as pool:
             triples = zip(reference.clip.frames, planes.read(), decoded, strict=True)
-            # A few at a time: decoded frames are many, and need not be held at once.
+            # In small batches: all decoded frames at once could exceed the memory.
             while part := list(islice(triples, 2 * cores())):
                 for _, _, (_, shown) in part:
-                    file.write(shown.samples())
+                    file.write(shown.samples().data)
                 rows += pool.map(lambda t: _compare(t[0], t[1], *t[2]), part)
         scores = vmaf(planes.path, distorted, planes.width, planes.height, ffmpeg)
     finally:
@@ -71,7 +77,10 @@ def measure(
 
 
 def _compare(
-    frame: np.ndarray, planes: Planes, shown: np.ndarray, shown_planes: Planes
+    frame: npt.NDArray[np.uint8],
+    planes: Planes,
+    shown: npt.NDArray[np.uint8],
+    shown_planes: Planes,
 ) -> dict[str, float | None]:
     height, width = frame.shape[:2]
     error = mean_squared_error(frame, shown)

@@ -1,4 +1,4 @@
-"""The rate-distortion plot for a paper: one panel per clip."""
+"""The rate-distortion plot for a paper: one panel for each clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SUFFIXES = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours: distinguishable with any colour vision, and in print.
+# Okabe and Ito's colours are distinguishable with any colour vision, and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^DvPX"
 _PANEL = (3.5, 2.8)  # inches: a column of a paper
@@ -22,13 +22,21 @@ _PANEL = (3.5, 2.8)  # inches: a column of a paper
 
 def write_plot(run: Run, output: Path, metric: str | None = None) -> None:
     """Draw quality over bpp, on a logarithmic axis, to a .png, .svg or .pdf file. Published curves
-    of the clip are dashed. The metric is by default the PSNR that the run is judged by."""
+    are dashed.
+
+    Args:
+        metric: a key of METRICS; None: the PSNR that the run is judged by.
+
+    Raises:
+        UsageError: an unknown suffix or metric.
+        MissingDependencyError: matplotlib is not installed.
+    """
     metric = metric or run.psnr
     output = Path(output)
     if output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{output}: a plot's name must end in one of {', '.join(SUFFIXES)}")
+        raise UsageError(f"{output}: unknown plot format; use one of {', '.join(SUFFIXES)}")
     if metric not in METRICS:
-        raise UsageError(f"no metric {metric!r}; choose from: {', '.join(METRICS)}")
+        raise UsageError(f"unknown metric {metric!r}; choose from: {', '.join(METRICS)}")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -67,11 +75,11 @@ def _draw(axes: Axes, clip: ClipResults, metric: str, styles: dict[str, Any]) ->
             lines = 1.8 if curve.kind == "neural" else 1.0
             drawn = {"linewidth": lines, "markersize": 4.5, **styles[curve.label]}
             axes.plot(*zip(*points, strict=True), label=_text(curve.label), **drawn)
-    for index, curve in enumerate(published(clip)):
-        if curve.x == "bpp" and curve.metric == metric and not curve.mean:
+    for index, paper in enumerate(published(clip)):
+        if paper.x == "bpp" and paper.metric == metric and not paper.mean:
             axes.plot(
-                *zip(*curve.points, strict=True),
-                label=_text(f"{curve.codec}, published"),
+                *zip(*paper.points, strict=True),
+                label=_text(f"{paper.codec}, published"),
                 color="0.45",
                 linestyle="--",
                 linewidth=1.0,
@@ -93,5 +101,5 @@ def _draw(axes: Axes, clip: ClipResults, metric: str, styles: dict[str, Any]) ->
 
 
 def _text(name: str) -> str:
-    """A name as it is: a dollar sign would begin mathematics."""
+    """Escape dollar signs, which start mathematics in matplotlib."""
     return name.replace("$", r"\$")

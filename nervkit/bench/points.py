@@ -1,4 +1,4 @@
-"""One rate point: measured in two stages that are each done once, and kept as a JSON record."""
+"""One rate point: encode, then decode and measure, each done once and kept as a JSON record."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nervkit.bench.anchors import FFmpeg
-from nervkit.bench.codecs import Codec, Decoded
+from nervkit.bench.codecs import Codec, Decoded, Rate
 from nervkit.bench.machine import commit, machine, versions
 from nervkit.bench.measure import Measures, measure
-from nervkit.bench.records import read_record, write_record
+from nervkit.bench.records import FORMAT, Record, read_record, write_record
 from nervkit.bench.reference import Reference, save_viewer_frames
 from nervkit.metrics.vmaf import VMAF_MODEL
 
-RECORD_FORMAT = 1
+#: keys of a point record that the encode determines
 ENCODE_FACTS = (
     *("commands", "file_bytes", "bytes", "bytes_by_part", "encode_seconds", "peak_memory"),
     *("device_memory", "macs_per_pixel", "parameters", "steps", "notes", "alone"),
@@ -24,25 +27,26 @@ ENCODE_FACTS = (
 
 
 def measure_point(
-    codec: Codec,
-    rate: Any,
+    codec: Codec[Rate],
+    rate: Rate,
     reference: Reference,
     folder: Path,
     ffmpeg: FFmpeg,
     alone: bool,
-) -> tuple[dict[str, Any], bool]:
-    """The record of a point (docs/bench.md), and whether it was there already.
+) -> tuple[Record, bool]:
+    """Return the record of a point (docs/bench.md), and whether it existed already.
 
-    The bitstream is made again only where what determines it has changed; it is decoded and
-    measured again where what measures it has. Between the two, and while an encode is
-    interrupted, a file with the suffix .state says what is there.
+    The codec encodes again only if an input of the bitstream has changed; nervkit decodes and
+    measures again only if an input of the measurement has. A file with the suffix .state keeps
+    the facts of an encode that is interrupted or not measured yet. `alone` says whether the
+    point has the machine to itself.
     """
     name = f"{codec.name}-{codec.point(rate)}"
     path, state = folder / f"{name}.json", folder / f"{name}.state"
     stream = stream_path(folder, codec, rate)
     inputs = _hash(
         {
-            "format": RECORD_FORMAT,
+            "format": FORMAT,
             "source": reference.record["sha256"],
             "codec": codec.inputs(reference, rate),
             "versions": codec.versions(),
@@ -50,21 +54,22 @@ def measure_point(
     )
     measured = _hash({"ffmpeg": ffmpeg.version, "viewer": reference.viewer_frames})
     record = read_record(path)
-    made = _made(record, inputs, stream) or _made(read_record(state), inputs, stream)
-    if record is not None and made and record.get("measured") == measured:
+    encoded = _encode_facts(record, inputs, stream)
+    encoded = encoded or _encode_facts(read_record(state), inputs, stream)
+    if record is not None and encoded and record.get("measured") == measured:
         return record, True
-    if made is None:
+    if encoded is None:
         begun = read_record(state)
         path.unlink(missing_ok=True)
         write_record(state, {"inputs": inputs})
         resume = begun is not None and begun.get("inputs") == inputs
-        made = codec.encode(reference, rate, stream, resume) | {"alone": alone}
-        write_record(state, {"inputs": inputs, **made})
+        encoded = codec.encode(reference, rate, stream, resume) | {"alone": alone}
+        write_record(state, {"inputs": inputs, **encoded})
     decode_facts, decoded = codec.decode(reference, stream)
-    shots: dict[int, Any] = {}
-    measures = measure(reference, _watched(decoded, reference, shots), folder, ffmpeg.path)
-    save_viewer_frames(folder / name, shots, reference.record)
-    record = _record(codec, rate, reference, made, decode_facts, measures)
+    viewer: dict[int, npt.NDArray[np.uint8]] = {}
+    measures = measure(reference, _keeping(decoded, reference, viewer), folder, ffmpeg.path)
+    save_viewer_frames(folder / name, viewer, reference.record)
+    record = _record(codec, rate, reference, encoded, decode_facts, measures)
     record |= {
         "versions": versions() | {"ffmpeg": ffmpeg.version},
         "commit": commit(),
@@ -76,14 +81,14 @@ def measure_point(
     return record, False
 
 
-def stream_path(folder: Path, codec: Codec, rate: Any) -> Path:
-    """Where the bitstream of a point lies."""
+def stream_path(folder: Path, codec: Codec[Rate], rate: Rate) -> Path:
+    """Return the path of a point's bitstream."""
     return folder / f"{codec.name}-{codec.point(rate)}{codec.suffix}"
 
 
-def _made(record: dict[str, Any] | None, inputs: str, stream: Path) -> dict[str, Any] | None:
-    """The facts of the encode in a record or state; None where it is of another bitstream than
-    the one that is there."""
+def _encode_facts(record: Record | None, inputs: str, stream: Path) -> Record | None:
+    """Return the ENCODE_FACTS of a record or state, or None if they describe another bitstream
+    than `stream`."""
     if record is None or record.get("inputs") != inputs or not stream.is_file():
         return None
     if record.get("file_bytes") != stream.stat().st_size:
@@ -91,28 +96,31 @@ def _made(record: dict[str, Any] | None, inputs: str, stream: Path) -> dict[str,
     return {key: record[key] for key in ENCODE_FACTS}
 
 
-def _watched(decoded: Decoded, reference: Reference, shots: dict[int, Any]) -> Decoded:
-    for index, pair in enumerate(decoded):
+def _keeping(
+    decoded: Decoded, reference: Reference, viewer: dict[int, npt.NDArray[np.uint8]]
+) -> Decoded:
+    """Pass the decoded frames on, and keep the viewer's in `viewer`."""
+    for index, (frame, planes) in enumerate(decoded):
         if index in reference.viewer_frames:
-            shots[index] = pair[0]
-        yield pair
+            viewer[index] = frame
+        yield frame, planes
 
 
 def _record(
-    codec: Codec,
-    rate: Any,
+    codec: Codec[Rate],
+    rate: Rate,
     reference: Reference,
-    encoded: dict[str, Any],
-    decoded: dict[str, Any],
+    encoded: Record,
+    decoded: Record,
     measures: Measures,
-) -> dict[str, Any]:
+) -> Record:
     source = reference.record
     count, bits = source["frames"], 8 * encoded["bytes"]
     facts = encoded | decoded
     for key in ("commands", "peak_memory"):
         facts[key] = encoded[key] | decoded[key]
     return {
-        "format": RECORD_FORMAT,
+        "format": FORMAT,
         "clip": source["clip"],
         "codec": codec.name,
         "kind": codec.kind,

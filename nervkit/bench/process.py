@@ -1,4 +1,4 @@
-"""Child processes whose time and memory are measured, and which end with us."""
+"""Child processes: their time and memory are measured, and they end with this process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import psutil
 from nervkit.errors import Interrupted, NervError, SourceError
 
 SAMPLE_SECONDS = 0.02
-#: how the line begins by which nervkit says why it failed (cli/app.py)
+#: prefix of the error line of a nervkit command (cli/app.py)
 FAILURE = re.compile(r"nervkit( [a-z]+)*: ")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended well: what it printed (or what `read` made of it), its seconds of
-    wall time, and the most memory in bytes that it held, as sampled."""
+    """A command that succeeded: its standard output (or the result of `read`), its wall time in
+    seconds, and its peak resident memory in bytes, as sampled."""
 
     output: Any
     seconds: float
@@ -34,7 +34,7 @@ class Finished:
 
 
 class Runner:
-    """Runs commands, from any thread. `stop` ends all that run: politely, then at once."""
+    """Runs commands, from any thread. `stop` ends all of them: first with SIGINT, then SIGKILL."""
 
     def __init__(self) -> None:
         self._live: set[subprocess.Popen[bytes]] = set()
@@ -48,17 +48,18 @@ class Runner:
         read: Callable[[IO[bytes]], Any] | None = None,
         show: bool = False,
     ) -> Finished:
-        """Run to the end.
+        """Run a command to its end.
 
         Args:
             command: the program and its arguments.
-            read: consumes standard output to its end, as it comes; otherwise it is kept whole.
-            show: copies standard error to ours, line by line, but for the failure of a nervkit:
-                that is in the error.
+            read: consumes standard output as a stream, to its end; None: the output is collected.
+            show: copies standard error to ours, line by line, except the error line of a nervkit
+                command, which becomes the exception's message.
 
         Raises:
-            NervError: the command failed; the last line of its standard error says why.
-            Interrupted: by Ctrl-C or `stop`. The command was asked to end, and has ended.
+            NervError: the command failed; the message is the last line of its standard error.
+            SourceError: the program cannot be started.
+            Interrupted: Ctrl-C or `stop`; the command has ended.
         """
         with tempfile.TemporaryFile() as errors:
             began = time.perf_counter()
@@ -91,7 +92,7 @@ class Runner:
             return Finished(output, seconds, memory.peak)
 
     def stop(self) -> None:
-        """Ask everything that runs to end; a second call ends it at once."""
+        """Interrupt all running commands; a second call kills them."""
         with self._lock:
             number = signal.SIGKILL if self._stopped else signal.SIGINT
             self._stopped = True
@@ -111,7 +112,7 @@ class Runner:
             if self._stopped:
                 raise Interrupted("stopped")
             try:
-                # In a session of its own, Ctrl-C reaches it once: through `stop`.
+                # In a session of its own, the child gets Ctrl-C once: through `stop`.
                 child = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -126,8 +127,8 @@ class Runner:
 
 
 class _Echo:
-    """Copies lines from `source`, where there is one, to a file and to our standard error, but
-    for a FAILURE, which goes to the file only."""
+    """Copies lines from `source`, if any, to a file and to our standard error. A line that matches
+    FAILURE goes to the file only."""
 
     def __init__(self, source: IO[bytes] | None, copy: IO[bytes]) -> None:
         self._source, self._copy = source, copy
@@ -150,8 +151,8 @@ class _Echo:
 
 
 class _MemoryMeter:
-    """The most resident memory of a process, as sampled; the system's own peak of a child is
-    not it, as that counts from what its parent held."""
+    """Samples the resident memory of a process and keeps the peak. The system's own peak of a
+    child is no substitute: it starts at its parent's memory."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         self.peak = 0
@@ -171,6 +172,6 @@ class _MemoryMeter:
         while not self._done.is_set():
             try:
                 self.peak = max(self.peak, self._process.memory_info().rss)
-            except psutil.Error:  # it has ended
+            except psutil.Error:  # the process has ended
                 return
             self._done.wait(SAMPLE_SECONDS)

@@ -1,4 +1,4 @@
-"""The report: a run folder as one HTML file that needs nothing else."""
+"""The report: a run folder as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from nervkit.errors import SourceError
 from nervkit.output import replacing
 from nervkit.version import __version__
 
-#: parts of the page's one script, in order
+#: parts of the page's script, in order
 SCRIPTS = ("base", "curves", "deltas", "viewer", "frames", "costs", "foot", "main")
-#: bytes of the file; frames of the viewer are left out to stay below
+#: largest size of the file in bytes; viewer frames that exceed it are left out
 BUDGET = 40_000_000
 
 
@@ -41,12 +41,12 @@ def write_report(run: Run, output: Path, budget: int = BUDGET) -> list[str]:
     """Write the report of a run to the HTML file `output`.
 
     Returns:
-        What is not in it, a line each.
+        One note for each clip whose viewer frames are not all in the file.
 
     Raises:
         SourceError: a damaged frame.
         OutputError: `output` cannot be written.
-        MissingDependencyError: without the library for BD-rates.
+        MissingDependencyError: the library for BD-rates is not installed.
     """
     data = _data(run)
     frames = _Frames(budget, len(_json(data)) + sum(map(len, _page_files().values())))
@@ -62,7 +62,7 @@ def write_report(run: Run, output: Path, budget: int = BUDGET) -> list[str]:
 
 
 def _data(run: Run) -> dict[str, Any]:
-    """What the page shows, but for the frames."""
+    """Return the data of the page, without the viewer's frames."""
     labels = run.labels
     curves = {curve.label: curve for clip in run.clips for curve in clip.curves}
     return {
@@ -96,7 +96,7 @@ def _data(run: Run) -> dict[str, Any]:
 
 
 def _point_data(point: Point) -> dict[str, Any]:
-    """A point's record, with the digits of its frames' values that a chart can show."""
+    """Return a point's record, with per-frame values rounded to what a chart can show."""
     per_frame = point.record.get("per_frame") or {}
     return point.record | {
         "per_frame": {
@@ -108,7 +108,7 @@ def _point_data(point: Point) -> dict[str, Any]:
 
 
 class _Frames:
-    """The viewer's frames, as lossless WebP in base64, in what a budget leaves."""
+    """The viewer's frames, as lossless WebP in base64, within a budget of bytes."""
 
     def __init__(self, budget: int, used: int) -> None:
         self.budget, self.left = budget, budget - used
@@ -117,32 +117,34 @@ class _Frames:
         self._index: dict[Path, int] = {}
 
     def choose(self, run: Run) -> None:
-        """Take the first frame of every clip, then the second of every clip, and so on, each
-        whole or not at all; of the first frame alone, what fits a fair share."""
+        """Choose frames, from the middle of each clip outwards: the first frame of every clip, then
+        the second of every clip, and so on. A frame is taken with the images of all points or not
+        at all; of the first frame, as many images as fit the clip's share of the budget."""
         for count, clip in enumerate(run.clips):
             order = _from_the_middle(clip.source["viewer_frames"])
             if order:
                 share = self.left // (len(run.clips) - count)
-                self._take(clip, order[0], share, whole=False)
+                self._take(clip, order[0], share, partial=True)
         for rank in range(1, max(len(clip.source["viewer_frames"]) for clip in run.clips)):
             for clip in run.clips:
                 order = _from_the_middle(clip.source["viewer_frames"])
                 if rank < len(order):
-                    self._take(clip, order[rank], self.left, whole=True)
+                    self._take(clip, order[rank], self.left, partial=False)
         for clip in run.clips:
             self._note(clip)
 
     def of(self, clip: ClipResults, point: Point | None) -> dict[int, int]:
-        """Where the frames of a point, or of the source, are in `images`, by frame index."""
+        """Return the places in `images` of a point's frames, or the source's, by frame index."""
         paths = {i: _path(clip, point, i) for i in clip.source["viewer_frames"]}
         return {i: self._index[path] for i, path in paths.items() if path in self._index}
 
-    def _take(self, clip: ClipResults, index: int, limit: int, whole: bool) -> None:
+    def _take(self, clip: ClipResults, index: int, limit: int, partial: bool) -> None:
+        """Add the images of frame `index` within `limit` bytes: all, or if `partial` what fits."""
         taken: dict[Path, str] = {}
         for path in _stored(clip, index):
             image = _webp(path, (clip.source["width"], clip.source["height"]))
             if len(image) > limit:
-                if whole:
+                if not partial:
                     return
                 break
             limit -= len(image)
@@ -159,15 +161,15 @@ class _Frames:
         if taken < stored:
             size = f"{self.budget / 1e6:.3g} MB"
             self.notes.append(
-                f"{clip.name}: the viewer has {taken} of {stored} frames: more do not fit {size}"
+                f"{clip.name}: the viewer has {taken} of {stored} frames; more exceed {size}"
             )
         if stored < len(indices) * (1 + len(clip.points)):
             self.notes.append(f"{clip.name}: some viewer frames are not in the run folder")
 
 
 def _stored(clip: ClipResults, index: int) -> Iterator[Path]:
-    """The stored images of one frame: the source's, the neural codecs', then anchors' from the
-    nearest in rate to a neural one."""
+    """Yield the stored images of frame `index`: the source's, the neural codecs', then the anchors'
+    by distance in rate to the nearest neural point."""
     neural = [p.record["bpp"] for p in clip.points if p.record["kind"] == "neural"]
 
     def distance(point: Point) -> float:
@@ -185,18 +187,22 @@ def _path(clip: ClipResults, point: Point | None, index: int) -> Path:
 
 
 def _from_the_middle(indices: list[int]) -> list[int]:
+    """Sort indices by distance to the middle one."""
     middle = indices[len(indices) // 2] if indices else 0
     return sorted(indices, key=lambda index: abs(index - middle))
 
 
 def _webp(path: Path, size: tuple[int, int]) -> str:
+    """Return an image as lossless WebP in base64. Raises SourceError for a damaged one."""
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (OSError, SyntaxError) as error:
         raise SourceError(f"{path}: cannot be read as an image: {error}") from error
     if image.size != size:
-        raise SourceError(f"{path}: is {image.width}x{image.height}, the clip {size[0]}x{size[1]}")
+        raise SourceError(
+            f"{path}: is {image.width}x{image.height}, but the clip is {size[0]}x{size[1]}"
+        )
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True, quality=60, method=4)
     return base64.b64encode(buffer.getvalue()).decode()
@@ -204,11 +210,12 @@ def _webp(path: Path, size: tuple[int, int]) -> str:
 
 def _page_files() -> dict[str, str]:
     def text(name: str) -> str:
-        return resources.files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+        return resources.files(__package__).joinpath(f"page/{name}").read_text(encoding="utf-8")
 
     return {
         "page": text("page.html"),
         "css": text("page.css"),
+        "library": text("vendor/d3.min.js"),
         "js": "\n".join(text(f"{part}.js") for part in SCRIPTS),
     }
 
@@ -218,18 +225,17 @@ def _page(run: Run, data: dict[str, Any], images: list[str]) -> str:
     names = ", ".join(clip.name for clip in run.clips)
     parts = {
         "title": html.escape(f"{names} · nervkit bench"),
-        "css": files["css"],
-        "js": files["js"],
+        **{key: files[key] for key in ("css", "library", "js")},
         "data": _json(data),
         "images": "\n".join(
             f'<script type="text/plain" id="image-{index}">{image}</script>'
             for index, image in enumerate(images)
         ),
     }
-    # One pass: what was put in is never searched for a place.
+    # In one pass, so that inserted text is not searched for placeholders.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], files["page"])
 
 
 def _json(data: dict[str, Any]) -> str:
-    """JSON that may stand in a <script>: no `<` can end it."""
+    """Return JSON that is safe inside a <script>: it has no `<`."""
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""The sweep: all rate points of all codecs on all clips, each measured once and kept."""
+"""The sweep: measure all rate points of all codecs on all clips, each point once."""
 
 from __future__ import annotations
 
@@ -17,38 +17,42 @@ from nervkit.bench.codecs import (
     Codec,
     NeuralCodec,
     NeuralOptions,
+    Rate,
     choose_codecs,
 )
 from nervkit.bench.curves import PSNR_OF
 from nervkit.bench.datasets import ClipSpec
 from nervkit.bench.points import measure_point, stream_path
 from nervkit.bench.process import Runner
-from nervkit.bench.records import read_record, write_record
+from nervkit.bench.records import SOURCE_NAME, Record, point_paths, read_record, write_record
 from nervkit.bench.reference import planes_path, prepare, save_viewer_frames
 from nervkit.errors import Interrupted, NervError, OutputError, SourceError, UsageError
 from nervkit.target import Target
 from nervkit.units import parse_bpp, parse_count
 
-SERVED = 0.25  # of a rate, at least, is one whose fit starts from its file
-LEAST_POINTS = 4  # on a curve, where the codec's range allows
+#: the lowest rate that starts from a full fit, as a share of that fit's rate
+WARM_START_RANGE = 0.25
+MIN_POINTS = 4  # of an anchor's curve, if the quantizer's range allows
 
 
 class SweepLog:
-    """What a sweep says as it goes, and what is kept of that.
+    """The messages of a sweep.
 
     Attributes:
-        notes: what could not be measured, or does not overlap, a line each.
-        measured: whether any point was, or was there already.
+        notes: one line for everything that could not be measured or does not overlap.
+        measured: whether the run folder has at least one of the requested points.
     """
 
-    def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
-        """`tell` is given each line."""
-        self.tell, self.notes, self.measured = tell, [], False
+    def __init__(self, on_line: Callable[[str], None] = lambda line: None) -> None:
+        """`on_line` receives each message."""
+        self.on_line = on_line
+        self.notes: list[str] = []
+        self.measured = False
 
     def note(self, line: str) -> None:
-        """Tell a note, and keep it."""
+        """Report a note and keep it."""
         self.notes.append(line)
-        self.tell(f"note: {line}")
+        self.on_line(f"note: {line}")
 
 
 @dataclass(frozen=True)
@@ -56,17 +60,18 @@ class SweepOptions:
     """What a sweep measures.
 
     Attributes:
-        codecs: names of anchors and models; "hnerv:paper" and "x264:paper" choose how.
-        profile: of the anchors, "strong" or "paper".
-        interval: frames between keyframes at the most; None: the profile's own.
-        sizes: rates of the neural codecs, as `fit.rate` says; empty: by the clip's size.
-        rates: quantizer values by anchor; where there are none, they are chosen so that the
-            anchor's qualities enclose those of the neural codecs.
+        codecs: names of anchors and models, with an optional profile, recipe or preset:
+            "x264:paper", "hnerv:paper", "gridnerv:draft".
+        profile: the anchors' profile, "strong" or "paper".
+        interval: the longest keyframe interval of the anchors; None: the profile's own.
+        sizes: rates of the neural codecs, in the unit of `fit.rate`; empty: chosen by clip.
+        rates: quantizer values by anchor. For other anchors, the sweep chooses values whose
+            quality range covers that of the neural codecs.
         fit: how the neural codecs are fitted.
-        ffmpeg: the binary; None: imageio-ffmpeg's.
-        jobs: anchors that are measured beside the fits, at once; 0: one after the other, so
-            that times are comparable.
-        viewer_frames: how many frames of each point are kept for the report's viewer.
+        ffmpeg: path of the binary; None: imageio-ffmpeg's.
+        jobs: number of clips whose anchors run beside the fits; 0: everything runs one after
+            the other, so that times are comparable.
+        viewer_frames: number of frames of each point that are stored for the report's viewer.
     """
 
     codecs: list[str]
@@ -84,28 +89,27 @@ def sweep(
     clips: Sequence[ClipSpec],
     output: Path,
     options: SweepOptions,
-    tell: Callable[[str], None] = lambda line: None,
+    on_line: Callable[[str], None] = lambda line: None,
     runner: Runner | None = None,
 ) -> list[str]:
-    """Measure every codec on every clip, into the run folder `output` (docs/bench.md).
+    """Measure every codec on every clip and write the records to the run folder `output`.
 
-    Points that are there and have not changed are kept. Neural codecs come first, so that the
-    anchors' rates can be chosen to meet their quality.
+    The sweep keeps points that exist and have not changed (docs/bench.md). Neural codecs come
+    first, so that the anchors' rates can be chosen to cover their quality.
 
     Args:
-        tell: is given a line for every point.
-        runner: of the child processes; `stop` on it, or Ctrl-C, ends the sweep.
+        on_line: receives a line for every point.
+        runner: runs the child processes; its `stop`, or Ctrl-C, ends the sweep.
 
     Returns:
-        What could not be measured, or does not overlap, a line each.
+        One note for everything that could not be measured or does not overlap.
 
     Raises:
-        UsageError, SourceError, OutputError, Interrupted: see nervkit.errors. Codecs that fail
-        on a clip are notes instead, and the rest goes on.
-        NervError: nothing could be measured.
+        UsageError, SourceError, OutputError, Interrupted: see nervkit.errors. A codec that fails
+            on a clip is only a note, and the sweep goes on.
+        NervError: no point could be measured.
     """
-    runner = runner or Runner()
-    ffmpeg = FFmpeg(options.ffmpeg)
+    runner, ffmpeg, log = runner or Runner(), FFmpeg(options.ffmpeg), SweepLog(on_line)
     codecs = choose_codecs(
         options.codecs,
         profile=options.profile,
@@ -116,47 +120,67 @@ def sweep(
     )
     anchors = [codec for codec in codecs if isinstance(codec, AnchorCodec)]
     neural = [codec for codec in codecs if isinstance(codec, NeuralCodec)]
-    for size in options.sizes:
-        if options.fit.rate == PARAMS:
-            parse_count(size)
-        else:
-            Target.of(None, parse_bpp(size))
+    _check_sizes(options)
     _check_rates(options, anchors)
-    log = SweepLog(tell)
-    beside: list[Future[None]] = []
-    with ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        try:
+    try:
+        with _AnchorPool(options.jobs, runner) as pool:
             for spec in clips:
-                # Each clip holds its frames: no more are open than are being worked on.
-                for earlier in beside[: max(0, len(beside) - options.jobs + 1)]:
-                    earlier.result()
+                pool.wait_for_room()
                 try:
                     bench = ClipBench(spec, output, options, ffmpeg, log)
                 except SourceError as error:
                     log.note(f"{spec.name}: left out: {error}")
                     continue
                 bench.measure_neural(neural)
-                if options.jobs:
-                    beside.append(pool.submit(bench.measure_anchors, anchors))
-                else:
-                    bench.measure_anchors(anchors)
-            for task in beside:
-                task.result()
-        except BaseException:
-            if any(not task.done() for task in beside):
-                pool.shutdown(wait=False, cancel_futures=True)
-                runner.stop()
-            raise
-        finally:
-            for spec in clips:
-                planes_path(output / spec.name).unlink(missing_ok=True)
+                pool.run(bench.measure_anchors, anchors)
+            pool.wait()
+    finally:
+        for spec in clips:
+            planes_path(output / spec.name).unlink(missing_ok=True)
     if not log.measured:
-        raise NervError(f"{output}: nothing of what was asked for could be measured")
+        raise NervError(f"{output}: none of the requested points could be measured")
     return log.notes
 
 
+class _AnchorPool:
+    """Runs the anchors of up to `jobs` clips in threads; with `jobs` 0, at once in the caller's."""
+
+    def __init__(self, jobs: int, runner: Runner) -> None:
+        self._jobs, self._runner = jobs, runner
+        self._pool = ThreadPoolExecutor(max(1, jobs))
+        self._tasks: list[Future[None]] = []
+
+    def __enter__(self) -> _AnchorPool:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None and any(not task.done() for task in self._tasks):
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._runner.stop()
+        self._pool.shutdown()
+
+    def wait_for_room(self) -> None:
+        """Wait until another clip may be open: each holds its frames in memory."""
+        for task in self._tasks[: max(0, len(self._tasks) - self._jobs + 1)]:
+            task.result()
+
+    def run(
+        self, measure: Callable[[Sequence[AnchorCodec]], None], anchors: Sequence[AnchorCodec]
+    ) -> None:
+        """Measure a clip's anchors."""
+        if self._jobs:
+            self._tasks.append(self._pool.submit(measure, anchors))
+        else:
+            measure(anchors)
+
+    def wait(self) -> None:
+        """Wait for all clips."""
+        for task in self._tasks:
+            task.result()
+
+
 class ClipBench:
-    """The points of one clip. Its planes are on disk until `measure_anchors` has ended."""
+    """The points of one clip. Its raw planes stay on disk until `measure_anchors` returns."""
 
     def __init__(
         self,
@@ -166,71 +190,81 @@ class ClipBench:
         ffmpeg: FFmpeg,
         log: SweepLog,
     ) -> None:
+        """Read the clip and write its source record.
+
+        Raises:
+            UsageError: the folder holds points of other frames.
+            SourceError, OutputError: see nervkit.errors.
+        """
         self.options, self.ffmpeg, self.log = options, ffmpeg, log
         self.folder = output / spec.name
-        with _disk(self.folder):
+        with _output_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.reference = prepare(spec, self.folder, options.viewer_frames)
         record = self.reference.record | {"metric": options.fit.metric}
         self._psnr = PSNR_OF[options.fit.metric]
-        before = read_record(self.folder / "source.json")
+        before = read_record(self.folder / SOURCE_NAME)
         if before is not None and before.get("sha256") != record["sha256"]:
             raise UsageError(
                 f"{self.folder}: holds points of other frames ({before.get('path')}, "
                 f"{before.get('edit')}); give another --out, or delete that folder"
             )
         for note in record["notes"]:
-            log.tell(f"{spec.name}: note: {note}")
+            log.on_line(f"{spec.name}: note: {note}")
         save_viewer_frames(self.folder / "source", self.reference.clip.frames, record)
-        write_record(self.folder / "source.json", record)
+        write_record(self.folder / SOURCE_NAME, record)
 
     def measure_neural(self, codecs: Sequence[NeuralCodec]) -> None:
-        """Every size of every neural codec. Where one fit serves several, larger sizes come first:
-        a whole fit, then short ones that each start from the file before, down to SERVED of its
-        size, below which another network is better."""
+        """Measure every rate of every neural codec."""
         for codec in codecs:
             sizes = self.options.sizes or codec.default_sizes(self.reference)
-            if not codec.one_fit:
+            if codec.warm_starts:
+                self._measure_descending(codec, sizes)
+            else:
                 for size in sizes:
-                    self._attempt(codec, size)
-                continue
-            current, whole = codec, math.inf
-            for size in sorted(sizes, key=float, reverse=True):
-                if float(size) < SERVED * whole or current is codec:
-                    current, whole = codec, float(size)
-                record = self._attempt(current, size)
-                current = codec
-                if record is not None:
-                    stream = stream_path(self.folder, codec, size)
-                    current = codec.starting_from(stream, record["inputs"], self.reference)
+                    self._measure(codec, size)
+
+    def _measure_descending(self, codec: NeuralCodec, sizes: Sequence[str]) -> None:
+        """Measure rates from the highest down: one full fit, then short fits that each start from
+        the previous file. Below WARM_START_RANGE of the full fit's rate, a smaller network is
+        better, and a new full fit begins."""
+        current, full_rate = codec, math.inf
+        for size in sorted(sizes, key=float, reverse=True):
+            if float(size) < WARM_START_RANGE * full_rate or current is codec:
+                current, full_rate = codec, float(size)
+            record = self._measure(current, size)
+            current = codec
+            if record is not None:
+                stream = stream_path(self.folder, codec, size)
+                current = codec.starting_from(stream, record["inputs"], self.reference)
 
     def measure_anchors(self, codecs: Sequence[AnchorCodec]) -> None:
-        """Every anchor, at the rates given, else at those whose quality encloses that of the
-        folder's neural codecs, else at its default ones."""
+        """Measure every anchor at the given rates, else at rates that cover the quality of the
+        folder's neural codecs, else at its default rates."""
         qualities = self._neural_qualities()
         for codec in codecs:
             rates = self.options.rates.get(codec.base)
             if rates is None and qualities:
-                self._enclose(codec, min(qualities), max(qualities))
+                self._cover(codec, min(qualities), max(qualities))
                 continue
             for rate in rates or codec.anchor.ladder:
-                self._attempt(codec, rate)
+                self._measure(codec, rate)
         self.reference.planes.path.unlink()
 
     def _neural_qualities(self) -> list[float]:
-        records = [read_record(path) for path in self.folder.glob("*.json")]
+        records = [read_record(path) for path in point_paths(self.folder)]
         neural = [r for r in records if r is not None and r.get("kind") == "neural"]
         return [record["measures"][self._psnr] for record in neural]
 
-    def _enclose(self, codec: AnchorCodec, low: float, high: float) -> None:
-        """Measure rungs until the qualities reach from `low` to `high` dB."""
+    def _cover(self, codec: AnchorCodec, low: float, high: float) -> None:
+        """Measure quantizer values until their PSNR covers `low` to `high` dB."""
         rungs = codec.anchor.rungs()
         known: dict[int, float] = {}
 
         def quality(index: int) -> float:
             if index not in known:
-                record = self._attempt(codec, rungs[index])
-                known[index] = record["measures"][self._psnr] if record else float("nan")
+                record = self._measure(codec, rungs[index])
+                known[index] = record["measures"][self._psnr] if record else math.nan
             return known[index]
 
         best = worst = rungs.index(codec.anchor.ladder[len(codec.anchor.ladder) // 2])
@@ -238,19 +272,19 @@ class ClipBench:
             worst += 1
         while quality(best) < high and best > 0:
             best -= 1
-        while len(known) < min(LEAST_POINTS, len(rungs)):
+        while len(known) < min(MIN_POINTS, len(rungs)):
             best, worst = (best, worst + 1) if worst + 1 < len(rungs) else (best - 1, worst)
             quality(best)
             quality(worst)
-        reached = [value for value in known.values() if value == value]
+        reached = [value for value in known.values() if not math.isnan(value)]
         if not reached or min(reached) > low or max(reached) < high:
             span = f"{min(reached):.2f} to {max(reached):.2f} dB" if reached else "nothing"
             self._note(codec, f"reaches {span}, the neural codecs {low:.2f} to {high:.2f} dB")
 
-    def _attempt(self, codec: Codec, rate: Any) -> dict[str, Any] | None:
-        """The point's record; None, with a note, where the codec fails on this clip."""
+    def _measure(self, codec: Codec[Rate], rate: Rate) -> Record | None:
+        """Return the point's record, or None, with a note, if the codec fails on this clip."""
         try:
-            with _disk(self.folder):
+            with _output_errors(self.folder):
                 record, kept = measure_point(
                     codec, rate, self.reference, self.folder, self.ffmpeg, not self.options.jobs
                 )
@@ -261,29 +295,37 @@ class ClipBench:
             return None
         self.log.measured = True
         how = "kept" if kept else f"{record['encode_seconds']:.1f} s"
-        self.log.tell(
+        self.log.on_line(
             f"{record['clip']}  {record['codec']} {record['point']}  {record['bytes']:,} bytes  "
             f"{record['bpp']:.4f} bpp  {record['measures'][self._psnr]:.2f} dB  ({how})"
         )
         return record
 
-    def _note(self, codec: Codec, text: str) -> None:
+    def _note(self, codec: Codec[Any], text: str) -> None:
         self.log.note(f"{self.reference.spec.name}: {codec.name} {text}")
+
+
+def _check_sizes(options: SweepOptions) -> None:
+    for size in options.sizes:
+        if options.fit.rate == PARAMS:
+            parse_count(size)
+        else:
+            Target.of(None, parse_bpp(size))
 
 
 def _check_rates(options: SweepOptions, anchors: Sequence[AnchorCodec]) -> None:
     for name, rates in options.rates.items():
         codec = next((codec for codec in anchors if codec.base == name), None)
         if codec is None:
-            raise UsageError(f"rates are given for {name!r}, which is no anchor of this run")
+            raise UsageError(f"rate: {name!r} is no anchor of this run; add it to --codecs")
         low, high = codec.anchor.limits
         if not rates or not all(low <= rate <= high for rate in rates):
             raise UsageError(f"{name}: {codec.anchor.quantizer} must lie in {low} to {high}")
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """What the system refuses below `folder` becomes an OutputError."""
+def _output_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError below `folder` into an OutputError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The tables that `nervkit bench` prints, within 100 columns."""
+"""The tables that `nervkit bench` prints, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from nervkit.bench.curves import (
 )
 
 NOTHING = "–"
-PARTS = ("", "_inside", "_outside")  # of a restoration's score
+PARTS = ("", "_inside", "_outside")  # suffixes of the values of a restoration's score
 _POINT_METRICS = ("psnr_rgb", "psnr_yuv", "ssim", "ms_ssim", "vmaf")
 
 
 def print_tables(run: Run, console: Console) -> None:
-    """Points, Bjøntegaard deltas and costs of every clip, and the mean deltas."""
+    """Print points, Bjøntegaard deltas and costs of every clip, and the mean deltas."""
     for clip in run.clips:
         print_points(clip, console)
         print_bd(clip, clip.comparisons, console)
@@ -40,6 +40,7 @@ def print_tables(run: Run, console: Console) -> None:
 
 
 def print_points(clip: ClipResults, console: Console) -> None:
+    """Print the rate and quality of every point."""
     source = clip.source
     table = _table(
         f"{clip.name}: {source['frames']} frames of {source['width']}x{source['height']}",
@@ -55,8 +56,8 @@ def print_points(clip: ClipResults, console: Console) -> None:
 
 
 def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console) -> None:
-    """BD-rate by PCHIP of every metric, BD-PSNR of the clip's own, and why cells are refused or
-    points left out."""
+    """Print BD-rate by PCHIP for every metric, BD-PSNR for the clip's own metric, and the reasons
+    for refused deltas and left-out points."""
     if not comparisons:
         return
     table = _bd_table(f"{clip.name}: BD-rate, PCHIP (overlap)", clip.psnr)
@@ -79,7 +80,7 @@ def print_bd(clip: ClipResults, comparisons: list[Comparison], console: Console)
 
 
 def print_restorations(record: dict[str, Any], console: Console) -> None:
-    """One table for each clip and damage, and the papers' figures."""
+    """Print a table for each clip and damage, and the papers' figures."""
     for run in record["runs"]:
         frames, height, width, _ = run["frames"]
         table = _table(
@@ -95,7 +96,7 @@ def print_restorations(record: dict[str, Any], console: Console) -> None:
             table.add_row(escape(score["method"]), *cells, f"{score['seconds']:.1f}")
         console.print(table)
     table = _table(
-        "As published (other clips, sizes and noise)", ["damage", "method"], ["PSNR [dB]"]
+        "Published results (other clips, sizes and noise)", ["damage", "method"], ["PSNR [dB]"]
     )
     for figure in record["published"]:
         what = f"{figure['task']}, {figure['what']}"
@@ -106,11 +107,11 @@ def print_restorations(record: dict[str, Any], console: Console) -> None:
 
 
 def print_mean_bd(run: Run, console: Console) -> None:
-    """The mean of the clips' deltas, where several clips hold the same two curves."""
+    """Print the mean deltas of each pair of curves that several clips have."""
     means = [m for m in mean_comparisons(run.comparisons) if m.method == "pchip"]
     if not means:
         return
-    table = _bd_table("Mean over clips: BD-rate, PCHIP (clips that have one)", run.psnr)
+    table = _bd_table("Mean over clips: BD-rate, PCHIP (clips with a delta)", run.psnr)
     for (anchor, test), pair in groupby(means, key=lambda m: (m.anchor, m.test)):
         of = {m.metric: m for m in pair}
         cells = [_mean_percent(of[m].rate, of[m].clips) for m in BD_METRICS]
@@ -122,7 +123,7 @@ def print_mean_bd(run: Run, console: Console) -> None:
 
 
 def print_costs(clip: ClipResults, console: Console) -> None:
-    """Times, memory and arithmetic; `*` marks times taken while something else ran."""
+    """Print times, memory and MACs; `*` marks times of a shared machine."""
     table = _table(
         f"{clip.name}: cost",
         ["codec", "point", "device"],
@@ -147,7 +148,7 @@ def print_costs(clip: ClipResults, console: Console) -> None:
         )
     console.print(table)
     if shared:
-        console.print("  * the machine was shared: not comparable", style="dim")
+        console.print("  * measured on a shared machine: times are not comparable", style="dim")
 
 
 def _table(title: str, texts: list[str], numbers: list[str]) -> Table:
@@ -160,14 +161,14 @@ def _table(title: str, texts: list[str], numbers: list[str]) -> Table:
 
 
 def _bd_table(title: str, psnr: str) -> Table:
-    """With BD-PSNR of the metric `psnr` in the last column."""
+    """Return a table with BD-PSNR of the metric `psnr` in the last column."""
     columns = [METRICS[m].label for m in BD_METRICS]
     title = f"{title}; BD-{METRICS[psnr].label}"
     return _table(title, ["anchor", "codec"], [*columns, "BD-PSNR"])
 
 
 def _rows(clip: ClipResults) -> Iterator[tuple[str, Point]]:
-    """Points with their curve's label; a curve is named once."""
+    """Yield points with their curve's label, which only the first point of a curve has."""
     for curve in clip.curves:
         for index, point in enumerate(curve.points):
             yield (escape(curve.label) if index == 0 else ""), point
@@ -203,5 +204,5 @@ def _thin(overlap: float) -> str:
 
 def _print_thin(console: Console, overlaps: list[float | None]) -> None:
     if any(overlap is not None and overlap < THIN_OVERLAP for overlap in overlaps):
-        note = f"  ? the curves share under {THIN_OVERLAP:.0%} of their quality range"
+        note = f"  ? the curves share less than {THIN_OVERLAP:.0%} of their quality range"
         console.print(note, style="dim", highlight=False)

@@ -18,13 +18,18 @@ from nervkit.errors import Interrupted, SourceError, UsageError
 if TYPE_CHECKING:
     from nervkit.bench.datasets import ClipSpec
     from nervkit.bench.restoration.evaluate import Score
+    from nervkit.bench.sweep import SweepOptions
 
 #: options of fits that are quantized afterwards
 AFTER_FIT = ("bits", "embedding_bits", "prune", "compression")
 
+Out = Annotated[
+    str, typer.Option("-o", "--out", help="The run folder. Results that it has are kept.")
+]
+
 
 class _RunUnlessNamed(TyperGroup):
-    """`nervkit bench CLIP ...` is `nervkit bench run CLIP ...`."""
+    """Makes `nervkit bench CLIP ...` short for `nervkit bench run CLIP ...`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, "-h", "--help"):
@@ -34,55 +39,29 @@ class _RunUnlessNamed(TyperGroup):
 
 bench = options.Commands(
     cls=_RunUnlessNamed,
-    help="Measure neural codecs against H.264, HEVC, AV1 and VVC, and report it. "
+    help="Measure neural codecs against H.264, HEVC, AV1 and VVC, and report the results. "
     "`nervkit bench CLIP ... --out DIR` is short for `nervkit bench run`.",
     no_args_is_help=True,
 )
 
 
-@bench.command()
-@options.with_options(options.reading)
-def run(
-    clips: Annotated[
-        list[str] | None, typer.Argument(help="What to measure on: any input of nervkit encode.")
-    ] = None,
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="The run folder; what is there is kept.")
-    ] = ...,  # type: ignore[assignment]
-    codecs: Annotated[
-        str,
-        typer.Option(
-            help="Anchors and models, such as gridnerv,gridnerv:slow,hnerv:paper,x264,x265,vvenc."
-        ),
-    ] = "gridnerv,x264,x265,svt-av1,vvenc",
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Instead of clips: uvg, mcl-jcv, davis, bunny, folder; uvg@hnerv, ..."),
-    ] = None,
-    root: Annotated[str | None, typer.Option(help="Where the dataset lies.")] = None,
-    profile: Annotated[
-        str, typer.Option(help="Of the anchors: strong, or paper (medium, no B-frames).")
-    ] = "strong",
-    keyframes: Annotated[
-        int | None, typer.Option(help="Anchors: a keyframe at least every so many frames.", min=1)
-    ] = None,
-    rate: Annotated[
-        list[str] | None,
-        typer.Option(help="An anchor's rate points, such as x264=20,25,30. Repeatable."),
-    ] = None,
+def neural_codecs(
     target_bpp: Annotated[
         str | None,
-        typer.Option(help="Bits per pixel of the neural codecs, such as 0.03,0.06,0.12."),
+        typer.Option(help="Rates of the neural codecs in bits per pixel, such as 0.03,0.06,0.12."),
     ] = None,
     params: Annotated[
         str | None,
-        typer.Option(help="Instead: their stored values, such as 50k,100k, quantized after fits."),
+        typer.Option(
+            help="Instead of --target-bpp: stored values, such as 50k,100k, quantized after the "
+            "fit."
+        ),
     ] = None,
     separate_fits: Annotated[
         bool,
         typer.Option(
-            help="A whole fit for every rate. Otherwise the highest has one, and each other starts "
-            "from the file above it, in half of the steps."
+            help="Make a full fit for every rate. By default only the highest rate has one; each "
+            "lower rate starts from the file above it and takes half the steps."
         ),
     ] = False,
     preset: options.Preset = None,
@@ -92,76 +71,83 @@ def run(
     metric: Annotated[
         str,
         typer.Option(
-            help="What the neural codecs are fitted for, and all are judged by: rgb, or yuv "
+            help="What the neural codecs optimise and all codecs are judged by: rgb, or yuv "
             "(6:1:1 PSNR of 4:2:0 planes)."
         ),
     ] = "rgb",
-    bits: Annotated[int | None, typer.Option(help="Bits of a weight.")] = None,
-    embedding_bits: Annotated[int | None, typer.Option(help="Bits of an embedding value.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Bit depth of the weights.")] = None,
+    embedding_bits: Annotated[int | None, typer.Option(help="Bit depth of the embeddings.")] = None,
     prune: Annotated[float | None, typer.Option(help="Share of weights set to zero.")] = None,
     compression: Annotated[
         str | None,
-        typer.Option(help="Compression as published, by name, or paper: each model's own."),
+        typer.Option(help="A published compression by name, or paper: each model's own."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fits.")] = 0,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     device: options.Device = "auto",
-    jobs: Annotated[
-        int, typer.Option(min=0, help="Clips whose anchors run beside the fits (spoils times).")
-    ] = 0,
-    ffmpeg: Annotated[
-        str | None, typer.Option(help="The ffmpeg binary, instead of imageio-ffmpeg's.")
+) -> None:
+    """Options of the neural codecs."""
+
+
+def anchors(
+    profile: Annotated[
+        str, typer.Option(help="Profile of the anchors: strong, or paper (medium, no B-frames).")
+    ] = "strong",
+    keyframes: Annotated[
+        int | None,
+        typer.Option(help="Longest keyframe interval of the anchors, in frames.", min=1),
     ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Quantizer values of an anchor, such as x264=20,25,30. Repeatable."),
+    ] = None,
+    ffmpeg: Annotated[
+        str | None, typer.Option(help="The ffmpeg binary to use instead of imageio-ffmpeg's.")
+    ] = None,
+) -> None:
+    """Options of the anchors."""
+
+
+@bench.command()
+@options.with_options(neural_codecs, anchors, options.reading)
+def run(
+    out: Out,
+    clips: Annotated[
+        list[str] | None, typer.Argument(help="Clips: any input of nervkit encode.")
+    ] = None,
+    codecs: Annotated[
+        str,
+        typer.Option(
+            help="Anchors and models, such as gridnerv,gridnerv:slow,hnerv:paper,x264,x265,vvenc."
+        ),
+    ] = "gridnerv,x264,x265,svt-av1,vvenc",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A dataset instead of clips: uvg, mcl-jcv, davis, bunny, folder; uvg@hnerv, ..."
+        ),
+    ] = None,
+    root: Annotated[str | None, typer.Option(help="The dataset's folder.")] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of clips whose anchors run beside the fits; times are then not "
+            "comparable.",
+        ),
+    ] = 0,
     viewer_frames: Annotated[
-        int, typer.Option(min=0, help="Frames of every point that the report can show.")
+        int, typer.Option(min=0, help="Frames of every point to store for the report's viewer.")
     ] = 2,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Measure codecs on clips. What is measured already is kept: run it again to go on."""
+    """Measure codecs on clips. Existing results are kept: repeat the command to go on."""
     interruption.manner = Manner.PASS
-    fitting = {
-        "preset": preset,
-        "epochs": epochs,
-        "steps": steps,
-        "time": time,
-        "bits": bits,
-        "embedding_bits": embedding_bits,
-        "prune": prune,
-        "compression": compression,
-        "precision": precision,
-    }
-    if params and target_bpp:
-        raise UsageError("give one of --params and --target-bpp")
-    after_fit = [name for name in AFTER_FIT if fitting[name] is not None]
-    if compression is not None and len(after_fit) > 1:
-        flag = after_fit[0].replace("_", "-")
-        raise UsageError(f"--compression says how values are quantized: leave out --{flag}")
-    if after_fit and not params:
-        flag = after_fit[0].replace("_", "-")
-        raise UsageError(f"--{flag} is for fits that are quantized afterwards: give --params too")
-    rates = _rates(rate or [])
+    sweep_options = _sweep_options(codecs.split(","), jobs, viewer_frames, shared)
     specs = _clips(clips or [], dataset, root, options.chosen(options.reading, shared))
-    from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions
-    from nervkit.bench.sweep import SweepOptions, sweep
-    from nervkit.metrics.bd import library
-    from nervkit.models.device import choose_device
+    from nervkit.bench.sweep import sweep
 
-    sizes, rates_are = (params, PARAMS) if params else (target_bpp, TARGET_BPP)
-    library()  # needed at the end: better missed now
-    sweep_options = SweepOptions(
-        codecs=codecs.split(","),
-        profile=profile,
-        interval=keyframes,
-        sizes=[part.strip() for part in sizes.split(",")] if sizes else [],
-        rates=rates,
-        fit=NeuralOptions(
-            str(choose_device(device)), seed, _given(fitting), metric, rates_are, separate_fits
-        ),
-        ffmpeg=ffmpeg,
-        jobs=jobs,
-        viewer_frames=viewer_frames,
-    )
     try:
         notes = sweep(specs, Path(out), sweep_options, say)
     except (KeyboardInterrupt, Interrupted) as error:
@@ -173,7 +159,7 @@ def run(
 def report(
     folder: Annotated[str, typer.Argument(help="The run folder.")],
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help="The HTML file, self-contained.")
+        str | None, typer.Option("-o", "--output", help="The self-contained HTML file.")
     ] = None,
     plot: Annotated[
         str | None, typer.Option(help="A plot for a paper: .png, .svg or .pdf.")
@@ -181,14 +167,14 @@ def report(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Of the plot: psnr_rgb, psnr_yuv, ssim, ms_ssim, vmaf, ...; by default the PSNR "
-            "that the run was judged by."
+            help="Metric of the plot: psnr_rgb, psnr_yuv, ssim, ms_ssim, vmaf, ...; the default is "
+            "the PSNR that the run is judged by."
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Make the tables, the HTML report and the plot of a run that was measured."""
+    """Print the tables of a measured run, and write its HTML report and plot."""
     from nervkit.output import check_output
 
     for path in (output, plot):
@@ -201,28 +187,28 @@ def report(
 @bench.command()
 @options.with_options(options.fitting, options.reading)
 def restore(
+    out: Out,
     clips: Annotated[list[str], typer.Argument(help="Clean clips: any input of nervkit encode.")],
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="The run folder; what is there is kept.")
-    ] = ...,  # type: ignore[assignment]
     damage: Annotated[
         list[str] | None,
         typer.Option(
-            help="gaussian:SIGMA, poisson:, planes:, codec:STRENGTH, white:DENSITY, black:, "
-            "salt-pepper:, random:, boxes:SIDE, centre, mask, odd-even. Repeatable; some of each "
-            "kind by default."
+            help="gaussian:SIGMA, poisson:SIGMA, planes:SIGMA, codec:STRENGTH, white:DENSITY, "
+            "black:, salt-pepper:, random:, boxes:SIDE, centre, mask, odd-even. Repeatable; the "
+            "default is several of each kind."
         ),
     ] = None,
-    mask: Annotated[str | None, typer.Option(help="For --damage mask; as in inpaint.")] = None,
-    baselines: Annotated[bool, typer.Option(help="Classical methods beside.")] = True,
+    mask: Annotated[
+        str | None, typer.Option(help="The mask for --damage mask, as in nervkit inpaint.")
+    ] = None,
+    baselines: Annotated[bool, typer.Option(help="Score classical methods too.")] = True,
     picture: Annotated[
-        int | None, typer.Option(min=0, help="A frame to keep of every method, as a PNG.")
+        int | None, typer.Option(min=0, help="A frame to store as PNG from every method's result.")
     ] = None,
     fit: options.Fit = None,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Damage clean clips, repair them with nervkit and with classical methods, and score all."""
+    """Damage clean clips, restore them by nervkit and by classical methods, and score all."""
     interruption.manner = Manner.PASS
     specs = _clips(clips, None, None, options.chosen(options.reading, shared))
     from rich.console import Console
@@ -248,14 +234,61 @@ def restore(
         emit(record)
 
 
+def _sweep_options(
+    codecs: list[str], jobs: int, viewer_frames: int, values: dict[str, Any]
+) -> SweepOptions:
+    """Check the options of `run` and return them. Raises UsageError."""
+    fitting = options.chosen(neural_codecs, values)
+    params, target_bpp = fitting.pop("params", None), fitting.pop("target_bpp", None)
+    if params and target_bpp:
+        raise UsageError("give one of --params and --target-bpp")
+    after_fit = [f"--{name.replace('_', '-')}" for name in AFTER_FIT if name in fitting]
+    if "compression" in fitting and len(after_fit) > 1:
+        raise UsageError(f"--compression sets the quantization: leave out {after_fit[0]}")
+    if after_fit and not params:
+        raise UsageError(f"{after_fit[0]} needs fits that are quantized afterwards: add --params")
+    rates = _rates(values["rate"] or [])
+    from nervkit.bench.codecs import PARAMS, TARGET_BPP, NeuralOptions, parse_codecs
+    from nervkit.bench.sweep import SweepOptions
+    from nervkit.metrics.bd import library
+    from nervkit.models.device import choose_device
+
+    parse_codecs(codecs)
+    library()  # fail before the sweep, not at its end
+    sizes, unit = (params, PARAMS) if params else (target_bpp, TARGET_BPP)
+    return SweepOptions(
+        codecs=codecs,
+        profile=values["profile"],
+        interval=values["keyframes"],
+        sizes=[part.strip() for part in sizes.split(",")] if sizes else [],
+        rates=rates,
+        fit=NeuralOptions(
+            device=str(choose_device(fitting.pop("device"))),
+            seed=fitting.pop("seed"),
+            metric=fitting.pop("metric"),
+            separate=fitting.pop("separate_fits", False),
+            options=fitting,
+            rate=unit,
+        ),
+        ffmpeg=values["ffmpeg"],
+        jobs=jobs,
+        viewer_frames=viewer_frames,
+    )
+
+
 def _report(
     folder: Path,
     page: Path | None,
     plot: tuple[Path, str | None] | None,
     json: bool,
-    told: list[str],
+    printed: list[str],
 ) -> None:
-    """Show a run, and write its page and its plot. `told` are notes that were shown already."""
+    """Print the tables of a run, and write its page and plot.
+
+    Args:
+        plot: the file and the metric.
+        printed: notes that were printed already; only --json repeats them.
+    """
     from rich.console import Console
 
     from nervkit.bench.curves import load_run, mixed_versions, summary
@@ -263,58 +296,65 @@ def _report(
     from nervkit.bench.report import write_report
     from nervkit.bench.tables import print_tables
 
-    run_data = load_run(folder)
-    notes = mixed_versions(run_data)
+    results = load_run(folder)
+    notes = mixed_versions(results)
     if page is not None:
-        notes = [*notes, *write_report(run_data, page)]
+        notes = [*notes, *write_report(results, page)]
     if plot is not None:
-        write_plot(run_data, *plot)
+        write_plot(results, *plot)
     console = Console(stderr=json)
     if not console.is_terminal:
         console = Console(stderr=json, width=100)
-    print_tables(run_data, console)
+    print_tables(results, console)
     for note in notes:
         say(f"note: {note}")
     for path in (page, plot and plot[0]):
         if path is not None:
             say(f"written: {path}")
     if json:
-        emit(summary(run_data) | {"notes": [*told, *notes]})
+        emit(summary(results) | {"notes": [*printed, *notes]})
 
 
 def _clips(
-    paths: list[str], dataset: str | None, root: str | None, reading: dict[str, str]
+    paths: list[str], dataset: str | None, root: str | None, reading: dict[str, Any]
 ) -> list[ClipSpec]:
-    """What to measure on, from paths or from a dataset."""
-    from nervkit.bench.datasets import ClipSpec, dataset_clips, unique_name
-    from nervkit.video.reader import Reading, title_of
+    """Return the clips to measure on, from paths or from a dataset."""
+    from nervkit.video.reader import Reading
 
-    Reading.from_options(**reading)  # found wrong before anything is read
+    Reading.from_options(**reading)  # reject invalid options before anything is read
     if bool(paths) == bool(dataset):
         raise UsageError("give clips, or --dataset NAME --root DIR")
     if dataset is not None:
         if root is None:
-            raise UsageError("--dataset needs --root, the folder where it lies")
-        found = dataset_clips(dataset, Path(root))
-        if found.missing:
-            say(f"note: {dataset}: not there, left out: {', '.join(found.missing)}")
-        # Other frames than the dataset's are not what its published curves are of.
-        cut = {"start", "to", "duration", "frames", "crop", "resize"} & set(reading)
-        return [
-            ClipSpec(
-                spec.name,
-                spec.path,
-                None if cut else spec.dataset,
-                {**spec.options, **reading},
-            )
-            for spec in found.clips
-        ]
+            raise UsageError("--dataset needs --root, the dataset's folder")
+        return _dataset_clips(dataset, Path(root), reading)
     if root is not None:
         raise UsageError("--root is for --dataset")
+    return _path_clips(paths, reading)
+
+
+def _dataset_clips(dataset: str, root: Path, reading: dict[str, Any]) -> list[ClipSpec]:
+    from nervkit.bench.datasets import ClipSpec, dataset_clips
+
+    found = dataset_clips(dataset, root)
+    if found.missing:
+        say(f"note: {dataset}: missing and left out: {', '.join(found.missing)}")
+    # The published curves are not valid for other frames than the dataset's.
+    cut = {"start", "to", "duration", "frames", "crop", "resize"} & set(reading)
+    return [
+        ClipSpec(spec.name, spec.path, None if cut else spec.dataset, {**spec.options, **reading})
+        for spec in found.clips
+    ]
+
+
+def _path_clips(paths: list[str], reading: dict[str, Any]) -> list[ClipSpec]:
+    from nervkit.bench.datasets import ClipSpec, unique_name
+    from nervkit.video.reader import title_of
+
     specs: list[ClipSpec] = []
     for path in paths:
         if path == "-":
-            raise UsageError("bench reads its clips more than once: standard input cannot be one")
+            raise UsageError("bench reads its clips repeatedly and takes no standard input")
         name = unique_name(title_of(path), [spec.name for spec in specs])
         if "%" not in path and not Path(path).exists():
             raise SourceError(f"{path}: no such file or folder")
@@ -323,6 +363,7 @@ def _clips(
 
 
 def _rates(texts: list[str]) -> dict[str, list[int]]:
+    """Parse CODEC=N,N,... options."""
     rates: dict[str, list[int]] = {}
     for text in texts:
         name, _, values = text.partition("=")
@@ -330,7 +371,3 @@ def _rates(texts: list[str]) -> dict[str, list[int]]:
             raise UsageError(f"rate must be CODEC=N,N,... such as x264=20,25,30, not {text!r}")
         rates.setdefault(name, []).extend(int(value) for value in values.split(","))
     return rates
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -1,11 +1,11 @@
-// Draws the report from its data. Text goes in as text nodes only: names are never markup.
+// Draws the report from its data. All text is inserted as text nodes, so that names are never markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const metrics = Object.fromEntries(data.metrics.map((m) => [m.key, m]));
 const SVG = "http://www.w3.org/2000/svg";
 const NOTHING = "–";
 
-// Elements: text goes in as text nodes only.
+// Elements.
 
 const byId = (id) => document.getElementById(id);
 
@@ -34,7 +34,7 @@ function number(value, digits = 0) {
 }
 const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, digits);
 const percent = (value) => `${signed(value, Math.abs(value) < 100 ? 1 : 0)} %`;
-/** About three digits, whatever the size. */
+/** About three significant digits. */
 function short(value) {
   if (typeof value !== "number") return NOTHING;
   const digits = value === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
@@ -68,7 +68,7 @@ const range = (numbers) => [Math.min(...numbers), Math.max(...numbers)];
 
 let names = 0;
 
-/** Radio buttons that look like one control. Options are [value, text]. */
+/** Radio buttons as one segmented control. Options are [value, text]. */
 function segments(title, options, value, change) {
   const name = `segments-${names++}`;
   const inputs = options.map(([key]) =>
@@ -122,19 +122,15 @@ function toggle(title, value, change) {
 
 // Series: a colour and a marker each.
 
-const SHAPES = [
-  (r) => `M${-r},0a${r},${r} 0 1 0 ${2 * r},0a${r},${r} 0 1 0 ${-2 * r},0`,
-  (r) => `M${-r * 0.9},${-r * 0.9}h${r * 1.8}v${r * 1.8}h${-r * 1.8}z`,
-  (r) => `M0,${-r * 1.2}L${r * 1.15},${r * 0.85}H${-r * 1.15}z`,
-  (r) => `M0,${-r * 1.3}L${r * 1.3},0L0,${r * 1.3}L${-r * 1.3},0z`,
-  (r) => `M0,${r * 1.2}L${r * 1.15},${-r * 0.85}H${-r * 1.15}z`,
-  (r) =>
-    `M${-r * 0.4},${-r * 1.2}h${r * 0.8}v${r * 0.8}h${r * 0.8}v${r * 0.8}h${-r * 0.8}v${r * 0.8}h${-r * 0.8}v${-r * 0.8}h${-r * 0.8}v${-r * 0.8}h${r * 0.8}z`,
-  (r) => `M${-r * 1.25},${-r * 0.65}h${r * 2.5}v${r * 1.3}h${-r * 2.5}z`,
-];
+const SYMBOLS = ["Circle", "Square", "Triangle", "Diamond", "Star", "Cross", "Wye"].map((name) => d3[`symbol${name}`]);
 const colour = (index) => `var(--s${index % 8})`;
-const marker = (index, x, y, extra = "", r = 4.6) =>
-  sv("path", { class: `mark ${extra}`, d: SHAPES[index % SHAPES.length](r), transform: `translate(${x},${y})` });
+/** `area` is in square pixels. */
+const marker = (index, x, y, extra = "", area = 66) =>
+  sv("path", {
+    class: `mark ${extra}`,
+    d: d3.symbol(SYMBOLS[index % SYMBOLS.length], area)(),
+    transform: `translate(${x},${y})`,
+  });
 
 function swatch(series, kind, dash) {
   return sv(
@@ -147,18 +143,18 @@ function swatch(series, kind, dash) {
       "--c": kind === "published" ? "var(--paper)" : colour(series),
     },
     sv("path", { class: `line ${kind}`, d: "M1,7H25", "stroke-dasharray": dash }),
-    dash === undefined && marker(series, 13, 7, kind, 4),
+    dash === undefined && marker(series, 13, 7, kind, 50),
   );
 }
 const spot = (series) =>
   sv(
     "svg",
     { class: "swatch", width: 14, height: 14, "aria-hidden": "true", "--c": colour(series) },
-    marker(series, 7, 7, "", 4.4),
+    marker(series, 7, 7, "", 60),
   );
 
 const labelOf = (point) => data.series[point.series].label;
-/** The profile, where the label does not say it. */
+/** The profile, if the label does not contain it. */
 const profileOf = (series) =>
   data.series[series].label === data.series[series].codec ? data.series[series].profile : "";
 const nameOf = (point) => `${labelOf(point)} ${point.point}`;
@@ -175,57 +171,22 @@ function groups(points) {
 
 // Axes.
 
-function linearScale([low, high], [from, to]) {
-  const scale = (value) => from + ((value - low) / (high - low || 1)) * (to - from);
-  scale.ticks = (wanted) => {
-    const rough = (high - low || 1) / wanted;
-    const power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 5, 10].find((s) => s * power >= rough * 0.999);
-    const ticks = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
-    return ticks;
-  };
-  return scale;
-}
-function logScale([low, high], span) {
-  const inner = linearScale([Math.log10(low), Math.log10(high)], span);
-  const scale = (value) => inner(Math.log10(value));
-  scale.ticks = (wanted) => {
-    let best = [];
-    for (const steps of [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8], [...Array(81).keys()].map((i) => 1 + i / 9)]) {
-      const ticks = [];
-      for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-        for (const step of steps) {
-          const tick = Number((step * 10 ** power).toPrecision(3));
-          if (tick >= low && tick <= high) ticks.push(tick);
-        }
-      }
-      if (ticks.length > wanted + 1 && best.length > 1) break;
-      best = ticks;
-    }
-    return best;
-  };
-  return scale;
-}
-
 const tick = (value) => (Math.abs(value) >= 1e4 ? count(value) : plain(value));
 
 function axes(svg, box, x, y, xTitle, yTitle) {
-  const wanted = Math.max(3, Math.round((box.right - box.left) / 100));
-  for (const value of y.ticks(Math.max(3, Math.round((box.bottom - box.top) / 60)))) {
-    svg.append(
-      sv("line", { class: "grid", x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),
-      sv("text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, tick(value)),
-    );
-  }
-  for (const value of x.ticks(wanted)) {
-    svg.append(
-      sv("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: box.bottom }),
-      sv("text", { x: x(value), y: box.bottom + 18, "text-anchor": "middle" }, tick(value)),
-    );
-  }
+  const [across, down] = [box.right - box.left, box.bottom - box.top];
+  const draw = (name, axis, scale, pixels, length, place) => {
+    const wanted = Math.max(3, Math.round(pixels));
+    const format = scale.base ? scale.tickFormat(wanted, tick) : tick; // a logarithmic scale leaves out labels
+    d3.select(svg)
+      .append("g")
+      .attr("class", `axis ${name}`)
+      .attr("transform", place)
+      .call(axis(scale).ticks(wanted).tickFormat(format).tickSizeInner(-length).tickSizeOuter(0).tickPadding(8));
+  };
+  draw("y", d3.axisLeft, y, down / 60, across, `translate(${box.left},0)`);
+  draw("x", d3.axisBottom, x, across / 100, down, `translate(0,${box.bottom})`);
   svg.append(
-    sv("line", { class: "base", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
     sv("text", { class: "title", x: box.right, y: box.bottom + 38, "text-anchor": "end" }, xTitle),
     sv("text", { class: "title", x: 0, y: 12 }, yTitle),
   );
@@ -257,9 +218,9 @@ function header() {
   byId("title").textContent =
     neural.length && anchors.length ? `${listed(neural)} against ${listed(anchors)}` : listed([...neural, ...anchors]);
   const clips = data.clips.length === 1 ? "one clip" : `${data.clips.length} clips`;
-  const size = `${source.width}×${source.height}, ${source.frames} frames, ${plain(source.fps)} a second`;
+  const size = `${source.width}×${source.height}, ${source.frames} frames, ${plain(source.fps)} fps`;
   byId("lead").replaceChildren(
-    `${all.length} files of ${neural.length + anchors.length} codecs on ${clips}. Every point is a real file: it was encoded, its bytes counted, and its quality measured on the frames that it decodes to. `,
+    `${all.length} files of ${neural.length + anchors.length} codecs on ${clips}. Every point is a real file; its quality is measured on its decoded frames. `,
     el("strong", {}, `${clip().name}: ${size}.`),
   );
 }

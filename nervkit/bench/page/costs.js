@@ -67,10 +67,14 @@ function costDraw() {
         ["encode", (p) => time(p.encode_seconds), shared],
         ["encode fps", (p) => pace(p.encode_fps), shared],
         ["decode fps", (p) => pace(p.decode_fps), shared],
-        ["and write, fps", (p) => pace(p.decode_write_seconds ? p.frames / p.decode_write_seconds : null), shared],
-        ["peak memory", (p) => memory(p.peak_memory?.encode)],
-        ["decoding", (p) => memory(p.peak_memory?.decode)],
-        ["on device", (p) => memory(p.device_memory)],
+        [
+          "decode and write, fps",
+          (p) => pace(p.decode_write_seconds ? p.frames / p.decode_write_seconds : null),
+          shared,
+        ],
+        ["peak, encode", (p) => memory(p.peak_memory?.encode)],
+        ["peak, decode", (p) => memory(p.peak_memory?.decode)],
+        ["on GPU", (p) => memory(p.device_memory)],
         ["MAC / pixel", (p) => (typeof p.macs_per_pixel === "number" ? number(p.macs_per_pixel) : NOTHING)],
         ["device", (p) => p.device || NOTHING],
       ],
@@ -82,7 +86,9 @@ function costDraw() {
       points.map((p) => `${p.device}: ${device(p)}${p.machine?.threads ? `, ${p.machine.threads} threads` : ""}`),
     ),
   ];
-  const told = points.some(shared) ? " “Shared” rows ran beside other work: their times are not comparable." : "";
+  const note = points.some(shared)
+    ? " Rows marked “shared” ran beside other work: their times are not comparable."
+    : "";
   byId("cost-note").textContent =
-    `Decoding is from the file to frames in memory, then once more with writing to disk. ${machines.join("; ")}.${told}`;
+    `Decode fps is from the file to frames in memory; “decode and write” includes a y4m file. ${machines.join("; ")}.${note}`;
 }

@@ -36,7 +36,7 @@ function rdControls() {
   const chart = byId("rd-chart");
   chart.tabIndex = 0;
   chart.setAttribute("role", "application");
-  chart.setAttribute("aria-roledescription", "chart; left and right go along a curve, up and down to another");
+  chart.setAttribute("aria-roledescription", "chart; left and right move along a curve, up and down change the curve");
   chart.addEventListener("pointermove", rdPoint);
   chart.addEventListener("pointerdown", rdPoint);
   chart.addEventListener("pointerleave", () => rdShow(null));
@@ -64,7 +64,7 @@ function rdCurves() {
       series: index,
       kind: "published",
       label: curve.codec,
-      detail: curve.mean ? "published, dataset’s mean" : "published",
+      detail: curve.mean ? "published, mean over dataset" : "published",
       source: curve.source,
       note: curve.note,
       mean: curve.mean,
@@ -109,11 +109,11 @@ function rdDraw() {
       high = Math.max(high, ceiling);
     }
     const [first, last] = range(at.map((p) => p.x));
-    const edge = (last / first) ** 0.06 || 1.1;
+    const margin = Math.max((last / first) ** 0.06, 1.05);
     const xs = state.log
-      ? logScale([first / Math.max(edge, 1.05), last * Math.max(edge, 1.05)], [box.left, box.right])
-      : linearScale([0, last * 1.05], [box.left, box.right]);
-    const ys = linearScale([low - span * 0.06, high + span * 0.06], [box.bottom, box.top]);
+      ? d3.scaleLog([first / margin, last * margin], [box.left, box.right])
+      : d3.scaleLinear([0, last * 1.05], [box.left, box.right]);
+    const ys = d3.scaleLinear([low - span * 0.06, high + span * 0.06], [box.bottom, box.top]);
     rd.xs = xs;
     rd.ys = ys;
     axes(svg, box, xs, ys, X_TITLES[state.x] + (state.log ? ", log" : ""), unit ? `${label}, ${unit}` : label);
@@ -123,8 +123,11 @@ function rdDraw() {
         sv("text", { x: box.right, y: ys(ceiling) - 6, "text-anchor": "end" }, "4:2:0, uncompressed"),
       );
     }
+    const line = d3.line(
+      (p) => xs(p.x),
+      (p) => ys(p.y),
+    );
     for (const curve of [...rd.curves].sort((a, b) => order(a) - order(b))) {
-      const path = curve.at.map((p, i) => `${i ? "L" : "M"}${xs(p.x).toFixed(1)},${ys(p.y).toFixed(1)}`).join("");
       svg.append(
         sv(
           "g",
@@ -133,14 +136,14 @@ function rdDraw() {
             "data-key": curve.key,
             "--c": curve.kind === "published" ? "var(--paper)" : colour(curve.series),
           },
-          sv("path", { class: `line ${curve.kind}`, d: path }),
+          sv("path", { class: `line ${curve.kind}`, d: line(curve.at) }),
           curve.at.map((p) => marker(curve.series, xs(p.x), ys(p.y), curve.kind)),
         ),
       );
     }
   } else {
     svg.append(
-      sv("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "Nothing to show: no curve has these two."),
+      sv("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "No curve has this metric on this axis."),
     );
   }
   rd.ring = sv("circle", { class: "ring", r: 9, visibility: "hidden" });
@@ -191,7 +194,7 @@ function rdNote(ceiling, drawn) {
   const lines = [];
   if (typeof ceiling === "number") {
     lines.push(
-      `What the anchors encode (${clip().source.anchor_input}) has ${number(ceiling, 2)} dB PSNR RGB uncompressed${drawn ? " (dotted line)" : " (off the chart)"}.`,
+      `The anchors’ input (${clip().source.anchor_input}) has ${number(ceiling, 2)} dB PSNR RGB uncompressed${drawn ? " (dotted line)" : " (off the chart)"}.`,
     );
   }
   const others = new Set(
@@ -200,7 +203,7 @@ function rdNote(ceiling, drawn) {
       .map((c) => `${metrics[c.metric].label} over ${X_TITLES[c.x]}`),
   );
   const here = clip().published.some((c) => c.x === state.x && c.metric === state.metric);
-  if (here) lines.push("Dashed curves are published figures, not measurements of this run.");
+  if (here) lines.push("Dashed curves are published results, not measurements of this run.");
   else if (others.size) lines.push(`Published curves exist for ${listed([...others])}.`);
   byId("rd-note").textContent = lines.join(" ");
 }
@@ -208,14 +211,11 @@ function rdNote(ceiling, drawn) {
 function rdPoint(event) {
   const bounds = byId("rd-chart").getBoundingClientRect();
   const [x, y] = [event.clientX - bounds.left, event.clientY - bounds.top];
-  let best = null;
-  rd.curves.forEach((curve, c) =>
-    curve.at.forEach((p, i) => {
-      const far = Math.hypot(rd.xs(p.x) - x, rd.ys(p.y) - y);
-      if (far < 50 && (!best || far < best.far)) best = { far, c, i };
-    }),
+  const points = rd.curves.flatMap((curve, c) =>
+    curve.at.map((p, i) => ({ c, i, far: Math.hypot(rd.xs(p.x) - x, rd.ys(p.y) - y) })),
   );
-  rdShow(best);
+  const nearest = d3.least(points, (p) => p.far);
+  rdShow(nearest && nearest.far < 50 ? nearest : null);
 }
 function rdKey(event) {
   const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
@@ -255,7 +255,7 @@ function rdShow(found) {
   place(rd.tip, byId("rd-chart"), rd.xs(x), rd.ys(y));
 }
 
-/** A table with a row for every point, grouped by codec. Columns are [title, value, dim?]. */
+/** A table with one row per point, grouped by codec. Columns are [title, value, dim?]. */
 function pointTable(points, columns, name = (point) => point.point) {
   const head = el(
     "tr",

@@ -48,7 +48,7 @@ function bdControls() {
 
 function bdCell(delta, metric, detail) {
   if (typeof delta.value !== "number")
-    return el("td", { class: "none" }, "none", el("small", {}, delta.refused || "in no clip"));
+    return el("td", { class: "none" }, "none", el("small", {}, delta.refused || "no clip has one"));
   const good = bd.what === "rate" ? delta.value < 0 : delta.value > 0;
   const thin = delta.overlap < data.thin;
   const { digits, unit } = metrics[metric];
@@ -99,13 +99,13 @@ function bdTable(rows, detail) {
 function bdDraw() {
   byId("bd-sub").textContent =
     bd.what === "rate"
-      ? "Bytes for the same quality, compared with the anchor: below zero saves bytes, above zero needs more."
-      : "Quality for the same bytes, compared with the anchor: above zero is better.";
+      ? "Change in bytes at equal quality against the anchor: negative values save bytes."
+      : "Change in quality at equal bytes against the anchor: positive values are better.";
   const rows = clip().bd.filter((c) => c.anchor === bd.anchor && c.method === bd.method);
   byId("bd-table").replaceChildren(
     rows.length
       ? bdTable(rows, (c) => overlapText(c[bd.what].overlap))
-      : el("p", { class: "aside" }, "The run holds no anchor, or nothing to compare with it."),
+      : el("p", { class: "aside" }, "The run has no anchor, or no other codec to compare."),
   );
   const means = data.means.filter((c) => c.anchor === bd.anchor && c.method === bd.method);
   byId("bd-means").replaceChildren(
@@ -126,6 +126,6 @@ function bdDraw() {
   );
   const leftOut = clip().leftOut.length ? ` Left out: ${clip().leftOut.join("; ")}.` : "";
   byId("bd-note").textContent = rows.length
-    ? `“Thin”: the two curves share under ${Math.round(data.thin * 100)} % of their range, so the number speaks for little of them.${leftOut}`
+    ? `“Thin”: the two curves share less than ${Math.round(data.thin * 100)} % of their range.${leftOut}`
     : "";
 }

@@ -18,12 +18,12 @@ function sourceDraw() {
     ...facts([
       [
         "Clip",
-        `${clip().name}: ${source.frames} frames of ${source.width}×${source.height} at ${plain(source.fps)} a second`,
+        `${clip().name}: ${source.frames} frames of ${source.width}×${source.height} at ${plain(source.fps)} fps`,
       ],
       ["Read from", code(source.path)],
       ["Dataset", source.dataset],
       ["Edit", pairs(source.edit)],
-      ["Colours", `${c.matrix}, ${c.range} range, ${c.tagged ? "as tagged" : "untagged: assumed"}; ${c.pixel_format}`],
+      ["Colours", `${c.matrix}, ${c.range} range, ${c.tagged ? "tagged" : "assumed (untagged)"}; ${c.pixel_format}`],
       ["Judged by", metrics[data.psnr].label],
       ["Anchors encode", source.anchor_input],
       [
@@ -77,7 +77,7 @@ function provenanceDraw() {
                 ["VMAF model", p.vmaf_model],
                 [
                   "Alone on the machine",
-                  p.alone === undefined ? null : p.alone ? "yes" : "no: times are not comparable",
+                  p.alone === undefined ? null : p.alone ? "yes" : "no; times are not comparable",
                 ],
                 ["SHA-256 of the source", p.source_sha256 && code(p.source_sha256)],
                 ["Hash of the inputs", p.inputs && code(p.inputs)],

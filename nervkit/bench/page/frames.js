@@ -84,38 +84,27 @@ function framesDraw() {
     });
   const values = frames.lines.flatMap((l) => l.values).filter((v) => v !== null);
   const last = Math.max(1, clip().source.frames - 1);
-  frames.xs = linearScale([0, last], [box.left, box.right]);
+  frames.xs = d3.scaleLinear([0, last], [box.left, box.right]);
   frames.last = clip().source.frames - 1;
   frames.ys = null;
   if (values.length) {
     const [low, high] = range(values);
     const room = (high - low || 1) * 0.08;
-    const ys = (frames.ys = linearScale([low - room, high + room], [box.bottom, box.top]));
+    const ys = (frames.ys = d3.scaleLinear([low - room, high + room], [box.bottom, box.top]));
     const { label, unit } = metrics[key];
     axes(svg, box, frames.xs, ys, "frame", unit ? `${label}, ${unit}` : label);
+    const line = d3.line((_, i) => frames.xs(i), ys).defined((value) => value !== null);
     for (const { point, values: of, dash } of frames.lines) {
-      let pen = "M";
-      const path = of
-        .map((v, i) => {
-          if (v === null) {
-            pen = "M";
-            return "";
-          }
-          const step = `${pen}${frames.xs(i).toFixed(1)},${ys(v).toFixed(1)}`;
-          pen = "L";
-          return step;
-        })
-        .join("");
       svg.append(
         sv("path", {
           class: `line ${data.series[point.series].kind}`,
-          d: path,
+          d: line(of),
           "stroke-dasharray": dash,
           "--c": colour(point.series),
         }),
       );
     }
-  } else svg.append(sv("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "No point is chosen."));
+  } else svg.append(sv("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "No point is selected."));
   frames.line = sv("line", { class: "cursor", y1: box.top, y2: box.bottom, visibility: "hidden" });
   svg.append(frames.line);
   frames.tip = el("div", { class: "tip", hidden: true });
@@ -137,7 +126,7 @@ function framesControls() {
   const chart = byId("frames-chart");
   chart.tabIndex = 0;
   chart.setAttribute("role", "application");
-  chart.setAttribute("aria-roledescription", "chart; left and right go from frame to frame");
+  chart.setAttribute("aria-roledescription", "chart; left and right change the frame");
   const point = (event) => {
     const x = event.clientX - chart.getBoundingClientRect().left;
     const [from, to] = [frames.xs(0), frames.xs(Math.max(1, frames.last))];

@@ -1,4 +1,4 @@
-// All.
+// Draws everything, and again when the width changes.
 
 function drawClip() {
   header();
@@ -14,7 +14,7 @@ function drawClip() {
   provenanceDraw();
 }
 
-// Means over other clips are no curve of this one: shown on request.
+// A mean over a dataset is no curve of this clip: hidden until its legend entry is pressed.
 data.clips.forEach((c, i) =>
   c.published.forEach((curve, j) => {
     if (curve.mean) state.off.add(`p${i}/${j}`);

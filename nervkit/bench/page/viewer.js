@@ -4,7 +4,7 @@ const view = { pairing: "rate", mode: "slider", between: "ab", flip: 0, gain: "8
 const imageText = (index) => byId(`image-${index}`).textContent;
 const imageCache = new Map();
 
-/** A decoded picture; the last few are kept. */
+/** A decoded picture, from a small cache. */
 function picture(index) {
   if (!imageCache.has(index)) {
     const image = new Image();
@@ -27,7 +27,7 @@ function viewerSetup() {
   const box = byId("viewer");
   if (!frames.length) {
     view.a = view.b = null;
-    box.replaceChildren(el("p", { class: "aside" }, "The run folder holds no frames of this clip to show."));
+    box.replaceChildren(el("p", { class: "aside" }, "The run folder has no viewer frames of this clip."));
     return;
   }
   view.frame = frames[Math.floor(frames.length / 2)];
@@ -44,7 +44,7 @@ function viewerSetup() {
     view.a;
   view.pairSeries = anchor.series;
   const index = (p) => String(clip().points.indexOf(p));
-  const told = (p) => [index(p), `${p.point} · ${number(p.bytes)} bytes`];
+  const option = (p) => [index(p), `${p.point} · ${number(p.bytes)} bytes`];
   const grouped = () =>
     groups(viewable(view.frame)).map(([s, of]) => [
       data.series[s].label,
@@ -53,7 +53,7 @@ function viewerSetup() {
   const pointsOfPair = () =>
     viewable(view.frame)
       .filter((p) => p.series === view.pairSeries)
-      .map(told);
+      .map(option);
   const seriesOptions = () => groups(viewable(view.frame)).map(([s]) => [String(s), data.series[s].label]);
 
   const ui = (view.ui = {});
@@ -201,7 +201,7 @@ function viewerFrame(frame) {
 const imageOf = (who) => (who === "o" ? clip().shots[view.frame] : (who === "a" ? view.a : view.b).shots[view.frame]);
 const titleOf = (who) => (who === "o" ? "original" : `${who.toUpperCase()} · ${nameOf(who === "a" ? view.a : view.b)}`);
 
-/** The size that a frame is shown at, with `columns` of them beside each other. */
+/** The display size of a frame, with `columns` frames side by side. */
 function sheetSize(columns) {
   const { width, height } = clip().source;
   if (view.zoom !== "fit") {
@@ -238,7 +238,7 @@ function viewerDraw() {
     {
       slider: "Drag, or use the left and right arrow keys on the picture.",
       flip: "Click, or use the left and right arrow keys on the picture.",
-      difference: `The absolute difference to the original, times ${view.gain}; black is equal.`,
+      difference: `The absolute difference from the original, times ${view.gain}. Black pixels are equal.`,
       side: "",
     }[view.mode] + more;
   const stages = [...ui.stages.querySelectorAll(".stage")];
@@ -361,7 +361,7 @@ function viewerFlips() {
 }
 function viewerFlip(stage = view.ui.stages.querySelector(".stage")) {
   const who = ["o", "a", "b"][view.flip];
-  // Visibility, not display: a picture that is laid out is decoded and shows at once.
+  // Visibility, not display: a picture in the layout is decoded already and appears at once.
   stage.querySelectorAll("img").forEach((image, i) => {
     image.style.visibility = i === view.flip ? "visible" : "hidden";
   });
@@ -395,7 +395,7 @@ function viewerDifference(columns) {
       width,
       height,
       role: "img",
-      "aria-label": `Difference of ${titleOf(who)} to the original, times ${view.gain}`,
+      "aria-label": `Difference of ${titleOf(who)} from the original, times ${view.gain}`,
     });
     drawDifference(canvas, imageOf("o"), imageOf(who), Number(view.gain));
     return el(
@@ -466,12 +466,12 @@ function viewerCards() {
   const against = `B has ${number(Math.abs(bytes), 1)} % ${bytes < 0 ? "fewer" : "more"} bytes than A and ${number(Math.abs(dB), 2)} dB ${dB < 0 ? "less" : "more"} ${label} over all frames.`;
   const far = (view.pairing === "rate" && Math.abs(bytes) > 10) || (view.pairing === "quality" && Math.abs(dB) > 0.5);
   const nearest = {
-    rate: "It is the nearest in bytes of the measured points. ",
-    quality: `It is the nearest in ${label} of the measured points. `,
+    rate: "It is the measured point nearest in bytes. ",
+    quality: `It is the measured point nearest in ${label}. `,
     free: "",
   }[view.pairing];
   view.ui.match.replaceChildren(
     `${against} ${nearest}`,
-    far ? el("span", { class: "warn" }, "That is not close: judge the pair with care.") : "",
+    far ? el("span", { class: "warn" }, "The two are not close: compare with care.") : "",
   );
 }

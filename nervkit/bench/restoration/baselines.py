@@ -1,13 +1,15 @@
-"""What to stand beside: classical methods, from scikit-image, scipy and ffmpeg, and nervkit's own
-without its fit, which tells what the fit is worth."""
+"""Baselines: classical methods from scikit-image, scipy and ffmpeg, and nervkit's own methods
+without a fit, which show what the fit gains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 
@@ -20,26 +22,37 @@ from nervkit.restoration.kinds import pixels
 from nervkit.restoration.motion import carried
 from nervkit.restoration.noise import white_variance
 
-Frames = np.ndarray  # (T, H, W, 3) uint8
-Denoiser = Callable[..., Frames]
+#: (T, H, W, 3) uint8
+Frames: TypeAlias = npt.NDArray[np.uint8]
+#: (T, H, W) bool: pixels to fill
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+class Denoiser(Protocol):
+    """A method that takes noisy frames, and the path of their movie if there is one."""
+
+    def __call__(self, frames: Frames, path: Path | None = None) -> Frames: ...
+
+
 NO_FIT = "nervkit, no fit"
-LIMITED = 219 / 255  # of the deviation of a luma from 0 to 255 is that of limited range
-PADDING = 4  # frames
+LIMITED = 219 / 255  # limited-range deviation over full-range deviation, for luma
+PADDING = 4  # frames that minterpolate needs before and after
 
 
-def _each(frames: Frames, method: Callable[[np.ndarray], np.ndarray]) -> Frames:
+def _each(frames: Frames, method: Callable[[Frames], npt.NDArray[Any]]) -> Frames:
+    """Apply a method to each frame."""
     return np.stack([pixels(method(frame)) for frame in frames])
 
 
-def _deviation(frame: np.ndarray) -> float:
-    """Of the noise of one frame, taken to be white."""
+def _deviation(frame: npt.NDArray[Any]) -> float:
+    """Estimate the noise's standard deviation in one frame, assuming white noise."""
     planes = np.moveaxis(frame.astype(np.float32), 2, 0)
     return float(np.sqrt(np.mean([white_variance(plane) for plane in planes])))
 
 
-def nl_means(frame: np.ndarray) -> np.ndarray:
-    """Non-local means of one frame (Buades et al., 2005), its strength from the noise's estimated
-    deviation, as scikit-image's guide has it."""
+def nl_means(frame: Frames) -> npt.NDArray[Any]:
+    """Denoise one frame by non-local means (Buades et al., 2005). The strength follows from the
+    estimated noise, as in scikit-image's guide."""
     sigma = max(_deviation(frame), 1.0)
     return denoise_nl_means(
         frame.astype(np.float32),
@@ -53,16 +66,16 @@ def nl_means(frame: np.ndarray) -> np.ndarray:
     )
 
 
-def total_variation(frame: np.ndarray) -> np.ndarray:
-    """Total variation (Chambolle, 2004) of one frame, its weight from the estimated noise."""
+def total_variation(frame: Frames) -> npt.NDArray[Any]:
+    """Denoise one frame by total variation (Chambolle, 2004), weighted by the estimated noise."""
     sigma = max(_deviation(frame), 1.0) / 255
     return 255 * denoise_tv_chambolle(frame / np.float32(255), weight=1.5 * sigma, channel_axis=-1)
 
 
 def by_ffmpeg(filter: str, factor: float, most: float = np.inf) -> Denoiser:
-    """A filter of ffmpeg, with `factor` times the estimated deviation of the luma's noise for its
-    strength, from 1 to `most`. It works on the planes of the movie at `path` or, without one, on
-    4:4:4."""
+    """Return an ffmpeg filter as a method. Its strength is `factor` times the estimated standard
+    deviation of the luma's noise, from 1 to `most`. It works on the planes of the movie at `path`
+    or, without a path, on 4:4:4."""
 
     def method(frames: Frames, path: Path | None = None) -> Frames:
         lumas = [(frame @ LUMA)[..., None] for frame in frames]
@@ -74,16 +87,19 @@ def by_ffmpeg(filter: str, factor: float, most: float = np.inf) -> Denoiser:
 
 
 def no_fit(frames: Frames, path: Path | None = None) -> Frames:
-    """nervkit's `denoise` without a fit."""
+    """Denoise by nervkit without a fit."""
     return denoise(frames, fit=False) if path is None else denoise(path, fit=False).frames
 
 
 def on_frames(method: Callable[[Frames], Frames]) -> Denoiser:
-    """A method that takes frames only."""
-    return lambda frames, path=None: method(frames)
+    """Adapt a method that takes frames only."""
+
+    def denoiser(frames: Frames, path: Path | None = None) -> Frames:
+        return method(frames)
+
+    return denoiser
 
 
-#: noisy frames, and the path of the movie that they are from if there is one -> cleaned frames
 DENOISERS: dict[str, Denoiser] = {
     "gaussian": on_frames(
         lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0)))
@@ -98,7 +114,7 @@ DENOISERS: dict[str, Denoiser] = {
     "median 3x3x3": on_frames(lambda x: ndimage.median_filter(x, (3, 3, 3, 1))),
     "nl means": on_frames(lambda x: _each(x, nl_means)),
     "total variation": on_frames(lambda x: _each(x, total_variation)),
-    # At the strengths that did best on Bunny, with a look at its clean frames.
+    # The strengths that scored best on Bunny, tuned against its clean frames.
     "ffmpeg hqdn3d": by_ffmpeg("hqdn3d={}", 3),
     "ffmpeg nlmeans": by_ffmpeg("nlmeans=s={}:p=5", 0.6, most=30),
     "ffmpeg bm3d": by_ffmpeg("bm3d=sigma={}:bstep=4", 4),
@@ -106,8 +122,8 @@ DENOISERS: dict[str, Denoiser] = {
 }
 
 
-def biharmonic(frames: Frames, unknown: np.ndarray) -> Frames:
-    """Each frame's holes by the biharmonic equation; `unknown` is (T, H, W)."""
+def biharmonic(frames: Frames, unknown: Mask) -> Frames:
+    """Fill each frame's holes by the biharmonic equation; `unknown` is (T, H, W) bool."""
     filled = frames.copy()
     for frame, hole in zip(filled, unknown, strict=True):
         if hole.any() and not hole.all():
@@ -116,9 +132,9 @@ def biharmonic(frames: Frames, unknown: np.ndarray) -> Frames:
     return filled
 
 
-def temporal_median(frames: Frames, unknown: np.ndarray) -> Frames:
-    """Each hole's pixels by the median of their known values in other frames; what no frame knows
-    becomes middle gray."""
+def temporal_median(frames: Frames, unknown: Mask) -> Frames:
+    """Fill holes by the median of the pixel's known values in other frames. Pixels that no frame
+    knows become middle gray."""
     filled = frames.copy()
     rows, columns = np.nonzero(unknown.any(axis=0))
     values = np.where(unknown[:, rows, columns, None], np.nan, frames[:, rows, columns])
@@ -130,43 +146,43 @@ def temporal_median(frames: Frames, unknown: np.ndarray) -> Frames:
     return filled
 
 
-def found(frames: Frames, unknown: np.ndarray) -> Frames:
-    """Holes by what other frames show there; frames that are missing whole stay as they are."""
+def filled_in(frames: Frames, unknown: Mask) -> Frames:
+    """Fill holes from other frames by nervkit without a fit. Missing frames stay unchanged."""
     filled, present = frames.copy(), ~unknown.all(axis=(1, 2))
     filled[present] = fill_in(frames[present], unknown[present])[0]
     return filled
 
 
-#: frames and (T, H, W) unknown -> filled frames
-INPAINTERS: dict[str, Callable[[Frames, np.ndarray], Frames]] = {
+#: frames and an (T, H, W) mask of unknown pixels -> filled frames
+INPAINTERS: dict[str, Callable[[Frames, Mask], Frames]] = {
     "biharmonic": biharmonic,
     "temporal median": temporal_median,
-    NO_FIT: found,
+    NO_FIT: filled_in,
 }
 
 
 def average(frames: Frames) -> Frames:
-    """The frames between those of (T, H, W, 3): (T - 1, H, W, 3) means of two neighbours."""
+    """Return (T - 1, H, W, 3) in-between frames: means of two neighbours."""
     return pixels((frames[:-1].astype(np.float32) + frames[1:]) / 2)
 
 
 def minterpolate(frames: Frames) -> Frames:
-    """The frames between, by ffmpeg's motion-compensated `minterpolate`: (T - 1, H, W, 3)."""
-    # ffmpeg needs frames before and after those that it compensates, and they have to move on.
+    """Return (T - 1, H, W, 3) in-between frames by ffmpeg's motion-compensated `minterpolate`."""
+    # Mirrored frames keep moving; repeated ones would not.
     padded = np.pad(frames, ((PADDING, PADDING), (0, 0), (0, 0), (0, 0)), "reflect")
     made = filtered(padded, "minterpolate=fps=50:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1")
     first, end = 2 * PADDING, 2 * (PADDING + len(frames)) - 1
     if len(made) < end:
-        raise NervError("ffmpeg's minterpolate made too few frames")
+        raise NervError("ffmpeg's minterpolate returned too few frames")
     return made[first + 1 : end : 2]
 
 
 def along_flow(frames: Frames) -> Frames:
-    """The frames between, (T - 1, H, W, 3): both neighbours moved half the way."""
+    """Return (T - 1, H, W, 3) in-between frames: both neighbours warped half-way along the flow."""
     return np.stack([pixels(carried(a, b, optical_flow(a, b), 0.5)) for a, b in pairwise(frames)])
 
 
-#: frames -> the frames between them
+#: frames -> in-between frames
 INTERPOLATORS: dict[str, Callable[[Frames], Frames]] = {
     "average": average,
     "minterpolate": minterpolate,

@@ -1,5 +1,4 @@
-"""Damages made on purpose, for evaluation: the papers' noise and masks, and what cameras and codecs
-make."""
+"""Synthetic damage for evaluation: the papers' noise and masks, and noise of cameras and codecs."""
 
 from __future__ import annotations
 
@@ -14,23 +13,26 @@ from nervkit.video.planes import Planes
 
 IMPULSES = ("white", "black", "salt-pepper", "random")
 NOISES = ("gaussian", "poisson", *IMPULSES)
-IN_FILES = ("planes", "codec")  # noise of 4:2:0 planes, which only a file holds
+IN_FILES = ("planes", "codec")  # noise on 4:2:0 planes, which exist in a file only
 
 
 def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np.ndarray:
-    """Noisy frames.
+    """Return frames with noise.
 
     Args:
         frames: (T, H, W, 3) uint8.
-        kind: "gaussian": `amount` is its standard deviation in 8-bit steps, for each sample by
-            itself; "poisson": that of white, its variance is proportional to the sample; or
-            impulses, of which `amount` is the share of pixels: "white", "black",
-            "salt-pepper" (half of each), "random" (uniform colours). NeRV (2110.13903)
-            has these, and does not state its density.
+        kind: "gaussian": independent for each sample, with standard deviation `amount` in 8-bit
+            steps; "poisson": variance proportional to the sample, with standard deviation
+            `amount` at white; or impulses in a share `amount` of the pixels: "white", "black",
+            "salt-pepper" (half each), "random" (uniform colours). The impulses are those of NeRV
+            (2110.13903), which does not state its density.
         seed: of the noise.
 
     Returns:
         (T, H, W, 3) uint8, rounded and clipped.
+
+    Raises:
+        UsageError: an unknown kind, or an amount out of range.
     """
     rng = np.random.default_rng(seed)
     if kind in ("gaussian", "poisson"):
@@ -46,7 +48,7 @@ def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np
     if kind not in IMPULSES:
         raise UsageError(f"unknown noise {kind!r}; choose from: {', '.join(NOISES)}")
     if not 0 <= amount <= 1:
-        raise UsageError(f"the density must lie in 0 to 1, not {amount}")
+        raise UsageError(f"density must lie in 0 to 1, not {amount}")
     noisy = frames.copy()
     for frame in noisy:
         hit = rng.random(frame.shape[:2]) < amount
@@ -63,15 +65,18 @@ def add_noise(frames: np.ndarray, kind: str, amount: float, seed: int = 0) -> np
 def noisy_file(
     frames: np.ndarray, kind: str, amount: float, folder: Path, seed: int = 0
 ) -> tuple[Path, np.ndarray]:
-    """A noisy movie, and the clean frames that it would have without its noise.
+    """Write a noisy movie. Return its path and its frames without the noise.
 
     Args:
-        frames: (T, H, W, 3) uint8, clean; an odd last row or column is left out.
-        kind: "planes": noise of the standard deviation `amount` in 8-bit steps on each of the Y, U
-            and V samples of 4:2:0, kept without loss; "codec": the noise filter of ffmpeg of this
-            strength, new in every frame, then x264 at CRF 1.
-        folder: where to.
+        frames: (T, H, W, 3) uint8, clean; an odd last row or column is cropped.
+        kind: "planes": Gaussian noise of standard deviation `amount` in 8-bit steps on the Y, U and
+            V samples of 4:2:0, stored losslessly; "codec": ffmpeg's noise filter of strength
+            `amount`, new in every frame, then x264 at CRF 1.
+        folder: where the movie is written.
         seed: of the noise.
+
+    Raises:
+        UsageError: an amount out of range.
     """
     if not 0 <= amount <= 100:
         raise UsageError(f"noise of {kind} must lie in 0 to 100, not {amount:g}")
@@ -86,15 +91,15 @@ def noisy_file(
         raw = (raw + np.float32(amount) * noise).round().clip(0, 255).astype(np.uint8)
     else:
         path = folder / "noisy.mp4"
-        noise = f"noise=alls={amount:g}:allf=t:all_seed={seed}"
-        how = ["-vf", noise, "-c:v", "libx264", "-crf", "1"]
+        chain = f"noise=alls={amount:g}:allf=t:all_seed={seed}"
+        how = ["-vf", chain, "-c:v", "libx264", "-crf", "1"]
     run_ffmpeg([*given, "-i", "-", *how, str(path)], raw.tobytes())
     return path, np.stack([planes.rgb(colour, width, height) for planes in clean])
 
 
 def five_boxes(height: int, width: int, side: int = 50) -> np.ndarray:
-    """(H, W) bool: boxes around the centre and the four quarter points, as in HNeRV
-    (2304.02633)."""
+    """Return an (H, W) bool mask of boxes around the centre and the four quarter points (HNeRV,
+    2304.02633)."""
     mask = np.zeros((height, width), bool)
     for row, column in ((1, 1), (1, 3), (2, 2), (3, 1), (3, 3)):
         top = max(0, row * height // 4 - side // 2)
@@ -104,7 +109,7 @@ def five_boxes(height: int, width: int, side: int = 50) -> np.ndarray:
 
 
 def centre_box(height: int, width: int) -> np.ndarray:
-    """(H, W) bool: one box of H/4 x W/4 (Boosting NeRV, 2402.18152)."""
+    """Return an (H, W) bool mask of one centred box of H/4 x W/4 (Boosting NeRV, 2402.18152)."""
     mask = np.zeros((height, width), bool)
     top, left = (height - height // 4) // 2, (width - width // 4) // 2
     mask[top : top + height // 4, left : left + width // 4] = True

@@ -1,5 +1,5 @@
-"""How good restorations are: the papers' damages on clean clips, nervkit beside classical methods,
-scored against what was there."""
+"""Evaluate restoration: damage clean clips as in the papers, restore them by nervkit and by
+baselines, and score the results against the clean frames."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
 from nervkit.bench.restoration.baselines import DENOISERS, INPAINTERS, INTERPOLATORS, NO_FIT
@@ -32,7 +33,12 @@ from nervkit.restoration.interpolate import interpolate
 from nervkit.restoration.masks import read_mask
 from nervkit.video.reader import read_clip
 
-Runs = Iterator[tuple[str, np.ndarray]]
+#: (T, H, W, 3) uint8
+Frames: TypeAlias = npt.NDArray[np.uint8]
+#: (T, H, W) or (H, W) bool
+Mask: TypeAlias = npt.NDArray[np.bool_]
+#: a method's name and its frames, computed when the iterator reaches it
+Runs: TypeAlias = Iterator[tuple[str, Frames]]
 
 DAMAGES = (
     *("gaussian:10", "gaussian:25", "gaussian:50"),
@@ -44,9 +50,9 @@ DAMAGES = (
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one damage. PSNR in dB and SSIM are means over frames of 8-bit RGB: of whole
-    frames, of what is inside the holes, and of what is outside (None where there is none). For
-    odd-even, only the frames that were left out count."""
+    """The score of one method on one damage. PSNR in dB and SSIM are means over 8-bit RGB frames:
+    over full frames, inside the holes, and outside (None without holes). For odd-even, only the
+    frames that were left out count."""
 
     damage: str
     method: str
@@ -59,38 +65,41 @@ class Score:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the score as a JSON-ready object."""
         return asdict(self)
 
 
 def evaluate(
-    frames: np.ndarray,
+    frames: Frames,
     damage: str,
     *,
     mask: Any = None,
     baselines: bool = True,
     on_score: Callable[[Score], None] = lambda score: None,
-    on_frames: Callable[[str, np.ndarray], None] = lambda method, frames: None,
+    on_frames: Callable[[str, Frames], None] = lambda method, frames: None,
     **options: Any,
 ) -> list[Score]:
-    """Damage a clean clip, repair it with nervkit and with the classical methods, and score all.
+    """Damage a clean clip, restore it by nervkit and by the baselines, and score all results.
 
     Args:
         frames: (T, H, W, 3) uint8, clean.
-        damage: "gaussian:SIGMA"; "poisson:SIGMA" (of white; less of what is darker);
+        damage: "gaussian:SIGMA"; "poisson:SIGMA" (SIGMA at white, less in darker areas);
             "white:DENSITY", "black:", "salt-pepper:", "random:" (share of pixels); "planes:SIGMA",
             "codec:STRENGTH" (a noisy 4:2:0 movie, see `noisy_file`; compared with its clean
-            frames); "none" (how much of an undamaged clip `denoise` keeps); "boxes:SIDE" (five,
-            HNeRV's), "centre" (H/4 x W/4); "mask" (that of `mask`); "odd-even" (odd frames are left
+            frames); "none" (how much `denoise` changes an undamaged clip); "boxes:SIDE" (HNeRV's
+            five), "centre" (H/4 x W/4); "mask" (given by `mask`); "odd-even" (odd frames are left
             out).
-        mask: for "mask": what is a hole; as in `inpaint`.
-        baselines: whether the classical methods are scored too.
-        on_score: called with each Score as it is made.
-        on_frames: called with each method's name and frames, after those of "clean" and "damaged".
-        options: of the fit, and `fit`, whether to make one; see `Task`.
+        mask: the holes of "mask", as in `inpaint`.
+        baselines: whether to score the baselines too.
+        on_score: receives each Score as soon as it is known.
+        on_frames: receives each method's name and frames, starting with "clean" and "damaged".
+        options: options of the fit, and `fit`, whether to make one; see `Task`.
 
     Returns:
-        The damaged clip's own score first (not for odd-even), then nervkit's, then the others'.
+        The score of the damaged clip (not for odd-even), then nervkit's, then the baselines'.
+
+    Raises:
+        UsageError: an unknown damage, or an amount out of range.
     """
     with TemporaryDirectory() as folder:
         clean, holes, runs = _prepared(frames, damage, mask, baselines, options, Path(folder))
@@ -107,14 +116,15 @@ def evaluate(
 
 
 def _prepared(
-    frames: np.ndarray,
+    frames: Frames,
     damage: str,
     mask: Any,
     baselines: bool,
     options: dict[str, Any],
     folder: Path,
-) -> tuple[np.ndarray, np.ndarray | None, Runs]:
-    """What is compared with, the holes if the damage is such, and the methods' frames."""
+) -> tuple[Frames, Mask | None, Runs]:
+    """Return the clean frames to compare with, the holes if there are any, and the methods'
+    results."""
     kind, amount = parse_damage(damage)
     clean, holes = frames, None
     if kind == "none":
@@ -136,7 +146,7 @@ def _prepared(
 
 
 def parse_damage(damage: str) -> tuple[str, float]:
-    """Its kind and its amount, 0 where it has none. Raises UsageError."""
+    """Return the kind and the amount of a damage; 0 for kinds without one. Raises UsageError."""
     match = re.fullmatch(r"([a-z-]+)(?::(\d+(?:\.\d+)?))?", damage)
     kind, amount = (match[1], match[2]) if match else ("", None)
     if kind in ("none", "centre", "mask", "odd-even") and amount is None:
@@ -145,32 +155,32 @@ def parse_damage(damage: str) -> tuple[str, float]:
         return kind, float(amount)
     if kind == "boxes" and amount is not None and re.fullmatch("[1-9][0-9]*", amount):
         return kind, int(amount)
-    raise UsageError(f"unknown damage {damage!r}; such as: {', '.join(DAMAGES)}, mask")
+    raise UsageError(f"unknown damage {damage!r}; examples: {', '.join(DAMAGES)}, mask")
 
 
-def _holes(shape: tuple[int, ...], kind: str, amount: float, mask: Any) -> np.ndarray:
+def _holes(shape: tuple[int, ...], kind: str, amount: float, mask: Any) -> Mask:
     if kind == "mask":
         return read_mask(mask, (), shape[:3], {})
-    still = centre_box(*shape[1:3]) if kind == "centre" else five_boxes(*shape[1:3], int(amount))
-    return np.broadcast_to(still, shape[:3])
+    height, width = shape[1:3]
+    box = centre_box(height, width) if kind == "centre" else five_boxes(height, width, int(amount))
+    return np.broadcast_to(box, shape[:3])
 
 
-def _denoising(
-    noisy: np.ndarray, path: Path | None, baselines: bool, options: dict[str, Any]
-) -> Runs:
+def _denoising(noisy: Frames, path: Path | None, baselines: bool, options: dict[str, Any]) -> Runs:
     yield "damaged", noisy
-    fitting: list[Progress] = []
-    made = denoise(noisy if path is None else path, **options, on_progress=fitting.append)
-    frames = made if path is None else made.frames
-    yield "nervkit", frames
+    progress: list[Progress] = []
+    restored: Frames
+    if path is None:
+        restored = denoise(noisy, **options, on_progress=progress.append)
+    else:
+        restored = denoise(path, **options, on_progress=progress.append).frames
+    yield "nervkit", restored
     for name, method in DENOISERS.items() if baselines else ():
-        # What was made without a fit is not made again.
-        yield name, frames if name == NO_FIT and not fitting else method(noisy, path)
+        # If nervkit made no fit, its result is that of NO_FIT.
+        yield name, restored if name == NO_FIT and not progress else method(noisy, path)
 
 
-def _inpainting(
-    frames: np.ndarray, holes: np.ndarray, baselines: bool, options: dict[str, Any]
-) -> Runs:
+def _inpainting(frames: Frames, holes: Mask, baselines: bool, options: dict[str, Any]) -> Runs:
     masked = np.where(holes[..., None], np.uint8(0), frames)
     yield "damaged", masked
     yield "nervkit", inpaint(masked, holes, **options)
@@ -178,7 +188,7 @@ def _inpainting(
         yield name, method(masked, holes)
 
 
-def _interpolation(frames: np.ndarray, baselines: bool, options: dict[str, Any]) -> Runs:
+def _interpolation(frames: Frames, baselines: bool, options: dict[str, Any]) -> Runs:
     even = frames[::2]
     between = slice(1, 2 * len(even) - 2, 2)
     yield "nervkit", interpolate(even, factor=2, **options)[between]
@@ -189,25 +199,40 @@ def _interpolation(frames: np.ndarray, baselines: bool, options: dict[str, Any])
 def score(
     damage: str,
     method: str,
-    clean: np.ndarray,
-    made: np.ndarray,
-    holes: np.ndarray | None,
+    clean: Frames,
+    restored: Frames,
+    holes: Mask | None,
     seconds: float,
 ) -> Score:
-    """Compare (T, H, W, 3) uint8 frames with the clean ones; `holes` (T, H, W) bool."""
-    rows = []
-    for t, (a, b) in enumerate(zip(clean, made, strict=True)):
+    """Compare restored frames with the clean ones: overall, and inside and outside (T, H, W)
+    `holes`."""
+    rows: list[list[float | None]] = []
+    for t, (a, b) in enumerate(zip(clean, restored, strict=True)):
         error = np.square(a.astype(np.float32) - b).mean(axis=2)
         similarity = _similarity(a, b)
-        row = list(_over(error, similarity, np.ones(error.shape, bool)))
+        row = [*_over(error, similarity, np.ones(error.shape, bool))]
         for part in (None, None) if holes is None else (holes[t], ~holes[t]):
             row += (None, None) if part is None else _over(error, similarity, part)
         rows.append(row)
-    return Score(damage, method, *map(_mean, zip(*rows, strict=True)), seconds)
+    psnr, *rest = (_mean(column) for column in zip(*rows, strict=True))
+    assert psnr is not None, "every frame has a PSNR"
+    ssim, psnr_inside, ssim_inside, psnr_outside, ssim_outside = rest
+    return Score(
+        damage,
+        method,
+        psnr,
+        ssim,
+        psnr_inside,
+        ssim_inside,
+        psnr_outside,
+        ssim_outside,
+        seconds,
+    )
 
 
-def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
-    """(H, W) SSIM around each pixel, mean over the channels; None for tiny frames."""
+def _similarity(a: Frames, b: Frames) -> npt.NDArray[np.float64] | None:
+    """Return the (H, W) SSIM map, mean over the channels; None for frames smaller than its
+    window."""
     if min(a.shape[:2]) < SSIM_WINDOW:
         return None
     options = {"channel_axis": 2, "data_range": 255, "full": True}
@@ -216,9 +241,9 @@ def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
 
 
 def _over(
-    error: np.ndarray, similarity: np.ndarray | None, part: np.ndarray
+    error: npt.NDArray[np.float32], similarity: npt.NDArray[np.float64] | None, part: Mask
 ) -> tuple[float | None, float | None]:
-    """PSNR and mean SSIM over a part of a frame; None where it is empty."""
+    """Return PSNR and mean SSIM over a part of a frame; None if it is empty."""
     if not part.any():
         return None, None
     mean = None if similarity is None else float(similarity[part].mean())

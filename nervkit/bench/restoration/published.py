@@ -1,4 +1,4 @@
-"""What the papers print for restoration: their clips, sizes and noise, not ours."""
+"""Restoration results that papers publish, for their own clips, sizes and noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """One figure of a paper's table: PSNR in dB, mean over its clips."""
+    """One number of a paper's table: PSNR in dB, mean over the paper's clips."""
 
     task: str
     what: str

@@ -1,4 +1,4 @@
-"""A run of restorations over clips, kept as one JSON record."""
+"""A benchmark of restoration over clips, kept as one JSON record."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import imageio.v3 as iio
-import numpy as np
 
 from nervkit.bench.machine import machine, versions
-from nervkit.bench.records import read_record, write_record
-from nervkit.bench.restoration.evaluate import DAMAGES, Score, evaluate, parse_damage
+from nervkit.bench.records import Record, read_record, write_record
+from nervkit.bench.restoration.evaluate import DAMAGES, Frames, Score, evaluate, parse_damage
 from nervkit.bench.restoration.published import PUBLISHED
 from nervkit.errors import SourceError, UsageError
 from nervkit.models.device import choose_device
@@ -24,8 +24,9 @@ from nervkit.video.reader import read_clip
 
 if TYPE_CHECKING:
     from nervkit.bench.datasets import ClipSpec
+    from nervkit.video.reader import ReadingOptions
 
-RECORD = "restore.json"
+RECORD_NAME = "restore.json"
 
 
 def bench_restore(
@@ -38,77 +39,84 @@ def bench_restore(
     baselines: bool = True,
     picture: int | None = None,
     on_score: Callable[[str, Score], None] = lambda clip, score: None,
-) -> dict[str, Any]:
-    """Evaluate restorations of clips; see `evaluate`. What a run folder has already, for the same
-    clip, damage, fit and versions, is kept.
+) -> Record:
+    """Evaluate restoration on clips; see `evaluate`. Runs that the folder has already for the same
+    clip, damage, fit and versions are kept.
 
     Args:
-        clips: what to damage and repair.
+        clips: clean clips to damage and restore.
         out: the run folder; its restore.json is written after each damage.
-        damages: as `evaluate` takes them; none: the papers'.
+        damages: as `evaluate` takes them; empty: the papers'.
         fit: options of the fit, and `fit`, whether to make one.
         mask: for the damage "mask", and only then, as `inpaint` takes it.
-        baselines: whether the classical methods are scored too.
-        picture: a frame of which every method's result is kept as a PNG.
-        on_score: called with the clip's name and each score, new or kept.
+        baselines: whether to score the baselines too.
+        picture: a frame to store as PNG from every method's result.
+        on_score: receives the clip's name and each score, new or kept.
 
     Returns:
         The record, JSON-ready.
+
+    Raises:
+        UsageError: an unknown damage or device, or a mask without its damage.
+        SourceError: a clip or restore.json cannot be read.
     """
     damages = damages or DAMAGES
     for damage in damages:
         parse_damage(damage)
     if (mask is None) == ("mask" in damages):
-        raise UsageError("the damage mask and a mask are given together")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / RECORD
-    record: dict[str, Any] = {
-        "runs": _earlier(path),
-        "published": [asdict(figure) for figure in PUBLISHED],
-    }
+        raise UsageError("give the damage mask and a mask together, or neither")
     device = str(choose_device(fit.get("device", "auto")))
-    made_on, made_with = {"machine": machine(device)}, versions()
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / RECORD_NAME
+    record: Record = {"runs": _earlier(path), "published": [asdict(p) for p in PUBLISHED]}
+    shared: Record = {"fit": fit | {"device": device}, "baselines": baselines}
+    shared |= {"picture": picture, "versions": versions()}
     for spec in clips:
         clip = read_clip(spec.path, **spec.options)
         content = fingerprint_of(clip.frames)
         holes = None
         if "mask" in damages:
-            holes = read_mask(mask, (), clip.shape[:3], spec.options, clip.skipped)
+            reading = cast("ReadingOptions", spec.options)
+            holes = read_mask(mask, (), clip.shape[:3], reading, clip.skipped)
         for damage in damages:
-            identity = {"clip": spec.name, "content": content, "reading": spec.options}
-            identity |= {"damage": damage, "fit": fit | {"device": device}, "baselines": baselines}
-            identity |= {"picture": picture, "versions": made_with}
-            if damage == "mask":
+            identity: Record = {"clip": spec.name, "content": content, "reading": spec.options}
+            identity |= {"damage": damage, **shared}
+            if damage == "mask" and holes is not None:
                 identity["mask"] = fingerprint_of(holes)
-            kept = [run for run in record["runs"] if {k: run.get(k) for k in identity} == identity]
-            if kept:
-                for row in kept[0]["scores"]:
+            if kept := _find(record["runs"], identity):
+                for row in kept["scores"]:
                     on_score(spec.name, Score(**row))
                 continue
-
-            def keep(method: str, frames: np.ndarray, where: str = f"{spec.name}-{damage}") -> None:
-                if picture is not None and picture < len(frames):
-                    name = re.sub(r"[^\w.]+", "-", f"{where}-{method}")
-                    iio.imwrite(out / f"{name}.png", frames[picture])
-
             scores = evaluate(
                 clip.frames,
                 damage,
                 mask=holes,
                 baselines=baselines,
-                on_score=lambda score, name=spec.name: on_score(name, score),
-                on_frames=keep,
+                on_score=partial(on_score, spec.name),
+                on_frames=partial(_save_picture, out, f"{spec.name}-{damage}", picture),
                 **fit,
             )
             run = identity | {"frames": list(clip.shape), "scores": [s.to_dict() for s in scores]}
-            run |= {"command": _command(identity, mask), **made_on}
+            run |= {"command": _command(identity, mask), "machine": machine(device)}
             record["runs"].append(run)
             write_record(path, record)
     return record
 
 
-def _command(identity: dict[str, Any], mask: Any) -> str:
-    """The command that makes a run again, with the clip's name for its path."""
+def _find(runs: list[Record], identity: Record) -> Record | None:
+    """Return the run with all values of `identity`, if there is one."""
+    return next((run for run in runs if {k: run.get(k) for k in identity} == identity), None)
+
+
+def _save_picture(out: Path, run: str, picture: int | None, method: str, frames: Frames) -> None:
+    """Store frame `picture` of a method's result, if it has one."""
+    if picture is not None and picture < len(frames):
+        name = re.sub(r"[^\w.]+", "-", f"{run}-{method}")
+        iio.imwrite(out / f"{name}.png", frames[picture])
+
+
+def _command(identity: Record, mask: Any) -> str:
+    """Return the command that repeats a run, with the clip's name in place of its path."""
     options = {"damage": identity["damage"], **identity["reading"], **identity["fit"]}
     if "mask" in identity:
         options["mask"] = mask if isinstance(mask, (str, Path)) else "MASKS"
@@ -124,16 +132,14 @@ def _command(identity: dict[str, Any], mask: Any) -> str:
     return shlex.join(words + ["--no-baselines"] * (not identity["baselines"]))
 
 
-def _earlier(path: Path) -> list[dict[str, Any]]:
-    """The runs of a record; none where there is no record. Raises SourceError."""
+def _earlier(path: Path) -> list[Record]:
+    """Return the runs of the record at `path`; none if the file is missing. Raises SourceError."""
     if not path.exists():
         return []
     try:
-        runs = (read_record(path) or {})["runs"]
+        runs: list[Record] = (read_record(path) or {})["runs"]
         for run in runs:
             [Score(**row) for row in run["scores"]]
     except (KeyError, TypeError) as error:
-        raise SourceError(f"{path}: not a readable record; delete it or use another --out") from (
-            error
-        )
+        raise SourceError(f"{path}: damaged record; delete it or use another --out") from error
     return runs

@@ -164,8 +164,9 @@ def _denoising(
     frames = made if path is None else made.frames
     yield "nervkit", frames
     for name, method in DENOISERS.items() if baselines else ():
-        # What was made without a fit is not made again.
-        yield name, frames if name == NO_FIT and not fitting else method(noisy, path)
+        # If nervkit made no fit, its result is that of NO_FIT.
+        fitted = any(p.phase == "fit" for p in fitting)
+        yield name, frames if name == NO_FIT and not fitted else method(noisy, path)
 
 
 def _inpainting(

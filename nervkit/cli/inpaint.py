@@ -16,15 +16,13 @@ def inpaint(
     output: options.MovieOutput,
     mask: Annotated[
         str | None,
-        typer.Option(
-            help="Unknown pixels are not black: an image for all frames, or images or a movie."
-        ),
+        typer.Option(help="Unknown where not black: one image for all frames, images, or a movie."),
     ] = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
             help="Unknown box: x,y,w,h in every frame, x,y,w,h@a:b in frames a to b - 1, or @a:b "
-            "for entire frames. Repeatable."
+            "(entire frames). Repeatable."
         ),
     ] = None,
     whole: Annotated[

@@ -73,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interpolate clip.nerv -o x.npy --fps 10", 2, "fps must be above the source's 10"),
         ("interpolate cut.nerv -o x.npy --factor 2", 1, "cut.nerv"),
         ("interpolate clip.nerv -o x.npy --factor 2 --seed 1", 2, "seed does not apply"),
-        ("interpolate clip.nerv -o x.npy --factor 2 --restart", 2, "--restart does not apply"),
+        ("interpolate clip.nerv -o x.npy --factor 2 --restart", 2, "restart does not apply"),
         ("bench restore clip.npy --out run --mask f00.png", 2, "given together"),
         ("encode clip.npy", 2, "--output"),
         ("encode missing.mp4 -o x.nerv", 1, "missing.mp4: no such file"),

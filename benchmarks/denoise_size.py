@@ -18,7 +18,7 @@ from nervkit.fitting.options import FitOptions
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.sizing import default_parameters
-from nervkit.restoration.denoise import Cleaner
+from nervkit.restoration.denoise import Denoiser
 from nervkit.restoration.kinds import pixels
 from nervkit.restoration.task import Fitted
 
@@ -39,8 +39,8 @@ for factor in (1, 8):
     for steps in (500, 2000, 8000):
         options = FitOptions(params=factor * default, steps=steps, device="cpu")
         network, _ = fit_clip(noisy, options)
-        fitted = Fitted(network, places, "gridnerv")
-        cleaner = Cleaner(noisy, fitted)
+        fitted = Fitted(network, "gridnerv")
+        denoiser = Denoiser(noisy, fitted)
         rows.append(
             {
                 "parameters": count_stored(network),
@@ -48,8 +48,8 @@ for factor in (1, 8):
                 "steps": steps,
                 "psnr_noisy": psnr(noisy),
                 "psnr_prediction": psnr(np.stack([pixels(fitted.predict(t)) for t in places])),
-                "psnr_result": psnr(np.stack(list(cleaner.frames()))),
-                "deviation_found": cleaner.found()["noise_deviation"],
+                "psnr_result": psnr(np.stack(list(denoiser.frames()))),
+                "deviation_found": denoiser.details()["noise_deviation"],
             }
         )
         print(rows[-1], flush=True)

@@ -1,4 +1,4 @@
-"""Encode frames that are in memory, and compare what comes back.
+"""Encode frames in memory, and print the quality of the decoded frames.
 
 python examples/arrays.py
 """
@@ -17,4 +17,4 @@ with TemporaryDirectory() as folder:
     report = nervkit.encode(clip.frames, path, params="60k", steps=300, fps=25)
     video = nervkit.open(path)
     print(f"{report.bytes} bytes, {report.bpp:.3f} bpp, {report.psnr:.2f} dB, {report.ssim:.4f}")
-    print("frame 5 comes back as", video[5].shape, video[5].dtype)
+    print("decoded frame 5:", video[5].shape, video[5].dtype)

@@ -1,13 +1,13 @@
-"""Encode a long video on a Ray cluster, and follow its segments.
+"""Encode a long video on a Ray cluster, and show the progress of its segments.
 
     pip install "nervkit[ray]"
     ray start --head                                 # on the first machine
     ray start --address=FIRST-MACHINE:6379           # on every other one
     python examples/cluster.py film.mkv film.nerv auto
 
-Workers read the source themselves, so it must lie at the same path on all machines. Where the
-output's folder does too, they keep their checkpoints there. Without other machines, `local` starts
-a cluster here.
+Workers read the source themselves, so it must have the same path on all machines. If the output
+folder does too, workers keep their checkpoints there. The address `local` starts a cluster on this
+machine.
 """
 
 import sys
@@ -18,7 +18,7 @@ import nervkit
 def show(progress) -> None:
     running = ", ".join(f"#{i} {p.step}/{p.steps}" for i, p in sorted(progress.running.items()))
     more = "" if progress.whole else " or more"
-    print(f"{progress.done} of {progress.known}{more} segments are done; running: {running or '-'}")
+    print(f"{progress.done} of {progress.known}{more} segments done; running: {running or '-'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Frames of .nerv files as a data set, decoded by the workers of a DataLoader.
+"""A PyTorch data set of frames from .nerv files, which DataLoader workers decode.
 
 python examples/dataset.py one.nerv two.nerv
 """
@@ -14,10 +14,10 @@ import nervkit
 
 
 class NervFrames(Dataset):
-    """All frames of some videos of one size: uint8 (3, H, W) each, and the video's number."""
+    """Frames, uint8 (3, H, W), each with the index of its video. All videos have one size."""
 
     def __init__(self, paths: list[str]) -> None:
-        # Opening reads a file's head only. A worker gets copies, which open the files themselves.
+        # Opening does not decode. Each worker gets pickled copies, which open the files again.
         self.videos = [nervkit.open(path, output="torch") for path in paths]
         self.ends = list(accumulate(len(video) for video in self.videos))
 
@@ -26,14 +26,14 @@ class NervFrames(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         which = bisect_right(self.ends, index)
-        # Counted from the end of its video, as negative indices are.
+        # A negative index counts from the end of the video.
         return self.videos[which][index - self.ends[which]], which
 
 
 def main() -> None:
     frames = NervFrames(sys.argv[1:])
-    # Workers that are spawned do not inherit what the threads of this process hold. Frames next to
-    # each other share a segment's network: of long videos, shuffle clips and not frames.
+    # Spawned workers do not inherit locks that threads of this process hold. Neighbouring frames
+    # share the network of a segment: for long videos, shuffle clips instead of frames.
     loader = DataLoader(
         frames, batch_size=4, num_workers=2, shuffle=True, multiprocessing_context="spawn"
     )

@@ -1,4 +1,4 @@
-"""Export the network of a .nerv file with torch.export: frames without nervkit.
+"""Export the network of a .nerv file with torch.export, to decode frames without nervkit.
 
 python examples/export.py video.nerv video.pt2
 """
@@ -11,9 +11,9 @@ import nervkit
 
 source, target = sys.argv[1:]
 video = nervkit.open(source, output="torch")
-model = video.model  # of a file of several segments: video.segments[i].model
+model = video.model  # with several segments: video.segments[i].model
 
-# The reference decode is of one frame at a time, so the exported network takes one position.
+# The reference decoder computes one frame at a time, so the exported network takes one position.
 torch.export.save(torch.export.export(model, (torch.zeros(1),)), target)
 
 exported = torch.export.load(target).module()

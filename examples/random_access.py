@@ -1,4 +1,4 @@
-"""Open a .nerv file and take what is needed of it.
+"""Open a .nerv file and read single frames, slices and frames between frames.
 
 nervkit encode examples/bunny.mp4 -o bunny.nerv --resize 320x180 --preset draft
 python examples/random_access.py bunny.nerv
@@ -14,15 +14,15 @@ import nervkit
 video = nervkit.open(sys.argv[1])
 print(video, video.shape, f"{float(video.fps):.3f} fps")
 
-first = video[0]  # (H, W, 3) uint8: costs one evaluation, wherever in the video
+first = video[0]  # (H, W, 3) uint8; any frame costs one evaluation of the network
 some = video[10:14]  # (4, H, W, 3)
 print("frame 0:", first.shape, "frames 10 to 13:", some.shape)
 
-# The model is a plain nn.Module; between frames it interpolates.
+# The model is a plain nn.Module. It interpolates at fractional positions.
 with torch.no_grad():
     between = video.model(torch.tensor([10.0, 10.5, 11.0]))
-print("at 10, 10.5 and 11:", tuple(between.shape), "in", between.min().item(), between.max().item())
+print("at 10, 10.5, 11:", tuple(between.shape), between.min().item(), "to", between.max().item())
 
-# imageio reads .nerv files once nervkit is imported.
+# Importing nervkit registers a plugin with imageio.
 print("through imageio:", iio.improps(sys.argv[1]).shape)
 iio.imwrite("first.png", first)

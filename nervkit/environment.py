@@ -1,8 +1,8 @@
-"""What the command sets of its own process, before OpenMP and torch are loaded. Imports neither.
+"""Process settings of the nervkit command. They must precede the import of OpenMP and torch.
 
-A program that imports nervkit keeps its environment, its allocator and its signals. Fits are faster
-with what the command sets, and show the same: a program that wants it too starts with SETTINGS in
-its environment, and calls `keep_freed_memory`.
+`import nervkit` in any other program leaves its environment, allocator and signals alone. The
+settings make fits faster and do not change their results. A program that wants them starts with
+SETTINGS in its environment and calls `keep_freed_memory`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import sys
 from pathlib import Path
 
 SETTINGS = {
-    # Threads that wait for others sleep. Spinning, two of them on a core and a half take twice as
-    # long for a fit's step; asleep, they lose a few percent on an idle machine.
+    # Waiting threads sleep. Two spinning threads on 1.5 free cores double the time of a step;
+    # sleeping costs a few percent on an idle machine.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Large CPU tensors on huge pages: at 1280x640 a fit's step takes 0.6 of the time, as most of
-    # it went into page faults. Linux only; elsewhere it is ignored.
+    # Large CPU tensors use huge pages, which saves page faults: at 1280x640 a step takes 0.6 of
+    # the time. Only Linux reads this variable.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 
 def prepare() -> None:
-    """In the command: set what the user has not set, keep freed memory, and let Ctrl-C end the
-    process. In any other program, nothing."""
+    """Set up the process if it is the nervkit command: set the variables that the user has not set,
+    keep freed memory, and let Ctrl-C end the process. Do nothing in any other program."""
     if not _is_command():
         return
-    # Modules load for some tenths of a second before the command handles signals itself: until
-    # then Ctrl-C ends the process, without Python's traceback.
+    # Imports take some tenths of a second before the command installs its own signal handlers.
+    # Until then Ctrl-C ends the process without a Python traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -36,9 +36,9 @@ def prepare() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next tensor, up to 1 GiB: else a step at 1280x640
-    returns its large tensors to the system and spends a fifth of its time on getting them back.
-    Other systems' allocators are left as they are."""
+    """Make glibc keep up to 1 GiB of freed memory for reuse. Otherwise a step at 1280x640 spends a
+    fifth of its time on returning large tensors to the system and allocating them again. Other
+    allocators are not changed."""
     import ctypes
     import platform
 
@@ -50,5 +50,5 @@ def keep_freed_memory() -> None:
 
 
 def _is_command() -> bool:
-    """Whether this process is the command `nervkit`, or `python -m nervkit`."""
+    """Return whether this process runs `nervkit` or `python -m nervkit`."""
     return Path(*sys.argv[:1]).stem == "nervkit" or sys.orig_argv[1:3] == ["-m", "nervkit"]

@@ -1,38 +1,38 @@
-"""The error tree. Every failure nervkit reports derives from NervError.
+"""The exception hierarchy. Every error that nervkit raises on purpose derives from NervError.
 
-Members are also ordinary Python errors (ValueError, OSError, ...), so callers may catch either.
-`exit_code` is what the command line returns.
+Most classes also derive from a built-in exception (ValueError, OSError, ...), so callers may catch
+either. `exit_code` is the exit status of the command line.
 """
 
 
 class NervError(Exception):
-    """Base of all errors that nervkit raises on purpose. The message is one line for people."""
+    """The base class. The message is one readable line."""
 
     exit_code = 1
 
 
 class UsageError(NervError, ValueError):
-    """An argument or option is wrong: unknown name, impossible size, value out of range."""
+    """An argument or option is invalid: unknown name, impossible size, value out of range."""
 
     exit_code = 2
 
 
 class OptionError(NervError, TypeError):
-    """A keyword argument that the function does not have."""
+    """The function has no such keyword argument."""
 
     exit_code = 2
 
 
 class NothingToDoError(NervError, ValueError):
-    """The input is already what it was to become."""
+    """The input already is what the call would produce."""
 
 
 class SourceError(NervError, ValueError):
-    """The input video cannot be read: missing, empty, damaged, of mixed sizes."""
+    """The input video cannot be read: missing, empty, damaged, or of varying frame size."""
 
 
 class OutputError(NervError, OSError):
-    """The output cannot be written: it exists, is not writable, or the disk is full."""
+    """The output cannot be written: it exists, it is not writable, or the disk is full."""
 
 
 class FormatError(NervError, ValueError):
@@ -44,31 +44,31 @@ class TruncatedError(FormatError):
 
 
 class ChecksumError(FormatError):
-    """A checksum of the .nerv file does not match its bytes."""
+    """A checksum in the .nerv file does not match its bytes."""
 
 
 class VersionError(FormatError):
-    """The .nerv file was written by a newer, incompatible version."""
+    """A newer, incompatible version wrote the .nerv file."""
 
 
 class LimitError(FormatError):
-    """The .nerv file declares more than the decoder's limits allow."""
+    """Decoding the .nerv file would exceed the decoder's limits."""
 
 
 class ResourceError(NervError, MemoryError):
-    """The work would not fit into memory."""
+    """There is not enough memory."""
 
 
 class ModelError(NervError, TypeError):
-    """A model that a plugin or a notebook brings is not what a model must be."""
+    """A model of a plugin or a notebook violates the model contract."""
 
 
 class MissingDependencyError(NervError, ImportError):
-    """An optional package is needed; the message names what to install."""
+    """An optional package is missing; the message says what to install."""
 
 
 class Interrupted(NervError):
-    """The user stopped the work. `resumable` says whether the same call goes on where it was."""
+    """The user stopped the work. If `resumable`, the same call resumes from a checkpoint."""
 
     exit_code = 130
 

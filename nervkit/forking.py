@@ -1,4 +1,4 @@
-"""What is open when a process forks: the child renews what it cannot share with its parent."""
+"""Resources that a forked child must recreate because it cannot share them with its parent."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from weakref import WeakSet
 
 
 class Renewable(Protocol):
-    """Something with locks, threads or an open file."""
+    """An object that holds locks, threads or an open file."""
 
     def after_fork(self) -> None:
-        """In a child, before anything else happens there: locks may be held and work begun by
-        threads that are only the parent's."""
+        """Recreate the resources in the child, before it does anything else: threads that exist
+        only in the parent may hold locks or have begun work."""
 
 
 _open: WeakSet[Renewable] = WeakSet()
 
 
 def renewed_after_fork(opened: Renewable) -> None:
-    """Have `opened.after_fork()` called in every child, for as long as it exists."""
+    """Call `opened.after_fork()` in every forked child while `opened` exists."""
     _open.add(opened)
 
 

@@ -1,4 +1,4 @@
-"""imageio.v3 reads .nerv files: imread, imiter, improps, immeta."""
+"""An imageio.v3 plugin that reads .nerv files: imread, imiter, improps, immeta."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 NAME = "nervkit"
 EXTENSION = ".nerv"
+WRITING = "imageio cannot write .nerv files; use nervkit.encode"
 
 
 def register() -> None:
-    """Make imageio know the plugin and the extension. Does nothing the second time."""
+    """Register the plugin and the file extension with imageio. Repeated calls do nothing."""
     if NAME in imageio.config.known_plugins:
         return
     imageio.config.known_plugins[NAME] = PluginConfig(
@@ -34,46 +35,47 @@ def register() -> None:
 
 
 class NervPlugin(PluginV3):
-    """imageio's view of a .nerv file. `index` is a frame's number; `...` or None is all frames."""
+    """Reads a .nerv file for imageio. `index` is a frame number; `...` or None means all frames."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         if request.mode.io_mode != "r":
-            raise InitializationError("nervkit writes .nerv files with nervkit.encode")
+            raise InitializationError(WRITING)
         from nervkit.decoder import NervVideo
         from nervkit.errors import FormatError
 
         try:
-            self._video: NervVideo = NervVideo(request.get_local_filename())
+            self._video: NervVideo[np.ndarray] = NervVideo(request.get_local_filename())
         except FormatError as error:
             raise InitializationError(str(error)) from error
 
     def read(self, *, index: int | Any = ...) -> np.ndarray:
-        """(T, H, W, 3) uint8, or (H, W, 3) with an `index`."""
+        """Return all frames, (T, H, W, 3) uint8, or the frame at `index`, (H, W, 3)."""
         if index is None or index is ...:
             return self._video[:]
         return self._video[index]
 
     def iter(self) -> Iterator[np.ndarray]:
-        """The frames in order, (H, W, 3) uint8 each."""
+        """Yield the frames in order, (H, W, 3) uint8 each."""
         yield from self._video
 
     def write(self, ndimage: Any) -> bytes | None:
-        raise NotImplementedError("nervkit writes .nerv files with nervkit.encode")
+        """Raise NotImplementedError: the plugin only reads."""
+        raise NotImplementedError(WRITING)
 
     def properties(self, index: int | Any = ...) -> ImageProperties:
-        """Shape and type of what `read` gives for the same `index`."""
-        whole = index is None or index is ...
-        shape = self._video.shape if whole else self._video.shape[1:]
+        """Return the shape and data type of `read(index=index)`."""
+        is_batch = index is None or index is ...
+        shape = self._video.shape if is_batch else self._video.shape[1:]
         return ImageProperties(
             shape=shape,
             dtype=np.dtype(np.uint8),
-            n_images=len(self._video) if whole else None,
-            is_batch=whole,
+            n_images=len(self._video) if is_batch else None,
+            is_batch=is_batch,
         )
 
     def metadata(self, index: int | Any = ..., exclude_applied: bool = True) -> dict[str, Any]:
-        """fps, duration in seconds, model and the encoder's settings."""
+        """Return the frame rate, the duration in seconds, the model and the encoder settings."""
         start, end = self._video.timing.seconds
         return {
             "fps": float(self._video.fps),
@@ -83,6 +85,7 @@ class NervPlugin(PluginV3):
         }
 
     def close(self) -> None:
+        """Close the file."""
         if hasattr(self, "_video"):
             self._video.close()
         super().close()

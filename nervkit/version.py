@@ -1,4 +1,4 @@
-"""The version, and those of what nervkit is made with: imports nothing that takes long."""
+"""The versions of nervkit and of the libraries it uses. This module imports quickly."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 
 
 def version_lines() -> Iterator[str]:
-    """One line each: nervkit, Python, torch, numpy, and PyAV with its FFmpeg. torch is not
-    imported, PyAV is."""
+    """Yield one line each for nervkit, Python, torch, numpy, and PyAV with its FFmpeg. This imports
+    PyAV but not torch."""
     import av
 
     yield f"nervkit {__version__}"

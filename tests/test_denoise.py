@@ -20,19 +20,24 @@ from nervkit.errors import NervError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.options import FitOptions
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.channels import Halved, Opponent, space_of, stored_by_halves
-from nervkit.restoration.denoise import Cleaner
-from nervkit.restoration.impulses import seen_again
+from nervkit.restoration.channels import (
+    OpponentSpace,
+    Yuv420Space,
+    colour_space_of,
+    has_subsampled_chroma,
+)
+from nervkit.restoration.denoise import Denoiser
+from nervkit.restoration.impulses import reappearing
 from nervkit.restoration.motion import carried
 from nervkit.restoration.noise import (
     CENTRES,
     Noise,
-    noise_alone,
-    noise_between,
-    static_under_noise,
-    typical,
+    is_static_under_noise,
+    median_noise,
+    noise_of_pair,
+    noise_of_plane,
 )
-from nervkit.restoration.shrinkage import SIDE, spectrum_of
+from nervkit.restoration.shrinkage import SIDE, block_spectra
 from nervkit.video.colour import Colour
 from nervkit.video.planes import Planes
 from tests.command import run_nervkit
@@ -85,9 +90,9 @@ def test_the_power_of_noise_is_found_at_each_frequency(
     clean = ground()
     other = shift(clean, step, order=3, mode="nearest").astype(np.float32)
     flow = FLAT + np.array(step, np.float32)[:, None, None]
-    found = noise_between(clean + noise[0], other + noise[1], flow, clean + noise[0], clean)
+    found = noise_of_pair(clean + noise[0], other + noise[1], flow, clean + noise[0], clean)
     assert found is not None
-    true = spectrum_of(noise).square().mean(dim=(0, 2, 3)).numpy()
+    true = block_spectra(noise).square().mean(dim=(0, 2, 3)).numpy()
     low, high = ([k for k in range(SIDE**2) if part(k)] for part in (_is_low, _is_high))
     assert found.power[low].mean() == pytest.approx(true[low].mean(), rel=0.25)
     assert found.power[high].mean() == pytest.approx(true[high].mean(), rel=0.2, abs=0.5)
@@ -105,9 +110,9 @@ def _is_high(frequency: int) -> bool:
 def test_one_plane_tells_no_more_than_white_noise() -> None:
     rng = np.random.default_rng(0)
     clean = ground()
-    found = noise_alone(clean + rng.normal(0, 10, clean.shape).astype(np.float32), clean)
+    found = noise_of_plane(clean + rng.normal(0, 10, clean.shape).astype(np.float32), clean)
     assert found.power.mean() == pytest.approx(100, rel=0.15)
-    assert noise_alone(clean, clean).power.mean() < 4
+    assert noise_of_plane(clean, clean).power.mean() < 4
 
 
 def test_noise_that_grows_with_the_light_is_found_so() -> None:
@@ -116,7 +121,7 @@ def test_noise_that_grows_with_the_light_is_found_so() -> None:
     deviation = 20 * np.sqrt(clean / 255)
     noisy = [clean + rng.normal(0, 1, clean.shape).astype(np.float32) * deviation for _ in "ab"]
     still = np.zeros((2, *clean.shape), np.float32)
-    found = typical([noise_between(*noisy, still, noisy[0], clean)])
+    found = median_noise([noise_of_pair(*noisy, still, noisy[0], clean)])
     variance = found.power.mean() * np.interp([40, 128, 220], CENTRES, found.levels)
     np.testing.assert_allclose(variance, 400 * np.array([40, 128, 220]) / 255, rtol=0.3)
 
@@ -125,20 +130,20 @@ def test_a_copy_and_a_cut_say_nothing_about_noise() -> None:
     rng = np.random.default_rng(0)
     clean = ground()
     noisy = [clean + rng.normal(0, 10, clean.shape).astype(np.float32) for _ in range(4)]
-    assert noise_between(noisy[0], noisy[0], FLAT, noisy[0], clean) is None
-    pairs = [noise_between(noisy[k], noisy[k + 1], FLAT, noisy[k], clean) for k in range(3)]
-    cut = noise_between(noisy[0], 255 - noisy[1][::-1], FLAT, noisy[0], clean)
+    assert noise_of_pair(noisy[0], noisy[0], FLAT, noisy[0], clean) is None
+    pairs = [noise_of_pair(noisy[k], noisy[k + 1], FLAT, noisy[k], clean) for k in range(3)]
+    cut = noise_of_pair(noisy[0], 255 - noisy[1][::-1], FLAT, noisy[0], clean)
     for noises in (pairs, [*pairs, cut]):
-        assert typical(noises).power.mean() == pytest.approx(100, rel=0.15)
-    assert typical([]).power.max() == 0
+        assert median_noise(noises).power.mean() == pytest.approx(100, rel=0.15)
+    assert median_noise([]).power.max() == 0
     tiny = np.zeros((5, 6), np.float32)
-    assert noise_between(tiny, tiny + 1, np.zeros((2, 5, 6), np.float32), tiny, tiny) is None
+    assert noise_of_pair(tiny, tiny + 1, np.zeros((2, 5, 6), np.float32), tiny, tiny) is None
 
 
 def test_levels_of_brightness_that_are_not_seen_are_those_beside() -> None:
     levels = np.full(8, np.nan)
     levels[[2, 5]] = 0.5, 2.0
-    made = typical([Noise(np.ones(SIDE**2), levels)]).levels
+    made = median_noise([Noise(np.ones(SIDE**2), levels)]).levels
     np.testing.assert_allclose(made, [0.5, 0.5, 0.5, 1, 1.5, 2, 2, 2])
 
 
@@ -186,9 +191,9 @@ def test_the_own_planes_are_worked_on(tmp_path: Path) -> None:
     noisy = nervkit.read_clip(path)
     planes: list[Planes] = []
     nervkit.read_clip(path, on_picture=lambda p: planes.append(Planes.from_luma(*p.planes())))
-    expected = list(Cleaner(noisy.frames, None, planes, noisy.colour).frames())
+    expected = list(Denoiser(noisy.frames, None, planes, noisy.colour).frames())
     assert np.array_equal(nervkit.denoise(path).frames, expected)
-    from_rgb = list(Cleaner(noisy.frames).frames())
+    from_rgb = list(Denoiser(noisy.frames).frames())
     assert psnr(np.stack(expected), clean) > psnr(np.stack(from_rgb), clean)
 
 
@@ -196,13 +201,13 @@ def test_chroma_by_halves_is_seen_in_rgb() -> None:
     frames = moving(3)
     colour = Colour()
     halved = np.stack([Planes.from_rgb(frame, colour).rgb(colour, 128, 96) for frame in frames])
-    assert stored_by_halves(halved)
-    assert stored_by_halves(halved[:, :95, :127])
-    assert isinstance(space_of(halved, None, colour), Halved)
+    assert has_subsampled_chroma(halved)
+    assert has_subsampled_chroma(halved[:, :95, :127])
+    assert isinstance(colour_space_of(halved, None, colour), Yuv420Space)
     for other in (frames, halved[:, 1:, 1:], np.repeat(frames[..., :1], 3, axis=3), 0 * frames):
-        assert not stored_by_halves(other)
-        assert isinstance(space_of(other, None, colour), Opponent)
-    assert not stored_by_halves(frames[:, :1, :1])
+        assert not has_subsampled_chroma(other)
+        assert isinstance(colour_space_of(other, None, colour), OpponentSpace)
+    assert not has_subsampled_chroma(frames[:, :1, :1])
 
 
 @pytest.mark.parametrize("clip", ["city", "bmx-trees", "blackswan", "bunny", "basketballpass"])
@@ -242,9 +247,9 @@ def test_what_returns_along_the_motion_is_no_impulse() -> None:
     beside[0][0][20] = 90  # one of them is in one frame only
     hit = (frame != 90).any(axis=2)
     around = np.full_like(frame, 90)
-    assert np.argwhere(seen_again(frame, hit, around, beside)).tolist() == [[10, 12]]
-    assert not seen_again(frame, hit, around, beside[:1]).any()
-    assert not seen_again(frame, rng.random((30, 40)) < 0.1, around, beside).any()
+    assert np.argwhere(reappearing(frame, hit, around, beside)).tolist() == [[10, 12]]
+    assert not reappearing(frame, hit, around, beside[:1]).any()
+    assert not reappearing(frame, rng.random((30, 40)) < 0.1, around, beside).any()
 
 
 # Whether a fit is made
@@ -268,7 +273,7 @@ def test_a_fit_is_made_where_it_is_asked_for(task: str, tmp_path: Path) -> None:
     without = report_of(task, tmp_path, fit=False)
     assert (without.steps, without.model, without.parameters) == (0, None, 0)
     assert not list(tmp_path.glob("*checkpoint*"))
-    with pytest.raises(UsageError, match="--steps is about a fit, and --no-fit makes none"):
+    with pytest.raises(UsageError, match=r"^steps needs a fit, but fit is off"):
         report_of(task, tmp_path, fit=False, steps=5)
 
 
@@ -284,7 +289,7 @@ def test_a_fit_is_made_by_default_where_it_helps(
     notes: list[str] = []
     report = report_of("denoise", tmp_path, hit, on_note=notes.append)
     assert report.model == "gridnerv"
-    assert "impulses on about 2.0% of all pixels: a fit is made" in notes[0]
+    assert "impulses on about 2.0% of all pixels: nervkit makes a fit" in notes[0]
     assert notes[0] in report.notes
     assert report_of("denoise", tmp_path, hit, fit=False).model is None
     assert report_of("inpaint", tmp_path).model == "gridnerv"
@@ -298,7 +303,7 @@ def test_a_static_camera_is_seen_under_strong_noise(
     deviation: int, shift: int, frames: int, static: bool
 ) -> None:
     clean = np.stack([np.roll(moving(1)[0], shift * t, axis=1) for t in range(frames)])
-    assert static_under_noise(add_noise(clean, "gaussian", deviation)) == static
+    assert is_static_under_noise(add_noise(clean, "gaussian", deviation)) == static
 
 
 def test_strong_noise_before_a_static_camera_gets_a_fit(
@@ -308,7 +313,7 @@ def test_strong_noise_before_a_static_camera_gets_a_fit(
     clean = moving(1)[:, :24, :32].repeat(16, axis=0)
     report = report_of("denoise", tmp_path, add_noise(clean, "gaussian", 25))
     assert report.model == "gridnerv"
-    assert any("before a static camera: a fit is made" in note for note in report.notes)
+    assert any("with a static camera: nervkit makes a fit" in note for note in report.notes)
 
 
 def test_a_fit_without_a_length_is_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,14 +350,14 @@ def test_without_a_fit_holes_are_filled_too() -> None:
     made = nervkit.inpaint(np.where(hole[..., None], np.uint8(0), frames), hole, fit=False)
     assert np.array_equal(made[:, ~hole], frames[:, ~hole])
     assert psnr(made[:, hole], frames[:, hole]) > 20
-    with pytest.raises(UsageError, match="--whole writes a fit's prediction"):
+    with pytest.raises(UsageError, match=r"^whole needs a fit, but fit is off"):
         nervkit.inpaint(frames, hole, whole=True, fit=False)
 
 
 def test_a_fitted_file_is_not_fitted_again(tmp_path: Path) -> None:
     path = tmp_path / "in.nerv"
     nervkit.encode(moving(4), path, **FIT)
-    with pytest.raises(UsageError, match="--fit does not apply"):
+    with pytest.raises(UsageError, match="fit does not apply"):
         nervkit.interpolate(path, factor=2, fit=True)
     stored = nervkit.interpolate(path, factor=2)
     assert np.array_equal(nervkit.interpolate(path, factor=2, fit=False).frames, stored.frames)
@@ -378,7 +383,7 @@ def test_the_command_says_that_no_fit_was_made(
     assert "3 steps" in fitted.stderr
     both = run("-y", "--no-fit", "--steps", "3")
     assert both.returncode == 2
-    assert "--no-fit makes none; choose one" in both.stderr
+    assert "steps needs a fit, but fit is off" in both.stderr
 
 
 # Damages

@@ -38,9 +38,9 @@ from nervkit.errors import (
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.between import CUT, Between
+from nervkit.restoration.between import CUT, Interpolator
 from nervkit.restoration.motion import carried, disagreement
-from nervkit.restoration.stored import StoredFits
+from nervkit.restoration.stored import StoredInterpolator
 from nervkit.restoration.task import Fitted
 from nervkit.segments import Networks
 from nervkit.video.reader import read_clip
@@ -809,8 +809,8 @@ def test_a_file_is_interpolated_by_the_networks_of_its_segments(
     made = nervkit.interpolate(path, factor=2, on_note=notes.append)
     assert (made.frames[::2] == expected).all()
     with nervkit.open(path) as video:
-        fitted = Fitted(video.segments[2].model, np.arange(FRAMES), "hnerv")
-        inside = Between(expected[8:12], fitted).at(1.5).clip(0, 255)
+        fitted = Fitted(video.segments[2].model, "hnerv")
+        inside = Interpolator(expected[8:12], fitted).at(1.5).clip(0, 255)
     assert np.abs(made.frames[2 * 9 + 1] - inside).max() <= 0.501
     for last in range(FRAMES - 1, len(expected) - 1, FRAMES):  # frames that nothing has in common
         assert (made.frames[2 * last + 1] == expected[last]).all()
@@ -832,9 +832,9 @@ def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> 
     path = tmp_path / "two.nerv"
     path.write_bytes(segmented([random_segment(1, 0), random_segment(1, 1)]))
     with nervkit.open(path) as video:
-        fits = StoredFits(video, frames)
+        fits = StoredInterpolator(video, frames)
         assert np.allclose(fits.at(0.5), carried(frames[0], frames[1], flow, 0.5))
-        apart = StoredFits(video, np.stack([frames[0], 255 - frames[0]]))
+        apart = StoredInterpolator(video, np.stack([frames[0], 255 - frames[0]]))
         assert (apart.at(0.4) == frames[0]).all()
         assert (apart.at(0.6) == 255 - frames[0]).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -18,21 +19,22 @@ from nervkit.bench.restoration.baselines import DENOISERS, NO_FIT, average
 from nervkit.bench.restoration.damage import IMPULSES, add_noise, centre_box, five_boxes
 from nervkit.errors import Interrupted, OutputError, UsageError
 from nervkit.fitting.loop import Stepper
+from nervkit.fitting.progress import Progress
 from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.flow import moved, optical_flow
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
-from nervkit.restoration.between import Between
-from nervkit.restoration.denoise import Cleaner
-from nervkit.restoration.fill import TRUSTED, Membrane, fill_in
-from nervkit.restoration.impulses import outliers, screened
+from nervkit.restoration.between import Interpolator
+from nervkit.restoration.denoise import Denoiser
+from nervkit.restoration.fill import CERTAIN, Membrane, fill_in
+from nervkit.restoration.impulses import find_impulses, without_impulses
 from nervkit.restoration.interpolate import _at_rate, _multiplied
 from nervkit.restoration.masks import read_mask
-from nervkit.restoration.motion import carried, joined
+from nervkit.restoration.motion import carried, composed
 from nervkit.restoration.noise import white_variance
-from nervkit.restoration.shrinkage import shrunk
+from nervkit.restoration.shrinkage import denoised
 from nervkit.restoration.task import Fitted, RestoreReport
 from nervkit.units import parse_rate
 
@@ -123,7 +125,7 @@ def test_what_lies_in_a_hole_does_not_matter() -> None:
 def test_neighbours_that_agree_are_taken_and_else_the_fit() -> None:
     frames = panning(3, step=4)
     fitted = Perfect(np.full_like(frames, 50))  # has only the mean, and misses all detail
-    middle = np.stack([Between(frames, fitted).at(0.5)])[:, :, 8:-8]
+    middle = np.stack([Interpolator(frames, fitted).at(0.5)])[:, :, 8:-8]
     truth = panning(3, step=2)[1:2, :, 8:-8]
     assert psnr(middle, truth) > psnr(frames[:1, :, 8:-8] / 2 + frames[1:2, :, 8:-8] / 2, truth) + 8
 
@@ -132,7 +134,7 @@ def test_neighbours_that_agree_are_taken_and_else_the_fit() -> None:
     between = rng.integers(0, 256, (3, 40, 50, 3)).astype(np.uint8)
     perfect = Perfect(np.stack([unlike[0], unlike[1]]))
     perfect.predict = lambda p: (between[2] if p % 1 else unlike[int(p)]).astype(np.float32)
-    np.testing.assert_allclose(Between(unlike, perfect).at(0.5), between[2], atol=0.01)
+    np.testing.assert_allclose(Interpolator(unlike, perfect).at(0.5), between[2], atol=0.01)
 
 
 def test_frames_that_exist_are_not_interpolated() -> None:
@@ -228,17 +230,18 @@ def test_a_movie_of_masks_is_cut_at_half(tmp_path: Path, ffmpeg: Callable[..., b
 @pytest.mark.parametrize(
     ("mask", "boxes", "message"),
     [
-        (None, [], "say what is unknown"),
-        (None, ["1,2,3"], "a box is x,y,w,h"),
-        (None, [""], "a box is x,y,w,h"),
-        (None, ["32,0,5,5"], "nothing of it lies in 6 frames of 32x24"),
-        (None, ["0,0,0,5"], "nothing of it lies"),
-        (None, ["1,1,2,2@6:8"], "nothing of it lies"),
-        (None, ["0,0,32,24"], "nothing is known"),
+        (None, [], "give a mask, or a box x,y,w,h"),
+        (None, ["1,2,3"], "a box must be x,y,w,h"),
+        (None, [""], "a box must be x,y,w,h"),
+        (None, ["32,0,5,5"], "box 32,0,5,5 lies outside the 6 frames of 32x24"),
+        (None, ["0,0,0,5"], "lies outside the 6 frames"),
+        (None, ["1,1,2,2@6:8"], "lies outside the 6 frames"),
+        (None, ["0,0,32,24"], "selects every pixel of every frame"),
         (np.zeros((24, 32)), [], "the mask is empty"),
         (np.ones((24, 30)), [], "the mask is 30x24, the video 6 frames of 32x24"),
         (np.ones((5, 24, 32)), [], "5 frames of 32x24"),
         (np.ones(3), [], "must be"),
+        ([[True]], [], "a mask must be a path, an array or a tensor, not list"),
     ],
 )
 def test_a_bad_mask_is_refused(mask: Any, boxes: list[str], message: str) -> None:
@@ -278,9 +281,9 @@ def test_pixels_are_filled_from_other_times() -> None:
     filled, trust = fill_in(spoiled, unknown)
     assert np.abs(filled.astype(int) - frames).max() <= 3
     assert np.array_equal(filled[~unknown], frames[~unknown])
-    assert (trust[~unknown] == TRUSTED).all()
+    assert (trust[~unknown] == CERTAIN).all()
     # What lies before the first frame that knows it and after the last gets darker or brighter.
-    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < trust[2, 11, 11] < TRUSTED
+    assert 0 < trust[0, 2, 2] < trust[1, 2, 2] < trust[2, 11, 11] < CERTAIN
 
 
 def panning(frames: int = 10, step: float = 3) -> np.ndarray:
@@ -299,7 +302,7 @@ def test_what_is_found_wrongly_is_not_trusted() -> None:
     for t in range(8):
         unknown[t, 16:28, 6 + 6 * t : 18 + 6 * t] = True
     filled, trust = fill_in(np.where(unknown[..., None], np.uint8(0), frames), unknown)
-    assert trust[unknown].mean() < 0.5 * TRUSTED
+    assert trust[unknown].mean() < 0.5 * CERTAIN
     smooth = np.stack([Membrane(hole).fill(f) for f, hole in zip(frames, unknown, strict=True)])
     assert psnr(filled, frames, unknown) > psnr(smooth, frames, unknown) - 0.5
 
@@ -323,11 +326,11 @@ def test_a_hole_is_filled_along_the_motion_around_it() -> None:
     spoiled = np.where(unknown[..., None], np.uint8(0), frames)
     filled, trust = fill_in(spoiled, unknown)
     smooth = np.stack([Membrane(unknown[0]).fill(f) for f in spoiled])
-    sure = unknown & (trust > 0.7 * TRUSTED)
+    sure = unknown & (trust > 0.7 * CERTAIN)
     assert sure[4:6].sum() > 0.9 * unknown[4:6].sum()
     assert psnr(filled, frames, sure) > psnr(smooth, frames, sure) + 6
     still = np.repeat(spoiled[:1], 10, axis=0)
-    assert (fill_in(still, unknown)[1][unknown] < 0.2 * TRUSTED).mean() > 0.9  # seen nowhere
+    assert (fill_in(still, unknown)[1][unknown] < 0.2 * CERTAIN).mean() > 0.9  # seen nowhere
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (90, 501), (300, 820)])
@@ -374,7 +377,7 @@ def test_flows_are_joined() -> None:
     first, second = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     first[1] = 3
     second[0] = np.arange(16)
-    both = joined(first, second)
+    both = composed(first, second)
     np.testing.assert_allclose(both[1], 3)
     np.testing.assert_allclose(both[0, :, :10], np.tile(np.arange(3, 13), (12, 1)), rtol=1e-5)
 
@@ -487,17 +490,17 @@ class Perfect(Fitted):
 
 def test_white_noise_around_a_good_fit_is_taken_away() -> None:
     clean = video(5, 60, 80)
-    cleaner = Cleaner(add_noise(clean, "gaussian", 25), Perfect(clean))
-    made = np.stack(list(cleaner.frames()))
+    denoiser = Denoiser(add_noise(clean, "gaussian", 25), Perfect(clean))
+    made = np.stack(list(denoiser.frames()))
     assert psnr(made, clean) > 37
-    assert cleaner.found()["noise_deviation"] == pytest.approx(25, rel=0.1)
-    assert cleaner.found()["impulse_share"] < 1e-3
+    assert denoiser.details()["noise_deviation"] == pytest.approx(25, rel=0.1)
+    assert denoiser.details()["impulse_share"] < 1e-3
 
 
 def test_detail_that_a_fit_misses_is_kept_where_there_is_no_noise() -> None:
     clean = video(5, 60, 80)
     coarse = np.full_like(clean, 127)
-    made = np.stack(list(Cleaner(clean, Perfect(coarse)).frames()))
+    made = np.stack(list(Denoiser(clean, Perfect(coarse)).frames()))
     assert psnr(made, clean) > 40
 
 
@@ -505,11 +508,11 @@ def test_detail_that_a_fit_misses_is_kept_where_there_is_no_noise() -> None:
 def test_impulses_are_found_and_other_pixels_kept(kind: str) -> None:
     clean = video(5, 60, 80)
     noisy = add_noise(clean, kind, 0.01)
-    cleaner = Cleaner(noisy, Perfect(clean // 2 + 60))  # a fit that is off by up to 60
-    made = np.stack(list(cleaner.frames()))
+    denoiser = Denoiser(noisy, Perfect(clean // 2 + 60))  # a fit that is off by up to 60
+    made = np.stack(list(denoiser.frames()))
     assert psnr(made, clean) > psnr(noisy, clean) + 8
     assert psnr(made, clean, (noisy == clean).all(axis=3)) > 40
-    assert cleaner.found()["impulse_share"] == pytest.approx(0.01, abs=0.004)
+    assert denoiser.details()["impulse_share"] == pytest.approx(0.01, abs=0.004)
 
 
 @pytest.mark.parametrize(("density", "share"), [(0.05, 0.97), (0.1, 0.99), (0.2, 0.99)])
@@ -518,11 +521,11 @@ def test_impulses_that_hide_each_other_are_found(
 ) -> None:
     noisy = add_noise(city[:3], "salt-pepper", density)
     changed = (noisy != city[:3]).any(axis=3)
-    coarse = gaussian_filter(screened(noisy).astype(np.float32), (0, 1.5, 1.5, 0))
-    hits = np.stack([outliers(noisy[t] - coarse[t], noisy, t)[0] for t in range(3)])
+    coarse = gaussian_filter(without_impulses(noisy).astype(np.float32), (0, 1.5, 1.5, 0))
+    hits = np.stack([find_impulses(noisy[t] - coarse[t], noisy, t)[0] for t in range(3)])
     assert hits[changed].mean() > share
     assert hits[~changed].mean() < 0.6 * density
-    made = np.stack(list(Cleaner(noisy, Perfect(coarse)).frames()))
+    made = np.stack(list(Denoiser(noisy, Perfect(coarse)).frames()))
     median = median_filter(noisy, (3, 3, 3, 1))
     assert psnr(made, city[:3]) > psnr(median, city[:3]) + 2
 
@@ -530,7 +533,7 @@ def test_impulses_that_hide_each_other_are_found(
 def test_a_fit_sees_no_impulses() -> None:
     clean = video(4, 60, 80)
     noisy = add_noise(clean, "white", 0.1)
-    calm = screened(noisy)
+    calm = without_impulses(noisy)
     assert psnr(calm, clean) > psnr(noisy, clean) + 20
     assert (calm == noisy).mean() > 0.8
 
@@ -553,26 +556,26 @@ def drawn(kind: str, speed: int) -> np.ndarray:
 def test_fine_detail_is_not_taken_for_impulses(kind: str, speed: int) -> None:
     frames = drawn(kind, speed)
     if (kind, speed) != ("one line", 3):  # too fast: it has two neighbours only
-        assert np.array_equal(screened(frames), frames)
+        assert np.array_equal(without_impulses(frames), frames)
     noisy = frames.copy()
     noisy[3, 10, 71] = 255
-    assert (screened(noisy)[3, 10, 71] < 90).all()
+    assert (without_impulses(noisy)[3, 10, 71] < 90).all()
 
 
 def test_few_pixels_of_a_clean_clip_are_taken_for_impulses(city: np.ndarray) -> None:
-    assert (screened(city) != city).any(axis=3).mean() < 0.002
+    assert (without_impulses(city) != city).any(axis=3).mean() < 0.002
 
 
 def test_detail_that_stays_is_not_taken_for_noise(city: np.ndarray) -> None:
     still = np.repeat(city[:1], 5, axis=0)
-    cleaner = Cleaner(still, Perfect(gaussian_filter(still, (0, 2, 2, 0))))
-    made = np.stack(list(cleaner.frames()))
-    assert cleaner.found()["noise_deviation"] < 0.5
+    denoiser = Denoiser(still, Perfect(gaussian_filter(still, (0, 2, 2, 0))))
+    made = np.stack(list(denoiser.frames()))
+    assert denoiser.details()["noise_deviation"] < 0.5
     assert psnr(made, still) > 50
     noisy = add_noise(still, "gaussian", 10)
-    cleaner = Cleaner(noisy, Perfect(gaussian_filter(still, (0, 2, 2, 0))))
-    list(cleaner.frames())
-    assert cleaner.found()["noise_deviation"] == pytest.approx(10, rel=0.1)
+    denoiser = Denoiser(noisy, Perfect(gaussian_filter(still, (0, 2, 2, 0))))
+    list(denoiser.frames())
+    assert denoiser.details()["noise_deviation"] == pytest.approx(10, rel=0.1)
 
 
 def test_each_frame_is_asked_for_once() -> None:
@@ -584,7 +587,7 @@ def test_each_frame_is_asked_for_once() -> None:
             return super().predict(place)
 
     clean = video(9, 20, 30)
-    list(Cleaner(clean, Asked(clean)).frames())
+    list(Denoiser(clean, Asked(clean)).frames())
     assert sorted(asked) == list(range(9))
 
 
@@ -592,8 +595,8 @@ def test_a_cut_does_no_harm() -> None:
     clean = np.concatenate([video(4, 60, 80), 255 - video(4, 60, 80)[:, ::-1, ::-1]])
     noisy = add_noise(clean, "gaussian", 20)
     guess = Perfect(np.full_like(clean, 127))
-    beside = list(Cleaner(noisy, guess).frames())[4]
-    alone = next(Cleaner(noisy[4:5], guess).frames())
+    beside = list(Denoiser(noisy, guess).frames())[4]
+    alone = next(Denoiser(noisy[4:5], guess).frames())
     assert psnr(beside, clean[4]) > psnr(alone, clean[4])
 
 
@@ -602,15 +605,15 @@ def test_other_frames_help_along_their_motion() -> None:
     scene = np.kron(still, np.ones((6, 6, 1), np.uint8)).astype(np.uint8)
     pan = np.stack([scene[10:100, 9 * t : 9 * t + 140] for t in range(5)])
     noisy = add_noise(pan, "gaussian", 20)
-    together = list(Cleaner(noisy, Perfect(np.full_like(pan, 127))).frames())[2]
-    alone = next(Cleaner(noisy[2:3], Perfect(np.full_like(pan, 127))).frames())
+    together = list(Denoiser(noisy, Perfect(np.full_like(pan, 127))).frames())[2]
+    alone = next(Denoiser(noisy[2:3], Perfect(np.full_like(pan, 127))).frames())
     assert psnr(together, pan[2]) > psnr(alone, pan[2]) + 1.5
 
 
 def test_shrinking_leaves_frames_without_noise_alone() -> None:
     frames = video(3, 31, 42)[..., 0].astype(np.float32)
     for which in range(3):
-        made = shrunk(frames, None, torch.zeros(1, 1, 1), which)
+        made = denoised(frames, None, torch.zeros(1, 1, 1), which)
         np.testing.assert_allclose(made, frames[which], atol=0.01)
 
 
@@ -623,7 +626,7 @@ def test_shrinking_adds_up_what_frames_share() -> None:
         left = [
             np.mean(
                 [
-                    np.square(shrunk(x[..., c], None, noise, y) - scene[0, ..., c]).mean()
+                    np.square(denoised(x[..., c], None, noise, y) - scene[0, ..., c]).mean()
                     for c in range(3)
                 ]
             )
@@ -635,7 +638,7 @@ def test_shrinking_adds_up_what_frames_share() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_short_clips_are_cleaned_too(frames: int) -> None:
     clean = video(frames, 40, 50)
-    made = list(Cleaner(add_noise(clean, "gaussian", 20), Perfect(clean)).frames())
+    made = list(Denoiser(add_noise(clean, "gaussian", 20), Perfect(clean)).frames())
     assert len(made) == frames
     assert psnr(np.stack(made), clean) > 34
 
@@ -656,7 +659,7 @@ def test_a_factor_divides_every_frames_time() -> None:
 @pytest.mark.parametrize(("fps", "count"), [("60", 30), ("30000/1001", 15), (100, 50)])
 def test_a_rate_is_laid_over_the_same_time(fps: Any, count: int) -> None:
     clip = nervkit.Clip(video(10), Timing(np.arange(10) * 512, Fraction(1, 10240), 512))
-    dense, places = _at_rate(clip, parse_rate(fps))
+    dense, places = _at_rate(clip.timing, parse_rate(fps))
     assert dense.constant
     assert dense.fps == Fraction(fps)
     assert len(dense) == count
@@ -668,14 +671,14 @@ def test_a_rate_is_laid_over_the_same_time(fps: Any, count: int) -> None:
 
 def test_units_of_time_fit_into_any_container() -> None:
     clip = nervkit.Clip(video(4), Timing(126_011 + np.arange(4) * 3003, Fraction(1, 90_000), 3003))
-    dense, _ = _at_rate(clip, parse_rate("59.94006"))
+    dense, _ = _at_rate(clip.timing, parse_rate("59.94006"))
     assert dense.time_base.denominator < 1 << 31
     assert abs(dense.seconds[0] - Fraction(126_011, 90_000)) < Fraction(1, 50_000)
 
 
 def test_a_rate_may_begin_late() -> None:
     clip = nervkit.Clip(video(4), Timing(np.arange(4) * 40 + 7, Fraction(1, 1000), 40))
-    dense, places = _at_rate(clip, parse_rate(50))
+    dense, places = _at_rate(clip.timing, parse_rate(50))
     assert dense.seconds[0] == Fraction(7, 1000)
     assert dense.fps == 50
     np.testing.assert_allclose(places, [0, 0.5, 1, 1.5, 2, 2.5, 3, 3])
@@ -684,10 +687,10 @@ def test_a_rate_may_begin_late() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one of factor and fps"),
-        ({"factor": 2, "fps": 60}, "one of factor and fps"),
-        ({"factor": 1}, "whole number from 2"),
-        ({"factor": 2.5}, "whole number from 2"),
+        ({}, "give either factor or fps"),
+        ({"factor": 2, "fps": 60}, "give either factor or fps"),
+        ({"factor": 1}, "factor must be an integer, 2 or more"),
+        ({"factor": 2.5}, "factor must be an integer, 2 or more"),
         ({"fps": 25}, "above the source's 25"),
         ({"fps": "fast"}, "positive number"),
         ({"fps": 1e9}, "up to 100000"),
@@ -706,15 +709,30 @@ def test_a_fitted_file_is_interpolated_without_a_fit(model: str, tmp_path: Path)
     with nervkit.open(path) as stored:
         made = nervkit.interpolate(str(path), factor=2)
         assert np.array_equal(made.frames[::2], stored[:])
-        fitted = Fitted(stored.model, np.arange(6), model)
-        expected = Between(stored[:], fitted).at(1.5)
+        fitted = Fitted(stored.model, model)
+        expected = Interpolator(stored[:], fitted).at(1.5)
         assert np.abs(made.frames[3] - expected.clip(0, 255)).max() <= 0.501
     report = nervkit.interpolate(path, tmp_path / "out.mkv", fps=60)
     assert (report.steps, report.model) == (0, model)
 
     for option in ({"steps": 5}, {"resize": "16x12"}, {"params": 5000}):
-        with pytest.raises(UsageError, match=f"--{next(iter(option))} does not apply"):
+        with pytest.raises(UsageError, match=f"{next(iter(option))} does not apply"):
             nervkit.interpolate(path, factor=2, **option)
+
+
+def test_a_fitted_file_may_be_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "in.nerv"
+    nervkit.encode(video(), path, model="hnerv", steps=5)
+    expected = nervkit.interpolate(path, factor=2)
+    assert len(expected.frames) == 12
+    data = path.read_bytes()
+    with path.open("rb") as file, nervkit.open(data) as opened:
+        for source in (data, bytearray(data), memoryview(data), io.BytesIO(data), file, opened):
+            made = nervkit.interpolate(source, factor=2)
+            assert np.array_equal(made.frames, expected.frames)
+            assert made.timing == expected.timing
+    with pytest.raises(UsageError, match="these bytes: source_fps does not apply"):
+        nervkit.interpolate(data, factor=2, source_fps=10)
 
 
 # Outputs
@@ -772,6 +790,33 @@ def test_a_search_is_followed_and_may_be_stopped(tmp_path: Path) -> None:
         )
     assert len(parts) == 15
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "expected"),
+    [
+        ("denoise", {"fit": False}, [("denoise", 6)]),
+        ("denoise", QUICK, [("search", 6), ("fit", 30), ("denoise", 6)]),
+        ("inpaint", {"fit": False}, [("search", 16), ("inpaint", 6)]),
+        ("interpolate", {}, [("interpolate", 12)]),
+    ],
+)
+@pytest.mark.parametrize("written", [False, True])
+def test_progress_is_reported_with_and_without_a_fit(
+    task: str, options: dict[str, Any], expected: list[Any], written: bool, tmp_path: Path
+) -> None:
+    """Each phase ends with its last step. The parts of a search and frames come one by one."""
+    reports: list[Progress] = []
+    output = [tmp_path / "out.npy"] if written else []
+    TASKS[task](video(), *output, on_progress=reports.append, **options)
+    phases = [(phase, [p for p in reports if p.phase == phase]) for phase, _ in expected]
+    assert [p for _, of in phases for p in of] == reports
+    assert [(phase, of[-1].steps) for phase, of in phases] == expected
+    for phase, of in phases:
+        assert of[-1].step == of[-1].steps
+        assert of[-1].seconds_left == 0
+        if phase != "fit":
+            assert [p.step for p in of] == list(range(1, of[-1].steps + 1))
 
 
 def test_another_masks_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""nervkit denoise"""
+"""The command `nervkit denoise`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def denoise(
 ) -> None:
     """Remove noise of unknown kind and strength from a video.
 
-    What frames show together, followed along the motion, is kept as far as it stands out of the
-    noise, which is measured for each plane, frequency and brightness. Where impulses are found, a
-    small network is fitted to the video first; so it is with --fit, or with any option that says
-    how. Ctrl-C keeps a checkpoint of a fit; the same command goes on from it.
+    Neighbouring frames are aligned along the motion, and content that exceeds the noise is kept.
+    The noise is measured for each plane, frequency and brightness. If there are impulses, or strong
+    RGB noise with a static camera, a small network is fitted to the video first. --fit, or any
+    option of the fit, requests that too. Ctrl-C keeps a checkpoint of a fit, and the same command
+    resumes from it.
     """
-    from nervkit.restoration.denoise import denoise as run
+    from nervkit.restoration.denoise import denoise as method
 
-    restore("denoise", run, source, output, json, restart=restart, fit=fit, **shared)
+    restore("denoise", method, source, output, json, restart=restart, fit=fit, **shared)

@@ -1,4 +1,4 @@
-"""nervkit inpaint"""
+"""The command `nervkit inpaint`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ def inpaint(
     output: options.MovieOutput,
     mask: Annotated[
         str | None,
-        typer.Option(help="Unknown where not black: an image, images for each frame, or a movie."),
+        typer.Option(help="Unknown where not black: one image for all frames, images, or a movie."),
     ] = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
-            help="Unknown: x,y,w,h in every frame, x,y,w,h@a:b in some, @a:b whole frames. "
-            "Repeatable."
+            help="Unknown box: x,y,w,h in every frame, x,y,w,h@a:b in frames a to b - 1, or @a:b "
+            "(entire frames). Repeatable."
         ),
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Write the network's whole prediction, not patches.")
+        bool,
+        typer.Option(
+            "--whole", help="Write the network's prediction of all pixels, known ones too."
+        ),
     ] = False,
     fit: options.Fit = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Fill the parts of a video that are masked out.
+    """Fill the masked parts of a video.
 
-    Known pixels are not touched. What other frames show is taken from there; a fit, made unless
-    --no-fit is given, says the rest. Ctrl-C keeps a checkpoint of it; the same command goes on from
-    it.
+    Known pixels do not change. Content that other frames show is copied from there. A network that
+    is fitted to the video, unless --no-fit is set, predicts the rest. Ctrl-C keeps a checkpoint of
+    the fit, and the same command resumes from it.
     """
-    from nervkit.restoration.inpaint import inpaint as run
+    from nervkit.restoration.inpaint import inpaint as method
 
-    method = {"mask": mask, "boxes": box or (), "whole": whole, "restart": restart, "fit": fit}
-    restore("inpaint", run, source, output, json, **method, **shared)
+    own = {"mask": mask, "boxes": box or (), "whole": whole, "restart": restart, "fit": fit}
+    restore("inpaint", method, source, output, json, **own, **shared)

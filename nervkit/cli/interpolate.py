@@ -1,4 +1,4 @@
-"""nervkit interpolate"""
+"""The command `nervkit interpolate`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from nervkit.cli.restoring import SOURCE_HELP, restore
 def interpolate(
     source: Annotated[str, typer.Argument(help=f"{SOURCE_HELP} Or a .nerv file.")],
     output: options.MovieOutput,
-    factor: Annotated[int | None, typer.Option(help="So many times the frames, 2 or more.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Or a constant rate, such as 60.")] = None,
+    factor: Annotated[
+        int | None, typer.Option(help="Multiply the number of frames, by 2 or more.")
+    ] = None,
+    fps: Annotated[str | None, typer.Option(help="Or a constant frame rate, such as 60.")] = None,
     source_fps: Annotated[
-        str | None, typer.Option(help="Frame rate of images, arrays or raw video.")
+        str | None, typer.Option(help="Frame rate of images, arrays or raw video; 25 by default.")
     ] = None,
     fit: options.Fit = None,
     limit: options.Limit = None,
@@ -25,15 +27,16 @@ def interpolate(
     json: options.Json = False,
     **shared: Any,
 ) -> None:
-    """Show a video at a higher frame rate.
+    """Raise the frame rate of a video.
 
-    Both neighbours are moved along the motion. Where they do not agree, --fit asks a network that
-    is fitted to the video; it adds little. A .nerv file is not fitted again: its own network is
-    used. Ctrl-C keeps a checkpoint of a fit; the same command goes on from it.
+    Both neighbours of a new frame are warped along the motion. Where they disagree, --fit uses the
+    prediction of a network that is fitted to the video, which adds little. For a .nerv file, its
+    stored network predicts, without a fit. New frames after the last frame repeat it, so --factor 2
+    makes 24 frames of 12. Ctrl-C keeps a checkpoint of a fit, and the same command resumes from it.
     """
-    from nervkit.restoration.interpolate import interpolate as run
+    from nervkit.restoration.interpolate import interpolate as method
 
-    method = {
+    own = {
         "factor": factor,
         "fps": fps,
         "source_fps": source_fps,
@@ -41,4 +44,4 @@ def interpolate(
         "fit": fit,
         "limits": options.limits_of(limit),
     }
-    restore("interpolate", run, source, output, json, **method, **shared)
+    restore("interpolate", method, source, output, json, **own, **shared)

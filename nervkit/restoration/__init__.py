@@ -1,1 +1,1 @@
-"""Repairing videos with a representation that is fitted to them: denoise, inpaint, interpolate."""
+"""Video restoration with a representation fitted to the video: denoise, inpaint, interpolate."""

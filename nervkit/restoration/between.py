@@ -1,4 +1,4 @@
-"""What lies between the frames that a representation was fitted to."""
+"""Frames between the frames of a clip, by optical flow and a fitted representation."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ from functools import lru_cache
 import numpy as np
 
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.motion import agreed, carried, disagreement
+from nervkit.restoration.motion import blended, carried, disagreement
 from nervkit.restoration.task import Fitted
 
-CUT = 20.0  # 8-bit steps; frames of one scene differ by less than half of it
+CUT = 20.0  # 8-bit steps; neighbouring frames of one scene differ by less than half of it
 
 
-class Between:
-    """Frames at fractional positions: both neighbours moved along the optical flow, where they
-    agree; elsewhere the representation's own, with what it misses of them moved along. Without a
-    representation, the mean of both."""
+class Interpolator:
+    """Makes frames at fractional positions. Both neighbours are warped along the optical flow.
+    Where they agree, their mean is the frame. Elsewhere it is the prediction of the representation
+    plus its residuals at both neighbours, warped too; without a representation, the mean."""
 
     def __init__(
         self,
         frames: np.ndarray,
         fitted: Fitted | None,
-        missed: Callable[[int], np.ndarray] | None = None,
+        residual: Callable[[int], np.ndarray] | None = None,
     ) -> None:
-        """`frames` (N, H, W, 3) uint8 are what was fitted; `missed(index)` is what the fit misses
-        of one, (H, W, 3) float32: its difference, if nothing else is said. It is asked for both
-        neighbours of every position."""
+        """`frames` are (N, H, W, 3) uint8, those of the fit. `residual(index)` returns what the
+        prediction of a frame lacks, (H, W, 3) float32; by default frame minus prediction. Each
+        call of `at` uses it for both neighbours."""
         self._frames, self._fitted = frames, fitted
-        self._missed = missed or lru_cache(maxsize=2)(self._difference)
-        self._flow = lru_cache(maxsize=1)(self._motion)
+        self._residual = residual or lru_cache(maxsize=2)(self._difference)
+        self._flow = lru_cache(maxsize=1)(self._optical_flow)
 
     def at(self, position: float) -> np.ndarray:
-        """The (H, W, 3) float32 frame at a position that is not whole."""
+        """Return the frame at a position that is not an integer: (H, W, 3) float32."""
         index = int(position)
-        way = self._flow(index), position - index
+        flow, share = self._flow(index), position - index
+        pair = self._frames[index], self._frames[index + 1]
         if self._fitted is None:
-            return carried(self._frames[index], self._frames[index + 1], *way)
-        correction = carried(self._missed(index), self._missed(index + 1), *way)
-        predicted = self._fitted.predict(position) + correction
-        return agreed(self._frames[index], self._frames[index + 1], *way, predicted)
+            return carried(*pair, flow, share)
+        correction = carried(self._residual(index), self._residual(index + 1), flow, share)
+        return blended(*pair, flow, share, self._fitted.predict(position) + correction)
 
     def is_cut(self, index: int) -> bool:
-        """Whether frames `index` and `index + 1` seem to be of different scenes: no motion explains
-        what they differ by."""
+        """Return whether a cut seems to lie between frames `index` and `index + 1`, because motion
+        does not explain their difference."""
         frames = self._frames[index], self._frames[index + 1]
         return disagreement(*frames, self._flow(index)) > CUT
 
     def _difference(self, index: int) -> np.ndarray:
+        assert self._fitted is not None  # residuals exist only with a fit
         return self._frames[index] - self._fitted.predict(index)
 
-    def _motion(self, index: int) -> np.ndarray:
+    def _optical_flow(self, index: int) -> np.ndarray:
         return optical_flow(self._frames[index], self._frames[index + 1])

@@ -1,4 +1,4 @@
-"""Noise removal: what frames share along the motion, as far as it exceeds the noise."""
+"""Noise removal: motion-compensated Wiener filtering by estimated noise."""
 
 from __future__ import annotations
 
@@ -10,20 +10,31 @@ from typing import Any, NamedTuple, Protocol, Unpack, overload
 import numpy as np
 import torch
 
+from nervkit.keywords import select
 from nervkit.models.flow import moved, optical_flow
-from nervkit.restoration.channels import Channels, resized, space_of, stored_by_halves
-from nervkit.restoration.impulses import impulse_share, outliers, screened, seen_again
-from nervkit.restoration.kinds import Given, pixels
-from nervkit.restoration.motion import joined
+from nervkit.restoration.channels import (
+    Channels,
+    colour_space_of,
+    has_subsampled_chroma,
+    resized,
+)
+from nervkit.restoration.impulses import (
+    find_impulses,
+    impulse_share,
+    reappearing,
+    without_impulses,
+)
+from nervkit.restoration.kinds import FramesT, pixels
+from nervkit.restoration.motion import composed
 from nervkit.restoration.noise import (
     Noise,
-    noise_alone,
-    noise_between,
-    static_under_noise,
-    typical,
+    is_static_under_noise,
+    median_noise,
+    noise_of_pair,
+    noise_of_plane,
     white_variance,
 )
-from nervkit.restoration.shrinkage import block_means, shrunk
+from nervkit.restoration.shrinkage import block_means, denoised
 from nervkit.restoration.task import RestoreOptions, RestoreReport, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
@@ -31,11 +42,11 @@ from nervkit.video.edit import EDIT_OPTIONS, Edit
 from nervkit.video.planes import OwnPlanes, Planes
 from nervkit.video.reader import FileSource, VideoSource
 
-REACH = 4  # frames before and after that say what a frame shows
-IMPULSES_MATTER = 0.003  # of all pixels: from there on, a fit helps to replace them
-# 8-bit steps. Noise so weak is hardly seen, and not distinguished from errors of the motion, which
-# is coarse: more of it at low frequencies.
-FAINT, COARSE = 2.3, 3.0
+RADIUS = 4  # frames before and after that contribute to a frame
+IMPULSES_MATTER = 0.003  # of all pixels: from this share on, a fit improves their replacement
+# Standard deviations, in 8-bit steps. Weaker noise is hardly visible, and not distinguishable from
+# the errors of motion compensation, which are larger at low frequencies.
+FAINT, FAINT_COARSE = 2.3, 3.0
 
 
 @overload
@@ -46,10 +57,10 @@ def denoise(
 ) -> RestoreReport: ...
 @overload
 def denoise(
-    source: Given,
+    source: FramesT,
     output: None = None,
     **options: Unpack[RestoreOptions],
-) -> Given: ...
+) -> FramesT: ...
 @overload
 def denoise(
     source: FileSource | Clip,
@@ -63,64 +74,64 @@ def denoise(
 ) -> Any:
     """Remove noise from a video. Its kind and strength are estimated from the video.
 
-    1. Frames become planes in which noise is white and independent: the source's own planes if they
-       are 4:2:0, else luma and two colour differences (`space_of`).
+    1. Frames are split into planes in which noise is white and independent: the source's own planes
+       if they are 4:2:0, else luma and two colour differences (`colour_space_of`).
     2. Impulses are single pixels that differ strongly from their surroundings and do not appear in
-       the neighbouring frames along the motion. They are replaced (`outliers`, `seen_again`).
-    3. The noise of each plane is measured by frequency and brightness, from motion-compensated
-       differences of neighbouring frames (`noise_between`). Noise too weak to be visible is left.
-    4. Blocks of a frame and motion-compensated blocks of its neighbours are shrunk in the DCT
-       domain by that noise (`shrunk`). An undamaged video passes nearly unchanged.
+       the neighbouring frames along the motion. They are replaced (`find_impulses`, `reappearing`).
+    3. The noise of each plane is estimated by frequency and brightness, from motion-compensated
+       differences of neighbouring frames (`noise_of_pair`). Noise too weak to be visible is left.
+    4. The DCT coefficients of blocks of a frame and of motion-compensated blocks of its neighbours
+       are shrunk according to that noise (`denoised`). An undamaged video passes nearly unchanged.
 
     With a fit, a representation with far fewer values than the frames first predicts what repeats
     in space and time, which noise does not (NeRV, 2110.13903; Ulyanov et al., "Deep image prior",
     1711.10925). Impulses and noise are then searched for in the residual. By default a fit is made
-    where there are impulses, and where a static camera shows strong RGB noise.
+    if there are impulses, or if a static camera shows strong RGB noise.
 
     Args:
-        source: whatever `read_clip` takes.
+        source: anything that `read_clip` takes.
         output: as for `decode`. None returns the frames instead.
-        **options: `fit` (bool: whether to make one), and the options of fitting (`encode`), reading
-            (`read_clip`) and writing (`decode`); see `Task`.
+        **options: `fit` (whether to make one), the options of fitting (`encode`), reading
+            (`read_clip`) and writing (`decode`), and callbacks; see `RestoreOptions`.
 
     Returns:
         With `output`, a RestoreReport. Its details are the standard deviation of the removed noise
-        (8-bit levels of RGB) and the share of pixels that were impulses. Without `output`, an array
-        or tensor like the source's, or a Clip where the source is a path.
+        (8-bit levels of RGB) and the share of pixels that were impulses. Otherwise an array, tensor
+        or list like the source, or a Clip for any other source.
 
     Raises:
-        UsageError: an option is not understood or does not fit.
+        UsageError: an option is invalid.
         SourceError: the source cannot be read.
         OutputError: the output exists, or cannot be written.
         Interrupted: the user stopped the work.
     """
     task = Task(denoise, source, output, **options)
     clip, planes = _read(task)
-    wanted, fitted = task.fit_wanted, None
-    if wanted is None:
-        reason = _why_fit(clip.frames, planes)
-        wanted = reason is not None
+    requested, fitted = task.fit_requested, None
+    if requested is None:
+        reason = _reason_to_fit(clip.frames, planes)
+        requested = reason is not None
         if reason is not None:
-            task.note(f"{reason}: a fit is made, which helps there (--no-fit does without)")
-    if wanted:
-        fitted = task.fit(screened(clip.frames, task.searched))
-    cleaner = Cleaner(clip.frames, fitted, planes, clip.colour)
-    return task.deliver(clip, cleaner.frames(), fitted, details=cleaner.found)
+            task.note(f"{reason}: nervkit makes a fit, which helps here (turn fit off to skip it)")
+    if requested:
+        fitted = task.fit(without_impulses(clip.frames, task.search()))
+    denoiser = Denoiser(clip.frames, fitted, planes, clip.colour)
+    return task.deliver(clip, denoiser.frames(), fitted, details=denoiser.details)
 
 
-def _why_fit(frames: np.ndarray, planes: list[Planes] | None) -> str | None:
-    """What a fit was measured to help with, if the frames have such."""
+def _reason_to_fit(frames: np.ndarray, planes: list[Planes] | None) -> str | None:
+    """Return the damage of the frames that a fit is known to help with, if there is any."""
     share = impulse_share(frames)
     if share > IMPULSES_MATTER:
         return f"impulses on about {share:.1%} of all pixels"
-    if planes is None and not stored_by_halves(frames) and static_under_noise(frames):
-        return "strong noise of RGB before a static camera"
+    if planes is None and not has_subsampled_chroma(frames) and is_static_under_noise(frames):
+        return "strong RGB noise with a static camera"
     return None
 
 
 def _read(task: Task) -> tuple[Clip, list[Planes] | None]:
-    """The clip, and the source's own planes where it has such of the clip's size."""
-    edit = Edit.from_options(**{k: v for k, v in task.reading.items() if k in EDIT_OPTIONS})
+    """Return the clip, and the source's own 4:2:0 planes if they have the size of the clip."""
+    edit = Edit.from_options(**select(task.reading, EDIT_OPTIONS))
     if edit.resize is not None:
         return task.read(), None
     planes: list[Planes] = []
@@ -130,24 +141,24 @@ def _read(task: Task) -> tuple[Clip, list[Planes] | None]:
 
 
 class Predictor(Protocol):
-    """What says how frames should look; Fitted is one."""
+    """Predicts frames without noise, as Fitted does."""
 
     def predict(self, position: float) -> np.ndarray:
-        """(H, W, 3) float32, 0 to 255."""
+        """Return (H, W, 3) float32 in [0, 255]."""
 
 
-class Seen(NamedTuple):
-    """What is known of a frame by itself."""
+class Observation(NamedTuple):
+    """A noisy frame, analysed by itself."""
 
     frame: np.ndarray  # (H, W, 3) float32, without impulses
-    hit: np.ndarray  # (H, W) bool, where they were
-    noisy: Channels
+    hit: np.ndarray  # (H, W) bool, where the impulses were
+    planes: Channels  # noisy
     predicted: Channels | None
-    light: np.ndarray  # (H, W) of the first plane, 0 to 255, without most of its noise
+    brightness: np.ndarray  # (H, W), in [0, 255], with most noise removed
 
 
-class Cleaner:
-    """The frames of a noisy clip, cleaned one after the other."""
+class Denoiser:
+    """Denoises the frames of a clip one by one."""
 
     def __init__(
         self,
@@ -156,138 +167,143 @@ class Cleaner:
         planes: Sequence[Planes] | None = None,
         colour: Colour | None = None,
     ) -> None:
-        """`noisy` is (T, H, W, 3) uint8, `planes` are the source's own, where it is 4:2:0 of this
+        """`noisy` is (T, H, W, 3) uint8. `planes` are the source's own, if it is 4:2:0 of this
         size."""
         self._frames, self._fitted = noisy, fitted
-        self._space = space_of(noisy, planes, colour or Colour())
-        self._seen = lru_cache(maxsize=2 * REACH + 1)(self._alone)
-        self._flow = lru_cache(maxsize=4 * REACH)(self._motion)
-        self._noise = lru_cache(maxsize=4 * REACH)(self._between)
+        self._space = colour_space_of(noisy, planes, colour or Colour())
+        self._observation = lru_cache(maxsize=2 * RADIUS + 1)(self._observe)
+        self._flow = lru_cache(maxsize=4 * RADIUS)(self._optical_flow)
+        self._noise = lru_cache(maxsize=4 * RADIUS)(self._estimate)
         self._deviations: list[float] = []
         self._impulses: list[float] = []
 
-    def found(self) -> dict[str, Any]:
-        """What the noise looked like, mean over the frames so far."""
+    def details(self) -> dict[str, Any]:
+        """Return the mean noise deviation and impulse share of the frames so far."""
         return {
             "noise_deviation": float(np.mean(self._deviations)),
             "impulse_share": float(np.mean(self._impulses)),
         }
 
     def frames(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8 each."""
+        """Yield the denoised frames, (H, W, 3) uint8 each."""
         for t in range(len(self._frames)):
-            seen = self._settled(t)
-            before, after = self._neighbours(t, -1), self._neighbours(t, 1)
-            cleaned = []
-            for channel, noise in enumerate(self._noise_of(t)):
-                here = _pair(seen, channel)
+            own = self._without_false_impulses(t)
+            before, after = self._warped_neighbours(t, -1), self._warped_neighbours(t, 1)
+            channels = []
+            for channel, noise in enumerate(self._visible_noise(t)):
+                here = _pair(own, channel)
                 group = np.stack(
                     [*(b[channel] for b in before), here, *(a[channel] for a in after)]
                 )
-                guess = group[..., 1] if group.shape[3] == 2 else None
-                light = block_means(resized(seen.light, here.shape[:2]))
-                power = noise.in_blocks(light)
-                cleaned.append(shrunk(group[..., 0], guess, power, len(before)))
-            yield pixels(self._space.join(cleaned, seen.noisy, seen.frame))
-        for cache in (self._seen, self._flow, self._noise):
+                prediction = group[..., 1] if group.shape[3] == 2 else None
+                brightness = block_means(resized(own.brightness, here.shape[:2]))
+                power = noise.in_blocks(brightness)
+                channels.append(denoised(group[..., 0], prediction, power, len(before)))
+            yield pixels(self._space.join(channels, own.planes, own.frame))
+        for cache in (self._observation, self._flow, self._noise):
             cache.cache_clear()
 
-    def _noise_of(self, t: int) -> list[Noise]:
-        """That of each plane of frame t."""
-        beside = [(a, a + step) for step in (-1, 1) for a in (t, t + step)]
-        pairs = [pair for pair in beside if all(0 <= u < len(self._frames) for u in pair)]
-        measured = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
-        noises = [typical([one for one in of if one]) for of in zip(*measured, strict=True)]
-        white, coarse = zip(*(noise.parted() for noise in noises), strict=True)
-        left = [self._exceeding(white, FAINT), self._exceeding(coarse, COARSE)]
+    def _visible_noise(self, t: int) -> list[Noise]:
+        """Return the noise of each plane of frame t, reduced to its visible part."""
+        neighbours = [(a, a + step) for step in (-1, 1) for a in (t, t + step)]
+        pairs = [pair for pair in neighbours if all(0 <= u < len(self._frames) for u in pair)]
+        estimates = [self._noise(*pair) for pair in pairs] or [self._noise(t, t)]
+        noises = [median_noise([one for one in of if one]) for of in zip(*estimates, strict=True)]
+        white, coarse = zip(*(noise.split_white() for noise in noises), strict=True)
+        shares = self._visible_share(white, FAINT), self._visible_share(coarse, FAINT_COARSE)
         noises = [
-            noise._replace(power=left[0] * a + left[1] * b)
+            noise._replace(power=shares[0] * a + shares[1] * b)
             for noise, a, b in zip(noises, white, coarse, strict=True)
         ]
         self._deviations.append(self._deviation([noise.power for noise in noises]))
         return noises
 
     def _deviation(self, powers: Sequence[np.ndarray]) -> float:
-        """Of a sample of RGB, for these powers of noise in each plane."""
+        """Return the standard deviation of an RGB sample for the noise power of each plane."""
         return float(np.sqrt(np.dot(self._space.gains, [power.mean() for power in powers])))
 
-    def _exceeding(self, powers: Sequence[np.ndarray], limit: float) -> np.float32:
-        """The share that is taken for noise, of what is none below a limit of its deviation."""
+    def _visible_share(self, powers: Sequence[np.ndarray], limit: float) -> np.float32:
+        """Return the share of the noise to remove: 0 up to a deviation of `limit`, then rising."""
         return np.float32(max(0.0, 1 - (limit / max(self._deviation(powers), 1e-3)) ** 4))
 
-    def _between(self, first: int, second: int) -> list[Noise | None]:
-        """That of each plane of a frame, by another beside it; by itself, if it is the same."""
-        seen, other = self._seen(first), self._seen(second)
-        made = []
-        for channel, plane in enumerate(seen.noisy):
-            light = resized(seen.light, plane.shape)
-            residual = plane if seen.predicted is None else plane - seen.predicted[channel]
+    def _estimate(self, first: int, second: int) -> list[Noise | None]:
+        """Estimate the noise of each plane of frame `first`, from its difference to frame `second`.
+        If both are the same frame, estimate it from that frame."""
+        own, other = self._observation(first), self._observation(second)
+        estimates = []
+        for channel, plane in enumerate(own.planes):
+            brightness = resized(own.brightness, plane.shape)
+            residual = plane if own.predicted is None else plane - own.predicted[channel]
             if first == second:
-                made.append(noise_alone(residual, light))
+                estimates.append(noise_of_plane(residual, brightness))
                 continue
             flow = _flow_for(plane.shape, self._flow(first, second))
-            made.append(noise_between(plane, other.noisy[channel], flow, residual, light))
-        return made
+            neighbour = other.planes[channel]
+            estimates.append(noise_of_pair(plane, neighbour, flow, residual, brightness))
+        return estimates
 
-    def _alone(self, t: int) -> Seen:
+    def _observe(self, t: int) -> Observation:
         frame = self._frames[t].astype(np.float32)
         predicted = None if self._fitted is None else self._fitted.predict(t)
         residual = frame if predicted is None else frame - predicted
-        hit, around = outliers(residual, self._frames, t)
-        frame[hit] = around[hit] if predicted is None else predicted[hit] + around[hit]
-        noisy = self._space.seen(t, frame)
-        guess = None if predicted is None else self._space.split(predicted)
-        luma, known = noisy[0], None if guess is None else guess[0]
-        white = torch.tensor(white_variance(luma if known is None else luma - known))
-        calm = shrunk(luma[None], None if known is None else known[None], white, 0)
-        return Seen(frame, hit, noisy, guess, self._space.light(calm))
+        hit, median = find_impulses(residual, self._frames, t)
+        frame[hit] = median[hit] if predicted is None else predicted[hit] + median[hit]
+        planes = self._space.observed(t, frame)
+        split = None if predicted is None else self._space.split(predicted)
+        luma, prediction = planes[0], None if split is None else split[0]
+        white = torch.tensor(white_variance(luma if prediction is None else luma - prediction))
+        calm = denoised(luma[None], None if prediction is None else prediction[None], white, 0)
+        return Observation(frame, hit, planes, split, self._space.brightness(calm))
 
-    def _settled(self, t: int) -> Seen:
-        """Frame t with what was no impulse back in its place."""
-        seen, frame = self._seen(t), self._frames[t]
+    def _without_false_impulses(self, t: int) -> Observation:
+        """Return frame t with the pixels restored that neighbouring frames show too."""
+        own, frame = self._observation(t), self._frames[t]
         before, after = self._flows(t, -1), self._flows(t, 1)
-        # The nearest two; at an end of the clip, both are on one side.
+        # The nearest two frames; at an end of the clip, both are on one side.
         nearest = [*before[:1], *after[:1]] if before and after else [*before, *after][:2]
         beside = [(self._frames[there], flow) for there, flow in nearest]
-        again = seen_again(frame, seen.hit, seen.frame, beside)
-        self._impulses.append(float((seen.hit & ~again).mean()))
+        again = reappearing(frame, own.hit, own.frame, beside)
+        self._impulses.append(float((own.hit & ~again).mean()))
         if not again.any():
-            return seen
-        settled = np.where(again[..., None], frame.astype(np.float32), seen.frame)
-        return seen._replace(frame=settled, noisy=self._space.seen(t, settled))
+            return own
+        restored = np.where(again[..., None], frame.astype(np.float32), own.frame)
+        return own._replace(frame=restored, planes=self._space.observed(t, restored))
 
-    def _neighbours(self, t: int, step: int) -> list[list[np.ndarray]]:
-        """The frames up to REACH steps from frame t, moved to where it is, the nearest last of
-        those before and first of those after: the planes of each, as `_pair` has them."""
-        made = []
+    def _warped_neighbours(self, t: int, step: int) -> list[list[np.ndarray]]:
+        """Return the frames up to RADIUS steps from frame t in the direction of `step`, warped to
+        it, in temporal order: for each the three planes as `_pair` returns them."""
+        warped = []
         for there, flow in self._flows(t, step):
-            pairs = (_pair(self._seen(there), channel) for channel in range(3))
-            made.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
-        return made[::step]
+            pairs = (_pair(self._observation(there), channel) for channel in range(3))
+            warped.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
+        return warped[::step]
 
     def _flows(self, t: int, step: int) -> list[tuple[int, np.ndarray]]:
-        """The frames up to REACH steps from frame t, the nearest first, and the flow to each."""
-        made: list[tuple[int, np.ndarray]] = []
-        for there in range(t + step, t + step * (REACH + 1), step):
+        """Return the frames up to RADIUS steps from frame t and the flow to each, nearest first."""
+        flows: list[tuple[int, np.ndarray]] = []
+        for there in range(t + step, t + step * (RADIUS + 1), step):
             if not 0 <= there < len(self._frames):
                 break
             onward = self._flow(there - step, there)
-            made.append((there, joined(made[-1][1], onward) if made else onward))
-        return made
+            flows.append((there, composed(flows[-1][1], onward) if flows else onward))
+        return flows
 
-    def _motion(self, first: int, second: int) -> np.ndarray:
-        return optical_flow(self._seen(first).light, self._seen(second).light)
+    def _optical_flow(self, first: int, second: int) -> np.ndarray:
+        return optical_flow(
+            self._observation(first).brightness, self._observation(second).brightness
+        )
 
 
-def _pair(seen: Seen, channel: int) -> np.ndarray:
-    """(H, W, 2) of a plane, as it is seen and as it is predicted; (H, W, 1) without a fit."""
-    if seen.predicted is None:
-        return seen.noisy[channel][..., None]
-    return np.stack([seen.noisy[channel], seen.predicted[channel]], axis=2)
+def _pair(observation: Observation, channel: int) -> np.ndarray:
+    """Return a plane and its prediction, (H, W, 2); without a fit the plane, (H, W, 1)."""
+    plane = observation.planes[channel]
+    if observation.predicted is None:
+        return plane[..., None]
+    return np.stack([plane, observation.predicted[channel]], axis=2)
 
 
 def _flow_for(shape: tuple[int, ...], flow: np.ndarray) -> np.ndarray:
-    """A flow (2, H, W) for a plane of the same size, or of half of it."""
+    """Return a flow (2, H, W) for a plane of its own or half its size."""
     if shape[:2] == flow.shape[1:]:
         return flow
     return np.stack([resized(part, shape[:2]) / 2 for part in flow])

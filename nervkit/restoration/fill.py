@@ -1,10 +1,10 @@
-"""Plausible values for what is unknown, from what is around it in space and along its motion."""
+"""Filling holes: with content of other frames along the motion, and smoothly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, uniform_filter
@@ -14,14 +14,14 @@ from scipy.sparse.linalg import splu
 from nervkit.models.flow import optical_flow
 from nervkit.restoration.kinds import pixels
 
-RING = 4  # pixels around a hole that are looked for too: they tell how right what is found is
-FLOW_MARGIN = 6  # pixels around those where the flow is not trusted either
-FURTHEST = 60  # frames that a pixel is followed into, each way
-DOUBLED = 6  # frames away: the expected squared error is twice as large there
-REACH = 8.0  # pixels: how far what a ring tells holds, the deviation of a Gaussian
-SURROUNDINGS = 41  # pixels: the side of the window in which a frame's variance is taken
+RING = 4  # pixels around a hole that are searched for as well: their error is known
+FLOW_MARGIN = 6  # pixels around those whose flow is not reliable either
+MAX_DISTANCE = 60  # frames that a pixel is followed, in each direction
+DOUBLING_DISTANCE = 6  # frames: the expected squared error is twice as large there
+ERROR_RADIUS = 8.0  # pixels: standard deviation of the Gaussian that extrapolates errors
+VARIANCE_WINDOW = 41  # pixels: side of the window for a frame's local variance
 LEAST_ERROR, LEAST_VARIANCE = 10.0, 25.0  # squared 8-bit steps
-TRUSTED = 255
+CERTAIN = 255  # the confidence of known pixels
 
 
 def fill_in(
@@ -29,69 +29,93 @@ def fill_in(
     unknown: np.ndarray,
     on_search: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fill holes from frames in which the same thing is seen, and smoothly where there is none.
+    """Fill holes from frames that show the hidden content, and smoothly where no frame does.
 
     The optical flow around a hole is continued into it (Xu et al., "Deep flow-guided video
-    inpainting", 1905.02884, but with a membrane), and every unknown pixel is followed along it,
-    back and forth, to the first frame that knows it. How far off this is, known pixels around the
-    hole tell, which are followed as if they were unknown. What is found is mixed with a membrane
-    over the hole by what squared error is to be expected of both.
+    inpainting", 1905.02884, but with a membrane). Every unknown pixel is followed along the flow,
+    forward and backward, to the first frame where it is known. The error of the result is estimated
+    on known pixels around the hole, which are followed as if they were unknown. The result is the
+    mean of what was found and a membrane over the hole, weighted by their expected squared errors.
 
     Args:
         frames: (T, H, W, 3) uint8.
-        unknown: (T, H, W) bool; no frame is unknown as a whole.
-        on_search: called after each part of the work, with how many are done and how many there
-            are.
+        unknown: (T, H, W) bool; no frame is unknown entirely.
+        on_search: called with (done, total) after each part of the work.
 
     Returns:
-        (T, H, W, 3) uint8, and (T, H, W) uint8, how far each value is to be trusted: TRUSTED where
-        it is known, 0 where it is made up.
+        The filled frames (T, H, W, 3) uint8, and the confidence of each pixel (T, H, W) uint8:
+        CERTAIN where it is known, 0 where it is only interpolated.
     """
     membranes = Membranes()
     filled = np.empty_like(frames)
-    for made, frame, hole in zip(filled, frames, unknown, strict=True):
-        made[:] = pixels(membranes.fill(frame, hole))
-    trust = np.where(unknown, np.uint8(0), np.uint8(TRUSTED))
+    for target, frame, hole in zip(filled, frames, unknown, strict=True):
+        target[:] = pixels(membranes.fill(frame, hole))
+    confidence = np.where(unknown, np.uint8(0), np.uint8(CERTAIN))
     if len(frames) == 1:
-        return filled, trust
-    holed = np.flatnonzero(unknown.any(axis=(1, 2)))
+        return filled, confidence
+    holed = np.flatnonzero(unknown.any(axis=(1, 2))).tolist()
     parts = 2 * (len(frames) - 1) + len(holed)
     done = count(1)
 
     def part_done() -> None:
         on_search(next(done), parts)
 
-    wide = np.stack([_widened(hole) for hole in unknown])
-    forth = _flows(filled, wide, membranes, part_done)
-    back = _flows(filled[::-1], wide[::-1], membranes, part_done)[::-1]
+    wide = np.stack([_dilated(hole) for hole in unknown])
+    forward = _flows(filled, wide, membranes, part_done)
+    backward = _flows(filled[::-1], wide[::-1], membranes, part_done)[::-1]
     for t in holed:
         hole = unknown[t]
-        variance = _variance(frames[t], ~hole)
-        found, error = _found(frames, wide, (forth, back), t, hole, variance)
+        variance = _local_variance(frames[t], ~hole)
+        found, error = _search(frames, wide, (forward, backward), t, hole, variance)
         share = variance / (variance + error)
-        made = filled[t] + share[..., None] * (found - filled[t])
-        filled[t][hole] = pixels(made)[hole]
-        trust[t][hole] = (TRUSTED * share)[hole]
+        mixed = filled[t] + share[..., None] * (found - filled[t])
+        filled[t][hole] = pixels(mixed)[hole]
+        confidence[t][hole] = (CERTAIN * share)[hole]
         part_done()
-    return filled, trust
+    return filled, confidence
 
 
-def _widened(hole: np.ndarray) -> np.ndarray:
-    """A hole with its ring; as it is where that would be the whole frame."""
+def _dilated(hole: np.ndarray) -> np.ndarray:
+    """Return a hole with its ring, or the hole itself if both would cover the frame."""
     wide = binary_dilation(hole, iterations=RING)
     return hole if wide.all() else wide
 
 
-def _found(
+class HoleFlow(NamedTuple):
+    """The optical flow from a frame to the next one, inside the bounding box of the first frame's
+    hole: `values` (2, h, w) float16, which begin at `corner` (2, 1)."""
+
+    corner: np.ndarray
+    values: np.ndarray
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Return the flow (2, N) at points (2, N) of the frame."""
+        return _sampled(self.values.astype(np.float32), points - self.corner)
+
+
+Flows: TypeAlias = list[HoleFlow | None]  # by frame; None for a frame without a hole
+
+
+def _search(
     frames: np.ndarray,
     wide: np.ndarray,
-    flows: tuple[list[HoleFlow | None], list[HoleFlow | None]],
+    flows: tuple[Flows, Flows],
     t: int,
     hole: np.ndarray,
     variance: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What other frames show of a frame's hole, (H, W, 3), and the squared error to be expected of
-    it (H, W), infinite where they show nothing; `variance` (H, W) is that of the frame."""
+    """Search other frames for the content of a frame's hole.
+
+    Args:
+        frames, wide: all frames, and their holes with rings.
+        flows: forward and backward.
+        t: index of the frame.
+        hole, variance: (H, W) of the frame.
+
+    Returns:
+        The content (H, W, 3), and its expected squared error (H, W), infinite where no frame shows
+        it.
+    """
     frame = frames[t].astype(np.float32)
     rows, columns = np.nonzero(wide[t])
     start = np.stack([rows, columns]).astype(np.float32)
@@ -101,14 +125,14 @@ def _found(
         reached = _follow(frames, wide, flow, step, t, start)
         colours[way, rows, columns], distances[way, rows, columns] = reached
     hit = np.isfinite(distances)
-    # Without a ring: as far off as the two ways are from each other, or as anything may be.
+    # Far from a ring, the difference of both directions estimates the error, else the variance.
     difference = np.square(colours[0] - colours[1]).mean(axis=2) / 2
     default = np.where(hit.all(axis=0), difference, variance)
     precisions = []
     for way in (0, 1):
-        off = np.square(colours[way] - frame).mean(axis=2)
-        error = _extrapolated(off, hit[way] & wide[t] & ~hole, default) + LEAST_ERROR
-        precisions.append(1 / (error * (1 + distances[way] / DOUBLED)))
+        squared = np.square(colours[way] - frame).mean(axis=2)
+        error = _extrapolated(squared, hit[way] & wide[t] & ~hole, default) + LEAST_ERROR
+        precisions.append(1 / (error * (1 + distances[way] / DOUBLING_DISTANCE)))
     first, second = precisions
     total = np.maximum(first + second, 1e-12)
     mean = (first[..., None] * colours[0] + second[..., None] * colours[1]) / total[..., None]
@@ -116,40 +140,28 @@ def _found(
 
 
 def _extrapolated(values: np.ndarray, known: np.ndarray, default: np.ndarray) -> np.ndarray:
-    """(H, W) values carried from where they are known to around there, `default` far from it."""
-    weight = gaussian_filter(known.astype(np.float32), REACH, truncate=6)
-    carried = gaussian_filter(np.where(known, values, 0).astype(np.float32), REACH, truncate=6)
-    return np.where(weight < 1e-5, default, carried / np.maximum(weight, 1e-5))
+    """Extrapolate (H, W) values from known pixels around them; further away use `default`."""
+    weight = gaussian_filter(known.astype(np.float32), ERROR_RADIUS, truncate=6)
+    total = gaussian_filter(np.where(known, values, 0).astype(np.float32), ERROR_RADIUS, truncate=6)
+    return np.where(weight < 1e-5, default, total / np.maximum(weight, 1e-5))
 
 
-def _variance(frame: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(H, W) variance of what is known around each pixel of an (H, W, 3) frame, mean over its
-    channels."""
-    share = uniform_filter(known.astype(np.float32), SURROUNDINGS).clip(min=1e-6)
+def _local_variance(frame: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the variance (H, W) of the known pixels around each pixel of an (H, W, 3) frame, mean
+    over channels."""
+    share = uniform_filter(known.astype(np.float32), VARIANCE_WINDOW).clip(min=1e-6)
     values = np.where(known[..., None], frame, 0).astype(np.float32)
-    window = (SURROUNDINGS, SURROUNDINGS, 1)
+    window = (VARIANCE_WINDOW, VARIANCE_WINDOW, 1)
     mean = uniform_filter(values, window) / share[..., None]
     square = uniform_filter(values**2, window) / share[..., None]
     return (square - mean**2).mean(axis=2).clip(min=LEAST_VARIANCE)
 
 
-class HoleFlow(NamedTuple):
-    """The optical flow from one frame to the next where the first has a hole: (2, h, w) float16
-    values, of which the first is at `corner` (2, 1)."""
-
-    corner: np.ndarray
-    values: np.ndarray
-
-    def at(self, place: np.ndarray) -> np.ndarray:
-        """(2, N) at places (2, N) of the frame."""
-        return _sampled(self.values.astype(np.float32), place - self.corner)
-
-
 def _flows(
     frames: np.ndarray, unknown: np.ndarray, membranes: Membranes, on_flow: Callable[[], None]
-) -> list[HoleFlow | None]:
-    """The flow from each frame to the next, smooth in the holes; None where there is no hole."""
-    flows: list[HoleFlow | None] = []
+) -> Flows:
+    """Return the flow from each frame to the next, continued into the holes by a membrane."""
+    flows: Flows = []
     for t in range(len(frames) - 1):
         flows.append(None)
         if unknown[t].any():
@@ -169,49 +181,50 @@ def _flows(
 def _follow(
     frames: np.ndarray,
     unknown: np.ndarray,
-    flows: list[HoleFlow | None],
+    flows: Flows,
     step: int,
     t: int,
     start: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Follow pixels at `start` (2, N) of frame t: the colours (N, 3) that they come to, and how
-    many frames away (N,), infinite where they come to none."""
+    """Follow pixels from `start` (2, N) in frame t to the first frame where they are known. Returns
+    their colours there (N, 3) and the distance in frames (N,), infinite if there is none."""
     height, width = frames.shape[1:3]
-    many = start.shape[1]
-    colours, distances = np.zeros((many, 3), np.float32), np.full(many, np.inf, np.float32)
-    left, place = np.arange(many), start
-    for distance in range(1, FURTHEST + 1):
+    pixel_count = start.shape[1]
+    colours = np.zeros((pixel_count, 3), np.float32)
+    distances = np.full(pixel_count, np.inf, np.float32)
+    left, points = np.arange(pixel_count), start
+    for distance in range(1, MAX_DISTANCE + 1):
         here, there = t + step * (distance - 1), t + step * distance
         if not 0 <= there < len(frames) or not len(left):
             break
         flow = flows[min(here, there)]
-        assert flow is not None  # what is left lies in a hole
-        place = place + flow.at(place)
-        inside = (place >= 0).all(axis=0) & (place[0] <= height - 1) & (place[1] <= width - 1)
-        left, place = left[inside], place[:, inside]
-        seen = _sampled(unknown[there][None], place)[0] < 1e-3
-        colours[left[seen]] = _sampled(frames[there].transpose(2, 0, 1), place[:, seen]).T
+        assert flow is not None  # the remaining pixels lie in a hole
+        points = points + flow.at(points)
+        inside = (points >= 0).all(axis=0) & (points[0] <= height - 1) & (points[1] <= width - 1)
+        left, points = left[inside], points[:, inside]
+        seen = _sampled(unknown[there][None], points)[0] < 1e-3
+        colours[left[seen]] = _sampled(frames[there].transpose(2, 0, 1), points[:, seen]).T
         distances[left[seen]] = distance
-        left, place = left[~seen], place[:, ~seen]
+        left, points = left[~seen], points[:, ~seen]
     return colours, distances
 
 
-def _sampled(planes: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(C, N) float32 values of (C, H, W) planes at places (2, N), bilinear."""
+def _sampled(planes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Sample (C, H, W) planes at points (2, N), bilinearly: (C, N) float32."""
     return np.stack(
-        [map_coordinates(p, place, np.float32, order=1, mode="nearest") for p in planes]
+        [map_coordinates(p, points, np.float32, order=1, mode="nearest") for p in planes]
     )
 
 
 class Membrane:
-    """Fills a hole with the solution of Laplace's equation that meets its edge: as smooth as can
-    be (Perez et al., "Poisson image editing", 2003, eq. 2, without guidance). Towards the frame's
-    border it is level."""
+    """Fills a hole with the solution of Laplace's equation that meets the hole's edge, the
+    smoothest interpolation (Perez et al., "Poisson image editing", 2003, eq. 2, without guidance).
+    At the frame's border its derivative is 0."""
 
     def __init__(self, hole: np.ndarray) -> None:
-        """`hole` is (H, W) bool. Raises ValueError where it is all True."""
+        """`hole` is (H, W) bool. Raises ValueError if it covers the frame."""
         if hole.all():
-            raise ValueError("nothing is around the hole")
+            raise ValueError("no pixels lie around the hole")
         self.hole = hole
         height, width = hole.shape
         self._rows, self._columns = np.nonzero(hole)
@@ -233,10 +246,10 @@ class Membrane:
         values = np.concatenate([degree, -np.ones(len(own) - len(degree))])
         size = len(degree)
         laplacian = csc_array((values, (own, other)), shape=(size, size))
-        self._solver = splu(laplacian, permc_spec="MMD_AT_PLUS_A")  # it is symmetric
+        self._solver = splu(laplacian, permc_spec="MMD_AT_PLUS_A")  # the matrix is symmetric
 
     def fill(self, values: np.ndarray) -> np.ndarray:
-        """(H, W, C) values of any kind, as float32, with the hole filled."""
+        """Return (H, W, C) values as float32 with the hole filled."""
         filled = values.astype(np.float32)
         around = np.zeros((len(self._rows), filled.shape[2]))
         for own, y, x in self._edges:
@@ -246,13 +259,13 @@ class Membrane:
 
 
 class Membranes:
-    """The membrane of each frame's hole; one that stays the same is prepared once."""
+    """Fills the hole of each frame, and reuses the membrane while the hole stays the same."""
 
     def __init__(self) -> None:
         self._last: Membrane | None = None
 
     def fill(self, values: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """See Membrane. Without a hole, the values as float32."""
+        """Fill as Membrane does. Without a hole, return the values as float32."""
         if not hole.any():
             return values.astype(np.float32)
         if self._last is None or not np.array_equal(self._last.hole, hole):

@@ -1,4 +1,4 @@
-"""What is missing of a video, from a representation that is fitted to what is known."""
+"""Filling unknown parts of a video from other frames and a representation of the known parts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 
 from nervkit.errors import UsageError
 from nervkit.output import check_not_same
-from nervkit.restoration.between import Between
-from nervkit.restoration.fill import TRUSTED, Membranes, fill_in
-from nervkit.restoration.kinds import Given, pixels
-from nervkit.restoration.masks import check_mask, read_mask
+from nervkit.restoration.between import Interpolator
+from nervkit.restoration.fill import CERTAIN, Membranes, fill_in
+from nervkit.restoration.kinds import FramesT, pixels
+from nervkit.restoration.masks import Mask, check_mask, read_mask
 from nervkit.restoration.task import Fitted, RestoreOptions, RestoreReport, Task
 from nervkit.video.clip import Clip
 from nervkit.video.reader import FileSource, VideoSource
 
-# Of 255: how much a value counts in the fit that was made up smoothly, or found in another frame.
-FILL_WEIGHT, FOUND_WEIGHT = 16, 128
-WEIGHTS = np.linspace(FILL_WEIGHT, FOUND_WEIGHT, TRUSTED + 1).astype(np.uint8)  # by trust
+# Weights in the loss, of 255, of values that are interpolated smoothly or copied from other frames.
+SMOOTH_WEIGHT, COPIED_WEIGHT = 16, 128
+WEIGHTS = np.linspace(SMOOTH_WEIGHT, COPIED_WEIGHT, CERTAIN + 1).astype(np.uint8)  # by confidence
 
 
 @overload
 def inpaint(
     source: VideoSource,
-    mask: Any,
+    mask: Mask | None,
     output: str | os.PathLike[str],
     *,
     boxes: Sequence[str] = (),
@@ -37,18 +37,28 @@ def inpaint(
 ) -> RestoreReport: ...
 @overload
 def inpaint(
-    source: Given,
-    mask: Any = None,
+    source: VideoSource,
+    mask: Mask | None = None,
+    *,
+    output: str | os.PathLike[str],
+    boxes: Sequence[str] = (),
+    whole: bool = False,
+    **options: Unpack[RestoreOptions],
+) -> RestoreReport: ...
+@overload
+def inpaint(
+    source: FramesT,
+    mask: Mask | None = None,
     output: None = None,
     *,
     boxes: Sequence[str] = (),
     whole: bool = False,
     **options: Unpack[RestoreOptions],
-) -> Given: ...
+) -> FramesT: ...
 @overload
 def inpaint(
     source: FileSource | Clip,
-    mask: Any = None,
+    mask: Mask | None = None,
     output: None = None,
     *,
     boxes: Sequence[str] = (),
@@ -57,7 +67,7 @@ def inpaint(
 ) -> Clip: ...
 def inpaint(
     source: VideoSource,
-    mask: Any = None,
+    mask: Mask | None = None,
     output: str | os.PathLike[str] | None = None,
     *,
     boxes: Sequence[str] = (),
@@ -66,39 +76,38 @@ def inpaint(
 ) -> Any:
     """Fill the unknown parts of a video.
 
-    What another frame shows is copied from there along the motion (`fill_in`). A representation is
-    then fitted with a masked loss (as in HNeRV, 2304.02633): known pixels count fully, copied ones
-    less, and a smooth interpolation of the rest little. Where nothing could be copied, the detail
-    of its prediction is added, without a visible seam. Frames that are missing altogether are left
-    out of the fit and predicted at their own time. Without a fit, the result is the copied and the
-    interpolated pixels.
+    Content that another frame shows is copied from there along the motion (`fill_in`). A
+    representation is then fitted with a masked loss (as in HNeRV, 2304.02633): known pixels have
+    full weight, copied ones less, and a smooth interpolation of the rest little. Where nothing
+    could be copied, the detail of its prediction is added, without a visible seam. Frames without
+    any known pixel are left out of the fit and predicted at their own time. Without a fit, the
+    result consists of the copied and the interpolated pixels.
 
     Args:
-        source: whatever `read_clip` takes.
-        mask: what is unknown: an array (H, W) or (T, H, W), True or nonzero there; or an image, a
-            folder or pattern of images, or a movie, not black there.
+        source: anything that `read_clip` takes.
+        mask: the unknown pixels: an array (H, W) or (T, H, W) that is True or nonzero there; or an
+            image, a folder or pattern of images, or a movie that is not black there.
         output: as for `decode`. None returns the frames instead.
-        boxes: further unknown parts: "x,y,w,h" in pixels, "x,y,w,h@a:b" (in frames a to b - 1), or
-            "@a:b" (whole frames).
-        whole: return the representation's prediction of all pixels. By default known pixels stay
-            untouched.
-        **options: `fit` (bool, True by default), and the options of fitting (`encode`), reading
-            (`read_clip`) and writing (`decode`); see `Task`.
+        boxes: further unknown parts: "x,y,w,h" in pixels, "x,y,w,h@a:b" (only in frames a to
+            b - 1), or "@a:b" (entire frames).
+        whole: return the prediction for all pixels. By default known pixels do not change.
+        **options: `fit` (True by default), the options of fitting (`encode`), reading
+            (`read_clip`) and writing (`decode`), and callbacks; see `RestoreOptions`.
 
     Returns:
-        With `output`, a RestoreReport. Without, an array or tensor like the source's, or a Clip
-        where the source is a path.
+        With `output`, a RestoreReport. Otherwise an array, tensor or list like the source, or a
+        Clip for any other source.
 
     Raises:
-        UsageError: an option is not understood or does not fit.
+        UsageError: an option is invalid.
         SourceError: the source or the mask cannot be read.
         OutputError: the output exists, or cannot be written.
         Interrupted: the user stopped the work.
     """
     task = Task(inpaint, source, output, **options)
-    fit = task.fit_wanted is not False
+    fit = task.fit_requested is not False
     if whole and not fit:
-        raise UsageError("--whole writes a fit's prediction, and --no-fit makes none; choose one")
+        raise UsageError("whole needs a fit, but fit is off: leave out one of the two")
     check_mask(mask, boxes)
     if output is not None and isinstance(mask, (str, os.PathLike)):
         check_not_same(mask, Path(output))
@@ -106,55 +115,63 @@ def inpaint(
     unknown = read_mask(mask, boxes, clip.shape[:3], task.reading, clip.skipped)
     missing = unknown.all(axis=(1, 2))
     present = ~missing if missing.any() else slice(None)
-    filled, trust = fill_in(clip.frames[present], unknown[present], task.searched)
-    known = np.where(unknown[present], WEIGHTS[trust], np.uint8(255))
-    places = clip.pts[present]
-    fitted = task.fit(filled, places, known[..., None]) if fit else None
-    positions = np.interp(clip.pts, places, np.arange(len(places))).tolist()
+    filled, confidence = fill_in(clip.frames[present], unknown[present], task.search())
+    fitted = None
+    if fit:
+        weights = np.where(unknown[present], WEIGHTS[confidence], np.uint8(255))
+        fitted = task.fit(filled, weights[..., None])
+    times = clip.pts[present]
+    positions = np.interp(clip.pts, times, np.arange(len(times))).tolist()
+    frames: Iterator[np.ndarray]
     if whole and fitted:
         frames = (pixels(fitted.predict(position)) for position in positions)
     else:
-        frames = _patched(clip.frames, unknown, positions, fitted, filled, trust)
-    found = int(trust[unknown[present]].sum(dtype=np.int64))
+        patcher = Patcher(filled, confidence, fitted)
+        frames = patcher.frames(clip.frames, unknown, positions)
+    copied = int(confidence[unknown[present]].sum(dtype=np.int64))
     details = {
         "unknown_share": float(unknown.mean()),
-        "found_share": found / TRUSTED / int(unknown.sum()),
+        "found_share": copied / CERTAIN / int(unknown.sum()),
         "missing_frames": int(missing.sum()),
     }
     changed = True if whole else unknown
     return task.deliver(clip, frames, fitted, changed=changed, details=lambda: details)
 
 
-def _patched(
-    frames: np.ndarray,
-    unknown: np.ndarray,
-    positions: list[float],
-    fitted: Fitted | None,
-    filled: np.ndarray,
-    trust: np.ndarray,
-) -> Iterator[np.ndarray]:
-    """Each frame with its holes filled by what was found and, for as much as that is not to be
-    trusted, the prediction's detail. `filled` and `trust` are of frames that are not missing."""
-    membranes = Membranes()
+class Patcher:
+    """Fills the holes of frames: with the copied values, and in proportion to their uncertainty
+    with the detail of the prediction."""
 
-    def patched(index: int) -> np.ndarray:
-        if fitted is None:
-            return filled[index]
-        predicted = fitted.predict(index)
-        known = trust[index] == TRUSTED
-        # A membrane is linear in what is around it: this meets the known pixels without a seam.
-        detail = predicted - membranes.fill(predicted, ~known)
-        doubt = 1 - trust[index][..., None] / np.float32(TRUSTED)
-        return filled[index] + doubt * detail
+    def __init__(self, filled: np.ndarray, confidence: np.ndarray, fitted: Fitted | None) -> None:
+        """`filled` and `confidence` come from `fill_in`, and cover the frames of the fit."""
+        self._filled, self._confidence, self._fitted = filled, confidence, fitted
+        self._membranes = Membranes()
+        residual = lru_cache(maxsize=2)(self._residual)
+        self._interpolator = Interpolator(filled, fitted, residual)
 
-    @lru_cache(maxsize=2)
-    def missed(index: int) -> np.ndarray:
-        return patched(index) - fitted.predict(index)
+    def frames(
+        self, frames: np.ndarray, unknown: np.ndarray, positions: list[float]
+    ) -> Iterator[np.ndarray]:
+        """Yield each of (T, H, W, 3) frames without its hole. `positions` are their places among
+        the frames of the fit."""
+        for frame, hole, position in zip(frames, unknown, positions, strict=True):
+            if not hole.any():
+                yield frame
+                continue
+            between = position % 1 > 0
+            made = self._interpolator.at(position) if between else self._patched(int(position))
+            yield np.where(hole[..., None], pixels(made), frame)
 
-    between = Between(filled, fitted, missed)
-    for frame, hole, position in zip(frames, unknown, positions, strict=True):
-        if not hole.any():
-            yield frame
-            continue
-        made = between.at(position) if position % 1 else patched(int(position))
-        yield np.where(hole[..., None], pixels(made), frame)
+    def _patched(self, index: int) -> np.ndarray:
+        if self._fitted is None:
+            return self._filled[index]
+        predicted = self._fitted.predict(index)
+        certain = self._confidence[index] == CERTAIN
+        # A membrane is linear in its boundary values, so the sum meets known pixels without a seam.
+        detail = predicted - self._membranes.fill(predicted, ~certain)
+        doubt = 1 - self._confidence[index][..., None] / np.float32(CERTAIN)
+        return self._filled[index] + doubt * detail
+
+    def _residual(self, index: int) -> np.ndarray:
+        assert self._fitted is not None  # residuals exist only with a fit
+        return self._patched(index) - self._fitted.predict(index)

@@ -1,7 +1,8 @@
-"""What users hand in, and the same kind handed back."""
+"""Kinds of frames in memory: results have the type and layout of their source."""
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,25 +12,29 @@ from nervkit.video.arrays import as_array, channels_first, is_tensor, stacked
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: frames in memory that somebody hands in, and gets back in kind
-Given = TypeVar("Given", np.ndarray, "Tensor", list[Any])
+#: frames in memory, for functions that return the type of their argument
+FramesT = TypeVar("FramesT", np.ndarray, "Tensor", list[Any])
 
 
-def alike(
-    source: Any, frames: np.ndarray, changed: np.ndarray | bool = True, places: Any = ...
+def like_source(
+    source: Any,
+    frames: np.ndarray,
+    changed: np.ndarray | bool = True,
+    places: np.ndarray | EllipsisType = ...,
 ) -> np.ndarray | Tensor | list[Any]:
-    """Frames as an array, a tensor or a list of frames like `source`: of its type, layout,
-    channels and device.
+    """Return frames as an array, a tensor or a list, with the type, layout, channels and device of
+    `source`.
 
     Args:
         source: an array, a tensor or a list of frames, as `read_clip` takes them.
         frames: (N, H, W, 3) uint8.
-        changed: bool, of a shape that goes with (N, H, W): all else is taken from `source` itself,
-            from its frames at
-        places: (N,) int; every frame's own place if nothing else is said.
+        changed: bool, broadcastable to (N, H, W). Where it is False, the result has the exact
+            values of the source.
+        places: (N,) int, the source frame that these values come from. By default result frame i
+            takes them from source frame i.
     """
     if isinstance(source, (list, tuple)):
-        return list(alike(stacked(source), frames, changed, places))
+        return list(like_source(stacked(source), frames, changed, places))
     given = as_array(source)
     values = frames
     if given.ndim == 3 or given.shape[3] == 1:
@@ -53,5 +58,5 @@ def alike(
 
 
 def pixels(values: np.ndarray) -> np.ndarray:
-    """Values around [0, 255] as uint8."""
+    """Round values to uint8, clipped to [0, 255]."""
     return values.round().clip(0, 255).astype(np.uint8)

@@ -1,30 +1,36 @@
-"""What is unknown of a video: masks from boxes, arrays, images and movies."""
+"""Masks of the unknown pixels of a video, from boxes, arrays, images and movies."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
-from nervkit.video.arrays import is_array, is_tensor
+from nervkit.keywords import select
+from nervkit.video.arrays import is_array
 from nervkit.video.edit import Edit
 from nervkit.video.images import EXTENSIONS, ImageSource, is_pattern
 from nervkit.video.reader import (
-    DEFAULT_FPS,
     ReadingOptions,
     exists,
     open_array,
     open_source,
 )
 from nervkit.video.source import Source
+from nervkit.video.streams import DEFAULT_FPS
 
-LOSSY_THRESHOLD = 128  # lossy masks have gray edges; others are taken at their word: all but 0
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Mask: TypeAlias = "str | os.PathLike[str] | np.ndarray | Tensor"
+
+LOSSY_THRESHOLD = 128  # lossy compression blurs edges; in lossless masks every nonzero value counts
 LOSSY = {".jpg", ".jpeg", ".webp"}
 
 TRIMMING = ("start", "to", "duration", "frames")
@@ -33,31 +39,33 @@ BOX = re.compile(r"(?:(\d+),(\d+),(\d+),(\d+))?(?:@(\d*):(\d*))?")
 
 
 def read_mask(
-    mask: Any,
+    mask: Mask | None,
     boxes: Sequence[str],
     shape: tuple[int, ...],
     reading: ReadingOptions,
     skipped: int = 0,
 ) -> np.ndarray:
-    """All that is unknown.
+    """Return the union of a mask and boxes.
 
     Args:
-        mask: (H, W) or (T, H, W) array or tensor, also of 1 or 3 channels, not 0 where unknown; or
-            a path to such an array,
-            to an image (for all frames), to images or to a movie (one picture for each frame), not
-            black where unknown (lossy ones: brighter than half); or None.
-        boxes: each "x,y,w,h", "x,y,w,h@a:b" (frames a to b - 1) or "@a:b" (whole frames).
+        mask: an array or tensor (H, W) or (T, H, W), optionally with 1 or 3 channels, that is
+            nonzero where unknown; the path of such an array; or the path of an image (for all
+            frames), or of images or a movie (one picture for each frame), not black where unknown
+            (lossy formats: brighter than half).
+        boxes: each "x,y,w,h", "x,y,w,h@a:b" (frames a to b - 1) or "@a:b" (entire frames).
         shape: (T, H, W) of the video.
-        reading: the options of `read_clip` that the video was read with. Files of masks are
-            trimmed, cropped and resized with it, and pixels of which any part was unknown are.
-            Arrays and boxes count in the frames as they are then.
-        skipped: how many of the video's frames `reading` left out before the first.
+        reading: the `read_clip` options of the video. Mask files are trimmed, cropped and resized
+            with it; a resized pixel is unknown if any part of it was. Arrays and boxes refer to the
+            frames after that.
+        skipped: how many frames of the video `reading` skips at the start.
 
     Returns:
         (T, H, W) bool, True where unknown.
 
     Raises:
-        UsageError: a mask of another size, nothing or all unknown; see `check_mask` for more.
+        UsageError: the mask has another size, or nothing or everything is unknown; see also
+            `check_mask`.
+        SourceError: the mask cannot be read.
     """
     unknown = np.zeros(shape, bool)
     for box in boxes:
@@ -70,37 +78,46 @@ def read_mask(
             )
         unknown |= given
     if not unknown.any():
-        raise UsageError("the mask is empty: nothing is unknown")
+        raise UsageError("the mask is empty: select at least one pixel")
     if unknown.all(axis=(1, 2)).all():
-        raise UsageError("the mask covers every frame whole: nothing is known")
+        raise UsageError("the mask selects every pixel of every frame: leave some out")
     return unknown
 
 
 def load_mask(
-    mask: Any, shape: tuple[int, ...], reading: ReadingOptions, skipped: int = 0
+    mask: Mask, shape: tuple[int, ...], reading: ReadingOptions, skipped: int = 0
 ) -> np.ndarray:
     """Return the (H, W) or (T, H, W) bool array of a mask, of any size; arguments as in
     `read_mask`."""
-    return _from_array(mask) if is_array(mask) else _from_file(mask, shape, reading, skipped)
+    if isinstance(mask, (str, os.PathLike)):
+        return _from_file(mask, shape, reading, skipped)
+    return _from_array(mask)
 
 
-def check_mask(mask: Any, boxes: Sequence[str]) -> None:
-    """Raise, before any work, where neither says what is unknown, a box is not written as one, or
-    a mask's file is not there."""
+def check_mask(mask: Mask | None, boxes: Sequence[str]) -> None:
+    """Check mask and boxes before any work.
+
+    Raises:
+        UsageError: both are missing, the mask is of another type, or a box is malformed.
+        SourceError: the file of the mask does not exist.
+    """
     if mask is None and not boxes:
-        raise UsageError("say what is unknown: --mask, or --box x,y,w,h")
+        raise UsageError("no pixel is selected: give a mask, or a box x,y,w,h")
     for box in boxes:
         _parsed(box)
-    if isinstance(mask, (str, os.PathLike)) and not (
-        exists(os.fspath(mask)) or is_pattern(os.fspath(mask))
-    ):
-        raise SourceError(f"{mask}: no such file or folder")
+    if isinstance(mask, (str, os.PathLike)):
+        name = os.fspath(mask)
+        if not (exists(name) or is_pattern(name)):
+            raise SourceError(f"{mask}: no such file or folder")
+    elif mask is not None and not is_array(mask):
+        kind = type(mask).__name__
+        raise UsageError(f"a mask must be a path, an array or a tensor, not {kind}")
 
 
 def _parsed(text: str) -> re.Match[str]:
     match = BOX.fullmatch(str(text).strip())
     if not text or match is None:
-        raise UsageError(f"a box is x,y,w,h, x,y,w,h@a:b or @a:b, not {text!r}")
+        raise UsageError(f"a box must be x,y,w,h, x,y,w,h@a:b or @a:b, not {text!r}")
     return match
 
 
@@ -110,14 +127,13 @@ def _box(text: str, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
     x, y, w, h = (int(part) for part in match.groups()[:4]) if match[1] else (0, 0, width, height)
     first, stop = int(match[5] or 0), int(match[6] or frames)
     if not (w and h and x < width and y < height and first < min(stop, frames)):
-        raise UsageError(f"box {text}: nothing of it lies in {frames} frames of {width}x{height}")
+        raise UsageError(f"box {text} lies outside the {frames} frames of {width}x{height}")
     return slice(first, stop), slice(y, y + h), slice(x, x + w)
 
 
-def _from_array(mask: Any) -> np.ndarray:
-    values = mask != 0
-    if is_tensor(values):
-        values = values.cpu().numpy()
+def _from_array(mask: np.ndarray | Tensor) -> np.ndarray:
+    nonzero = mask != 0
+    values = nonzero if isinstance(nonzero, np.ndarray) else nonzero.cpu().numpy()
     if values.ndim == 4 and (values.shape[3] in (1, 3) or values.shape[1] == 1):
         values = values.any(axis=3 if values.shape[3] in (1, 3) else 1)
     if values.ndim not in (2, 3):
@@ -126,30 +142,30 @@ def _from_array(mask: Any) -> np.ndarray:
 
 
 def _from_file(
-    mask: str | Path, shape: tuple[int, ...], reading: ReadingOptions, skipped: int
+    mask: str | os.PathLike[str], shape: tuple[int, ...], reading: ReadingOptions, skipped: int
 ) -> np.ndarray:
     path = Path(mask)
+    pictures: Iterable[np.ndarray]
     if path.suffix.lower() == ".npy":
         array = _from_array(open_array(path))
-        pictures = array if array.ndim == 3 else array[None]
-        still = len(pictures) == 1
+        array = array if array.ndim == 3 else array[None]
+        pictures, still = array, len(array) == 1
     else:
         still = path.suffix.lower() in EXTENSIONS and path.is_file()
         source = ImageSource([path], str(path), DEFAULT_FPS) if still else open_source(mask, Edit())
         pictures = _binary(source)
-    trims = Edit.from_options(**{k: v for k, v in reading.items() if k in TRIMMING}).trims
-    if trims and not still:
+    if Edit.from_options(**select(reading, TRIMMING)).trims and not still:
         pictures = islice(pictures, skipped, skipped + shape[0])
     edit = Edit.from_options(crop=reading.get("crop"), resize=reading.get("resize"))
     shaped = [edit.shape(picture * np.uint8(255)) > 0 for picture in pictures]
     if len({picture.shape for picture in shaped}) != 1:
-        problem = "are not all of one size" if shaped else f"end before frame {skipped}"
-        raise SourceError(f"{mask}: the mask's pictures {problem}")
+        problem = "differ in size" if shaped else f"end before frame {skipped}"
+        raise SourceError(f"{mask}: the pictures of the mask {problem}")
     return np.stack(shaped)
 
 
 def _binary(source: Source) -> Iterator[np.ndarray]:
-    """(H, W) bool of each of a source's pictures."""
+    """Yield a mask (H, W) bool for each picture of a source."""
     threshold = LOSSY_THRESHOLD
     if isinstance(source, ImageSource) and source.paths[0].suffix.lower() not in LOSSY:
         threshold = 1
@@ -162,5 +178,5 @@ def _size(shape: tuple[int, ...]) -> str:
     return size if len(shape) == 2 else f"{shape[0]} frames of {size}"
 
 
-def _name(mask: Any) -> str:
-    return "mask" if is_array(mask) else str(mask)
+def _name(mask: Mask) -> str:
+    return str(mask) if isinstance(mask, (str, os.PathLike)) else "mask"

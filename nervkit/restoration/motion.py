@@ -1,4 +1,4 @@
-"""Frames moved along optical flow."""
+"""Warping frames along optical flow."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from scipy.ndimage import uniform_filter
 
 from nervkit.models.flow import moved
 
-DISAGREEMENT = 40.0
+DISAGREEMENT = 40.0  # 8-bit steps: the scale of `blended`
 
 
-def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The flow along one and then along another: (2, H, W) each."""
+def composed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the flow along `first` and then along `second`; each is (2, H, W)."""
     return first + moved(second.transpose(1, 2, 0), first).transpose(2, 0, 1)
 
 
 def carried(first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float) -> np.ndarray:
-    """What lies between two (H, W, C) images, `share` of the way along the flow from the first to
-    the second: both moved there, (H, W, C) float32."""
-    here, there = _both_moved(first, second, flow, share)
+    """Return the image between two (H, W, C) images, at `share` of the flow from the first to the
+    second: the weighted mean of both, warped to that time; (H, W, C) float32."""
+    here, there = _warped(first, second, flow, share)
     return here + np.float32(share) * (there - here)
 
 
-def agreed(
+def blended(
     first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float, other: np.ndarray
 ) -> np.ndarray:
-    """As `carried`, but `other` where the two differ: by DISAGREEMENT 8-bit steps, mean over
-    5x5 pixels, it counts for 63%."""
-    here, there = _both_moved(first, second, flow, share)
-    differing = uniform_filter(np.abs(here - there).mean(axis=2), 5)
-    trust = np.exp(-np.square(differing / DISAGREEMENT))[..., None]
-    return other + trust * (here + np.float32(share) * (there - here) - other)
+    """Return the image between two images as `carried` does, but blend in `other` where the warped
+    images differ. At DISAGREEMENT 8-bit steps, averaged over 5x5 pixels, `other` weighs 63%."""
+    here, there = _warped(first, second, flow, share)
+    difference = uniform_filter(np.abs(here - there).mean(axis=2), 5)
+    weight = np.exp(-np.square(difference / DISAGREEMENT))[..., None]
+    return other + weight * (here + np.float32(share) * (there - here) - other)
 
 
 def disagreement(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> float:
-    """How much two (H, W, C) images differ where both are moved half of the way, in 8-bit steps,
-    mean over all values."""
-    here, there = _both_moved(first, second, flow, 0.5)
+    """Return the mean absolute difference, in 8-bit steps, of two (H, W, C) images that are both
+    warped half of the way."""
+    here, there = _warped(first, second, flow, 0.5)
     return float(np.abs(here - there).mean())
 
 
-def _both_moved(
+def _warped(
     first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     return moved(first, -share * flow), moved(second, (1 - share) * flow)

@@ -1,4 +1,4 @@
-"""What every restoration does around its method: options, reading, fitting, delivering."""
+"""The steps that all restorations share: options, reading, fitting, output and report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from types import EllipsisType
+from typing import Any, Literal, Protocol, TypeAlias, Unpack, cast
 
 import numpy as np
 import torch
@@ -20,88 +21,122 @@ from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
-from nervkit.keywords import check_keywords
+from nervkit.keywords import check_keywords, select
 from nervkit.lock import locked
 from nervkit.media.timing import Timing
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
-from nervkit.restoration.kinds import alike
+from nervkit.restoration.kinds import like_source
 from nervkit.video.arrays import as_array, is_frames
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
-from nervkit.video.reader import READING, UntimedOptions, read_clip
+from nervkit.video.reader import READING, ReadingOptions, UntimedOptions, read_clip
 from nervkit.video.source import Picture
 from nervkit.video.stream import Stream
 from nervkit.video.writer import check_destination, place_of, write_video
 
-if TYPE_CHECKING:
-    from nervkit.restoration.stored import StoredFits
+# These FitOptions concern the .nerv file that `encode` writes.
+FILE_OPTIONS = ("prune", "compression", "coded_bytes", "coded_psnr", "metric")
+FIT_OPTIONS = tuple(f.name for f in fields(FitOptions) if f.name not in FILE_OPTIONS)
+# Setting any of these options requests a fit.
+REQUESTING_OPTIONS = (
+    "model",
+    "params",
+    "strides",
+    "recipe",
+    "preset",
+    "epochs",
+    "steps",
+    "time",
+)
+PRESET = "draft"  # the default length of a fit; measured: a longer fit gains nothing
+SEARCH = "search"  # the phase of `on_progress` before a fit
 
-#: options of a fit that is made for a file
-OF_FILES = ("prune", "compression", "coded_bytes", "coded_psnr", "metric")
-FITTING = tuple(f.name for f in fields(FitOptions) if f.name not in OF_FILES)
-# Whoever says how large a fit is to be, or how long, asks for one.
-ASKING = ("model", "params", "strides", "recipe", "preset", "epochs", "steps", "time")
+PresetName: TypeAlias = Literal["draft", "fast", "medium", "slow", "placebo"]
+PrecisionName: TypeAlias = Literal["auto", "float32", "bfloat16"]
+CountCallback: TypeAlias = Callable[[int, int], None]  # (done, total)
+ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 
 class UntimedRestoreOptions(UntimedOptions, total=False):
-    """The options that all restorations have."""
+    """The options of every restoration, besides those of reading (`read_clip`).
+
+    Attributes:
+        fit: whether to fit a representation. None (default): if an option of the fit is set, or if
+            a fit is known to help.
+        model, params, strides, recipe: the representation and its size, as for `encode`.
+        preset, epochs, steps, time: length of the fit, as for `encode`; by default preset "draft".
+        seed, device, precision: as for `encode`.
+        codec, crf: of an output movie, as for `decode`.
+        overwrite: replace an existing output.
+        restart: discard a checkpoint instead of resuming from it.
+        checkpoint_interval: seconds between checkpoints of the fit.
+        on_clip: called with the source as a Clip.
+        on_progress: called with a `Progress` for each part of the search (phase "search"; denoise
+            searches for impulses, inpaint for hidden content), about once a second during the fit
+            (phase "fit"), and for each output frame (phase "denoise", "inpaint" or "interpolate").
+            `step` and `steps` count parts, optimizer steps or frames. Outside a fit, `epoch` is 0
+            and `psnr` is NaN. Without a fit or a search, only the last phase occurs.
+        on_search: called with (done, total) parts of the search.
+        on_frame: called with (done, total) output frames.
+        on_note: called with each note as it arises.
+        stop: polled during the work; once it returns True, the call raises Interrupted.
+    """
 
     fit: bool | None
     model: str
     params: str | float | None
     strides: str | tuple[int, ...] | None
     recipe: str
-    preset: str | None
+    preset: PresetName | None
     epochs: float | None
     steps: int | None
     time: str | float | None
     seed: int
     device: Device
-    precision: str
+    precision: PrecisionName
     codec: str | None
     crf: int | None
     overwrite: bool
     restart: bool
     checkpoint_interval: float
     on_clip: Callable[[Clip], None] | None
-    on_search: Callable[[int, int], None] | None
-    on_progress: Callable[[Progress], None] | None
-    on_frame: Callable[[int, int], None] | None
+    on_search: CountCallback | None
+    on_progress: ProgressCallback | None
+    on_frame: CountCallback | None
     on_note: Callable[[str], None] | None
     stop: Callable[[], bool] | None
 
 
 class RestoreOptions(UntimedRestoreOptions, total=False):
-    """The options of a restoration that keeps the source's rate; see `Task`."""
+    """The options of a restoration that keeps the frame rate of its source.
+
+    Attributes:
+        fps: frame rate of images, arrays and raw video, as for `read_clip`.
+    """
 
     fps: str | float | Fraction | None
 
 
-#: of a fit of which nobody says how long it is to be: a longer one was measured to add nothing
-PRESET = "draft"
-Count = Callable[[int, int], None]  # (done, in all)
-
-
 @dataclass(frozen=True)
 class RestoreReport:
-    """What a restoration wrote.
+    """The result of a restoration that wrote a file.
 
     Attributes:
         output: path of the file.
         task: "denoise", "inpaint" or "interpolate".
-        frames: number of frames of the output.
+        frames: number of output frames.
         width: in pixels.
         height: in pixels.
         fps: mean frame rate of the output.
         model: name of the fitted model. None without a fit.
-        parameters: its stored values; 0 without a fit.
-        steps: optimizer steps of the fit; 0 where a .nerv file was given.
-        seconds: wall time of this run.
-        fit_seconds: time of the fit in all runs, where it was resumed.
-        details: what the method found or did, by name (docs/json.md).
-        notes: one line for everything that was assumed, changed or lost.
+        parameters: number of its stored values; 0 without a fit.
+        steps: optimizer steps of the fit; 0 without one, as for a .nerv source.
+        seconds: wall time of this call.
+        fit_seconds: duration of the fit, summed over all sessions of a resumed one.
+        details: measurements of the method, by name (docs/json.md).
+        notes: one line for every assumption, change and loss.
     """
 
     output: str
@@ -119,18 +154,39 @@ class RestoreReport:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; docs/json.md documents the keys."""
+        """Return the report as JSON-ready values; docs/json.md documents the keys."""
         return asdict(self)
+
+
+class FitRecord(Protocol):
+    """The facts about a fit that a report contains."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored values."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the fit."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the fit."""
 
 
 @dataclass
 class Fitted:
-    """A representation fitted to some frames of a clip. `places` are these frames' places in the
-    clip, increasing, such as times; between and around them the representation is asked for what
-    is not there."""
+    """A representation that is fitted to some frames of a clip. Positions count these frames."""
 
     network: Representation
-    places: np.ndarray
     model: str
     steps: int = 0
     seconds: float = 0.0
@@ -138,46 +194,38 @@ class Fitted:
 
     @property
     def parameters(self) -> int:
-        """Stored values of the network."""
+        """Number of stored values of the network."""
         return count_stored(self.network)
-
-    def position(self, place: float) -> float:
-        """A place of the clip in frames of the representation."""
-        return float(np.interp(place, self.places, np.arange(len(self.places))))
 
     @torch.inference_mode()
     def predict(self, position: float) -> np.ndarray:
-        """The (H, W, 3) float32 frame at a position of the representation, in [0, 255]."""
+        """Return the frame at a (fractional) position: (H, W, 3) float32 in [0, 255]."""
         device = next(self.network.parameters()).device
         frame = self.network(torch.tensor([float(position)], device=device))[0]
         return frame.float().mul(255).permute(1, 2, 0).cpu().numpy()
 
 
-def _budgeted(options: FitOptions) -> FitOptions:
-    """With the preset for restorations, where nothing says how long to fit."""
-    given = any(getattr(options, name) is not None for name in BUDGET_OPTIONS)
-    return options if given or options.recipe == PAPER else replace(options, preset=PRESET)
+class CountedPhase:
+    """Reports a phase that counts its parts, as (done, total) and as Progress."""
 
+    def __init__(
+        self, name: str, on_count: CountCallback | None, on_progress: ProgressCallback | None
+    ) -> None:
+        self._name, self._on_count, self._on_progress = name, on_count, on_progress
+        self._began = time.perf_counter()
 
-def _wanted(options: FitOptions, fit: bool | None) -> bool | None:
-    """Whether a fit is asked for (None: the method decides), by `fit` or by an option of it."""
-    default = FitOptions()
-    asked = [name for name in ASKING if getattr(options, name) != getattr(default, name)]
-    if fit is False and asked:
-        raise UsageError(f"--{asked[0]} is about a fit, and --no-fit makes none; choose one")
-    return True if asked else fit
+    def __call__(self, done: int, total: int) -> None:
+        """Report that `done` of `total` parts are done."""
+        if self._on_count is not None:
+            self._on_count(done, total)
+        if self._on_progress is not None:
+            rate = done / max(time.perf_counter() - self._began, 1e-9)
+            left = (total - done) / rate
+            self._on_progress(Progress(self._name, done, total, 0.0, rate, float("nan"), left))
 
 
 class Task:
-    """One restoration of one source by `method`, whose keywords `options` are:
-
-    those of a fit (`FitOptions` but OF_FILES) and `fit`, whether one is made (None: where it is
-    asked for by a model, a size or a budget, or is known to help), those of `read_clip`, `codec`
-    and `crf` of a movie, `overwrite`, `restart`, `checkpoint_interval`, and callbacks: `on_clip`
-    (the Clip), `on_search` (of denoise and inpaint: parts of the search for impulses, or for what
-    holes hide, done and in all), `on_progress` (of the fit), `on_frame` (frames done, frames in
-    all), `on_note`, `stop`.
-    """
+    """One restoration of one source by the public function `method`. `options` are its keywords."""
 
     def __init__(
         self,
@@ -186,67 +234,71 @@ class Task:
         output: str | os.PathLike[str] | None,
         **options: Unpack[RestoreOptions],
     ) -> None:
-        self.began = time.perf_counter()
+        """Raises UsageError for an invalid option, OutputError if the output cannot be written."""
+        self._began = time.perf_counter()
         check_keywords(method, options, RestoreOptions.__annotations__)
         self.name, self.source = method.__name__, source
         self.output = None if output is None else os.fspath(output)
-        take = options.pop
-        self.options = FitOptions(**{k: take(k) for k in FITTING if k in options})
-        self.fit_wanted = _wanted(self.options, take("fit", None))
-        self.reading = {k: take(k) for k in READING if k in options}
-        self.movie = MovieOptions(take("codec", None), take("crf", None))
-        overwrite = take("overwrite", False)
-        self.restart, self.interval = take("restart", False), take("checkpoint_interval", 60.0)
+        self.fit_options = FitOptions(**select(options, FIT_OPTIONS))
+        self.fit_requested = _fit_requested(self.fit_options, options.get("fit"))
+        self.reading = cast(ReadingOptions, select(options, READING))
+        self.restart = options.get("restart", False)
+        self._interval = options.get("checkpoint_interval", 60.0)
+        self._movie = MovieOptions(options.get("codec"), options.get("crf"))
         self._notes: list[str] = []
-        self._kept: Path | None = None  # the checkpoint that this task has written
-        self.on_clip: Callable[[Clip], None] = take("on_clip", None) or (lambda clip: None)
-        self.on_search: Count = take("on_search", None) or (lambda *_: None)
-        self.on_frame: Count = take("on_frame", None) or (lambda *_: None)
-        self.watch = Watch(
-            take("on_progress", None), take("on_note", None), take("stop", None) or (lambda: False)
-        )
+        self._kept: Path | None = None  # the checkpoint of this task's fit
+        self._on_clip, self._on_note = options.get("on_clip"), options.get("on_note")
+        self._on_search, self._on_frame = options.get("on_search"), options.get("on_frame")
+        self._on_progress = options.get("on_progress")
+        self._stop = options.get("stop") or (lambda: False)
         if self.output is not None:
-            check_destination(self.output, self.movie, overwrite, source)
-            with self._locked():  # another run's, before the source is read
+            check_destination(self.output, self._movie, options.get("overwrite", False), source)
+            with self._locked():  # fail before reading if another process writes the output
                 pass
 
     def read(self, on_picture: Callable[[Picture], None] | None = None) -> Clip:
-        """The source as a Clip; `on_picture` as `read_clip` takes it."""
+        """Return the source as a Clip. `on_picture` is as for `read_clip`."""
         clip = read_clip(self.source, **self.reading, on_picture=on_picture)
-        self.on_clip(clip)
+        self.announce(clip)
         return clip
 
+    def announce(self, clip: Clip) -> None:
+        """Call `on_clip`."""
+        if self._on_clip is not None:
+            self._on_clip(clip)
+
     def note(self, text: str) -> None:
-        """Say something that the user should know."""
+        """Add a note for the user."""
         self._notes.append(text)
-        if self.watch.on_note is not None:
-            self.watch.on_note(text)
+        if self._on_note is not None:
+            self._on_note(text)
 
-    def searched(self, done: int, total: int) -> None:
-        """Part of a search is done; raises Interrupted where it is to stop."""
-        if self.watch.stop():
-            raise Interrupted("stopped before the fit began")
-        self.on_search(done, total)
+    def search(self) -> CountCallback:
+        """Begin the search. Returns the callback for its (done, total) parts, which raises
+        Interrupted once the user stops the work."""
+        report = CountedPhase(SEARCH, self._on_search, self._on_progress)
 
-    def fit(
-        self, frames: np.ndarray, places: np.ndarray | None = None, known: np.ndarray | None = None
-    ) -> Fitted:
-        """Fit to (N, H, W, 3) uint8 frames that stand at `places` of the clip (0, 1, ... if nothing
-        else is said); `known` as in `fit_clip`."""
+        def part_done(done: int, total: int) -> None:
+            if self._stop():
+                raise Interrupted("stopped before the fit began")
+            report(done, total)
+
+        return part_done
+
+    def fit(self, frames: np.ndarray, known: np.ndarray | None = None) -> Fitted:
+        """Fit a representation to (N, H, W, 3) uint8 frames. `known` is as for `fit_clip`."""
         self._kept, keep = self.checkpoint, None
         if self._kept is not None:
-            keep = CheckpointOptions(self._kept, self.interval, self.restart)
+            keep = CheckpointOptions(self._kept, self._interval, self.restart)
+        options = _with_length(self.fit_options)
+        watch = Watch(self._on_progress, self._on_note, self._stop)
         with self._locked():
-            network, summary = fit_clip(
-                frames, _budgeted(self.options), known=known, keep=keep, watch=self.watch
-            )
-        places = np.arange(len(frames)) if places is None else places
-        model, notes = self.options.model, summary.notes
-        return Fitted(network, places, model, summary.steps, summary.seconds, notes)
+            network, summary = fit_clip(frames, options, known=known, keep=keep, watch=watch)
+        return Fitted(network, options.model, summary.steps, summary.seconds, summary.notes)
 
     @property
     def checkpoint(self) -> Path | None:
-        """Where the fit's state is kept: beside an output that has a name of its own."""
+        """The path of the fit's checkpoint, beside the output. None without a regular output."""
         if self.output is None or place_of(self.output) is None:
             return None
         path = Path(self.output)
@@ -254,77 +306,104 @@ class Task:
         return checkpoint_path(path.with_name(path.name.replace("%", "")))
 
     def _locked(self) -> AbstractContextManager[None]:
-        """Holds the lock on the output."""
+        """Hold the lock on the output."""
         return nullcontext() if self.output is None else locked(place_of(self.output))
 
     def deliver(
         self,
         clip: Clip,
         frames: Iterable[np.ndarray],
-        fitted: Fitted | StoredFits | None,
+        fitted: FitRecord | None,
         *,
         timing: Timing | None = None,
         changed: np.ndarray | bool = True,
-        places: Any = ...,
+        places: np.ndarray | EllipsisType = ...,
         details: Callable[[], dict[str, Any]] = dict,
     ) -> Any:
-        """What the user gets: the output written and a report of it, or without an output the
-        frames, as the kind that the source is of (a Clip for a file or a Clip).
+        """Write the output and return a report. Without an output, return the frames in the form of
+        the source: an array, a tensor, a list, or a Clip for any other source.
 
         Args:
             clip: the source.
-            frames: (H, W, 3) uint8 each, one for each time in `timing` (default: the clip's).
-            fitted: what was fitted for them; None: nothing.
-            changed, places: what may differ from the source; see `alike`.
-            details: of the report; asked for once all frames are made.
+            frames: (H, W, 3) uint8 each, one for each timestamp of `timing` (default: the clip's).
+            fitted: the fit that the frames come from, if any.
+            changed, places: which values may differ from the source; see `like_source`.
+            details: returns the report's details. It is called after the last frame.
         """
         timing = timing or clip.timing
-        count, (height, width) = len(timing), clip.shape[1:3]
-        made = self._counted(frames, count)
+        counted = self._counted(frames, len(timing))
         notes = [*clip.notes, *self._notes, *(fitted.notes if fitted else ())]
         if self.output is None:
-            result = np.empty((count, height, width, 3), np.uint8)
-            for kept, frame in zip(result, made, strict=True):
-                kept[:] = frame
+            result = _gathered(counted, (len(timing), *clip.shape[1:]))
             if is_frames(self.source):
-                # What was trimmed, cropped or resized has no values of its own any more.
-                own = as_array(self.source).shape[:3] == clip.shape[:3]
-                return alike(self.source, result, changed if own else True, places)
+                # Trimming, cropping and resizing leave no source values to keep.
+                same_shape = as_array(self.source).shape[:3] == clip.shape[:3]
+                return like_source(self.source, result, changed if same_shape else True, places)
             return replace(clip, frames=result, timing=timing, notes=notes)
+        notes += self._write(self.output, clip, counted, timing)
+        return RestoreReport(
+            output=self.output,
+            task=self.name,
+            frames=len(timing),
+            width=clip.shape[2],
+            height=clip.shape[1],
+            fps=float(timing.fps),
+            model=fitted.model if fitted else None,
+            parameters=fitted.parameters if fitted else 0,
+            steps=fitted.steps if fitted else 0,
+            seconds=time.perf_counter() - self._began,
+            fit_seconds=fitted.seconds if fitted else 0.0,
+            details=details(),
+            notes=notes,
+        )
+
+    def _write(
+        self, output: str, clip: Clip, frames: Iterable[np.ndarray], timing: Timing
+    ) -> list[str]:
+        """Write the output and delete the checkpoint. Returns notes on what the format drops."""
         stream = Stream(
-            frames=made,
-            width=width,
-            height=height,
+            frames=frames,
+            width=clip.shape[2],
+            height=clip.shape[1],
             timing=timing,
             sample_aspect_ratio=clip.sample_aspect_ratio,
             colour=clip.colour,
             tracks=tuple(clip.tracks),
             extras=clip.extras,
         )
-        lost = write_video(self.output, stream, self.movie)
+        dropped = write_video(output, stream, self._movie)
         if self._kept is not None:
             self._kept.unlink(missing_ok=True)
-        return RestoreReport(
-            output=self.output,
-            task=self.name,
-            frames=count,
-            width=width,
-            height=height,
-            fps=float(timing.fps),
-            model=fitted.model if fitted else None,
-            parameters=fitted.parameters if fitted else 0,
-            steps=fitted.steps if fitted else 0,
-            seconds=time.perf_counter() - self.began,
-            fit_seconds=fitted.seconds if fitted else 0.0,
-            details=details(),
-            notes=[*notes, *lost],
-        )
+        return dropped
 
     def _counted(self, frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+        """Yield the frames and report each. Raises Interrupted once the user stops the work."""
+        report = CountedPhase(self.name, self._on_frame, self._on_progress)
         for done, frame in enumerate(frames, start=1):
-            if self.watch.stop():
-                raise Interrupted(
-                    "stopped while frames were written", resumable=self._kept is not None
-                )
+            if self._stop():
+                raise Interrupted("stopped while writing frames", resumable=self._kept is not None)
             yield frame
-            self.on_frame(done, count)
+            report(done, count)
+
+
+def _with_length(options: FitOptions) -> FitOptions:
+    """Return the options with the default preset of restorations if they set no length."""
+    given = any(getattr(options, name) is not None for name in BUDGET_OPTIONS)
+    return options if given or options.recipe == PAPER else replace(options, preset=PRESET)
+
+
+def _fit_requested(options: FitOptions, fit: bool | None) -> bool | None:
+    """Return whether `fit` or an option requests a fit. None leaves the choice to the method."""
+    default = FitOptions()
+    given = [n for n in REQUESTING_OPTIONS if getattr(options, n) != getattr(default, n)]
+    if fit is False and given:
+        raise UsageError(f"{given[0]} needs a fit, but fit is off: leave out one of the two")
+    return True if given else fit
+
+
+def _gathered(frames: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return the frames as one uint8 array of this shape."""
+    result = np.empty(shape, np.uint8)
+    for target, frame in zip(result, frames, strict=True):
+        target[:] = frame
+    return result

@@ -177,7 +177,8 @@ def _denoising(noisy: Frames, path: Path | None, baselines: bool, options: dict[
     yield "nervkit", restored
     for name, method in DENOISERS.items() if baselines else ():
         # If nervkit made no fit, its result is that of NO_FIT.
-        yield name, restored if name == NO_FIT and not progress else method(noisy, path)
+        fitted = any(p.phase == "fit" for p in progress)
+        yield name, restored if name == NO_FIT and not fitted else method(noisy, path)
 
 
 def _inpainting(frames: Frames, holes: Mask, baselines: bool, options: dict[str, Any]) -> Runs:

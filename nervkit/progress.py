@@ -8,6 +8,7 @@ Pass one as a callback:
 from __future__ import annotations
 
 import html
+import math
 import sys
 import time
 import weakref
@@ -148,6 +149,10 @@ def show_fit(show: Show) -> Callable[[Progress], None]:
     """Return a callback that shows the steps, the rate, the PSNR and the time left of a fit."""
 
     def update(p: Progress) -> None:
+        if math.isnan(p.psnr):  # a phase without a fit, such as the frames of a restoration
+            pace, left = f"{p.steps_per_second:.1f}/s", duration(p.seconds_left)
+            show(p.step, p.steps, f"{p.phase} {p.step}/{p.steps}  {pace}  {left} left")
+            return
         rate = f"{p.steps_per_second:.1f} steps/s"
         if p.steps_per_second < 1:
             rate = f"{1 / p.steps_per_second:.1f} s/step"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from nervkit.media.timing import Timing
 from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
 from nervkit.networks import render as render_frames
-from nervkit.restoration.masks import check_mask, load_mask
+from nervkit.restoration.masks import Mask, check_mask, load_mask
 from nervkit.segments import VideoSegment
 from nervkit.units import parse_colour, parse_size, parse_speed
 from nervkit.video.colour import Colour
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 1_000_000  # in an output: a mistyped speed should not fill the disk
 GAUSSIANS = "gaussians"  # the model that can be rendered at any size and edited
-
-Mask: TypeAlias = "str | os.PathLike[str] | np.ndarray | Tensor"
 
 
 @dataclass(frozen=True)
@@ -312,7 +310,8 @@ def _edits(video: NervVideo[np.ndarray], view: View) -> dict[int, Edited]:
     have Gaussians of their own and stay unedited."""
     if view.mask is None:
         return {}
-    marked = torch.from_numpy(_read_mask(view, video.header.height, video.header.width))
+    size = video.header.height, video.header.width
+    marked = torch.from_numpy(_read_mask(view.mask, view.edit, *size))
     index = video.segments.index_at(view.at)
     segment = video.segments[index]
     model, t = _gaussians(segment), float(view.at - segment.start)
@@ -324,22 +323,20 @@ def _edits(video: NervVideo[np.ndarray], view: View) -> dict[int, Edited]:
     return {index: Edited(chosen, hue=hue)}
 
 
-def _read_mask(view: View, height: int, width: int) -> np.ndarray:
-    """Return the (H, W) bool mask of an edit. Raises UsageError if its size is wrong, or it marks
+def _read_mask(mask: Mask, edit: str, height: int, width: int) -> np.ndarray:
+    """Return the (H, W) bool mask of an edit, which has a name. Raises UsageError if its size is wrong, or it marks
     nothing or everything."""
-    mask = load_mask(view.mask, (1, height, width), {})
-    if mask.shape not in ((height, width), (1, height, width)):
+    marked = load_mask(mask, (1, height, width), {})
+    if marked.shape not in ((height, width), (1, height, width)):
         raise UsageError(
-            f"{view.edit}: the mask must be one picture of the frame's size, {width}x{height}, "
-            f"not of shape {mask.shape}"
+            f"{edit}: the mask must be one picture of the frame's size, {width}x{height}, "
+            f"not of shape {marked.shape}"
         )
-    if not mask.any():
-        raise UsageError(f"{view.edit}: the mask marks no pixel; make it nonzero at the object")
-    if mask.all():
-        raise UsageError(
-            f"{view.edit}: the mask marks the whole frame; make it 0 around the object"
-        )
-    return mask.reshape(height, width)
+    if not marked.any():
+        raise UsageError(f"{edit}: the mask marks no pixel; make it nonzero at the object")
+    if marked.all():
+        raise UsageError(f"{edit}: the mask marks the whole frame; make it 0 around the object")
+    return marked.reshape(height, width)
 
 
 def paced(timing: Timing, speed: Fraction) -> tuple[Timing, list[Fraction]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,7 +28,9 @@ def test_a_log_gets_lines_of_work_that_ends(capsys: pytest.CaptureFixture[str]) 
     bar(3, 3)
     bar(fitted(3))
     bar(fitted(10))
-    counted, fit = capsys.readouterr().err.splitlines()
+    bar(Progress("denoise", 4, 4, 0.0, 2.0, math.nan, 0.0))
+    counted, fit, frames = capsys.readouterr().err.splitlines()
+    assert frames == "denoise 4/4  2.0/s  0.0s left"
     assert counted.startswith("frame 3/3")
     assert fit == "fit step 10/10  epoch 5.0  2.0 s/step  PSNR 31.50 dB  20.0s left"
 

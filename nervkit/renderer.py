@@ -308,7 +308,7 @@ def _render_gaussians(model: Gaussians, t: float, view: View, edited: Edited | N
 def _edits(video: NervVideo[np.ndarray], view: View) -> dict[int, Edited]:
     """Return the edit of the segment that the mask belongs to, by segment index. Other segments
     have Gaussians of their own and stay unedited."""
-    if view.mask is None:
+    if view.mask is None or view.edit is None:
         return {}
     size = video.header.height, video.header.width
     marked = torch.from_numpy(_read_mask(view.mask, view.edit, *size))
@@ -324,8 +324,8 @@ def _edits(video: NervVideo[np.ndarray], view: View) -> dict[int, Edited]:
 
 
 def _read_mask(mask: Mask, edit: str, height: int, width: int) -> np.ndarray:
-    """Return the (H, W) bool mask of an edit, which has a name. Raises UsageError if its size is wrong, or it marks
-    nothing or everything."""
+    """Return the (H, W) bool mask of an edit, "remove" or "recolour". Raises UsageError if its size
+    is wrong, or it marks nothing or everything."""
     marked = load_mask(mask, (1, height, width), {})
     if marked.shape not in ((height, width), (1, height, width)):
         raise UsageError(

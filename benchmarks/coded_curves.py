@@ -24,7 +24,7 @@ import torch
 from common import CLIPS, RESULTS, SHARED, report
 
 import nervkit
-from nervkit.assembly import header_of
+from nervkit.assembly import new_header
 from nervkit.bench.records import read_record
 from nervkit.compression.coded import decompress_coded
 from nervkit.container.file import pack_file
@@ -57,7 +57,7 @@ def file_of(clip: Clip, row: dict[str, Any], payload: bytes, steps: int) -> dict
     tensors = decompress_coded(payload, names)
     model.load_stored({name: torch.from_numpy(array) for name, array in tensors.items()})
     segment = Segment(shape.frames, "gridnerv", row["config"], count_stored(model))
-    header = header_of(shape.width, shape.height, clip, f"{steps} steps").of_segments([segment])
+    header = new_header(shape.width, shape.height, clip, f"{steps} steps").of_segments([segment])
     data, decoded = SegmentData.of((CONTEXTS, len(names), payload)), DecodedFrames()
     with nervkit.open(pack_file(header, clip.timing, [data])) as video:
         for reference, frame in zip(clip.frames, video, strict=True):

@@ -16,7 +16,7 @@ from nervkit.bench.machine import commit, cpu_name
 from nervkit.bench.records import read_record, write_record
 from nervkit.fitting.graphed import EAGER_CALLS
 from nervkit.fitting.loop import Stepper, fit
-from nervkit.fitting.threads import computing
+from nervkit.fitting.threads import fit_threads
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.models.config import VideoShape
@@ -80,7 +80,7 @@ def measure_step(stepper: Stepper, seconds: float) -> float:
     """Measure the seconds per step of a fit with a step budget, for about `seconds`, on a copy of
     the model."""
     trial = Stepper(copy.deepcopy(stepper.model), stepper.frames, stepper.recipe, seed=stepper.seed)
-    with computing(trial.device, trial.pixels_per_step, timed=False):
+    with fit_threads(trial.device, trial.pixels_per_step, timed=False):
         for k in range(EAGER_CALLS + 1):  # warm-up: chooses kernels and records a graph
             float(trial.step(k, 0.0))
         start, done = time.perf_counter(), 0

@@ -19,7 +19,7 @@ from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.models.sizing import default_parameters
 from nervkit.restoration.denoise import Denoiser
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import to_uint8
 from nervkit.restoration.task import Fitted
 
 clean = nervkit.read_clip(
@@ -47,7 +47,7 @@ for factor in (1, 8):
                 "samples_per_parameter": clean.size / count_stored(network),
                 "steps": steps,
                 "psnr_noisy": psnr(noisy),
-                "psnr_prediction": psnr(np.stack([pixels(fitted.predict(t)) for t in places])),
+                "psnr_prediction": psnr(np.stack([to_uint8(fitted.predict(t)) for t in places])),
                 "psnr_result": psnr(np.stack(list(denoiser.frames()))),
                 "deviation_found": denoiser.details()["noise_deviation"],
             }

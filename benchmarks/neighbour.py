@@ -19,10 +19,10 @@ from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.start import StoredStart
 from nervkit.models.config import VideoShape
-from nervkit.networks import described, drawn
+from nervkit.networks import segment_blueprint, segment_model
 from nervkit.target import default_bytes
 from nervkit.video.colour import Colour
-from nervkit.video.ranges import fingerprint_of
+from nervkit.video.ranges import frames_hash
 
 STEPS = (150, 500)
 
@@ -31,7 +31,7 @@ def fitted(
     frames: np.ndarray, steps: int, start: StoredStart | None
 ) -> tuple[bytes, SegmentReport]:
     shape = VideoShape(*frames.shape[:3])
-    mark = fingerprint_of(frames)
+    mark = frames_hash(frames)
     options = FitOptions(steps=steps, coded_bytes=default_bytes(shape), device="cpu")
     return fit_segment(
         SegmentJob(0, 0, shape, frames, mark, options, (8, 8), Colour(), True, start)
@@ -43,7 +43,10 @@ def start_of(content: bytes, last: bool) -> StoredStart:
     knots."""
     with NervVideo(content) as video:
         segment = video.header.segments[0]
-        plan, (_, config, _) = drawn(video.header, segment), described(video.header, segment)
+        plan, (_, config, _) = (
+            segment_blueprint(video.header, segment),
+            segment_model(video.header, segment),
+        )
         coded = coded_tensors(video.file.segment(0), plan.weights | plan.embeddings)
         tensors = {name: coded[name].dequantize() for name in plan.weights | plan.embeddings}
     if last:

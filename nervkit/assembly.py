@@ -32,7 +32,7 @@ from nervkit.version import __version__
 from nervkit.video.clip import Details
 
 
-def header_of(width: int, height: int, details: Details, settings: str) -> Header:
+def new_header(width: int, height: int, details: Details, settings: str) -> Header:
     """Return a file's header without segments. `settings` are the encoding options."""
     return Header(
         width=width,
@@ -54,7 +54,7 @@ def check_storable(width: int, height: int, details: Details) -> None:
         if timing != details.timing or [unpack_track(pack_track(part)) for part in parts] != alone:
             raise FormatError("its timestamps or tracks do not survive a round trip")
         segment = Segment(len(details.timing), "any", {}, 1)
-        header_of(width, height, details, "").of_segments([segment]).pack()
+        new_header(width, height, details, "").of_segments([segment]).pack()
     except FormatError as error:
         raise SourceError(f"the source cannot be stored: {error}") from error
 

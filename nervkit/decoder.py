@@ -340,7 +340,7 @@ def _reopen(source: NervSource | NervFile, options: dict[str, Any]) -> NervVideo
     return NervVideo(source, **options)
 
 
-def computed_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def prefetched(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the same frames, computed in a thread while the consumer uses earlier ones."""
     worker = ThreadPoolExecutor(1)
     try:

@@ -18,7 +18,7 @@ from nervkit.assembly import (
     assemble,
     bytes_besides_tensors,
     check_storable,
-    header_of,
+    new_header,
 )
 from nervkit.choices import MetricName, PrecisionName, PresetName, RecipeName
 from nervkit.compression.published import Compression
@@ -35,7 +35,7 @@ from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, set
 from nervkit.encoding.work import WorkFolder
 from nervkit.errors import SourceError, UsageError
 from nervkit.fitting.checkpoint import checkpoint_path, kept_fit_path
-from nervkit.fitting.job import CheckpointOptions, Watch
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import check_keywords
@@ -43,12 +43,12 @@ from nervkit.lock import locked
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
-from nervkit.output import check_nerv_output, linked, system_errors
+from nervkit.output import check_nerv_output, link_target, system_errors
 from nervkit.plan import FitPlan, FixedBytes, plan_callback
 from nervkit.start import check_start, read_start
 from nervkit.target import Target
 from nervkit.video.clip import Clip, Details
-from nervkit.video.ranges import fingerprint_of
+from nervkit.video.ranges import frames_hash
 from nervkit.video.reader import READING, Reading, ReadingOptions, VideoSource, read_clip
 from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 
@@ -237,9 +237,9 @@ class Callbacks:
     stop: Callable[[], bool] = lambda: False
 
     @property
-    def watch(self) -> Watch:
+    def watch(self) -> FitCallbacks:
         """The callbacks of a fit."""
-        return Watch(self.on_progress, self.on_note, self.stop)
+        return FitCallbacks(self.on_progress, self.on_note, self.stop)
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ class Encoder:
         reading = {name: others.pop(name) for name in READING if name in others}
         Reading.from_options(**reading)
         fit = FitOptions(**others)
-        target = Target.of(target_size, target_bpp, target_bitrate, target_psnr)
+        target = Target.from_options(target_size, target_bpp, target_bitrate, target_psnr)
         _check_compatible(fit, target, bits, embedding_bits, start_from)
         aim = _aim(fit, target, bits, embedding_bits)
         splitting = Splitting.from_options(
@@ -323,7 +323,7 @@ class Encoder:
         """Encode one video; see the function `encode`."""
         began, callbacks = clock.perf_counter(), callbacks or Callbacks()
         check_nerv_output(output, overwrite, source)
-        with locked(linked(output)):
+        with locked(link_target(output)):
             work = WorkFolder.beside(output, checkpoint_interval, restart)
             run = _EncodeRun(self, output, work, callbacks, began)
             if isinstance(source, Clip):
@@ -370,9 +370,9 @@ def _check_compatible(
         raise UsageError("target-psnr needs a fit through the quantizer: leave out recipe paper")
     if target is not None and bits_given:
         raise UsageError("bits and embedding-bits exclude a target: choose one")
-    if fit.compressing is not None and target is not None:
+    if fit.compression_data is not None and target is not None:
         raise UsageError("compression excludes a target: choose one")
-    if fit.compressing is not None and bits_given:
+    if fit.compression_data is not None and bits_given:
         raise UsageError("compression sets the bits: leave out bits and embedding-bits")
     if start_from is not None and (fit.params, fit.strides) != (None, None):
         raise UsageError("start-from sets the network's size: leave out params and strides")
@@ -382,7 +382,7 @@ def _aim(
     fit: FitOptions, target: Target | None, bits: int | None, embedding_bits: int | None
 ) -> Aim:
     """Return the aim of the fits: whether they run in float, and the bit depths afterwards."""
-    published = fit.compressing
+    published = fit.compression_data
     given = any(option is not None for option in (fit.params, bits, embedding_bits))
     float_fit = given or bool(fit.stages) or published is not None or fit.recipe == PAPER
     if published is not None:
@@ -452,7 +452,7 @@ class _EncodeRun:
     def _job(self, clip: Clip, shape: VideoShape) -> SegmentJob:
         """Return the job of a clip that is one segment."""
         aim, start = self.aim, None
-        fingerprint = fingerprint_of(clip.frames)
+        fingerprint = frames_hash(clip.frames)
         if self.encoder.start_from is not None:
             name = aim.options.model
             start = read_start(self.encoder.start_from, name, shape, fingerprint)
@@ -473,7 +473,7 @@ class _EncodeRun:
             start=start,
         )
 
-    def _watch(self, clip: Clip, job: SegmentJob) -> Watch:
+    def _watch(self, clip: Clip, job: SegmentJob) -> FitCallbacks:
         """Return the callbacks of a fit, including one that reports its plan."""
         if self.callbacks.on_plan is None:
             return self.callbacks.watch
@@ -536,7 +536,7 @@ class _EncodeRun:
     ) -> EncodeReport:
         """Write the file of finished segments with frames of `size` (width, height), and return its
         report."""
-        header, quality = header_of(*size, details, settings), mean_over_segments(reports)
+        header, quality = new_header(*size, details, settings), mean_over_segments(reports)
         notes = assemble(self.output, header, details, parts, quality, self.callbacks.stop)
         if (on_note := self.callbacks.on_note) is not None:
             for note in notes:
@@ -557,7 +557,7 @@ def _fixed_bytes(
         SegmentEntry(length, options.model, config.to_dict(), 1 + index)
         for index, length in enumerate(lengths)
     )
-    header = header_of(shape.width, shape.height, details, str(options.settings()))
+    header = new_header(shape.width, shape.height, details, str(options.settings()))
     header = header.of_segments(segments)
     models = (count - 1) * len(pack_json(config.to_dict()))
     fixed = bytes_besides_tensors(header, details.timing, details.tracks, details.extras, psnr=0.0)

@@ -16,14 +16,14 @@ from nervkit.container.file import Checks, NervFile
 from nervkit.container.header import Header
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.decoder import NervVideo, OnProgress, computed_ahead, with_progress
+from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device
+from nervkit.video.audio import check_sound_destination, is_audio, write_audio
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
 from nervkit.video.movies import MovieOptions
-from nervkit.video.sound import check_sound_destination, is_sound, write_sound
 from nervkit.video.stream import Stream
 from nervkit.video.writer import check_destination, write_video
 
@@ -119,7 +119,7 @@ def decode(
     )
     if frames is not None and (start, to, duration) != (None, None, None):
         raise UsageError("frames selects by number, start, to and duration by time; give one kind")
-    if is_sound(output):
+    if is_audio(output):
         if resize is not None or not audio:
             raise UsageError(f"{output}: holds audio only; resize and no-audio do not apply")
         check_sound_destination(output, options, overwrite, source)
@@ -144,7 +144,7 @@ def _write_frames(
     video.check(first, stop)
     header, count = video.header, stop - first
     checks = video.file.checks()  # a damaged one is found before the output is written
-    frames = map(edit.shape, computed_ahead(video.frames(first, stop)))
+    frames = map(edit.shape, prefetched(video.frames(first, stop)))
     stream = _stream(
         video.file,
         with_progress(frames, count, on_progress),
@@ -171,7 +171,7 @@ def _copy_audio(file: NervFile, output: str, edit: Edit, began: float) -> Decode
         sample_aspect_ratio=header.sample_aspect_ratio,
     )
     with file.naming():
-        notes = file.notes + write_sound(output, stream)
+        notes = file.notes + write_audio(output, stream)
     return _report(file, header, output, stream, notes, began)
 
 

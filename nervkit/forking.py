@@ -18,7 +18,7 @@ class Renewable(Protocol):
 _open: WeakSet[Renewable] = WeakSet()
 
 
-def renewed_after_fork(opened: Renewable) -> None:
+def register_after_fork(opened: Renewable) -> None:
     """Call `opened.after_fork()` in every forked child while `opened` exists."""
     _open.add(opened)
 

@@ -9,7 +9,7 @@ from enum import Enum
 
 import numpy as np
 
-from nervkit.container.file import Checks, sample_places
+from nervkit.container.file import Checks, sample_indices
 from nervkit.metrics import Quality, mean_quality
 
 
@@ -38,7 +38,7 @@ def count_matches(frames: Iterable[np.ndarray], checks: Checks) -> Counter[Match
 
 def _samples(frame: np.ndarray, index: int) -> np.ndarray:
     """Return the (SAMPLES,) values of frame `index` that its check keeps."""
-    return frame.ravel()[sample_places(index, frame.size)]
+    return frame.ravel()[sample_indices(index, frame.size)]
 
 
 class DecodedFrames:

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nervkit.errors import OutputError
-from nervkit.output import check_helper, helper, system_errors, temporary
+from nervkit.output import check_helper, helper_path, system_errors, temporary
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def locked(output: Path | None) -> Iterator[None]:
     if output is None:
         yield
         return
-    path = helper(output, "lock")
+    path = helper_path(output, "lock")
     check_helper(path)
     with system_errors(output):
         path.touch()  # if this fails, acquiring would report another run instead

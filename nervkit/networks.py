@@ -31,7 +31,7 @@ def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
     # Segments with the same configuration, which is one object then, cost the same.
     keys = [(s.model, id(s.config), s.frames, s.values) for s in segments]
     distinct = dict(zip(keys, segments, strict=True))
-    plans = {key: drawn(file.header, segment) for key, segment in distinct.items()}
+    plans = {key: segment_blueprint(file.header, segment) for key, segment in distinct.items()}
     memory = max(plan.memory for plan in plans.values())
     macs = sum(s.frames * plans[key].macs for key, s in zip(keys, segments, strict=True))
     file.limits.check("values", max(plan.values for plan in plans.values()), file.size)
@@ -45,10 +45,10 @@ def check_budget(file: NervFile, segments: Sequence[Segment]) -> None:
         )
 
 
-def drawn(header: Header, segment: Segment) -> Blueprint:
+def segment_blueprint(header: Header, segment: Segment) -> Blueprint:
     """Return the blueprint of a segment's model. Raises FormatError if the configuration is
     impossible or the header's number of values is wrong."""
-    model = described(header, segment)
+    model = segment_model(header, segment)
     try:
         plan = blueprint(*model)
     except Exception as error:  # a third party's model may raise anything
@@ -66,11 +66,11 @@ def with_values(header: Header) -> Header:
     models. Raises FormatError."""
     if all(segment.values is not None for segment in header.segments):
         return header
-    counted = (replace(s, values=drawn(header, s).values) for s in header.segments)
+    counted = (replace(s, values=segment_blueprint(header, s).values) for s in header.segments)
     return header.of_segments(counted)
 
 
-def described(
+def segment_model(
     header: Header, segment: Segment
 ) -> tuple[type[Representation], ModelConfig, VideoShape]:
     """Return a segment's model class, its configuration and the shape of its video. Raises
@@ -93,20 +93,20 @@ def rebuild(header: Header, index: int, data: SegmentData) -> Representation:
     """Rebuild a segment's model from its stored tensors, ready to decode on the CPU. Raises
     FormatError."""
     segment = header.segments[index]
-    model = unfilled(header, segment)
-    fill(model, drawn(header, segment), data)
+    model = construct(header, segment)
+    load_tensors(model, segment_blueprint(header, segment), data)
     return model
 
 
-def unfilled(header: Header, segment: Segment) -> Representation:
+def construct(header: Header, segment: Segment) -> Representation:
     """Construct a segment's model on the CPU, without its tensors. This is the part of `rebuild`
     that draws random numbers, from torch's global state. Raises FormatError."""
-    drawn(header, segment)
-    model_type, config, shape = described(header, segment)
+    segment_blueprint(header, segment)
+    model_type, config, shape = segment_model(header, segment)
     return model_type.for_decoding(config, shape)
 
 
-def fill(
+def load_tensors(
     model: Representation,
     plan: Blueprint,
     data: SegmentData,

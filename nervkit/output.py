@@ -44,7 +44,7 @@ def check_not_same(source: object, path: Path) -> None:
 
 def check_place(path: Path) -> None:
     """Raise OutputError if no file can be created in the folder of `path` or of its target."""
-    parent = linked(path).parent
+    parent = link_target(path).parent
     if not parent.is_dir():
         raise OutputError(f"{parent}: no such folder for the output")
     try:  # permission bits do not tell everything: root may write to /proc by them
@@ -56,7 +56,7 @@ def check_place(path: Path) -> None:
         ) from error
 
 
-def linked(path: Path) -> Path:
+def link_target(path: Path) -> Path:
     """Return `path` or its link target: links stay, and their target is written."""
     if not path.is_symlink():
         return path
@@ -92,7 +92,7 @@ def system_errors(path: Path) -> Iterator[None]:
 LONGEST_NAME = 255  # bytes of a file name
 
 
-def helper(path: Path, kind: str) -> Path:
+def helper_path(path: Path, kind: str) -> Path:
     """Return the hidden file beside `path` for its "partial", "lock" or "checkpoint":
     `.<name>.<kind>`. A hash replaces a name that would be too long."""
     name = f".{path.name}.{kind}"
@@ -137,8 +137,8 @@ def replacing(path: Path) -> Iterator[Path]:
     and removed on failure. If `path` is a link, its target is replaced. An OSError becomes an
     OutputError that names `path`."""
     with system_errors(path):
-        target = linked(path)
-        partial = helper(target, f"partial{path.suffix}")
+        target = link_target(path)
+        partial = helper_path(target, f"partial{path.suffix}")
         check_helper(partial)
         with temporary(partial):
             try:
@@ -183,7 +183,7 @@ def _move(files: list[Path], folder: Path) -> None:
         if target.is_dir():
             raise OutputError(f"{target}: is a folder; the output is a file of this name")
     for file, target in zip(files, targets, strict=True):
-        file.replace(linked(target))
+        file.replace(link_target(target))
 
 
 def _remove(path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.decoder import NervVideo, OnProgress, computed_ahead, with_progress
+from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device, memory_errors
@@ -213,7 +213,7 @@ def _write_frames(
     notes = list(video.file.notes)
     if view.speed != 1 and video.tracks:
         notes.append("audio and subtitles are dropped: they have the video's own speed")
-    frames = computed_ahead(_frames(video, positions, view, edits))
+    frames = prefetched(_frames(video, positions, view, edits))
     edit = Edit(resize=(width, height))
     stream = Stream(
         frames=with_progress(frames, len(positions), on_progress),

@@ -19,7 +19,7 @@ from nervkit.container.file import Checks, pack_file
 from nervkit.container.limits import UNLIMITED, Limits
 from nervkit.container.segment import CONTEXTS, SegmentData
 from nervkit.container.settings import is_requantized, requantized
-from nervkit.decoder import NervVideo, computed_ahead, with_progress
+from nervkit.decoder import NervVideo, prefetched, with_progress
 from nervkit.errors import FormatError, NervError, NothingToDoError, ResourceError, UsageError
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
@@ -27,8 +27,8 @@ from nervkit.framechecks import DecodedFrames, Match, count_matches
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import Device, choose_device, memory_errors
-from nervkit.networks import check_budget, drawn, rebuild
-from nervkit.output import check_nerv_output, linked, replacing
+from nervkit.networks import check_budget, rebuild, segment_blueprint
+from nervkit.output import check_nerv_output, link_target, replacing
 from nervkit.target import Target
 from nervkit.units import parse_bpp, parse_loss
 from nervkit.verifier import checks_origin
@@ -146,13 +146,13 @@ def requantize(
     _check_file_name(output, "output")
     output, measured_on = Path(output), choose_device(device)
     bpp = None if target_bpp is None else parse_bpp(target_bpp)
-    target = Target.of(target_size, bpp, target_bitrate)
+    target = Target.from_options(target_size, bpp, target_bitrate)
     if (target is None) == (target_loss is None):
         raise UsageError("give one of target-size, target-bpp, target-bitrate and target-loss")
     loss = None if target_loss is None else parse_loss(target_loss)
     check_nerv_output(output, overwrite, source)
     with (
-        locked(linked(output)),
+        locked(link_target(output)),
         NervVideo(source, limits=limits) as video,
         video.file.naming(),
     ):
@@ -220,7 +220,7 @@ class _Requantization:
         if self._checks is None:
             self._notes.append("the input has no frame checks: damage to it is not detected")
             return
-        total, frames = len(self._video), computed_ahead(iter(self._video))
+        total, frames = len(self._video), prefetched(iter(self._video))
         verified = with_progress(frames, total, partial(self._on_progress, "verify"))
         if wrong := count_matches(verified, self._checks)[Match.WRONG]:
             problem = f"{wrong} of {total} frames differ from {checks_origin(self._again)}"
@@ -233,7 +233,7 @@ class _Requantization:
     def quantizers(self, device: torch.device) -> list[Quantizer]:
         """Return the quantizers of all segments, with sensitivities measured on `device`. Raises
         ResourceError."""
-        plans = [drawn(self._header, segment) for segment in self._header.segments]
+        plans = [segment_blueprint(self._header, segment) for segment in self._header.segments]
         frame = max(plan.gradient_memory for plan in plans)
         needed, free = VALUE_BYTES * self._header.values + frame, available_memory()
         if needed > free:
@@ -289,7 +289,7 @@ class _Requantization:
             path.write_bytes(self._pack(segments, None))
             with NervVideo(path, limits=UNLIMITED) as made:
                 checked = partial(self._on_progress, "check")
-                frames = with_progress(computed_ahead(iter(made)), len(made), checked)
+                frames = with_progress(prefetched(iter(made)), len(made), checked)
                 for before, frame in zip(iter(self._video), frames, strict=True):
                     decoded.add(frame, quality_of(before, frame))
             data = self._pack(segments, decoded.checks(None, None))

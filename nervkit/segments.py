@@ -18,10 +18,10 @@ import torch
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
 from nervkit.errors import NervError
-from nervkit.forking import renewed_after_fork
+from nervkit.forking import register_after_fork
 from nervkit.models.base import Representation
 from nervkit.models.device import memory_errors
-from nervkit.networks import check_budget, drawn, fill, unfilled
+from nervkit.networks import check_budget, construct, load_tensors, segment_blueprint
 
 KEPT_BYTES = 256 << 20  # of cached networks, by default
 AHEAD_SHARE, SLICE_SECONDS = 0.2, 0.001  # of the time for building ahead; between pauses
@@ -140,7 +140,7 @@ class Networks:
         self._kept: OrderedDict[int, _Entry] = OrderedDict()  # the most recently used is the last
         self._last: Representation | None = None
         self._start_worker()
-        renewed_after_fork(self)
+        register_after_fork(self)
 
     def _start_worker(self) -> None:
         self._lock = Lock()
@@ -235,7 +235,7 @@ class Networks:
         with self._failing(index, entry):
             segment = self._header.segments[index]
             check_budget(self._file, [segment])
-            return unfilled(self._header, segment)
+            return construct(self._header, segment)
 
     def _build_ahead(self, index: int, entry: _Entry, model: Representation) -> None:
         """Run `_build` in the worker."""
@@ -250,8 +250,8 @@ class Networks:
     ) -> Representation:
         """Read the tensors of a network and publish it to all waiting threads."""
         with self._failing(index, entry):
-            plan = drawn(self._header, self._header.segments[index])
-            fill(model, plan, self._file.segment(index), on_block)
+            plan = segment_blueprint(self._header, self._header.segments[index])
+            load_tensors(model, plan, self._file.segment(index), on_block)
             model = model.to(self._device)
             tensors = chain(model.parameters(), model.buffers())
             entry.bytes = sum(t.numel() * t.element_size() for t in tensors)

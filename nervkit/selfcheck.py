@@ -7,7 +7,7 @@ import numpy as np
 
 from nervkit.decoder import NervVideo
 from nervkit.errors import ModelError
-from nervkit.fitting.loop import probed
+from nervkit.fitting.loop import probe_positions
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.networks import render
@@ -28,7 +28,7 @@ class SelfCheck:
         means that the file is quantized to a target, so that a loss is expected."""
         self._network, self._frames, self._model = network, frames, model
         self._coarser = coarser
-        self._positions = probed(len(frames)).tolist()
+        self._positions = probe_positions(len(frames)).tolist()
         self._psnr = self._quality([render(network, [t])[0] for t in self._positions])
 
     def fitted(self, fit_psnr: float) -> None:

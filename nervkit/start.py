@@ -13,7 +13,7 @@ from nervkit.fitting.checkpoint import read_checkpoint
 from nervkit.fitting.start import KeptFit, Start, StoredStart
 from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
-from nervkit.networks import described, drawn
+from nervkit.networks import segment_blueprint, segment_model
 
 KEPT_FIT_MAGIC = b"PK"  # a kept fit is a checkpoint, which is a zip archive
 REMEDY = "make one with keep-fit"
@@ -79,14 +79,14 @@ def _read_nerv(path: str | os.PathLike[str], model: str, shape: VideoShape) -> S
             found = f"{len(header.segments)} segments"
         if found != (wanted := _describe(model, shape)):
             raise UsageError(f"{path}: a fit of {wanted} cannot start from {found}")
-        model_type, config, _ = described(header, segment)
+        model_type, config, _ = segment_model(header, segment)
         if model_type.fit_only:
             missing = ", ".join(model_type.fit_only)
             raise UsageError(
                 f"{path}: a fit of {model} cannot start from a .nerv file, which has no {missing}; "
                 "keep a fit with keep-fit, and start from that"
             )
-        plan, data = drawn(header, segment), video.file.segment(0)
+        plan, data = segment_blueprint(header, segment), video.file.segment(0)
         shapes = plan.weights | plan.embeddings
         coded = coded_tensors(data, shapes)
         if coded.keys() == shapes.keys():

@@ -42,7 +42,7 @@ class Target:
     psnr: float | None = None
 
     @classmethod
-    def of(
+    def from_options(
         cls,
         size: str | int | None,
         bpp: float | None,

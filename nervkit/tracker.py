@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.decoder import NervVideo, OnProgress, computed_ahead, with_progress
+from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
 from nervkit.models.device import memory_errors
 from nervkit.output import check_output, replacing
@@ -156,7 +156,7 @@ def _draw(
     on_progress: OnProgress | None,
 ) -> None:
     """Write the video with a circle at each point and a line along its recent path."""
-    decoded = enumerate(computed_ahead(iter(video)))
+    decoded = enumerate(prefetched(iter(video)))
     frames = (drawn(frame, index, trajectories) for index, frame in decoded)
     header = video.header
     stream = Stream(

@@ -11,7 +11,10 @@ from typing import Any
 
 from nervkit.errors import UsageError
 
-FOLLOWS, FOLLOWS_EVEN = -1, -2  # side that keeps the aspect ratio; -2: even. As in ffmpeg's scale
+KEEP_ASPECT, KEEP_ASPECT_EVEN = (
+    -1,
+    -2,
+)  # side that keeps the aspect ratio; -2: even. As in ffmpeg's scale
 LONGEST_SIDE = 1 << 14  # pixels
 LEAST_PSNR, MOST_PSNR = 10, 60  # dB
 MOST_LOSS = 60.0  # dB
@@ -83,9 +86,9 @@ def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
     or -2, which also makes it even. "W" alone means "Wx-2"."""
     parts = _sides(size)
     if len(parts) == 1:
-        parts = [parts[0], FOLLOWS_EVEN]
+        parts = [parts[0], KEEP_ASPECT_EVEN]
     lengths = [_is_length(part) for part in parts]
-    follow = [str(part) in (str(FOLLOWS), str(FOLLOWS_EVEN)) for part in parts]
+    follow = [str(part) in (str(KEEP_ASPECT), str(KEEP_ASPECT_EVEN)) for part in parts]
     if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
         return int(parts[0]), int(parts[1])
     raise UsageError(

@@ -14,7 +14,7 @@ from nervkit.container.file import Checks
 from nervkit.container.limits import Limits
 from nervkit.container.settings import is_requantized
 from nervkit.container.source import NervSource
-from nervkit.decoder import NervVideo, OnProgress, computed_ahead, with_progress
+from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import SourceError, UsageError
 from nervkit.framechecks import Match, match
 from nervkit.keywords import check_keywords
@@ -143,7 +143,7 @@ def verify(
         clip = None if against is None else _read_source(against, video, reading)
         matches: list[Match] = []
         qualities: list[Quality] = []
-        decoded = with_progress(computed_ahead(iter(video)), len(video), on_progress)
+        decoded = with_progress(prefetched(iter(video)), len(video), on_progress)
         for index, frame in enumerate(decoded):
             if checks is not None:
                 matches.append(match(frame, index, checks))

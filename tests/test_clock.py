@@ -16,7 +16,7 @@ from nervkit.fitting import job, loop, progress, threads
 from nervkit.fitting.budget import Seconds, Steps
 from nervkit.fitting.loop import Stepper, fit
 from nervkit.fitting.progress import Progress
-from nervkit.fitting.threads import ThreadSearch, computing, most_threads, threads_for
+from nervkit.fitting.threads import ThreadSearch, fit_threads, most_threads, threads_for
 from nervkit.models.gridnerv import GridNeRV
 from tests.test_fitting import encode, stepper, stop_after
 
@@ -205,7 +205,7 @@ def test_a_fit_leaves_the_number_of_threads_as_it_was(
     for count in (1, 2, 3):
         set_threads(count)
         for timed in (False, True):
-            with computing(cpu, 30_000, timed=timed) as search:
+            with fit_threads(cpu, 30_000, timed=timed) as search:
                 inside.append(torch.get_num_threads())
                 torch.set_num_threads(4)
             assert (search is not None) == (timed and count > 1)

@@ -17,7 +17,7 @@ import nervkit
 from nervkit.compression.coded import (
     PASSES,
     TAPS,
-    Data,
+    CodedTensor,
     GridData,
     MatrixData,
     compress_coded,
@@ -63,14 +63,14 @@ def random_grid(rng: np.random.Generator, *shape: int) -> GridData:
     )
 
 
-def random_tensors(seed: int = 0) -> list[Data]:
+def random_tensors(seed: int = 0) -> list[CodedTensor]:
     rng = np.random.default_rng(seed)
     matrices = [random_matrix(rng, *shape) for shape in ((7, 5), (9,), (4, 3, 3, 3), (1, 1), ())]
     grids = [random_grid(rng, *shape) for shape in ((5, 2, 4, 7), (1, 3, 6, 5), (3, 1, 1, 1))]
     return [matrices[0], grids[0], *matrices[1:], *grids[1:]]
 
 
-def shapes_of(tensors: list[Data]) -> dict[str, tuple[int, ...]]:
+def shapes_of(tensors: list[CodedTensor]) -> dict[str, tuple[int, ...]]:
     return {str(i): data.values.shape for i, data in enumerate(tensors)}
 
 
@@ -278,7 +278,7 @@ def test_a_codec_starts_from_some_of_its_tensors() -> None:
 class SignCoder(MatrixCoder):
     """A third party's coder: values are -1, 0 or 1 steps."""
 
-    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[CodedTensor]:
         of_all = super().data(values, coarser)
         return [replace(data, values=data.values.clip(-1, 1)) for data in of_all]
 

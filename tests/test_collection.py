@@ -22,7 +22,7 @@ import torch
 import nervkit
 from nervkit import collection
 from nervkit.collection.session import MaskedNetwork, fit_video
-from nervkit.compression.masked import Integers, SharedWeights, pack_integers, read_integers
+from nervkit.compression.masked import QuantizedValues, SharedWeights, pack_integers, read_integers
 from nervkit.container import chunks
 from nervkit.container.collection import (
     MASKS,
@@ -510,7 +510,7 @@ def test_masks_come_back_and_are_shorter_for_what_is_known() -> None:
         sizes.append(len(data))
         decoded = reader.read_masks(data)
         added = {name: rng.integers(-31, 32, n.sum()) for name, n in writer.added(masks).items()}
-        integers = {name: Integers(v.astype(np.int32), 300) for name, v in added.items()}
+        integers = {name: QuantizedValues(v.astype(np.int32), 300) for name, v in added.items()}
         for name in shapes:
             np.testing.assert_array_equal(decoded[name], masks[name])
         mine, theirs = writer.take(masks, integers), reader.take(decoded, integers)
@@ -528,10 +528,10 @@ def test_masks_come_back_and_are_shorter_for_what_is_known() -> None:
 def test_frozen_values_do_not_change_when_a_mask_covers_them() -> None:
     weights = SharedWeights({"a": (6,)})
     first = np.array([1, 1, 0, 0, 1, 0], bool)
-    weights.take({"a": first}, {"a": Integers(np.array([3, -2, 7], np.int32), 400)})
+    weights.take({"a": first}, {"a": QuantizedValues(np.array([3, -2, 7], np.int32), 400)})
     before = weights.values["a"].copy()
     second = np.array([1, 0, 1, 0, 1, 1], bool)
-    shown = weights.take({"a": second}, {"a": Integers(np.array([5, -1], np.int32), 320)})
+    shown = weights.take({"a": second}, {"a": QuantizedValues(np.array([5, -1], np.int32), 320)})
     np.testing.assert_array_equal(weights.values["a"][first], before[first])
     step = 2.0 ** (320 // 16 - 24)
     np.testing.assert_array_equal(shown["a"], [before[0], 0, 5 * step, 0, before[4], -step])
@@ -539,9 +539,9 @@ def test_frozen_values_do_not_change_when_a_mask_covers_them() -> None:
 
 def test_integers_come_back() -> None:
     tensors = {
-        "a": Integers(np.array([-31, 0, 5, 31], np.int32), 17),
-        "none": Integers(np.zeros(0, np.int32), 0),
-        "wide": Integers(np.array([2047, -2047], np.int32), 511),
+        "a": QuantizedValues(np.array([-31, 0, 5, 31], np.int32), 17),
+        "none": QuantizedValues(np.zeros(0, np.int32), 0),
+        "wide": QuantizedValues(np.array([2047, -2047], np.int32), 511),
     }
     data = pack_integers([*tensors.values()])
     counts = {name: len(t.values) for name, t in tensors.items()}
@@ -550,7 +550,7 @@ def test_integers_come_back() -> None:
         assert found.step == tensors[name].step
     with pytest.raises(FormatError, match="not those of 2 tensors"):
         read_integers(data, {"a": 4, "wide": 2})
-    impossible = pack_integers([Integers(np.array([1], np.int32), 512)])
+    impossible = pack_integers([QuantizedValues(np.array([1], np.int32), 512)])
     with pytest.raises(FormatError, match="tensor a has an impossible description"):
         read_integers(impossible, {"a": 1})
     with pytest.raises(FormatError):

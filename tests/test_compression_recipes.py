@@ -245,7 +245,7 @@ def test_the_papers_recipe_has_the_papers_epochs(compression: str | None, epochs
 def test_a_papers_recipe_names_its_compression() -> None:
     for model in ("nerv", "hnerv"):
         options = FitOptions(model=model, compression="paper")
-        assert options.compressing == COMPRESSIONS[model]
+        assert options.compression_data == COMPRESSIONS[model]
         assert options.settings() == FitOptions(model=model, compression=model).settings()
     with pytest.raises(UsageError, match="the paper of gridnerv has no compression; choose from"):
         FitOptions(compression="paper")

@@ -28,7 +28,7 @@ from nervkit.restoration.channels import (
 )
 from nervkit.restoration.denoise import Denoiser
 from nervkit.restoration.impulses import reappearing
-from nervkit.restoration.motion import carried
+from nervkit.restoration.motion import warped_between
 from nervkit.restoration.noise import (
     CENTRES,
     Noise,
@@ -336,7 +336,7 @@ def _short_budget() -> Any:
 def test_without_a_fit_frames_between_are_the_mean_along_the_motion() -> None:
     frames = moving(3)
     made = nervkit.interpolate(frames, factor=2)
-    expected = carried(frames[0], frames[1], optical_flow(frames[0], frames[1]), 0.5)
+    expected = warped_between(frames[0], frames[1], optical_flow(frames[0], frames[1]), 0.5)
     assert np.abs(made[1] - expected.clip(0, 255)).max() <= 0.501
     missing = nervkit.inpaint(frames, boxes=["@1:2"], fit=False)
     assert np.array_equal(missing[[0, 2]], frames[[0, 2]])

@@ -31,7 +31,7 @@ from nervkit.container.track import pack_track
 from nervkit.container.trackindex import unpack_tracks
 from nervkit.errors import FormatError, LimitError, TruncatedError
 from nervkit.media.timing import Timing
-from nervkit.networks import drawn
+from nervkit.networks import segment_blueprint
 from nervkit.video.reader import read_clip
 from nervkit.video.tracks import track_packets
 from tests import reference_decoder
@@ -347,7 +347,9 @@ def test_limits_hold_for_all_segments_together(whole: bytes) -> None:
 
 def test_what_a_segment_costs_is_known_before_it_is_decoded(whole: bytes, tmp_path: Path) -> None:
     with nervkit.open(whole) as video:
-        costs = [4 * drawn(video.header, segment).macs for segment in video.header.segments]
+        costs = [
+            4 * segment_blueprint(video.header, segment).macs for segment in video.header.segments
+        ]
     assert costs[1] > costs[0]
     with nervkit.open(whole, limits=Limits(macs_per_file=costs[0])) as video:
         video.check(0, 4)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nervkit.container.file import Checks, sample_places
+from nervkit.container.file import Checks, sample_indices
 from nervkit.framechecks import DecodedFrames, Match, count_matches, match
 from nervkit.metrics import quality_of
 
@@ -27,7 +27,7 @@ def checks() -> Checks:
 def changed(index: int, by: int) -> np.ndarray:
     """Frame `index` with the first sample of its check changed by some levels."""
     frame = FRAMES[index].copy()
-    frame.ravel()[sample_places(index, frame.size)[0]] += np.uint8(by)
+    frame.ravel()[sample_indices(index, frame.size)[0]] += np.uint8(by)
     return frame
 
 

@@ -23,7 +23,7 @@ import nervkit
 from nervkit.container import chunks, track
 from nervkit.container.extras import unpack_extras
 from nervkit.container.fields import printable
-from nervkit.container.file import Checks, NervFile, sample_places
+from nervkit.container.file import Checks, NervFile, sample_indices
 from nervkit.container.limits import BUDGETS, Limits
 from nervkit.container.timing import pack_timing, unpack_timing
 from nervkit.container.track import pack_track, unpack_track
@@ -506,7 +506,7 @@ def test_extras_that_cannot_be(make: Any) -> None:
 def test_sample_places_as_specified() -> None:
     for frame in (0, 1, 131, (1 << 20) - 1):
         for count in (3, 297, 3 * (1 << 28)):
-            found = sample_places(frame, count)
+            found = sample_indices(frame, count)
             assert found.tolist() == reference_decoder.sample_places(frame, count)
             assert 0 <= found.min() <= found.max() < count
 

@@ -36,7 +36,7 @@ from nervkit.fitting.options import FitOptions
 from nervkit.models.config import VideoShape
 from nervkit.video.colour import Colour
 from nervkit.video.probe import content_bytes
-from nervkit.video.ranges import Locator, fingerprint_of
+from nervkit.video.ranges import Locator, frames_hash
 from nervkit.video.reader import Reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -236,8 +236,8 @@ def job_of(clip: Path, first: int = 0, count: int = 12) -> SegmentJob:
         index=0,
         first=first,
         shape=VideoShape(*frames.shape[:3]),
-        frames=FrameRange(locator, first, count, fingerprint_of(frames)),
-        fingerprint=fingerprint_of(frames),
+        frames=FrameRange(locator, first, count, frames_hash(frames)),
+        fingerprint=frames_hash(frames),
         options=FitOptions(steps=4, params=5_000, device="cpu"),
         bits=(8, 8),
         colour=Colour(),

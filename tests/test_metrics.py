@@ -32,7 +32,7 @@ from nervkit.metrics import (
     mean_squared_error,
     ms_ssim,
     psnr,
-    psnr_of,
+    psnr_from_mse,
     psnr_yuv,
     ssim,
 )
@@ -180,9 +180,9 @@ def test_psnr_is_of_the_mean_squared_error() -> None:
     frame, noisy = pair()
     error = mean_squared_error(frame, noisy)
     assert error == pytest.approx(skimage_mse(frame, noisy), rel=1e-12)
-    assert psnr_of(error) == psnr(frame, noisy)
-    assert psnr_of(error) == pytest.approx(skimage_psnr(frame, noisy), abs=1e-10)
-    assert psnr_of(0) == IDENTICAL
+    assert psnr_from_mse(error) == psnr(frame, noisy)
+    assert psnr_from_mse(error) == pytest.approx(skimage_psnr(frame, noisy), abs=1e-10)
+    assert psnr_from_mse(0) == IDENTICAL
 
 
 def test_psnr_yuv_weighs_six_to_one_to_one() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from nervkit.errors import OutputError, UsageError
 from nervkit.lock import locked
 from nervkit.media.timing import Timing
-from nervkit.output import helper, replacing
+from nervkit.output import helper_path, replacing
 from nervkit.video.movies import MovieOptions
 from nervkit.video.stream import Stream
 from nervkit.video.writer import check_destination, place_of, write_video
@@ -374,7 +374,7 @@ def test_a_folder_in_the_place_of_an_image(tmp_path: Path, frames: np.ndarray) -
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.y4m", "frames", "f%d.png"])
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path, frames: np.ndarray, name: str) -> None:
-    left = helper(tmp_path / name, "partial" + Path(name).suffix * ("%" not in name))
+    left = helper_path(tmp_path / name, "partial" + Path(name).suffix * ("%" not in name))
     if name.startswith("f"):
         left.mkdir()
         (left / ("f9.png" if "%" in name else "00009.png")).write_bytes(b"left")
@@ -391,7 +391,7 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path, frames: np.ndarray, 
 def test_the_place_of_a_helper_is_taken(
     tmp_path: Path, frames: np.ndarray, name: str, kind: str
 ) -> None:
-    place = helper(tmp_path / name, "partial" + Path(name).suffix * ("%" not in name))
+    place = helper_path(tmp_path / name, "partial" + Path(name).suffix * ("%" not in name))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("mine")
     if kind == "folder":

@@ -19,7 +19,7 @@ from PIL import Image
 
 from nervkit.errors import SourceError
 from nervkit.video import ranges
-from nervkit.video.ranges import Locator, fingerprint_of, read_range
+from nervkit.video.ranges import Locator, frames_hash, read_range
 from nervkit.video.reader import Reading, read_clip
 from nervkit.video.splitting import Splitter, Splitting
 
@@ -193,14 +193,14 @@ def test_another_process_in_another_folder(
     locator = read_again("film.mp4", frames="5:")
     script = (
         "import pickle, sys; from nervkit.video.ranges import *;"
-        "print(fingerprint_of(read_range(pickle.load(sys.stdin.buffer), 40, 20)))"
+        "print(frames_hash(read_range(pickle.load(sys.stdin.buffer), 40, 20)))"
     )
     command = [sys.executable, "-c", script]
     environment = os.environ | {"PYTHONPATH": str(Path(ranges.__file__).parents[2])}
     done = subprocess.run(
         command, input=pickle.dumps(locator), capture_output=True, cwd="/", env=environment
     )
-    wanted = fingerprint_of(read_clip("film.mp4", frames="45:65").frames)
+    wanted = frames_hash(read_clip("film.mp4", frames="45:65").frames)
     assert done.stdout.decode().strip() == wanted
 
 

@@ -39,7 +39,7 @@ from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.models.flow import optical_flow
 from nervkit.restoration.between import CUT, Interpolator
-from nervkit.restoration.motion import carried, disagreement
+from nervkit.restoration.motion import disagreement, warped_between
 from nervkit.restoration.stored import StoredInterpolator
 from nervkit.restoration.task import Fitted
 from nervkit.segments import Networks
@@ -833,7 +833,7 @@ def test_a_border_within_a_scene_is_crossed_along_the_motion(tmp_path: Path) -> 
     path.write_bytes(segmented([random_segment(1, 0), random_segment(1, 1)]))
     with nervkit.open(path) as video:
         fits = StoredInterpolator(video, frames)
-        assert np.allclose(fits.at(0.5), carried(frames[0], frames[1], flow, 0.5))
+        assert np.allclose(fits.at(0.5), warped_between(frames[0], frames[1], flow, 0.5))
         apart = StoredInterpolator(video, np.stack([frames[0], 255 - frames[0]]))
         assert (apart.at(0.4) == frames[0]).all()
         assert (apart.at(0.6) == 255 - frames[0]).all()

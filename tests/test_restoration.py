@@ -22,7 +22,7 @@ from nervkit.fitting.loop import Stepper
 from nervkit.fitting.progress import Progress
 from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
-from nervkit.models.flow import moved, optical_flow
+from nervkit.models.flow import optical_flow, warp
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
 from nervkit.models.hnerv import HNeRV, HNeRVConfig
 from nervkit.models.nerv import NeRV, NeRVConfig
@@ -32,7 +32,7 @@ from nervkit.restoration.fill import CERTAIN, Membrane, fill_in
 from nervkit.restoration.impulses import find_impulses, without_impulses
 from nervkit.restoration.interpolate import _at_rate, _multiplied
 from nervkit.restoration.masks import read_mask
-from nervkit.restoration.motion import carried, composed
+from nervkit.restoration.motion import composed, warped_between
 from nervkit.restoration.noise import white_variance
 from nervkit.restoration.shrinkage import denoised
 from nervkit.restoration.task import Fitted, RestoreReport
@@ -344,10 +344,10 @@ def test_the_motion_of_a_pan_is_found(shape: tuple[int, int]) -> None:
     assert flow.shape == (2, height, width)
     inner = flow[:, 10:-10, 10:-10].reshape(2, -1)
     np.testing.assert_allclose(np.median(inner, axis=1), [-2, -3], atol=0.3)
-    moved_back = moved(second, flow)
+    moved_back = warp(second, flow)
     assert psnr(moved_back[10:-10, 10:-10], first[10:-10, 10:-10]) > 30
-    half = carried(first, second, flow, 0.5)
-    expected = moved(first, np.full((2, height, width), [[[1]], [[1.5]]], np.float32))
+    half = warped_between(first, second, flow, 0.5)
+    expected = warp(first, np.full((2, height, width), [[[1]], [[1.5]]], np.float32))
     assert psnr(half[10:-10, 10:-10], expected[10:-10, 10:-10]) > 28
 
 
@@ -398,7 +398,7 @@ def test_frames_are_moved_by_whole_pixels_exactly() -> None:
     flow = np.zeros((2, 24, 32), np.float32)
     flow[0], flow[1] = 2, -3
     expected = frame[np.minimum(np.arange(24) + 2, 23)][:, np.maximum(np.arange(32) - 3, 0)]
-    np.testing.assert_allclose(moved(frame, flow), expected, atol=1e-2)
+    np.testing.assert_allclose(warp(frame, flow), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize(

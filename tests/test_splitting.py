@@ -20,7 +20,7 @@ from nervkit.video.clip import Details
 from nervkit.video.cuts import CutList, DetectedCuts, _sampled
 from nervkit.video.edit import Edit
 from nervkit.video.images import ArraySource
-from nervkit.video.ranges import fingerprint_of
+from nervkit.video.ranges import frames_hash
 from nervkit.video.reader import Reading, read_clip
 from nervkit.video.selection import Selection
 from nervkit.video.source import Picture
@@ -195,7 +195,7 @@ def test_segments_hold_what_a_clip_holds(bunny: Path) -> None:
         assert np.array_equal(np.concatenate([s.frames for s in segments]), clip.frames)
         assert [s.index for s in segments] == list(range(len(segments)))
         assert [s.first for s in segments] == list(range(0, 40, 40 if splitting == "off" else 15))
-        assert all(s.fingerprint == fingerprint_of(s.frames) for s in segments)
+        assert all(s.fingerprint == frames_hash(s.frames) for s in segments)
         assert type(splitter.details) is Details
         assert [track.codec for track in splitter.details.tracks] == ["aac"]
         for name, value in vars(splitter.details).items():

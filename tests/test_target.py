@@ -162,7 +162,7 @@ def test_sizes_in_bytes() -> None:
     sizes = {"500k": 500_000, "1.5M": 1_500_000, 12: 12, "12": 12, "2 GB": 2 * 10**9, "7kB": 7000}
     for text, size in sizes.items():
         assert parse_size_in_bytes(text) == size
-    assert Target.of(None, None, None) is None
+    assert Target.from_options(None, None, None) is None
 
 
 def test_a_segment_is_coded_one_way(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nervkit.bench.machine import cores
 from nervkit.metrics.msssim import ms_ssim
-from nervkit.metrics.quality import mean_squared_error, psnr_of, psnr_planes, psnr_yuv, ssim
+from nervkit.metrics.quality import mean_squared_error, psnr_from_mse, psnr_planes, psnr_yuv, ssim
 from nervkit.metrics.vmaf import vmaf
 from nervkit.video.planes import Planes
 
@@ -72,7 +72,7 @@ def measure(
     errors = [row.pop("mse") for row in rows]
     per_frame = {name: [row[name] for row in rows] for name in PER_FRAME}
     means = {name: _mean(values) for name, values in per_frame.items()}
-    means["psnr_rgb_mse"] = psnr_of(float(np.mean(np.array(errors, float))))
+    means["psnr_rgb_mse"] = psnr_from_mse(float(np.mean(np.array(errors, float))))
     return Measures(means, per_frame)
 
 
@@ -87,7 +87,7 @@ def _compare(
     y, u, v = psnr_planes(planes, shown_planes, height, width)
     return {
         "mse": error,
-        "psnr_rgb": psnr_of(error),
+        "psnr_rgb": psnr_from_mse(error),
         "psnr_y": y,
         "psnr_u": u,
         "psnr_v": v,

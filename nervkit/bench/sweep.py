@@ -310,7 +310,7 @@ def _check_sizes(options: SweepOptions) -> None:
         if options.fit.rate == PARAMS:
             parse_count(size)
         else:
-            Target.of(None, parse_bpp(size))
+            Target.from_options(None, parse_bpp(size))
 
 
 def _check_rates(options: SweepOptions, anchors: Sequence[AnchorCodec]) -> None:

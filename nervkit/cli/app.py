@@ -109,7 +109,7 @@ def main() -> None:
             if voice.verbose:
                 traceback.print_exception(error)
             message = f"nervkit: {' '.join(str(error).split())}"
-            if interruption.came:
+            if interruption.received:
                 interruption.end(message)
             complain(message)
             code = error.exit_code

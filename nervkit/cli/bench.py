@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from nervkit.cli import options
 from nervkit.cli.console import emit, say
-from nervkit.cli.interruption import Manner, interruption
+from nervkit.cli.interruption import SignalResponse, interruption
 from nervkit.errors import Interrupted, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ def run(
     **shared: Any,
 ) -> None:
     """Measure codecs on clips. Existing results are kept: repeat the command to go on."""
-    interruption.manner = Manner.PASS
+    interruption.manner = SignalResponse.PASS
     sweep_options = _sweep_options(codecs.split(","), jobs, viewer_frames, shared)
-    specs = _clips(clips or [], dataset, root, options.chosen(options.reading, shared))
+    specs = _clips(clips or [], dataset, root, options.given_options(options.reading, shared))
     from nervkit.bench.sweep import sweep
 
     try:
@@ -209,8 +209,8 @@ def restore(
     **shared: Any,
 ) -> None:
     """Damage clean clips, restore them by nervkit and by classical methods, and score all."""
-    interruption.manner = Manner.PASS
-    specs = _clips(clips, None, None, options.chosen(options.reading, shared))
+    interruption.manner = SignalResponse.PASS
+    specs = _clips(clips, None, None, options.given_options(options.reading, shared))
     from rich.console import Console
 
     from nervkit.bench.restoration.run import bench_restore
@@ -223,7 +223,7 @@ def restore(
         specs,
         Path(out),
         damage or [],
-        options.chosen(options.fitting, shared) | ({} if fit is None else {"fit": fit}),
+        options.given_options(options.fitting, shared) | ({} if fit is None else {"fit": fit}),
         mask=mask,
         baselines=baselines,
         picture=picture,
@@ -238,7 +238,7 @@ def _sweep_options(
     codecs: list[str], jobs: int, viewer_frames: int, values: dict[str, Any]
 ) -> SweepOptions:
     """Check the options of `run` and return them. Raises UsageError."""
-    fitting = options.chosen(neural_codecs, values)
+    fitting = options.given_options(neural_codecs, values)
     params, target_bpp = fitting.pop("params", None), fitting.pop("target_bpp", None)
     if params and target_bpp:
         raise UsageError("give one of --params and --target-bpp")

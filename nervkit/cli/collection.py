@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, emit, fitting, say, tell, voice
+from nervkit.cli.console import count_noun, counting, emit, fitting, print_report, say, voice
 from nervkit.errors import NervError, UsageError
 from nervkit.progress import duration
 
@@ -104,11 +104,13 @@ def add(
 
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
-        say(f"{source}: {counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps")
+        say(
+            f"{source}: {count_noun(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
+        )
 
     with fitting() as (on_progress, _):
         report = run(file, source, name=name, on_clip=on_clip, on_progress=on_progress, **shared)
-    tell(report, json)
+    print_report(report, json)
     _tell(report)
 
 
@@ -122,7 +124,7 @@ def _tell(report: AddReport) -> None:
         f"{report.added:,} new; {report.free:,} are free"
     )
     say(
-        f"{report.output}: {counted(report.videos, 'video')}, {report.bytes:,} bytes; "
+        f"{report.output}: {count_noun(report.videos, 'video')}, {report.bytes:,} bytes; "
         f"{report.steps} steps in {duration(report.fit_seconds)}, {duration(report.seconds)} in all"
     )
 
@@ -146,7 +148,7 @@ def _lines(values: dict[str, Any]) -> Iterator[str]:
 
     videos = values["videos"]
     yield (
-        f"{values['input']}: {counted(len(videos), 'video')} of "
+        f"{values['input']}: {count_noun(len(videos), 'video')} of "
         f"{values['width']}x{values['height']}, {values['bytes']:,} bytes"
     )
     yield f"{values['model']}: {values['weights']:,} weights, {values['free']:,} are free"
@@ -187,14 +189,14 @@ def extract(
             output,
             pixel_format=pixel_format,
             device=device,
-            limits=options.limits_of(limit),
+            limits=options.parse_limits(limit),
             on_progress=on_progress,
             **shared,
         )
-    tell(report, json)
+    print_report(report, json)
     say(
-        f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
-        f"{duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
+        f"{report.output}: {count_noun(report.frames, 'frame')} of {report.width}x{report.height} "
+        f"in {duration(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
     )
 
 
@@ -204,16 +206,16 @@ def verify(file: File, limit: options.Limit = None, json: options.Json = False) 
     from nervkit.collection.reading import verify as run
 
     with counting("verify") as on_progress:
-        report = run(file, limits=options.limits_of(limit), on_progress=on_progress)
+        report = run(file, limits=options.parse_limits(limit), on_progress=on_progress)
     if json:
         emit(report.to_dict())
     for video in report.videos:
         identical = "no checks" if video.identical is None else f"{video.identical} identical"
         wrong = f", {video.wrong} wrong" * bool(video.wrong)
-        say(f"{video.name}: {counted(video.frames, 'frame')}, {identical}{wrong}")
+        say(f"{video.name}: {count_noun(video.frames, 'frame')}, {identical}{wrong}")
     say(f"{report.input}: all checksums are correct")
     if report.wrong:
         raise NervError(
-            f"{file}: {counted(report.wrong, 'frame')} differ from those decoded when added; use "
-            "an undamaged copy"
+            f"{file}: {count_noun(report.wrong, 'frame')} differ from those decoded when added; "
+            "use an undamaged copy"
         )

@@ -77,7 +77,7 @@ class Report(Protocol):
         """Return all attributes, JSON-ready."""
 
 
-def tell(report: Report, json: bool) -> None:
+def print_report(report: Report, json: bool) -> None:
     """Print the notes of a report, and with `json` the report as one JSON object."""
     for note in report.notes:
         say(f"note: {note}")
@@ -100,7 +100,7 @@ def format_size(count: int) -> str:
     return f"{count} bytes"
 
 
-def counted(count: int, noun: str) -> str:
+def count_noun(count: int, noun: str) -> str:
     """Format a number with its noun, such as "1 frame" or "2,000 frames"."""
     return f"{count:,} {noun}" + "s" * (count != 1)
 

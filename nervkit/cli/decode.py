@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, say, tell
+from nervkit.cli.console import count_noun, counting, print_report, say
 from nervkit.errors import UsageError
 from nervkit.progress import duration as in_words
 
@@ -72,14 +72,14 @@ def decode(
             pixel_format=pixel_format,
             overwrite=overwrite,
             device=device,
-            limits=options.limits_of(limit),
+            limits=options.parse_limits(limit),
             on_progress=on_progress,
         )
-    tell(report, json)
+    print_report(report, json)
     if report.frames == 0:
         say(f"{report.output}: audio copied in {in_words(report.seconds)}")
         return
     say(
-        f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
-        f"{in_words(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
+        f"{report.output}: {count_noun(report.frames, 'frame')} of {report.width}x{report.height} "
+        f"in {in_words(report.seconds)} ({report.frames_per_second:.1f} frames/s)"
     )

@@ -12,7 +12,7 @@ import typer
 from nervkit.cli import options
 from nervkit.cli.console import emit, fitting
 from nervkit.cli.encode_display import EncodeDisplay, ShowFit, ShowSegments, show_report
-from nervkit.cli.interruption import going_on
+from nervkit.cli.interruption import with_resume_hint
 from nervkit.cli.many import Video, encode_all, show_outcomes, videos_of
 from nervkit.errors import Interrupted, UsageError
 from nervkit.output import system_errors
@@ -217,7 +217,7 @@ class _Run:
             try:
                 report = self._encode(video, show_fit, show_segments)
             except Interrupted as error:
-                raise going_on(error) from error
+                raise with_resume_hint(error) from error
         if json:
             emit(report.to_dict())
         show_report(report)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nervkit.cli.console import approximate_duration, counted, format_size, say
+from nervkit.cli.console import approximate_duration, count_noun, format_size, say
 from nervkit.cli.interruption import interruption
 from nervkit.progress import duration
 
@@ -48,24 +48,24 @@ class EncodeDisplay:
             on_progress=self.show_fit,
             on_segments=self._on_segments,
             on_note=lambda note: say(f"note: {note}"),
-            stop=lambda: interruption.came,
+            stop=lambda: interruption.received,
         )
 
     def _on_clip(self, clip: Clip) -> None:
         count, height, width, _ = clip.shape
-        summary = f"{counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
+        summary = f"{count_noun(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
         say(f"{self.source}: {summary}, {clip.colour}")
         for note in clip.notes:
             say(f"note: {note}")
-        interruption.ask()
+        interruption.request_checkpoint()
 
     def _on_segments(self, progress: SegmentsProgress) -> None:
-        interruption.ask()
+        interruption.request_checkpoint()
         if not self._announced:
             say(f"{self.source}: encoding in segments, kept in {self.output}.segments")
         if progress.whole and not self._all_known:
-            frames = counted(progress.frames, "frame")
-            say(f"{self.source}: {frames} in {counted(progress.known, 'segment')}")
+            frames = count_noun(progress.frames, "frame")
+            say(f"{self.source}: {frames} in {count_noun(progress.known, 'segment')}")
         self._announced, self._all_known = True, progress.whole
         self.show_segments(progress)
 
@@ -80,9 +80,9 @@ def plan_line(plan: FitPlan) -> str:
     if plan.steps is None:
         return ", ".join([*parts, f"{duration(plan.seconds)} of wall-clock time"])
     left = f"the last {plan.steps - plan.done:,} of " if plan.done else ""
-    threads = "" if plan.threads is None else f" on {counted(plan.threads, 'thread')}"
+    threads = "" if plan.threads is None else f" on {count_noun(plan.threads, 'thread')}"
     parts += [
-        f"{left}{counted(plan.steps, 'step')}",
+        f"{left}{count_noun(plan.steps, 'step')}",
         f"about {approximate_duration(plan.seconds)}{threads}",
     ]
     return ", ".join(parts)
@@ -100,7 +100,7 @@ def show_report(report: EncodeReport) -> None:
         counted_by = f"{report.published_bpp:.4f} bpp ({report.published_counts})"
         say(f"by the paper's accounting: {counted_by}; the file: {report.bpp:.4f} bpp")
     if len(report.segments) > 1:
-        say(f"{counted(len(report.segments), 'segment')} (nervkit info shows them)")
+        say(f"{count_noun(len(report.segments), 'segment')} (nervkit info shows them)")
     say(
         f"{report.model}: {report.parameters:,} parameters, {report.bits_per_parameter:.2f} bits "
         f"each; {report.steps} steps in {duration(report.fit_seconds)}, "

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, emit
+from nervkit.cli.console import count_noun, emit
 from nervkit.progress import duration
 
 SHOWN = 12  # segments
@@ -25,7 +25,7 @@ def info(
     """Print what a .nerv file contains. Decodes no frame."""
     from nervkit.summary import info as describe
 
-    values = describe(source, limits=options.limits_of(limit))
+    values = describe(source, limits=options.parse_limits(limit))
     if json:
         emit(values)
         return
@@ -49,7 +49,7 @@ def _table(rows: list[dict[str, Any]], most: int) -> Iterator[str]:
             f"{row['bytes']:>11,}  {row['bpp']:>8.4f}  {printable(row['model'])}"
         )
     if len(rows) > most:
-        yield f"and {counted(len(rows) - most, 'segment')} more: --segments shows all"
+        yield f"and {count_noun(len(rows) - most, 'segment')} more: --segments shows all"
 
 
 def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _lines(values: dict[str, Any]) -> list[tuple[str, str]]:
         title = f" {printable(track['title'])!r}" if track["title"] else ""
         flags = "".join(f", {flag}" for flag in track["flags"])
         description = (
-            f"{track['codec']}{language}{title}{flags}, {counted(track['packets'], 'packet')}"
+            f"{track['codec']}{language}{title}{flags}, {count_noun(track['packets'], 'packet')}"
         )
         lines.append((track["kind"], f"{description}, {track['bytes']:,} bytes"))
     for name, value in values["tags"].items():

@@ -42,6 +42,6 @@ def interpolate(
         "source_fps": source_fps,
         "restart": restart,
         "fit": fit,
-        "limits": options.limits_of(limit),
+        "limits": options.parse_limits(limit),
     }
     restore("interpolate", method, source, output, json, **own, **shared)

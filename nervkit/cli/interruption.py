@@ -27,7 +27,7 @@ CLEANUP_SECONDS = 0.7  # for the main thread to clean up
 EXIT_CODE = 130
 
 
-class Manner(Enum):
+class SignalResponse(Enum):
     """The response to a signal."""
 
     END = "the command cleans up and ends"
@@ -40,15 +40,15 @@ class Interruption:
 
     Attributes:
         manner: the response to the next signal.
-        came: whether a signal was received.
+        received: whether a signal was received.
     """
 
     def __init__(self) -> None:
-        self.manner = Manner.END
-        self.came = False
+        self.manner = SignalResponse.END
+        self.received = False
 
     def __enter__(self) -> Self:
-        self.manner, self.came = Manner.END, False
+        self.manner, self.received = SignalResponse.END, False
         self._ending = threading.Lock()
         numbers = [signal.SIGINT, signal.SIGTERM]
         # Shells start background jobs of scripts with SIGINT ignored; handle it anyway. An ignored
@@ -72,9 +72,9 @@ class Interruption:
         self._thread.join()
         os.close(self._read)
 
-    def ask(self) -> None:
-        """Set the response to ASK: the command polls `came` and writes a checkpoint."""
-        self.manner = Manner.ASK
+    def request_checkpoint(self) -> None:
+        """Set the response to ASK: the command polls `received` and writes a checkpoint."""
+        self.manner = SignalResponse.ASK
 
     def end(self, message: str) -> NoReturn:
         """Print a message and end the process at once, without waiting for threads: torch would
@@ -91,11 +91,11 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal in the main thread, as soon as Python gets there."""
-        first, self.came = not self.came, True
+        first, self.received = not self.received, True
         detach_closed_terminal()
-        if self.manner is Manner.PASS or (self.manner is Manner.END and first):
+        if self.manner is SignalResponse.PASS or (self.manner is SignalResponse.END and first):
             raise KeyboardInterrupt
-        if self.manner is Manner.ASK and first:
+        if self.manner is SignalResponse.ASK and first:
             say("stopping: writing a checkpoint; interrupt again to end at once")
 
     def _watch(self) -> None:
@@ -103,10 +103,10 @@ class Interruption:
         came = 0
         while received := os.read(self._read, 64):
             came += sum(number in self._before for number in received)
-            if came and self.manner is Manner.END:
+            if came and self.manner is SignalResponse.END:
                 time.sleep(CLEANUP_SECONDS)
                 self.end("nervkit: interrupted")
-            if came > 1 and self.manner is Manner.ASK:
+            if came > 1 and self.manner is SignalResponse.ASK:
                 self.end("nervkit: interrupted")
 
 
@@ -126,7 +126,7 @@ def detach_closed_terminal() -> None:
 interruption = Interruption()
 
 
-def going_on(error: Interrupted) -> Interrupted:
+def with_resume_hint(error: Interrupted) -> Interrupted:
     """Return the error with advice to rerun the command, if it can resume."""
     advice = "; run the same command again to resume" if error.resumable else ""
     return Interrupted(f"{error}{advice}", resumable=error.resumable)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli.console import complain, counted, say
-from nervkit.cli.interruption import Manner, going_on, interruption
+from nervkit.cli.console import complain, count_noun, say
+from nervkit.cli.interruption import SignalResponse, interruption, with_resume_hint
 from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def videos_of(sources: Sequence[str], output: str) -> list[Video] | None:
     paths = [path for source in sources for path in _expand(source, folder or len(sources) > 1)]
     if Path(output).suffix.lower() == ".nerv" and not folder:
         raise UsageError(
-            f"{output}: is one file for {counted(len(paths), 'video')}; give a folder, such as "
+            f"{output}: is one file for {count_noun(len(paths), 'video')}; give a folder, such as "
             "-o out/"
         )
     if "-" in paths:
@@ -137,7 +137,7 @@ def encode_all(
     """
     outcomes = []
     for video in videos:
-        interruption.manner = Manner.END
+        interruption.manner = SignalResponse.END
         say(f"{video.position}{video.source} -> {video.output}")
         try:
             if keep_finished and video.output.exists():
@@ -145,7 +145,7 @@ def encode_all(
             else:
                 outcomes.append(Outcome(video, "encoded", encode(video)))
         except Interrupted as error:
-            raise going_on(error) from error
+            raise with_resume_hint(error) from error
         except NervError as error:
             reason = " ".join(str(error).split())
             message = reason if video.source in reason else f"{video.source}: {reason}"
@@ -170,12 +170,14 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print the numbers of encoded, skipped and failed videos, and the reason of each failure.
     Raises NervError if a video failed."""
     counts = {status: sum(o.status == status for o in outcomes) for status in STATUSES}
-    say(f"{counted(len(outcomes), 'video')}: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+    say(
+        f"{count_noun(len(outcomes), 'video')}: " + ", ".join(f"{n} {s}" for s, n in counts.items())
+    )
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         complain(f"failed: {outcome.error}")
     if failed:
         raise NervError(
-            f"{len(failed)} of {counted(len(outcomes), 'video')} failed; the same command retries "
-            "them and skips the finished ones"
+            f"{len(failed)} of {count_noun(len(outcomes), 'video')} failed; the same command "
+            "retries them and skips the finished ones"
         )

@@ -352,14 +352,14 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options(common)(wrapped)
 
 
-def limits_of(texts: list[str] | None) -> Limits:
+def parse_limits(texts: list[str] | None) -> Limits:
     """Parse the values of --limit. Raises UsageError."""
     from nervkit.container.limits import Limits
 
     return Limits.parse(texts or [])
 
 
-def chosen(group: Group, values: dict[str, Any]) -> dict[str, Any]:
+def given_options(group: Group, values: dict[str, Any]) -> dict[str, Any]:
     """Return those of a command's keywords that belong to a group and that the user gave."""
     given = {k: v for k, v in values.items() if v is not None and v is not False}
     return {name: given[name] for name in inspect.signature(group).parameters if name in given}

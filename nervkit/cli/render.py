@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, say, tell
+from nervkit.cli.console import count_noun, counting, print_report, say
 from nervkit.errors import UsageError
 from nervkit.progress import duration
 
@@ -73,12 +73,12 @@ def render(
             pixel_format=pixel_format,
             overwrite=overwrite,
             device=device,
-            limits=options.limits_of(limit),
+            limits=options.parse_limits(limit),
             on_progress=on_progress,
         )
-    tell(report, json)
-    edited = f", {counted(report.edited, 'Gaussian')} edited" if remove or recolour else ""
+    print_report(report, json)
+    edited = f", {count_noun(report.edited, 'Gaussian')} edited" if remove or recolour else ""
     say(
-        f"{report.output}: {counted(report.frames, 'frame')} of {report.width}x{report.height} in "
-        f"{duration(report.seconds)}{edited}"
+        f"{report.output}: {count_noun(report.frames, 'frame')} of {report.width}x{report.height} "
+        f"in {duration(report.seconds)}{edited}"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import say, stages, tell
+from nervkit.cli.console import print_report, say, stages
 from nervkit.progress import duration
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def requantize(
             target_bitrate=target_bitrate,
             target_loss=target_loss,
             device=device,
-            limits=options.limits_of(limit),
+            limits=options.parse_limits(limit),
             overwrite=overwrite,
             on_progress=on_progress,
         )
-    tell(report, json)
+    print_report(report, json)
     _tell(source, report)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nervkit.cli.console import counted, emit, following_all, say
-from nervkit.cli.interruption import going_on, interruption
+from nervkit.cli.console import count_noun, emit, following_all, say
+from nervkit.cli.interruption import interruption, with_resume_hint
 from nervkit.errors import Interrupted, UsageError
 from nervkit.progress import duration
 
@@ -31,7 +31,7 @@ def restore(
         f"{name.replace('_', ' ')} {_text(v)}" for name, v in report.details.items()
     )
     say(
-        f"{report.output}: {counted(report.frames, 'frame')} of "
+        f"{report.output}: {count_noun(report.frames, 'frame')} of "
         f"{report.width}x{report.height}; {details}"
     )
     fit = "no fit"
@@ -56,10 +56,12 @@ def _run(
 
     def on_clip(clip: Clip) -> None:
         count, height, width, _ = clip.shape
-        say(f"{source}: {counted(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps")
+        say(
+            f"{source}: {count_noun(count, 'frame')} of {width}x{height}, {float(clip.fps):.3f} fps"
+        )
         for text in clip.notes:
             note(text)
-        interruption.ask()
+        interruption.request_checkpoint()
 
     with following_all(task) as (on_search, show_fit, on_frame):
 
@@ -77,11 +79,11 @@ def _run(
                 on_progress=on_progress,
                 on_frame=on_frame,
                 on_note=note,
-                stop=lambda: interruption.came,
+                stop=lambda: interruption.received,
                 **{name: value for name, value in options.items() if value is not None},
             )
         except Interrupted as error:
-            raise going_on(error) from error
+            raise with_resume_hint(error) from error
     for text in report.notes:
         note(text)
     return report

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, emit, say
+from nervkit.cli.console import count_noun, counting, emit, say
 
 
 def tracks(
@@ -41,10 +41,10 @@ def tracks(
             codec=codec,
             crf=crf,
             overwrite=overwrite,
-            limits=options.limits_of(limit),
+            limits=options.parse_limits(limit),
             on_progress=on_progress,
         )
     if output is None:
         emit(found.to_dict())
     for written in filter(None, (output, draw)):
-        say(f"{written}: {counted(len(found.tracks), 'track')}")
+        say(f"{written}: {count_noun(len(found.tracks), 'track')}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nervkit.cli import options
-from nervkit.cli.console import counted, counting, say, tell
+from nervkit.cli.console import count_noun, counting, print_report, say
 from nervkit.errors import NervError, UsageError
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def verify(
             source,
             against,
             device=device,
-            limits=options.limits_of(limit),
+            limits=options.parse_limits(limit),
             on_progress=on_progress,
             fps=fps,
             size=size,
             pixel_format=pixel_format,
         )
-    tell(report, json)
+    print_report(report, json)
     origin = checks_origin(report.requantized)
     _tell(report, origin, per_frame)
     if report.wrong:
@@ -63,7 +63,7 @@ def _tell(report: VerifyReport, origin: str, per_frame: bool) -> None:
     """Print a summary after the frames that `per_frame` asks for, or before the worst ones."""
     if per_frame:
         _show_frames(report, range(report.frames))
-    say(f"{report.input}: all checksums are correct, {counted(report.frames, 'frame')} decoded")
+    say(f"{report.input}: all checksums are correct, {count_noun(report.frames, 'frame')} decoded")
     if report.identical == report.frames:
         say(f"every frame is identical to {origin}")
     elif report.identical is not None:

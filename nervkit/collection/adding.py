@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, Unpack
 
 import torch
 
-from nervkit.assembly import check_storable, header_of
+from nervkit.assembly import check_storable, new_header
 from nervkit.choices import PresetName, RecipeName
 from nervkit.collection.reading import (
     Collection,
@@ -42,7 +42,7 @@ from nervkit.container.header import Header
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.settings import as_text
 from nervkit.container.timing import pack_timing
-from nervkit.decoder import computed_ahead
+from nervkit.decoder import prefetched
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.progress import Progress
@@ -58,7 +58,7 @@ from nervkit.models.pfnr import PFNR, PFNRConfig
 from nervkit.models.recipe import PAPER, Recipe
 from nervkit.models.sizing import configure_or_smallest, default_parameters
 from nervkit.networks import render
-from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.output import check_output, is_pipe, link_target, replacing
 from nervkit.units import parse_count, parse_seconds, parse_strides
 from nervkit.video.clip import Clip
 from nervkit.video.reader import READING, ReadingOptions, VideoSource, read_clip, title_of
@@ -178,7 +178,7 @@ def add(
     name = _name(name, source)
     making = _NetworkOptions(params, strides, videos, fourier)
     _check_output(path, source)
-    with locked(linked(path)), _opened(path) as earlier:
+    with locked(link_target(path)), _opened(path) as earlier:
         if earlier is not None:
             _check_earlier(earlier, name, making)
         clip = read_clip(source, **reading)
@@ -207,7 +207,7 @@ def add(
         fit_seconds = clock.perf_counter() - start
         settings = {"recipe": recipe, "budget": budget, "keep": keep, "bits": bits}
         text = as_text(settings | {"reuse": reuse, "seed": seed})
-        header = header_of(network.width, network.height, clip, text)
+        header = new_header(network.width, network.height, clip, text)
         parts = _pack_video(name, header, clip, fitted, weights)
         model = model_of(plan, config, shape_of(network, len(clip.frames)), fitted.taken(weights))
         decoded = _decode(model, clip, stop)
@@ -390,7 +390,7 @@ def _pack_checks(decoded: DecodedFrames) -> list[tuple[bytes, bytes]]:
 def _decode(model: PFNR, clip: Clip, stop: Callable[[], bool]) -> DecodedFrames:
     """Decode all frames of the video. Raises Interrupted."""
     decoded = DecodedFrames()
-    frames = computed_ahead(render(model, [t])[0] for t in range(len(clip.frames)))
+    frames = prefetched(render(model, [t])[0] for t in range(len(clip.frames)))
     for reference, frame in zip(clip.frames, frames, strict=True):
         if stop():
             raise Interrupted("stopped while the video was checked")

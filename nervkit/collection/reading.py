@@ -18,7 +18,7 @@ from nervkit.compression.masked import SharedWeights, read_integers, sizes
 from nervkit.container.collection import MASKS, WEIGHTS, CollectionFile, Entry, Network
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
-from nervkit.decoder import OnProgress, computed_ahead, with_progress
+from nervkit.decoder import OnProgress, prefetched, with_progress
 from nervkit.errors import FormatError, ResourceError, UsageError
 from nervkit.exporter import DecodeReport
 from nervkit.framechecks import Match, count_matches
@@ -273,7 +273,7 @@ def extract(
         video, checks = collection[name], collection.file.checks(index)
         entry, header = video.entry, video.entry.header
         stream = Stream(
-            frames=with_progress(computed_ahead(iter(video)), len(video), on_progress),
+            frames=with_progress(prefetched(iter(video)), len(video), on_progress),
             width=header.width,
             height=header.height,
             timing=video.timing,
@@ -354,7 +354,7 @@ def verify(
         found = []
         for index, video in enumerate(collection):
             checks = file.checks(index)
-            frames = with_progress(computed_ahead(iter(video)), total, on_progress, done)
+            frames = with_progress(prefetched(iter(video)), total, on_progress, done)
             done += len(video)
             if checks is None:
                 deque(frames, maxlen=0)  # decode them all the same: they may be damaged

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from nervkit.compression.masked import Integers, SharedWeights
+from nervkit.compression.masked import QuantizedValues, SharedWeights
 from nervkit.compression.quantization import MAX_BITS, ladder_step, peak, quantize
 from nervkit.compression.tensors import VECTOR_EXTRA_BITS
 from nervkit.fitting.budget import LEAST_SECONDS, Budget, Length, Seconds, Steps
@@ -146,8 +146,8 @@ class FittedVideo:
     """
 
     masks: dict[str, np.ndarray]
-    added: dict[str, Integers]
-    head: dict[str, Integers]
+    added: dict[str, QuantizedValues]
+    head: dict[str, QuantizedValues]
     steps: int
     notes: tuple[str, ...]
 
@@ -205,7 +205,7 @@ def fit_video(
         used = masked.used.cpu().numpy()
         # A free weight that is rounded to 0 has no effect: it stays free.
         masks[name] = masked.mask().cpu().numpy() & (used | (integers != 0))
-        added[name] = Integers(integers[masks[name] & ~used], steps[name])
+        added[name] = QuantizedValues(integers[masks[name] & ~used], steps[name])
     head = {n: finest(tensor) for n, tensor in network.state_dict().items() if HEAD in n}
     return FittedVideo(masks, added, head, fitted.steps + tuned.steps, fitted.notes + tuned.notes)
 
@@ -215,10 +215,10 @@ def bit_depth(bits: int, weight: Tensor) -> int:
     return min(bits + VECTOR_EXTRA_BITS, MAX_BITS) if weight.ndim == 1 else bits
 
 
-def finest(tensor: Tensor) -> Integers:
+def finest(tensor: Tensor) -> QuantizedValues:
     """Quantize a tensor of the head at the largest bit depth."""
     quantized = quantize(tensor.detach().cpu().numpy().ravel(), MAX_BITS)
-    return Integers(quantized.values, int(quantized.steps[0]))
+    return QuantizedValues(quantized.values, int(quantized.steps[0]))
 
 
 def phase_lengths(budget: Budget, stepper: Stepper) -> tuple[Length, Length]:

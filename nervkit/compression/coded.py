@@ -96,7 +96,7 @@ class GridData:
         return (self.values.astype(np.float32) * step[:, None, None]).astype(np.float32)
 
 
-Data = MatrixData | GridData
+CodedTensor = MatrixData | GridData
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
@@ -156,7 +156,7 @@ BOUNDS = {
 BASED = ("row_steps", "column_steps", "row_scales", "column_scales", "steps")
 
 
-def compress_coded(tensors: Sequence[Data]) -> bytes:
+def compress_coded(tensors: Sequence[CodedTensor]) -> bytes:
     """Return the payload of a chunk."""
     reaches = [int(np.abs(residual).max(initial=0)) for residual in map(_residuals, tensors)]
     sides: dict[str, list[np.ndarray]] = {name: [] for name in SIDES}
@@ -197,7 +197,7 @@ def read_coded(
     payload: bytes,
     shapes: Mapping[str, tuple[int, ...]],
     on_block: Callable[[], None] = lambda: None,
-) -> dict[str, Data]:
+) -> dict[str, CodedTensor]:
     """Decode the tensors of a payload as integers with their side information.
 
     Args:
@@ -244,7 +244,7 @@ class Part(NamedTuple):
     mean: np.ndarray
 
 
-def _parts(data: Data) -> Iterator[Part]:
+def _parts(data: CodedTensor) -> Iterator[Part]:
     """Yield the parts of a tensor in order. Each one depends on the values of those before it."""
     if isinstance(data, MatrixData):
         values, scales = data.values, data.scales.reshape(data.values.shape)
@@ -271,7 +271,7 @@ def _parts(data: Data) -> Iterator[Part]:
             yield Part(data.values[k], cells, scales, quarters % FRACTIONS, mean)
 
 
-def _residuals(data: Data) -> np.ndarray:
+def _residuals(data: CodedTensor) -> np.ndarray:
     """Return the differences of a tensor's values from their means, in coding order."""
     return np.concatenate([(p.array[p.cells] - p.mean).ravel() for p in _parts(data)])
 
@@ -286,7 +286,7 @@ def _tables(part: Part, reach: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _read_side_information(
     coder: Decoder, ranges: dict[str, tuple[int, int]], shapes: list[tuple[int, ...]]
-) -> list[tuple[Data, int]]:
+) -> list[tuple[CodedTensor, int]]:
     """Decode the side information of all tensors. Return the tensors with values of 0, and for each
     the largest magnitude of its residuals. Raises FormatError."""
 
@@ -318,7 +318,9 @@ def _read_side_information(
     return list(zip(empty, reaches, strict=True))
 
 
-def _without_values(is_grid: bool, shape: tuple[int, ...], side: dict[str, np.ndarray]) -> Data:
+def _without_values(
+    is_grid: bool, shape: tuple[int, ...], side: dict[str, np.ndarray]
+) -> CodedTensor:
     """Return a tensor with its side information and values of 0."""
     values = np.zeros(shape, np.int32)
     if not is_grid:

@@ -28,7 +28,7 @@ PEAK = peak(MAX_BITS)
 
 
 @dataclass(frozen=True)
-class Integers:
+class QuantizedValues:
     """Quantized values of one tensor: `values` (n,) int32 times the ladder's step size at `step`,
     0..511."""
 
@@ -92,7 +92,7 @@ class SharedWeights:
         """Return the masks of the weights that no earlier video uses."""
         return {name: mask & ~self.used[name] for name, mask in masks.items()}
 
-    def take(self, masks: Arrays, weights: Mapping[str, Integers]) -> dict[str, np.ndarray]:
+    def take(self, masks: Arrays, weights: Mapping[str, QuantizedValues]) -> dict[str, np.ndarray]:
         """Add the next video: freeze the weights that it adds.
 
         Args:
@@ -116,7 +116,7 @@ class SharedWeights:
         ]
 
 
-def pack_integers(tensors: Sequence[Integers]) -> bytes:
+def pack_integers(tensors: Sequence[QuantizedValues]) -> bytes:
     """Code integers of several tensors, in order."""
     descriptors, coder = [], Encoder()
     for tensor in tensors:
@@ -126,7 +126,7 @@ def pack_integers(tensors: Sequence[Integers]) -> bytes:
     return COUNT.pack(len(tensors)) + b"".join(descriptors) + coder.finish()
 
 
-def read_integers(data: bytes, counts: Mapping[str, int]) -> dict[str, Integers]:
+def read_integers(data: bytes, counts: Mapping[str, int]) -> dict[str, QuantizedValues]:
     """Decode the integers of `pack_integers`. `counts` are the tensors' numbers of values, by name,
     in order. Raises FormatError if the bytes do not fit them."""
     start = COUNT.size + DESCRIPTOR.size * len(counts)
@@ -137,7 +137,7 @@ def read_integers(data: bytes, counts: Mapping[str, int]) -> dict[str, Integers]
     for (name, count), (step, low, high) in zip(counts.items(), descriptors, strict=True):
         if not (-PEAK <= low <= 0 <= high <= PEAK and step < LADDER_SIZE):
             raise FormatError(f"tensor {name} has an impossible description")
-        tensors[name] = Integers(coder.read(count, low, high), step)
+        tensors[name] = QuantizedValues(coder.read(count, low, high), step)
     coder.finish()
     return tensors
 

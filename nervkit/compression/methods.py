@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from nervkit.compression.coded import Data, decompress_coded, read_coded
+from nervkit.compression.coded import CodedTensor, decompress_coded, read_coded
 from nervkit.compression.tensors import decompress_tensors
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, Section, SegmentData
 from nervkit.errors import FormatError
@@ -45,10 +45,10 @@ def decompress_segment(
     return {name: found[name] for name in shapes}
 
 
-def coded_tensors(data: SegmentData, shapes: Shapes) -> dict[str, Data]:
+def coded_tensors(data: SegmentData, shapes: Shapes) -> dict[str, CodedTensor]:
     """Decode those tensors of a segment that have step sizes, scales and contexts of their own, by
     name, as integers. Raises FormatError as `decompress_segment`."""
-    found: dict[str, Data] = {}
+    found: dict[str, CodedTensor] = {}
     for section, own in _with_shapes(data, shapes):
         if section.method == CONTEXTS:
             found |= read_coded(section.data, own)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
-from nervkit.container.fields import an_object, may_skip, parse_json, printable, whole
+from nervkit.container.fields import check_int, check_object, check_skippable, parse_json, printable
 from nervkit.container.file import Checks
 from nervkit.container.header import FIELDS, MAX_HEADER_BYTES, Header, pack_json, parse_model
 from nervkit.container.limits import (
@@ -72,16 +72,16 @@ class Network:
         what = "the header"
         names = ("model", "config", "width", "height", "weights")
         value = parse_json(inflate(payload, MAX_HEADER_BYTES, what), what)
-        fields = an_object(value, what, names)
+        fields = check_object(value, what, names)
         model, config = parse_model({name: fields[name] for name in ("model", "config")}, what)
         if model != MODEL:
             raise FormatError(f"unknown network model {printable(model)}: install a newer nervkit")
         return cls(
             model,
             config,
-            whole(fields["width"], "width", 1, MOST_PIXELS_A_SIDE),
-            whole(fields["height"], "height", 1, MOST_PIXELS_A_SIDE),
-            whole(fields["weights"], "weights", 1, MOST_VALUES),
+            check_int(fields["width"], "width", 1, MOST_PIXELS_A_SIDE),
+            check_int(fields["height"], "height", 1, MOST_PIXELS_A_SIDE),
+            check_int(fields["weights"], "weights", 1, MOST_VALUES),
         )
 
 
@@ -131,17 +131,17 @@ def _entry(payload: bytes) -> tuple[str, Header, int, int, int]:
     """Parse a VIDE chunk: name, header, frames, kept, added. Raises FormatError."""
     what = "a video's description"
     value = parse_json(inflate(payload, MAX_HEADER_BYTES, what), what)
-    fields = an_object(value, what, ("name", *COUNTS, *FIELDS))
+    fields = check_object(value, what, ("name", *COUNTS, *FIELDS))
     name = line(fields["name"], "a video's name", MOST_NAME)
     if not name:
         raise FormatError("a video has no name")
-    kept = whole(fields["kept"], "kept", 0, MOST_VALUES)
+    kept = check_int(fields["kept"], "kept", 0, MOST_VALUES)
     return (
         name,
         Header.parse({field: fields[field] for field in FIELDS}),
-        whole(fields["frames"], "frames", 1, MOST_FRAMES),
+        check_int(fields["frames"], "frames", 1, MOST_FRAMES),
         kept,
-        whole(fields["added"], "added", 0, kept),
+        check_int(fields["added"], "added", 0, kept),
     )
 
 
@@ -206,11 +206,11 @@ class CollectionFile:
             if chunk.type == VIDEO:
                 groups.append({})
             elif chunk.type not in OF_A_VIDEO:
-                may_skip(chunk.type.decode(), "chunk")
+                check_skippable(chunk.type.decode(), "chunk")
             if not groups or chunk.type in groups[-1]:
                 raise FormatError(f"chunk {chunk.type.decode()} is out of place")
             groups[-1][chunk.type] = chunk
-        whole(len(groups), "the number of videos", 1, MOST_VIDEOS)
+        check_int(len(groups), "the number of videos", 1, MOST_VIDEOS)
         entries = [self._described(group, network) for group in groups]
         names = [entry.name for entry in entries]
         if len({*names}) < len(names):

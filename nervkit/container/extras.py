@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from nervkit.container.chunks import inflate
-from nervkit.container.fields import an_object, parse_json, whole
+from nervkit.container.fields import check_int, check_object, parse_json
 from nervkit.errors import FormatError
 from nervkit.media.checks import INT31, INT63, text
 from nervkit.media.extras import MAX_TITLE, Attachment, Chapter, Extras
@@ -55,7 +55,7 @@ def unpack_extras(description: bytes | None, attachments: list[bytes]) -> Extras
     if description is not None:
         what = "the description of tags and chapters"
         content = inflate(description, MAX_DESCRIPTION, what)
-        fields = an_object(parse_json(content, what), what, ("tags", "chapters"))
+        fields = check_object(parse_json(content, what), what, ("tags", "chapters"))
         tags, chapters = fields["tags"], fields["chapters"]
         if not isinstance(tags, dict) or not isinstance(chapters, list):
             raise FormatError(f"{what} is invalid")
@@ -70,7 +70,7 @@ def _chapter(value: Any) -> Chapter:
     if not isinstance(value, list) or len(value) != 5:
         raise FormatError("a chapter must be a start, an end and a title")
     numbers = [
-        whole(part, "a chapter's time", *((1, INT31) if index % 2 else (-INT63, INT63)))
+        check_int(part, "a chapter's time", *((1, INT31) if index % 2 else (-INT63, INT63)))
         for index, part in enumerate(value[:4])
     ]
     title = text(value[4], "a chapter's title", MAX_TITLE)

@@ -23,7 +23,7 @@ def parse_json(data: bytes, what: str) -> Any:
         raise FormatError(f"{what} is not valid JSON") from error
 
 
-def may_skip(name: str, what: str) -> None:
+def check_skippable(name: str, what: str) -> None:
     """Check that an unknown chunk or field may be skipped. Raises FormatError if its name starts
     with a capital, which marks it as critical. `what` is its kind for the message."""
     if "A" <= name[:1] <= "Z":
@@ -32,7 +32,7 @@ def may_skip(name: str, what: str) -> None:
         )
 
 
-def an_object(
+def check_object(
     value: Any, what: str, names: Collection[str], optional: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return the known fields of a JSON object: all of `names` and any of `optional`. Drops unknown
@@ -41,11 +41,11 @@ def an_object(
         raise FormatError(f"{what} lacks a field of this version")
     known = {*names, *optional}
     for name in value.keys() - known:
-        may_skip(name, f"{what}: field")
+        check_skippable(name, f"{what}: field")
     return {name: entry for name, entry in value.items() if name in known}
 
 
-def whole(value: Any, name: str, low: int, high: int) -> int:
+def check_int(value: Any, name: str, low: int, high: int) -> int:
     """Return `value` if it is an integer in [low, high]."""
     if type(value) is not int or not low <= value <= high:
         raise FormatError(f"{name} must be a whole number from {low} to {high}{_actual(value)}")
@@ -56,7 +56,7 @@ def fraction(value: Any, name: str) -> Fraction:
     """Return a positive fraction from [numerator, denominator] of 31 bits each."""
     if not isinstance(value, list) or len(value) != 2:
         raise FormatError(f"{name} must be two whole numbers")
-    return Fraction(*(whole(part, name, 1, INT31) for part in value))
+    return Fraction(*(check_int(part, name, 1, INT31) for part in value))
 
 
 def flag(value: Any, name: str) -> bool:
@@ -73,7 +73,7 @@ def scalar(value: Any, name: str) -> bool | int | float | str:
         return text(value, name, 256)
     if isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return whole(value, name, -INT63, INT63)
+    return check_int(value, name, -INT63, INT63)
 
 
 def printable(value: object, most: int = SHOWN) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from nervkit.container import chunks, format1, format2
 from nervkit.container.chunks import Chunk
 from nervkit.container.extras import pack_attachment, pack_description, unpack_extras
-from nervkit.container.fields import whole
+from nervkit.container.fields import check_int
 from nervkit.container.header import Header, Segment
 from nervkit.container.limits import Limits
 from nervkit.container.segment import SegmentData
@@ -30,7 +30,7 @@ from nervkit.container.timing import pack_timing, unpack_timing
 from nervkit.container.track import count_packets, pack_track
 from nervkit.container.trackindex import TrackIndex, unpack_tracks
 from nervkit.errors import FormatError
-from nervkit.forking import renewed_after_fork
+from nervkit.forking import register_after_fork
 from nervkit.media.extras import Extras
 from nervkit.media.timing import Timing
 from nervkit.media.track import MOST_PACKETS, Track
@@ -68,8 +68,8 @@ class Checks:
         psnr: dB, mean over frames of 8-bit RGB, 0 to 100; None if unknown.
         ssim: mean over frames, -1 to 1; None if unknown (frames smaller than its window).
         crcs: (T,) uint32, CRC-32 of each frame's RGB bytes, rows from the top.
-        samples: (T, SAMPLES) uint8, the values of each frame at `sample_places`. They distinguish a
-            frame with other rounding from a wrong one. None if the file has none.
+        samples: (T, SAMPLES) uint8, the values of each frame at `sample_indices`. They distinguish
+            a frame with other rounding from a wrong one. None if the file has none.
     """
 
     psnr: float | None
@@ -97,7 +97,7 @@ class Checks:
         return cls(psnr, ssim, crcs, kept)
 
 
-def sample_places(frame: int, count: int) -> np.ndarray:
+def sample_indices(frame: int, count: int) -> np.ndarray:
     """Return (SAMPLES,) pseudo-random indices into the `count` values of frame number `frame`, by
     the 32-bit integer hash in docs/format.md."""
     x = (frame * SAMPLES + np.arange(1, SAMPLES + 1, dtype=np.uint64)) * np.uint64(0x9E3779B1)
@@ -214,7 +214,7 @@ class NervFile:
         self.limits, self._salvage = limits or Limits(), salvage
         self._file = SeekableFile(source)
         self._lock = RLock()
-        renewed_after_fork(self)
+        register_after_fork(self)
         self.name, self.size = self._file.name, self._file.size
         try:
             with self.naming():
@@ -323,7 +323,7 @@ class NervFile:
         """Return the tracks made of the track chunks with these indices."""
         payloads = {place: self._payload(self._track_chunks[place]) for place in places}
         packets = sum(map(count_packets, payloads.values()))
-        whole(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
+        check_int(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
         return unpack_tracks(payloads, self._track_index)
 
     @property

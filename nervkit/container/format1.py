@@ -8,7 +8,7 @@ from typing import Any
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
 from nervkit.container.contents import Contents
-from nervkit.container.fields import an_object, may_skip, parse_json
+from nervkit.container.fields import check_object, check_skippable, parse_json
 from nervkit.container.header import MAX_HEADER_BYTES, WHAT, Header, Segment, parse_model
 from nervkit.container.segment import ADAPTIVE, CONTEXTS, SegmentData
 from nervkit.container.source import Readable
@@ -61,7 +61,7 @@ def _check_order(found: list[Chunk]) -> None:
     for chunk in found:
         name = chunk.type.decode("ascii")
         if chunk.type not in RANK:
-            may_skip(name, "chunk")
+            check_skippable(name, "chunk")
             continue
         if RANK[chunk.type] < rank or (chunk.type not in MANY and chunk.type in seen):
             raise FormatError(f"chunk {name} is repeated or out of place")
@@ -89,7 +89,7 @@ def _matched(found: list[Chunk]) -> list[list[Chunk]]:
 def _header(payload: bytes) -> Header:
     """Parse the header, which lists the segments in format 1. Raises FormatError."""
     fields = parse_json(inflate(payload, MAX_HEADER_BYTES, WHAT), WHAT)
-    entries = an_object(fields, WHAT, ("segments",))["segments"]
+    entries = check_object(fields, WHAT, ("segments",))["segments"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_SEGMENTS:
         raise FormatError(f"segments must be a list of 1 to {MOST_SEGMENTS}")
     header = Header.parse({name: entry for name, entry in fields.items() if name != "segments"})
@@ -97,6 +97,6 @@ def _header(payload: bytes) -> Header:
 
 
 def _segment(entry: Any) -> Segment:
-    fields = an_object(entry, "a segment", ("frames", "model", "config", "values"))
+    fields = check_object(entry, "a segment", ("frames", "model", "config", "values"))
     model, config = parse_model({k: fields[k] for k in ("model", "config")}, "a segment")
     return Segment(fields["frames"], model, config, fields["values"])

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
 from nervkit.container.contents import Contents
-from nervkit.container.fields import may_skip, parse_json
+from nervkit.container.fields import check_skippable, parse_json
 from nervkit.container.header import (
     MAX_HEADER_BYTES,
     Header,
@@ -213,7 +213,7 @@ def _may_skip(type: bytes) -> None:
         raise FormatError("a chunk's type is not four ASCII letters")
     if type in (chunks.TABLE, chunks.END):
         raise FormatError(f"chunk {type.decode()} is out of place")
-    may_skip(type.decode(), "chunk")
+    check_skippable(type.decode(), "chunk")
 
 
 def _models(file: Readable, listed: Sequence[Chunk]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from nervkit.container.chunks import inflate
-from nervkit.container.fields import an_object, flag, fraction, parse_json, scalar, whole
+from nervkit.container.fields import check_int, check_object, flag, fraction, parse_json, scalar
 from nervkit.container.limits import MOST_FRAMES, MOST_PIXELS_A_SIDE, MOST_VALUES
 from nervkit.errors import FormatError
 from nervkit.media.checks import line, text
@@ -49,9 +49,9 @@ class Segment:
     values: int | None  # stored weights, biases and embeddings; None: unknown (salvaged file)
 
     def __post_init__(self) -> None:
-        whole(self.frames, "a segment's number of frames", 1, MOST_FRAMES)
+        check_int(self.frames, "a segment's number of frames", 1, MOST_FRAMES)
         if self.values is not None:
-            whole(self.values, "a segment's number of values", 1, MOST_VALUES)
+            check_int(self.values, "a segment's number of values", 1, MOST_VALUES)
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ class Header:
     @classmethod
     def parse(cls, value: Any) -> Header:
         """Build a header from parsed JSON. Raises FormatError."""
-        fields = an_object(value, WHAT, FIELDS, ("exact",))
+        fields = check_object(value, WHAT, FIELDS, ("exact",))
         return cls(
-            width=whole(fields["width"], "width", 1, MOST_PIXELS_A_SIDE),
-            height=whole(fields["height"], "height", 1, MOST_PIXELS_A_SIDE),
+            width=check_int(fields["width"], "width", 1, MOST_PIXELS_A_SIDE),
+            height=check_int(fields["height"], "height", 1, MOST_PIXELS_A_SIDE),
             sample_aspect_ratio=fraction(fields["sample_aspect_ratio"], "sample_aspect_ratio"),
             colour=_colour(fields["colour"]),
             source=_free(fields["source"], "source"),
@@ -133,7 +133,7 @@ class Header:
     def of_segments(self, segments: Iterable[Segment]) -> Header:
         """Return the header with these segments. Raises FormatError for no or too many frames."""
         header = replace(self, segments=tuple(segments))
-        whole(header.frames, "the number of frames", 1, MOST_FRAMES)
+        check_int(header.frames, "the number of frames", 1, MOST_FRAMES)
         return header
 
 
@@ -145,7 +145,7 @@ def pack_json(value: Any) -> bytes:
 def parse_model(value: Any, what: str = "a model") -> tuple[str, dict[str, Any]]:
     """Return a model's name and configuration, whose values are scalars or lists of up to 8 of
     them. The model itself checks them further. Raises FormatError."""
-    fields = an_object(value, what, ("model", "config"))
+    fields = check_object(value, what, ("model", "config"))
     name, config = fields["model"], fields["config"]
     if not isinstance(name, str) or not MODEL_NAME.fullmatch(name):
         raise FormatError(f"{what} has no valid model name")
@@ -159,9 +159,9 @@ def parse_model(value: Any, what: str = "a model") -> tuple[str, dict[str, Any]]
 
 
 def _colour(value: Any) -> dict[str, Any]:
-    value = an_object(value, "colour", (*COLOUR_CODES, "rgb_matrix", "rgb_range"))
+    value = check_object(value, "colour", (*COLOUR_CODES, "rgb_matrix", "rgb_range"))
     for name in COLOUR_CODES:
-        whole(value[name], f"colour {name}", 0, 255)
+        check_int(value[name], f"colour {name}", 0, 255)
     for name, known in (("rgb_matrix", MATRICES), ("rgb_range", RANGES)):
         if not isinstance(value[name], str) or value[name] not in known:
             raise FormatError(f"colour {name} must be one of {', '.join(known)}")
@@ -169,7 +169,7 @@ def _colour(value: Any) -> dict[str, Any]:
 
 
 def _edit(value: Any) -> dict[str, Any]:
-    value = an_object(value, "edit", (), EDITS)
+    value = check_object(value, "edit", (), EDITS)
     for name, entry in value.items():
         if not isinstance(entry, str) or not EDITS[name].fullmatch(entry):
             raise FormatError(f"the stored edit has an invalid {name}")
@@ -177,7 +177,7 @@ def _edit(value: Any) -> dict[str, Any]:
 
 
 def _encoder(value: Any) -> dict[str, str]:
-    value = an_object(value, "encoder", ("version", "settings"))
+    value = check_object(value, "encoder", ("version", "settings"))
     return {name: text(entry, f"encoder {name}", MAX_TEXT) for name, entry in value.items()}
 
 

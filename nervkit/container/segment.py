@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from nervkit.container.fields import may_skip, whole
+from nervkit.container.fields import check_int, check_skippable
 from nervkit.errors import FormatError
 
 HEAD = struct.Struct("<IHBBH")  # frames, model, records, sections, runs
@@ -74,7 +74,7 @@ class SegmentData:
             name, size = reader.numbers(RECORD)
             if not (name.isalpha() and name.isascii()):
                 raise FormatError("a segment's record has no valid name")
-            may_skip(name.decode("ascii"), "a segment's record")
+            check_skippable(name.decode("ascii"), "a segment's record")
             kept.append((name, reader.take(size)))
         heads = [reader.numbers(SECTION) for _ in range(sections)]
         order = tuple(_tensors([reader.numbers(RUN) for _ in range(runs)], sections))
@@ -87,7 +87,7 @@ class SegmentData:
 def _tensors(runs: list[tuple[int, int]], sections: int) -> Iterator[int]:
     """Yield the section index of every tensor. Raises FormatError."""
     count = sum(tensors for _, tensors in runs)
-    whole(count, "the number of tensors of a segment", 1, MOST_TENSORS)
+    check_int(count, "the number of tensors of a segment", 1, MOST_TENSORS)
     for section, tensors in runs:
         if section >= sections:
             raise FormatError(f"a tensor refers to section {section} of {sections}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from nervkit.errors import SourceError, UsageError
-from nervkit.forking import renewed_after_fork
+from nervkit.forking import register_after_fork
 
 NervSource = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -66,7 +66,7 @@ class SeekableFile:
             raise UsageError(
                 f"a .nerv file is a path, bytes or an open binary file, not {type(source).__name__}"
             )
-        renewed_after_fork(self)
+        register_after_fork(self)
 
     @property
     def elsewhere(self) -> str | bytes | BinaryIO:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
-from nervkit.container.fields import may_skip, whole
+from nervkit.container.fields import check_int, check_skippable
 from nervkit.container.limits import MOST_CHUNKS, MOST_SEGMENTS
 from nervkit.errors import FormatError
 
@@ -63,9 +63,9 @@ class Table:
         if len(payload) < HEAD.size:
             raise FormatError(f"{WHAT} is too short")
         count, segments, width, columns = HEAD.unpack_from(payload)
-        whole(count, "the number of chunks", 1, min(MOST_CHUNKS, place // chunks.FRAMING))
-        whole(segments, "the number of segments", 1, min(MOST_SEGMENTS, count))
-        whole(columns, "the number of columns", 1, MOST_COLUMNS)
+        check_int(count, "the number of chunks", 1, min(MOST_CHUNKS, place // chunks.FRAMING))
+        check_int(segments, "the number of segments", 1, min(MOST_SEGMENTS, count))
+        check_int(columns, "the number of columns", 1, MOST_COLUMNS)
         start = HEAD.size + COLUMN.size * columns
         described = _described(payload[HEAD.size : start], columns)
         widths = [width, *described.values()]
@@ -95,7 +95,7 @@ def _described(data: bytes, count: int) -> dict[bytes, int]:
     if not described.keys() >= {*KNOWN}:
         raise FormatError(f"{WHAT} lacks a column")
     for name in described.keys() - {*KNOWN}:
-        may_skip(name.decode("ascii"), f"{WHAT}: column")
+        check_skippable(name.decode("ascii"), f"{WHAT}: column")
     return described
 
 

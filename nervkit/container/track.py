@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from nervkit.container.columns import pack_columns, unpack_columns
-from nervkit.container.fields import an_object, fraction, parse_json, whole
+from nervkit.container.fields import check_int, check_object, fraction, parse_json
 from nervkit.container.limits import MOST_CHUNKS
 from nervkit.errors import FormatError
 from nervkit.media.checks import line
@@ -48,7 +48,7 @@ def unpack_part(payload: bytes) -> tuple[Track, int | None]:
     Raises FormatError."""
     size, times_size, count = _sizes(payload)
     start = HEAD.size + size
-    fields = an_object(
+    fields = check_object(
         parse_json(payload[HEAD.size : start], "a track's description"),
         "a track's description",
         ("kind", "codec", "language", "time_base", "carrier"),
@@ -60,7 +60,7 @@ def unpack_part(payload: bytes) -> tuple[Track, int | None]:
     times = payload[start : start + times_size]
     continues = fields.get("continues")
     if continues is not None:
-        whole(continues, "what a part of a track continues", 0, MOST_CHUNKS)
+        check_int(continues, "what a part of a track continues", 0, MOST_CHUNKS)
     track = Track(
         kind=line(fields["kind"], "a track's kind", 64),
         codec=fields["codec"],

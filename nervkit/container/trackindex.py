@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from nervkit.container.columns import pack_columns, unpack_columns
-from nervkit.container.fields import whole
+from nervkit.container.fields import check_int
 from nervkit.container.track import unpack_part
 from nervkit.errors import FormatError
 from nervkit.media.checks import MOST_SECONDS
@@ -41,9 +41,9 @@ class TrackIndex:
         rows = unpack_columns(payload, count, 3, f"the rows of {WHAT}").tolist()
         latest: dict[int, int] = {}  # start of the latest part of each track
         for place, (first, begin, end) in enumerate(rows):
-            whole(first, f"{WHAT}: a part's track", 0, place)
-            whole(end, f"{WHAT}: an end time", -MOST, MOST)
-            whole(begin, f"{WHAT}: a start time", latest.get(first, -MOST), end)
+            check_int(first, f"{WHAT}: a part's track", 0, place)
+            check_int(end, f"{WHAT}: an end time", -MOST, MOST)
+            check_int(begin, f"{WHAT}: a start time", latest.get(first, -MOST), end)
             if first != place and first not in latest:
                 raise FormatError(f"{WHAT} has a later part of a track that has no first part")
             latest[first] = begin

@@ -21,7 +21,7 @@ from nervkit import errors
 from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment
 from nervkit.environment import keep_freed_memory
 from nervkit.errors import Interrupted, NervError, ResourceError
-from nervkit.fitting.job import CheckpointOptions, Watch
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.progress import Progress
 from nervkit.fitting.threads import most_threads
 
@@ -73,11 +73,11 @@ class InProcess(Executor):
             yield job, *fit_segment(job, keep, _watch(job, callbacks))
 
 
-def _watch(job: SegmentJob, callbacks: ExecutorCallbacks) -> Watch:
+def _watch(job: SegmentJob, callbacks: ExecutorCallbacks) -> FitCallbacks:
     def on_progress(progress: Progress) -> None:
         callbacks.on_progress(job.index, progress)
 
-    return Watch(on_progress, callbacks.on_note, callbacks.stop)
+    return FitCallbacks(on_progress, callbacks.on_note, callbacks.stop)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _worker_main(pipe: Connection, stopping: Event, device: int) -> None:
         if torch.cuda.is_available() and job.options.device in ("auto", "cuda"):
             chosen = f"cuda:{device % torch.cuda.device_count()}"
             job = replace(job, options=replace(job.options, device=chosen))
-        watch = Watch(
+        watch = FitCallbacks(
             on_progress=lambda progress: send("progress", (job.index, progress)),
             on_note=lambda note: send("note", note),
             stop=stop,

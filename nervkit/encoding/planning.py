@@ -19,7 +19,7 @@ from nervkit.models.config import VideoShape
 from nervkit.target import MIN_TENSOR_BYTES, Target, default_bytes
 from nervkit.video.memory import available_memory
 from nervkit.video.probe import content_bytes
-from nervkit.video.reader import Reading, VideoSource, opened_once
+from nervkit.video.reader import Reading, VideoSource, is_single_use
 from nervkit.video.selection import Selection
 from nervkit.video.splitting import MOST_FRAMES, Segment, Splitter
 
@@ -94,7 +94,7 @@ def longest_segment(source: VideoSource, reading: Reading, preset: str | None, s
     """Return the most frames of a segment: those of the preset, or fewer, so that `slots` running
     segments fit into MEMORY_SHARE of the free memory. Raises what opening the source raises."""
     most = PRESET_FRAMES.get(preset or DEFAULT_PRESET, MOST_FRAMES)
-    if opened_once(source):
+    if is_single_use(source):
         return most
     selection = Selection(reading.open(source), reading.edit)
     picture = next(selection.source.pictures(), None)  # all have the same size

@@ -21,7 +21,7 @@ from nervkit.encoding.executors import (
 )
 from nervkit.encoding.segment import FrameRange, SegmentJob, fit_segment
 from nervkit.errors import Interrupted, MissingDependencyError, NervError, ResourceError, UsageError
-from nervkit.fitting.job import CheckpointOptions, Watch
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.progress import Progress
 
 ANSWER_TIMEOUT = 30  # seconds for the cluster to answer
@@ -189,7 +189,7 @@ def _fit(job: SegmentJob, keep: CheckpointOptions, board: Any) -> tuple[str, Any
             post()
         return stopped
 
-    watch = Watch(post, lambda note: post(note=note), stop)
+    watch = FitCallbacks(post, lambda note: post(note=note), stop)
     shared = keep if keep.path.parent.is_dir() else None
     if shared is None and isinstance(job.frames, FrameRange):
         folder = keep.path.parent

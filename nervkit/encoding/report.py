@@ -120,7 +120,7 @@ def make_report(
     parameters = sum(report.parameters for report in reports)
     frames = sum(report.frames for report in reports)
     published = [r.published_bits for r in reports if r.published_bits is not None]
-    compression = options.compressing
+    compression = options.compression_data
     accounting = None if compression is None else compression.accounting
     with NervFile(output, UNLIMITED) as file:
         return EncodeReport(

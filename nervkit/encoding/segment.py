@@ -16,11 +16,11 @@ from nervkit.container.header import Header, Segment
 from nervkit.container.limits import UNLIMITED
 from nervkit.container.segment import SegmentData
 from nervkit.container.settings import as_text
-from nervkit.decoder import NervVideo, computed_ahead
+from nervkit.decoder import NervVideo, prefetched
 from nervkit.errors import Interrupted
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.compress import compress_network
-from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks, fit_clip
 from nervkit.fitting.loop import FitSummary
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.posttraining import missed_size
@@ -157,7 +157,7 @@ class SegmentReport:
 def fit_segment(
     job: SegmentJob,
     keep: CheckpointOptions | None = None,
-    watch: Watch | None = None,
+    watch: FitCallbacks | None = None,
 ) -> tuple[bytes, SegmentReport]:
     """Fit a segment, compress it, decode it and compare the result with the fit.
 
@@ -176,7 +176,7 @@ def fit_segment(
         ModelError: the decoded segment differs too much from the fit.
         SourceError, ResourceError, UsageError: see `fit_clip`; or the frames cannot be read.
     """
-    watch, options = watch or Watch(), job.options
+    watch, options = watch or FitCallbacks(), job.options
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     frames = job.load()
@@ -264,7 +264,7 @@ def _decode(
     colour = job.colour if job.options.metric == "yuv" else None
     with NervVideo(_pack(header, data, None), limits=UNLIMITED) as video:
         notes = check.decoded(video)
-        for reference, frame in zip(frames, computed_ahead(iter(video)), strict=True):
+        for reference, frame in zip(frames, prefetched(iter(video)), strict=True):
             if stop():
                 raise Interrupted("stopped while the file was checked", resumable=True)
             decoded.add(frame, quality_of(reference, frame, colour))

@@ -17,7 +17,7 @@ from nervkit.container.limits import UNLIMITED
 from nervkit.encoding.segment import SegmentJob, SegmentReport
 from nervkit.errors import FormatError, OutputError, SourceError
 from nervkit.fitting.job import CheckpointOptions
-from nervkit.output import LONGEST_NAME, helper, replacing, system_errors
+from nervkit.output import LONGEST_NAME, helper_path, replacing, system_errors
 
 SUFFIXES = (".nerv", ".json", ".npy", ".checkpoint")  # of the files in the folder
 
@@ -42,7 +42,7 @@ class WorkFolder:
         name if that is too long. Raises OutputError if the path is taken by something else."""
         path = output.with_name(output.name + ".segments")
         if len(os.fsencode(path.name)) > LONGEST_NAME:
-            path = helper(output, "segments")
+            path = helper_path(output, "segments")
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise OutputError(f"{path}: nervkit needs this path for its work folder; move it away")
         folder = cls(path, interval, restart)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from nervkit.errors import OutputError, SourceError
 from nervkit.fitting.budget import Length, Seconds, Steps
 from nervkit.fitting.guard import GuardState
-from nervkit.output import LONGEST_NAME, check_helper, helper, temporary
+from nervkit.output import LONGEST_NAME, check_helper, helper_path, temporary
 
 META = "meta"
 
@@ -25,7 +25,9 @@ META = "meta"
 def checkpoint_path(output: Path) -> Path:
     """Return the path of the checkpoint of a fit for `output`: a visible file beside it."""
     path = output.with_name(output.name + ".checkpoint")
-    return path if len(os.fsencode(path.name)) <= LONGEST_NAME else helper(output, "checkpoint")
+    return (
+        path if len(os.fsencode(path.name)) <= LONGEST_NAME else helper_path(output, "checkpoint")
+    )
 
 
 def kept_fit_path(output: Path) -> Path:
@@ -125,7 +127,7 @@ class Checkpoint:
         }
         saved = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
         saved[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-        partial = helper(self.path, "partial")
+        partial = helper_path(self.path, "partial")
         self._check_places()
         try:
             with temporary(partial), partial.open("wb") as file:
@@ -175,7 +177,7 @@ class Checkpoint:
             )
 
     def _check_places(self) -> None:
-        for path in (self.path, helper(self.path, "partial")):
+        for path in (self.path, helper_path(self.path, "partial")):
             check_helper(path)
 
 

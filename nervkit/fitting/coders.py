@@ -23,7 +23,7 @@ from nervkit.compression.coded import (
     PEAK,
     TAPS,
     UNITS_PER_OCTAVE,
-    Data,
+    CodedTensor,
     GridData,
     MatrixData,
     matrix_shape,
@@ -120,12 +120,12 @@ class TensorCoder(nn.Module):
         """Return how many numbers of side information are stored."""
 
     @abstractmethod
-    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[CodedTensor]:
         """Return the tensors as they are stored, with step sizes that are `coarser` quarters of an
         octave larger, on average over rows or channels."""
 
     @abstractmethod
-    def start_from(self, data: Sequence[Data]) -> None:
+    def start_from(self, data: Sequence[CodedTensor]) -> None:
         """Take step sizes, scales and contexts from stored tensors."""
 
     @torch.no_grad()
@@ -193,7 +193,7 @@ class MatrixCoder(TensorCoder):
         return 2 * (self.row_steps.numel() + self.column_steps.numel())
 
     @torch.no_grad()
-    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[CodedTensor]:
         stacked = self.stacked(values)
         count, rows, columns = stacked.shape
         row, column = self._units()
@@ -218,7 +218,7 @@ class MatrixCoder(TensorCoder):
         ]
 
     @torch.no_grad()
-    def start_from(self, data: Sequence[Data]) -> None:
+    def start_from(self, data: Sequence[CodedTensor]) -> None:
         def octaves(name: str, like: Tensor, lowest: float = 0.0) -> Tensor:
             stored = torch.from_numpy(np.stack([getattr(d, name) for d in data])).to(like)
             stored = stored / UNITS_PER_OCTAVE + lowest
@@ -289,7 +289,7 @@ class GridCoder(TensorCoder):
         return self.log_step.numel() + 2 * PASSES * TAPS + self.log_floors.numel()
 
     @torch.no_grad()
-    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[Data]:
+    def data(self, values: Sequence[Tensor], coarser: float = 0.0) -> list[CodedTensor]:
         (value,) = values
         one = 1 << UNIT_BITS
         units = (UNITS_PER_OCTAVE * self.log_step).round()
@@ -310,7 +310,7 @@ class GridCoder(TensorCoder):
         ]
 
     @torch.no_grad()
-    def start_from(self, data: Sequence[Data]) -> None:
+    def start_from(self, data: Sequence[CodedTensor]) -> None:
         (grid,) = data
         steps, means, gains, floors = (
             torch.from_numpy(getattr(grid, name)).to(self.log_step)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nervkit.compression.coded import Data, compress_coded
+from nervkit.compression.coded import CodedTensor, compress_coded
 from nervkit.fitting.coders import GOLDEN, SIDE_BITS, GridCoder, TensorCoder, codings_of, rounded
 from nervkit.fitting.quantizers import LEAST_ERROR, FitQuantizer, StepKind
 from nervkit.models.base import Representation
@@ -82,7 +82,7 @@ class Codec(FitQuantizer):
         for names, coder in zip(self.groups, self.coders, strict=True):
             yield names, cast(TensorCoder, coder)
 
-    def start_from(self, coded: Mapping[str, Data]) -> None:
+    def start_from(self, coded: Mapping[str, CodedTensor]) -> None:
         """Start with the step sizes, scales and contexts of coded tensors, by name. Groups that
         `coded` lacks a tensor of keep theirs."""
         for names, coder in self._grouped():
@@ -173,11 +173,11 @@ class Codec(FitQuantizer):
         self.weight.clamp_(max=MOST_WEIGHT / self.target_bits)
         self.controlled.copy_(self.progress)
 
-    def data(self, model: Representation, coarser: float = 0.0) -> list[Data]:
+    def data(self, model: Representation, coarser: float = 0.0) -> list[CodedTensor]:
         """Return each tensor as it is stored, in the order of the file, with all step sizes
         `coarser` quarters of an octave larger."""
         tensors = model.stored()
-        found: dict[str, Data] = {}
+        found: dict[str, CodedTensor] = {}
         for index, (names, coder) in enumerate(self._grouped()):
             # Offsets spread the jumps of tensors with few rows over different values of `coarser`.
             offset = (index * GOLDEN % 1 - 0.5) * min(1.0, abs(coarser))

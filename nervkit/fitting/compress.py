@@ -127,7 +127,7 @@ def _published_bits(
 ) -> float | None:
     """Return the bits of the `quantized` tensors by the accounting of the compression's paper; None
     if no paper defines one. `masks` are 0 where weights were pruned."""
-    compression, embeddings = options.compressing, network.embeddings()
+    compression, embeddings = options.compression_data, network.embeddings()
     if compression is None or compression.accounting is None:
         return None
     tensors = []

@@ -31,11 +31,11 @@ from nervkit.models.device import choose_device
 from nervkit.version import __version__
 from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_colour
-from nervkit.video.ranges import fingerprint_of
+from nervkit.video.ranges import frames_hash
 
 
 @dataclass(frozen=True)
-class Watch:
+class FitCallbacks:
     """The callbacks of a fit.
 
     Attributes:
@@ -69,7 +69,7 @@ def fit_clip(
     colour: Colour | None = None,
     start: Start | None = None,
     keep: CheckpointOptions | None = None,
-    watch: Watch | None = None,
+    watch: FitCallbacks | None = None,
 ) -> tuple[Representation, FitSummary]:
     """Fit a representation to frames, or resume from a checkpoint of the same fit.
 
@@ -112,7 +112,7 @@ def fit_clip(
                 checkpoint.delete()
         metric = metric_of(options.metric, colour, network, device)
         job = FitJob(network, target, options, weights, metric, start)
-        return network, job.run(checkpoint, watch or Watch())
+        return network, job.run(checkpoint, watch or FitCallbacks())
 
 
 def _identity(
@@ -128,10 +128,10 @@ def _identity(
         "nervkit": __version__,
         "model": options.model,
         "config": config.to_dict(),
-        "frames": fingerprint_of(frames),
+        "frames": frames_hash(frames),
     }
     if known is not None:
-        identity["known"] = fingerprint_of(known)
+        identity["known"] = frames_hash(known)
     if start is not None:
         identity["start"] = start.fingerprint
     if options.metric != RGB:
@@ -155,7 +155,7 @@ class FitJob:
     metric: Metric = field(default_factory=Metric)
     start: Start | None = None
 
-    def run(self, checkpoint: Checkpoint | None, watch: Watch) -> FitSummary:
+    def run(self, checkpoint: Checkpoint | None, watch: FitCallbacks) -> FitSummary:
         """Run all phases, or those that an earlier session saved in `checkpoint` has left."""
         began = clock.perf_counter()
         phases = phases_of(self.options)
@@ -244,7 +244,7 @@ class FitJob:
         return stage_quantizer(self.model, phase.quantization, pixels).to(self.frames.device)
 
     def _outlook_callback(
-        self, watch: Watch, lengths: Sequence[Length], saved: Saved | None
+        self, watch: FitCallbacks, lengths: Sequence[Length], saved: Saved | None
     ) -> Callable[[float], None] | None:
         """Report the outlook now in a fit by the clock. In any other fit return a function that
         takes the seconds per step and reports the outlook on its first call."""

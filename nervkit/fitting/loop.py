@@ -27,7 +27,7 @@ from nervkit.fitting.optimizers import (
 )
 from nervkit.fitting.progress import Meter, Pace, Progress
 from nervkit.fitting.quantizers import FitQuantizer, StepKind
-from nervkit.fitting.threads import computing
+from nervkit.fitting.threads import fit_threads
 from nervkit.models.base import Representation
 from nervkit.models.blocks import to_float
 from nervkit.models.device import autocast, choose_precision, reproducible
@@ -59,7 +59,7 @@ class FitSummary:
     codec: FitQuantizer | None = None
 
 
-def probed(frames: int) -> Tensor:
+def probe_positions(frames: int) -> Tensor:
     """Return the positions of a few frames spread over a clip of `frames`, increasing."""
     return torch.linspace(0, frames - 1, min(PROBE_FRAMES, frames)).round().long()
 
@@ -227,7 +227,7 @@ class Stepper:
     def probe(self, metric: Metric | None = None) -> float:
         """Return the PSNR in dB of the known values, rounded to 8 bits, by a metric (None: the
         fit's): the mean over a few frames spread over the clip."""
-        index = probed(len(self.frames)).to(self.device)
+        index = probe_positions(len(self.frames)).to(self.device)
         target = to_float(self.frames[index])
         values = {} if self.codec is None else self.codec.rounded(self.model)
         with autocast(self.device, self.dtype):
@@ -281,7 +281,7 @@ def fit(
     run = _Run(stepper, length, phase, finished or FinishedPhases(), followers, saved)
     pace = Pace(on_pace)
     timed = isinstance(length, Seconds)
-    with computing(stepper.device, stepper.pixels_per_step, timed=timed) as search:
+    with fit_threads(stepper.device, stepper.pixels_per_step, timed=timed) as search:
         progress = run.progress()
         while progress < 1:
             if stop():

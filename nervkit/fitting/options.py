@@ -104,7 +104,7 @@ class FitOptions:
         return published_name(self.compression, self.model, published)
 
     @property
-    def compressing(self) -> Compression | None:
+    def compression_data(self) -> Compression | None:
         """The compression as data, if any."""
         if isinstance(self.compression, Compression):
             return self.compression
@@ -114,7 +114,7 @@ class FitOptions:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the compression, or of pruning alone."""
-        if (compression := self.compressing) is not None:
+        if (compression := self.compression_data) is not None:
             return compression.stages
         return (Prune(self.prune),) if self.prune != 0 else ()
 

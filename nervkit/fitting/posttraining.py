@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nervkit.compression.coded import Data, compress_coded
+from nervkit.compression.coded import CodedTensor, compress_coded
 from nervkit.compression.quantization import LOWEST_EXPONENT
 from nervkit.fitting.calibration import (
     NO_AXES,
@@ -118,7 +118,7 @@ class Quantizer:
         bits = sum(float(coder.bits(self._integers(n))) for n, coder in self._coders.items())
         return bits + SIDE_BITS * sum(coder.side_values() for coder in self._coders.values())
 
-    def data(self, coarser: float = 0.0) -> list[Data]:
+    def data(self, coarser: float = 0.0) -> list[CodedTensor]:
         """Return each tensor as it is stored, in the order of the file, with all step sizes
         `coarser` quarters of an octave larger."""
         coders = self._coders.items()

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from nervkit.compression.coded import Data
+from nervkit.compression.coded import CodedTensor
 from nervkit.fitting.checkpoint import Saved
 from nervkit.fitting.coding import Codec
 from nervkit.fitting.phases import FIT
@@ -49,7 +49,7 @@ class StoredStart:
 
     config: ModelConfig
     tensors: Mapping[str, np.ndarray]
-    coded: Mapping[str, Data] = field(default_factory=dict)
+    coded: Mapping[str, CodedTensor] = field(default_factory=dict)
 
     def apply(self, model: Representation) -> None:
         """See Start."""

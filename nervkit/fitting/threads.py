@@ -38,7 +38,7 @@ def threads_for(pixels: int, most: int) -> int:
 
 
 @contextmanager
-def computing(device: torch.device, pixels: int, *, timed: bool) -> Iterator[ThreadSearch | None]:
+def fit_threads(device: torch.device, pixels: int, *, timed: bool) -> Iterator[ThreadSearch | None]:
     """Set the number of threads for a fit with steps of `pixels`, and restore it at the end.
 
     With `timed`, yield a search for the fastest number, which runs along with the steps. On a GPU

@@ -31,7 +31,7 @@ class Quality:
 def psnr(reference: np.ndarray, frame: np.ndarray) -> float:
     """Return the PSNR in dB over all samples of two uint8 arrays of one shape; 100 if they are
     equal."""
-    return psnr_of(mean_squared_error(reference, frame))
+    return psnr_from_mse(mean_squared_error(reference, frame))
 
 
 def mean_squared_error(reference: np.ndarray, frame: np.ndarray) -> float:
@@ -40,7 +40,7 @@ def mean_squared_error(reference: np.ndarray, frame: np.ndarray) -> float:
     return float(np.mean(difference * difference))
 
 
-def psnr_of(error: float) -> float:
+def psnr_from_mse(error: float) -> float:
     """Return the PSNR in dB for a mean squared error of 8-bit samples; 100 if it is 0."""
     return IDENTICAL if error == 0 else 10 * math.log10(255**2 / error)
 

@@ -50,7 +50,7 @@ def _flow(first: Floats, second: Floats) -> Floats:
     if np.abs(pan).max() < SLOW_PAN:
         return from_zero
     start = np.broadcast_to(pan[:, None, None], from_zero.shape)
-    from_pan = start + _tv_l1(first, moved(second[..., None], start)[..., 0])
+    from_pan = start + _tv_l1(first, warp(second[..., None], start)[..., 0])
     return min((from_zero, from_pan), key=lambda flow: _warping_error(first, second, flow))
 
 
@@ -74,7 +74,7 @@ def _global_shift(first: Floats, second: Floats) -> npt.NDArray[np.float32]:
 
 
 def _warping_error(first: Floats, second: Floats, flow: Floats) -> float:
-    return float(np.abs(moved(second[..., None], flow)[..., 0] - first).mean())
+    return float(np.abs(warp(second[..., None], flow)[..., 0] - first).mean())
 
 
 def _downsampled(image: Floats, factor: int) -> Floats:
@@ -84,7 +84,7 @@ def _downsampled(image: Floats, factor: int) -> Floats:
     return F.interpolate(values, size, mode="area")[0, 0].numpy()
 
 
-def moved(frame: Image, flow: Image) -> npt.NDArray[np.float32]:
+def warp(frame: Image, flow: Image) -> npt.NDArray[np.float32]:
     """Warp `frame` (H, W, C) backwards: return float32 with its value at (y, x) + flow(y, x) for
     each pixel, bicubic; beyond the edge, the edge is repeated."""
     height, width = frame.shape[:2]

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.motion import blended, carried, disagreement
+from nervkit.restoration.motion import blended, disagreement, warped_between
 from nervkit.restoration.task import Fitted
 
 CUT = 20.0  # 8-bit steps; neighbouring frames of one scene differ by less than half of it
@@ -38,8 +38,8 @@ class Interpolator:
         flow, share = self._flow(index), position - index
         pair = self._frames[index], self._frames[index + 1]
         if self._fitted is None:
-            return carried(*pair, flow, share)
-        correction = carried(self._residual(index), self._residual(index + 1), flow, share)
+            return warped_between(*pair, flow, share)
+        correction = warped_between(self._residual(index), self._residual(index + 1), flow, share)
         return blended(*pair, flow, share, self._fitted.predict(position) + correction)
 
     def is_cut(self, index: int) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import to_uint8
 from nervkit.video.colour import Colour
 from nervkit.video.planes import Planes
 
@@ -105,7 +105,7 @@ class Yuv420Space:
         return [a + b - c for a, b, c in zip(_floats(self._own[t]), planes, before, strict=True)]
 
     def split(self, frame: np.ndarray) -> Channels:
-        return _floats(Planes.from_rgb(pixels(frame), self._colour))
+        return _floats(Planes.from_rgb(to_uint8(frame), self._colour))
 
     def join(self, denoised: Channels, observed: Channels, frame: np.ndarray) -> np.ndarray:
         # Adding the change keeps pixels exactly as they were where denoising changes nothing.
@@ -116,7 +116,7 @@ class Yuv420Space:
 
     def _rgb(self, channels: Channels, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
-        rgb = Planes(*(pixels(plane) for plane in channels)).rgb(self._colour, width, height)
+        rgb = Planes(*(to_uint8(plane) for plane in channels)).rgb(self._colour, width, height)
         return rgb.astype(np.float32)
 
 

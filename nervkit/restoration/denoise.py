@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nervkit.keywords import select
-from nervkit.models.flow import moved, optical_flow
+from nervkit.models.flow import optical_flow, warp
 from nervkit.restoration.channels import (
     Channels,
     colour_space_of,
@@ -24,7 +24,7 @@ from nervkit.restoration.impulses import (
     reappearing,
     without_impulses,
 )
-from nervkit.restoration.kinds import FramesT, pixels
+from nervkit.restoration.kinds import FramesT, to_uint8
 from nervkit.restoration.motion import composed
 from nervkit.restoration.noise import (
     Noise,
@@ -199,7 +199,7 @@ class Denoiser:
                 brightness = block_means(resized(own.brightness, here.shape[:2]))
                 power = noise.in_blocks(brightness)
                 channels.append(denoised(group[..., 0], prediction, power, len(before)))
-            yield pixels(self._space.join(channels, own.planes, own.frame))
+            yield to_uint8(self._space.join(channels, own.planes, own.frame))
         for cache in (self._observation, self._flow, self._noise):
             cache.cache_clear()
 
@@ -275,7 +275,7 @@ class Denoiser:
         warped = []
         for there, flow in self._flows(t, step):
             pairs = (_pair(self._observation(there), channel) for channel in range(3))
-            warped.append([moved(pair, _flow_for(pair.shape, flow)) for pair in pairs])
+            warped.append([warp(pair, _flow_for(pair.shape, flow)) for pair in pairs])
         return warped[::step]
 
     def _flows(self, t: int, step: int) -> list[tuple[int, np.ndarray]]:

@@ -12,7 +12,7 @@ from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
 from nervkit.models.flow import optical_flow
-from nervkit.restoration.kinds import pixels
+from nervkit.restoration.kinds import to_uint8
 
 RING = 4  # pixels around a hole that are searched for as well: their error is known
 FLOW_MARGIN = 6  # pixels around those whose flow is not reliable either
@@ -49,7 +49,7 @@ def fill_in(
     membranes = Membranes()
     filled = np.empty_like(frames)
     for target, frame, hole in zip(filled, frames, unknown, strict=True):
-        target[:] = pixels(membranes.fill(frame, hole))
+        target[:] = to_uint8(membranes.fill(frame, hole))
     confidence = np.where(unknown, np.uint8(0), np.uint8(CERTAIN))
     if len(frames) == 1:
         return filled, confidence
@@ -69,7 +69,7 @@ def fill_in(
         found, error = _search(frames, wide, (forward, backward), t, hole, variance)
         share = variance / (variance + error)
         mixed = filled[t] + share[..., None] * (found - filled[t])
-        filled[t][hole] = pixels(mixed)[hole]
+        filled[t][hole] = to_uint8(mixed)[hole]
         confidence[t][hole] = (CERTAIN * share)[hole]
         part_done()
     return filled, confidence

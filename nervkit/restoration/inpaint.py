@@ -14,7 +14,7 @@ from nervkit.errors import UsageError
 from nervkit.output import check_not_same
 from nervkit.restoration.between import Interpolator
 from nervkit.restoration.fill import CERTAIN, Membranes, fill_in
-from nervkit.restoration.kinds import FramesT, pixels
+from nervkit.restoration.kinds import FramesT, to_uint8
 from nervkit.restoration.masks import Mask, check_mask, read_mask
 from nervkit.restoration.task import Fitted, RestoreOptions, RestoreReport, Task
 from nervkit.video.clip import Clip
@@ -124,7 +124,7 @@ def inpaint(
     positions = np.interp(clip.pts, times, np.arange(len(times))).tolist()
     frames: Iterator[np.ndarray]
     if whole and fitted:
-        frames = (pixels(fitted.predict(position)) for position in positions)
+        frames = (to_uint8(fitted.predict(position)) for position in positions)
     else:
         patcher = Patcher(filled, confidence, fitted)
         frames = patcher.frames(clip.frames, unknown, positions)
@@ -160,7 +160,7 @@ class Patcher:
                 continue
             between = position % 1 > 0
             made = self._interpolator.at(position) if between else self._patched(int(position))
-            yield np.where(hole[..., None], pixels(made), frame)
+            yield np.where(hole[..., None], to_uint8(made), frame)
 
     def _patched(self, index: int) -> np.ndarray:
         if self._fitted is None:

@@ -22,7 +22,7 @@ from nervkit.fitting.options import FitOptions
 from nervkit.keywords import select
 from nervkit.media.timing import Timing
 from nervkit.restoration.between import Interpolator
-from nervkit.restoration.kinds import FramesT, pixels
+from nervkit.restoration.kinds import FramesT, to_uint8
 from nervkit.restoration.stored import StoredInterpolator
 from nervkit.restoration.task import (
     Fitted,
@@ -278,4 +278,4 @@ def _frames_at(
 ) -> Iterator[np.ndarray]:
     """Yield the frames at `positions`. Frames of the source are not changed."""
     for place in positions:
-        yield frames[int(place)] if place == int(place) else pixels(interpolator.at(place))
+        yield frames[int(place)] if place == int(place) else to_uint8(interpolator.at(place))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nervkit.video.arrays import as_array, channels_first, is_tensor, stacked
+from nervkit.video.arrays import as_array, channels_first, is_tensor, stack_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def like_source(
             takes them from source frame i.
     """
     if isinstance(source, (list, tuple)):
-        return list(like_source(stacked(source), frames, changed, places))
+        return list(like_source(stack_frames(source), frames, changed, places))
     given = as_array(source)
     values = frames
     if given.ndim == 3 or given.shape[3] == 1:
@@ -57,6 +57,6 @@ def like_source(
     )
 
 
-def pixels(values: np.ndarray) -> np.ndarray:
+def to_uint8(values: np.ndarray) -> np.ndarray:
     """Round values to uint8, clipped to [0, 255]."""
     return values.round().clip(0, 255).astype(np.uint8)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from nervkit.models.flow import moved
+from nervkit.models.flow import warp
 
 DISAGREEMENT = 40.0  # 8-bit steps: the scale of `blended`
 
 
 def composed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the flow along `first` and then along `second`; each is (2, H, W)."""
-    return first + moved(second.transpose(1, 2, 0), first).transpose(2, 0, 1)
+    return first + warp(second.transpose(1, 2, 0), first).transpose(2, 0, 1)
 
 
-def carried(first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float) -> np.ndarray:
+def warped_between(
+    first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float
+) -> np.ndarray:
     """Return the image between two (H, W, C) images, at `share` of the flow from the first to the
     second: the weighted mean of both, warped to that time; (H, W, C) float32."""
     here, there = _warped(first, second, flow, share)
@@ -25,8 +27,9 @@ def carried(first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: floa
 def blended(
     first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float, other: np.ndarray
 ) -> np.ndarray:
-    """Return the image between two images as `carried` does, but blend in `other` where the warped
-    images differ. At DISAGREEMENT 8-bit steps, averaged over 5x5 pixels, `other` weighs 63%."""
+    """Return the image between two images as `warped_between` does, but blend in `other` where the
+    warped images differ. At DISAGREEMENT 8-bit steps, averaged over 5x5 pixels, `other` weighs
+    63%."""
     here, there = _warped(first, second, flow, share)
     difference = uniform_filter(np.abs(here - there).mean(axis=2), 5)
     weight = np.exp(-np.square(difference / DISAGREEMENT))[..., None]
@@ -43,4 +46,4 @@ def disagreement(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> flo
 def _warped(
     first: np.ndarray, second: np.ndarray, flow: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    return moved(first, -share * flow), moved(second, (1 - share) * flow)
+    return warp(first, -share * flow), warp(second, (1 - share) * flow)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import uniform_filter
 
-from nervkit.models.flow import moved
+from nervkit.models.flow import warp
 from nervkit.restoration.shrinkage import SIDE, STEP, block_spectra
 
 BINS = 8  # of brightness, from 0 to 255
@@ -93,7 +93,7 @@ def noise_of_pair(
         None if nothing can be estimated: the plane is too small, or a copy of the other.
     """
     white = np.random.default_rng(0).standard_normal(plane.shape, np.float32)
-    warped = moved(np.stack([other, white], axis=2), flow)
+    warped = warp(np.stack([other, white], axis=2), flow)
     fraction = torch.from_numpy(np.square(flow - flow.round()).sum(axis=0))[None]
     doubt = _detail(brightness)
     if min(plane.shape) >= SIDE:

@@ -18,7 +18,7 @@ import torch
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
-from nervkit.fitting.job import CheckpointOptions, Watch, fit_clip
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import check_keywords, select
@@ -291,7 +291,7 @@ class Task:
         if self._kept is not None:
             keep = CheckpointOptions(self._kept, self._interval, self.restart)
         options = _with_length(self.fit_options)
-        watch = Watch(self._on_progress, self._on_note, self._stop)
+        watch = FitCallbacks(self._on_progress, self._on_note, self._stop)
         with self._locked():
             network, summary = fit_clip(frames, options, known=known, keep=keep, watch=watch)
         return Fitted(network, options.model, summary.steps, summary.seconds, summary.notes)

@@ -31,7 +31,7 @@ def is_frames(source: object) -> bool:
     return isinstance(source, (list, tuple)) or is_array(source)
 
 
-def stacked(source: Any) -> np.ndarray | Tensor:
+def stack_frames(source: Any) -> np.ndarray | Tensor:
     """Return an array or tensor unchanged; stack a list of frames (arrays, tensors, Pillow images).
     Raises UsageError for any other type, SourceError for frames of different sizes."""
     if is_array(source):
@@ -66,8 +66,8 @@ def channels_first(frames: np.ndarray | Tensor) -> bool:
 
 def as_array(source: Any) -> np.ndarray:
     """Return in-memory frames as an array with channels last. Raises UsageError for a tensor that
-    is a single frame, (3, H, W), and the errors of `stacked`."""
-    frames = stacked(source)
+    is a single frame, (3, H, W), and the errors of `stack_frames`."""
+    frames = stack_frames(source)
     first = channels_first(frames)
     array = frames if isinstance(frames, np.ndarray) else _to_numpy(frames)
     return array.transpose(0, 2, 3, 1) if first else array

@@ -119,7 +119,7 @@ def is_cover(stream: av.stream.Stream) -> bool:
     return Disposition.attached_pic in stream.disposition
 
 
-def placed(extras: Extras, origin: Fraction, end: Fraction | None) -> Extras:
+def shift_extras(extras: Extras, origin: Fraction, end: Fraction | None) -> Extras:
     """Return the extras with time `origin` (seconds) moved to 0. With `end`, chapters are clipped
     to [origin, end)."""
     chapters = []

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nervkit.errors import OutputError, SourceError, UsageError
-from nervkit.output import check_place, filling, helper, linked, system_errors
+from nervkit.output import check_place, filling, helper_path, link_target, system_errors
 from nervkit.video.images import images_in, images_like
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
@@ -39,11 +39,11 @@ class Numbered:
         pattern."""
         path = Path(output)
         if output.endswith("/") or path.is_dir():
-            return cls(linked(path), "%05d.png", whole=True)
+            return cls(link_target(path), "%05d.png", whole=True)
         if path.suffix and path.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         if NUMBER.search(path.name) is None:
-            return cls(linked(path), "%05d.png", whole=True) if not path.suffix else None
+            return cls(link_target(path), "%05d.png", whole=True) if not path.suffix else None
         if not path.suffix or len(NUMBER.findall(path.name)) > 1:
             raise UsageError(
                 f"{path.name}: a pattern needs exactly one number and a known suffix, such as "
@@ -111,7 +111,7 @@ class Numbered:
         """Write `count` frames, (H, W, 3) uint8 each. Return a note on older images that remain."""
         written = {self.name(index) for index in range(count)}
         older = [path.name for path in self.existing() if path.name not in written]
-        with filling(self.folder, helper(self.place, "partial"), self.is_name) as folder:
+        with filling(self.folder, helper_path(self.place, "partial"), self.is_name) as folder:
             for index, frame in enumerate(frames):
                 path = folder / self.name(index)
                 with system_errors(self.folder / path.name):

@@ -63,7 +63,7 @@ def read_range(
         frames = _gathered(selection, pictures_of(selection, locator, first), count)
         if frames is None:
             continue
-        if fingerprint in (None, fingerprint_of(frames)):
+        if fingerprint in (None, frames_hash(frames)):
             return frames
         complete = True
     if not complete:
@@ -74,7 +74,7 @@ def read_range(
     )
 
 
-def fingerprint_of(frames: np.ndarray) -> str:
+def frames_hash(frames: np.ndarray) -> str:
     """Return the first 16 hex digits of the SHA-256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16]
 

@@ -286,7 +286,7 @@ def _check_not_raw(
             raise UsageError(f"{option} is for raw .yuv input, and {target.name} is not raw")
 
 
-def opened_once(source: VideoSource) -> bool:
+def is_single_use(source: VideoSource) -> bool:
     """Whether a source can be opened only once: standard input, a pipe, or a file object that
     cannot seek."""
     if isinstance(source, (str, os.PathLike)):

@@ -14,7 +14,7 @@ from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.video.clip import Details
 from nervkit.video.edit import Edit
-from nervkit.video.extras import placed
+from nervkit.video.extras import shift_extras
 from nervkit.video.packets import Packet, packet_time
 from nervkit.video.source import Picture, Source
 from nervkit.video.streams import DEFAULT_FPS
@@ -210,7 +210,7 @@ class Selection:
             self.source.note("nervkit drops the timecode, because the clip starts later")
             tags = {name: text for name, text in extras.tags.items() if name != "timecode"}
             extras = replace(extras, tags=tags)
-        return placed(extras, origin, end if self.edit.trims else None)
+        return shift_extras(extras, origin, end if self.edit.trims else None)
 
     def _why_empty(self) -> str:
         name, edit = self.source.name, self.edit.to_dict()

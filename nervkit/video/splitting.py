@@ -16,7 +16,7 @@ from nervkit.errors import UsageError
 from nervkit.video.clip import Details
 from nervkit.video.collector import Collector
 from nervkit.video.cuts import CutList, Cuts, DetectedCuts, GivenCuts
-from nervkit.video.ranges import Locator, Mark, fingerprint_of
+from nervkit.video.ranges import Locator, Mark, frames_hash
 from nervkit.video.reader import Reading, VideoSource
 from nervkit.video.selection import Selection
 from nervkit.video.spool import Spool
@@ -117,7 +117,7 @@ class Segment:
         index: number of the segment, from 0.
         first: index of its first frame among the kept frames.
         frames: (n, H, W, 3) uint8 RGB.
-        fingerprint: hash of the frames; see `fingerprint_of`.
+        fingerprint: hash of the frames; see `frames_hash`.
     """
 
     index: int
@@ -200,7 +200,7 @@ class Splitter:
         if splitting.kind == OFF:
             frames = Collector(selection).gather()
             self._details = selection.details(strict)
-            yield Segment(0, 0, frames, fingerprint_of(frames))
+            yield Segment(0, 0, frames, frames_hash(frames))
             return
         # A cut is settled at most LEAST_FRAMES later.
         with Spool(splitting.most + splitting.ahead + LEAST_FRAMES) as spool:
@@ -226,7 +226,7 @@ class Splitter:
         for _ in range(count):
             self._times.popleft()
         frames = spool.take(count)
-        segment = Segment(self._given, self._first, frames, fingerprint_of(frames))
+        segment = Segment(self._given, self._first, frames, frames_hash(frames))
         self._given += 1
         self._first += count
         return segment

@@ -13,7 +13,7 @@ import numpy as np
 
 from nervkit.errors import UsageError
 from nervkit.lock import locked
-from nervkit.output import check_output, is_pipe, linked, replacing, system_errors
+from nervkit.output import check_output, is_pipe, link_target, replacing, system_errors
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
 from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered, save_image
 from nervkit.video.reader import VideoSource, read_clip
@@ -157,7 +157,7 @@ def place_of(output: str) -> Path | None:
     if output == "-" or is_pipe(path):
         return None
     images = _images(output)
-    return linked(path) if images is None else images.place
+    return link_target(path) if images is None else images.place
 
 
 def _images(output: str) -> Numbered | None:

@@ -18,8 +18,8 @@ from nervkit.errors import NervError
 from nervkit.models.flow import LUMA, optical_flow
 from nervkit.restoration.denoise import denoise
 from nervkit.restoration.fill import fill_in
-from nervkit.restoration.kinds import pixels
-from nervkit.restoration.motion import carried
+from nervkit.restoration.kinds import to_uint8
+from nervkit.restoration.motion import warped_between
 from nervkit.restoration.noise import white_variance
 
 #: (T, H, W, 3) uint8
@@ -41,7 +41,7 @@ PADDING = 4  # frames that minterpolate needs before and after
 
 def _each(frames: Frames, method: Callable[[Frames], npt.NDArray[Any]]) -> Frames:
     """Apply a method to each frame."""
-    return np.stack([pixels(method(frame)) for frame in frames])
+    return np.stack([to_uint8(method(frame)) for frame in frames])
 
 
 def _deviation(frame: npt.NDArray[Any]) -> float:
@@ -105,7 +105,7 @@ DENOISERS: dict[str, Denoiser] = {
         lambda x: _each(x, lambda f: ndimage.gaussian_filter(f.astype(float), (1, 1, 0)))
     ),
     "gaussian 3d": on_frames(
-        lambda x: pixels(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0)))
+        lambda x: to_uint8(ndimage.gaussian_filter(x.astype(np.float32), (1, 1, 1, 0)))
     ),
     "uniform 3x3": on_frames(
         lambda x: _each(x, lambda f: ndimage.uniform_filter(f.astype(float), (3, 3, 1)))
@@ -128,7 +128,7 @@ def biharmonic(frames: Frames, unknown: Mask) -> Frames:
     for frame, hole in zip(filled, unknown, strict=True):
         if hole.any() and not hole.all():
             made = inpaint_biharmonic(frame / 255.0, hole, channel_axis=-1, split_into_regions=True)
-            frame[hole] = pixels(255 * made)[hole]
+            frame[hole] = to_uint8(255 * made)[hole]
     return filled
 
 
@@ -142,7 +142,7 @@ def temporal_median(frames: Frames, unknown: Mask) -> Frames:
     median = np.full(values.shape[1:], 128.0)
     median[seen] = np.nanmedian(values[:, seen], axis=0)
     for frame, hole in zip(filled, unknown[:, rows, columns], strict=True):
-        frame[rows[hole], columns[hole]] = pixels(median[hole])
+        frame[rows[hole], columns[hole]] = to_uint8(median[hole])
     return filled
 
 
@@ -163,7 +163,7 @@ INPAINTERS: dict[str, Callable[[Frames, Mask], Frames]] = {
 
 def average(frames: Frames) -> Frames:
     """Return (T - 1, H, W, 3) in-between frames: means of two neighbours."""
-    return pixels((frames[:-1].astype(np.float32) + frames[1:]) / 2)
+    return to_uint8((frames[:-1].astype(np.float32) + frames[1:]) / 2)
 
 
 def minterpolate(frames: Frames) -> Frames:
@@ -179,7 +179,9 @@ def minterpolate(frames: Frames) -> Frames:
 
 def along_flow(frames: Frames) -> Frames:
     """Return (T - 1, H, W, 3) in-between frames: both neighbours warped half-way along the flow."""
-    return np.stack([pixels(carried(a, b, optical_flow(a, b), 0.5)) for a, b in pairwise(frames)])
+    return np.stack(
+        [to_uint8(warped_between(a, b, optical_flow(a, b), 0.5)) for a, b in pairwise(frames)]
+    )
 
 
 #: frames -> in-between frames

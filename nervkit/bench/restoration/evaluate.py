@@ -26,7 +26,7 @@ from nervkit.bench.restoration.damage import (
 )
 from nervkit.errors import UsageError
 from nervkit.fitting.progress import Progress
-from nervkit.metrics.quality import SSIM_WINDOW, psnr_of
+from nervkit.metrics.quality import SSIM_WINDOW, psnr_from_mse
 from nervkit.restoration.denoise import denoise
 from nervkit.restoration.inpaint import inpaint
 from nervkit.restoration.interpolate import interpolate
@@ -248,7 +248,7 @@ def _over(
     if not part.any():
         return None, None
     mean = None if similarity is None else float(similarity[part].mean())
-    return psnr_of(float(error[part].mean())), mean
+    return psnr_from_mse(float(error[part].mean())), mean
 
 
 def _mean(values: tuple[float | None, ...]) -> float | None:

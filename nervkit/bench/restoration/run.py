@@ -19,7 +19,7 @@ from nervkit.bench.restoration.published import PUBLISHED
 from nervkit.errors import SourceError, UsageError
 from nervkit.models.device import choose_device
 from nervkit.restoration.masks import read_mask
-from nervkit.video.ranges import fingerprint_of
+from nervkit.video.ranges import frames_hash
 from nervkit.video.reader import read_clip
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def bench_restore(
     shared |= {"picture": picture, "versions": versions()}
     for spec in clips:
         clip = read_clip(spec.path, **spec.options)
-        content = fingerprint_of(clip.frames)
+        content = frames_hash(clip.frames)
         holes = None
         if "mask" in damages:
             reading = cast("ReadingOptions", spec.options)
@@ -82,7 +82,7 @@ def bench_restore(
             identity: Record = {"clip": spec.name, "content": content, "reading": spec.options}
             identity |= {"damage": damage, **shared}
             if damage == "mask" and holes is not None:
-                identity["mask"] = fingerprint_of(holes)
+                identity["mask"] = frames_hash(holes)
             if kept := _find(record["runs"], identity):
                 for row in kept["scores"]:
                     on_score(spec.name, Score(**row))

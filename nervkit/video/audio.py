@@ -10,7 +10,7 @@ import av
 from nervkit.errors import OutputError, UsageError
 from nervkit.lock import locked
 from nervkit.media.track import Track
-from nervkit.output import check_output, is_pipe, linked, replacing
+from nervkit.output import check_output, is_pipe, link_target, replacing
 from nervkit.video.clocks import movie_clock
 from nervkit.video.labels import Labels
 from nervkit.video.movies import MovieOptions
@@ -22,7 +22,7 @@ from nervkit.video.tracks import track_packets
 SOUND_SUFFIXES = (".m4a", ".mka")
 
 
-def is_sound(output: str) -> bool:
+def is_audio(output: str) -> bool:
     """Whether an output of this name is an audio file."""
     return Path(output).suffix.lower() in SOUND_SUFFIXES
 
@@ -40,7 +40,7 @@ def check_sound_destination(
     check_output(path, overwrite, source)
 
 
-def write_sound(output: str, stream: Stream) -> list[str]:
+def write_audio(output: str, stream: Stream) -> list[str]:
     """Copy the audio tracks of `stream` to `output` (SOUND_SUFFIXES), with tags and chapters.
 
     Returns:
@@ -50,7 +50,7 @@ def write_sound(output: str, stream: Stream) -> list[str]:
         OutputError: no audio track fits into the output, or it cannot be written.
     """
     path = Path(output)
-    with locked(linked(path)), replacing(path) as partial:
+    with locked(link_target(path)), replacing(path) as partial:
         return _mux(path, partial, stream)
 
 

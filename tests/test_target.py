@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import nervkit
 from nervkit.container.file import NervFile
 from nervkit.container.segment import CONTEXTS
 from nervkit.errors import Interrupted, NervError, UsageError
 from nervkit.fitting.coding import Codec
+from nervkit.fitting.job import FitCallbacks, FitJob
+from nervkit.fitting.options import FitOptions
 from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV, GridNeRVConfig
@@ -304,6 +308,22 @@ def test_what_cannot_go_on_from_a_kept_fit(
     Path("a.zip").write_bytes(b"PK and nothing else")
     with pytest.raises(NervError, match=message):
         encode(tmp_path / "a.nerv", **({"start_from": f"{kept}.fit", "steps": 2} | options))
+
+
+def test_a_start_that_takes_most_of_the_time_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = torch.from_numpy(waves()).permute(0, 3, 1, 2)
+    options = FitOptions(time=20, params=9_000, device="cpu")
+    shape = VideoShape(8, 48, 64)
+    model = options.model_type(options.configure(shape), shape)
+    now = iter((0.0, 12.0))
+    clock = SimpleNamespace(perf_counter=lambda: next(now, 12.0))
+    monkeypatch.setattr("nervkit.fitting.job.clock", clock)
+    notes: list[str] = []
+    asked = iter((False, True))
+    watch = FitCallbacks(on_note=notes.append, stop=lambda: next(asked))
+    with pytest.raises(Interrupted):
+        FitJob(model, frames, options).run(None, watch)
+    assert notes == ["the start of the fit took 12 s of its 20 s; a longer time is better"]
 
 
 def test_several_segments_keep_no_fit(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def encode(
         typer.Argument(
             help="A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or - for "
             "stdin. Several videos, or a folder of them, become one file each.",
-            metavar="SOURCE...",
+            metavar="SOURCE",
         ),
     ],
     output: Annotated[

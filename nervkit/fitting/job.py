@@ -33,6 +33,8 @@ from nervkit.video.colour import Colour
 from nervkit.video.planes import yuv_colour
 from nervkit.video.ranges import frames_hash
 
+MOST_START = 0.5  # share of a time budget that the start of a fit may take without a note
+
 
 @dataclass(frozen=True)
 class FitCallbacks:
@@ -171,7 +173,7 @@ class FitJob:
         lengths = phase_lengths(phases, self.options, VideoShape(frames, height, width), spent)
         on_pace = self._outlook_callback(watch, lengths, saved)
 
-        finished, earlier_seconds, current = FinishedPhases(), 0.0, 0
+        finished, earlier_seconds, current = self._started(spent, watch), 0.0, 0
         if saved is not None:
             finished = saved.position.finished
             earlier_seconds = finished.seconds + saved.position.seconds
@@ -213,6 +215,19 @@ class FitJob:
             summary.psnr,
             summary.codec,
         )
+
+    def _started(self, spent: float, watch: FitCallbacks) -> FinishedPhases:
+        """Return the position before the first phase, with a note if the start of the fit took
+        `spent` seconds, and these are most of its time."""
+        seconds = self.options.budget.seconds
+        if seconds is None or spent < MOST_START * seconds:
+            return FinishedPhases()
+        note = (
+            f"the start of the fit took {spent:.0f} s of its {seconds:g} s; a longer time is better"
+        )
+        if watch.on_note is not None:
+            watch.on_note(note)
+        return FinishedPhases(notes=(note,))
 
     def _stepper(
         self, phase: Phase, codec: FitQuantizer | None, masks: dict[str, Tensor]

@@ -40,6 +40,8 @@ def test_each_video_becomes_a_file_of_its_name(folder: Path) -> None:
     assert names(videos_of([str(folder / "*.mkv")], str(folder / "out") + "/")) == pair
     assert names(videos_of(sources[:1], str(folder))) == pair[:1]
     assert videos_of(sources[:1], str(folder / "a.nerv")) is None
+    same = [*sources[:1], str(folder / "a.webm")]
+    assert names(videos_of(same, "out")) == [("a.mkv", "a.mkv.nerv"), ("a.webm", "a.webm.nerv")]
     assert [video.position for video in videos_of(sources, "out") or ()] == ["[1/2] ", "[2/2] "]
 
 
@@ -58,7 +60,7 @@ def test_a_folder_of_images_is_one_video(tmp_path: Path) -> None:
         (["a.mkv", "b.mkv"], "x.nerv", "x.nerv: is one file for 2 videos"),
         (["."], "x.nerv", "x.nerv: is one file for 2 videos"),
         (["a.mkv", "-"], "out", "standard input cannot be one of several"),
-        (["a.mkv", "a.mp4"], "out", "a.mkv and a.mp4 would both become out/a.nerv"),
+        (["a.mkv", "x/a.mkv"], "out", "a.mkv and x/a.mkv would both become out/a.mkv.nerv"),
         (["no*.mkv"], "out/", "no.*: no file matches"),
     ],
 )

@@ -122,14 +122,15 @@ def test_the_first_steps_are_timed_without_those_that_warm_up(
     [
         (
             {},
-            "gridnerv, 178,000 values, about 120 kB (0.15 bpp), 1,200 steps, about 2 min on 2",
+            "gridnerv, 178,000 values, a file of about 120 kB (video 0.15 bpp), 1,200 steps, "
+            "about 2 min on 2",
         ),
         (
             {"done": 1000, "seconds": 20.0, "threads": 1},
             "the last 200 of 1,200 steps, about 20 s on 1 thread",
         ),
-        ({"threads": None, "steps": 1}, "(0.15 bpp), 1 step, about 2 min"),
-        ({"steps": None}, "(0.15 bpp), 2m05s of wall-clock time"),
+        ({"threads": None, "steps": 1}, "(video 0.15 bpp), 1 step, about 2 min"),
+        ({"steps": None}, "(video 0.15 bpp), 2m05s of wall-clock time"),
     ],
 )
 def test_the_line(changes: dict[str, Any], text: str) -> None:

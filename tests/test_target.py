@@ -286,6 +286,7 @@ def test_a_kept_fit_through_the_quantizer_serves_another_rate(tmp_path: Path) ->
     assert abs(same.psnr - first.psnr) < 1
     float_fit = encode(tmp_path / "c.nerv", bits=10, steps=None, **options)
     assert float_fit.psnr > first.psnr - 1
+    assert "the kept fit was made for its own quantizer" in float_fit.notes[0]
 
 
 @pytest.mark.parametrize(

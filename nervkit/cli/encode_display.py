@@ -71,11 +71,11 @@ class EncodeDisplay:
 
 
 def plan_line(plan: FitPlan) -> str:
-    """Format a plan, such as "gridnerv, 142,093 values, about 120 kB (0.126 bpp), 2,000 steps,
-    about 2 min on 2 threads"."""
+    """Format a plan, such as "gridnerv, 142,093 values, a file of about 120 kB (video 0.126 bpp),
+    2,000 steps, about 2 min on 2 threads"."""
     parts = [
         f"{plan.model}, {plan.values:,} values",
-        f"about {format_size(plan.bytes)} ({plan.bpp:.3g} bpp)",
+        f"a file of about {format_size(plan.bytes)} (video {plan.bpp:.3g} bpp)",
     ]
     if plan.steps is None:
         return ", ".join([*parts, f"{duration(plan.seconds)} of wall-clock time"])

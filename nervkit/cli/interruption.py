@@ -96,7 +96,7 @@ class Interruption:
         if self.manner is SignalResponse.PASS or (self.manner is SignalResponse.END and first):
             raise KeyboardInterrupt
         if self.manner is SignalResponse.ASK and first:
-            say("stopping: writing a checkpoint; interrupt again to end at once")
+            say("stopping; interrupt again to end at once")
 
     def _watch(self) -> None:
         """Wait for signals in a thread, and end the process if the main thread does not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,8 @@ def videos_of(sources: Sequence[str], output: str) -> list[Video] | None:
     """Return the videos of a command with several sources, a folder of movies, or a folder as its
     output. Return None for one source and one output file.
 
-    Each video becomes a file of its own name in the folder `output`. Raises UsageError, and
+    Each video becomes a file of its own name in the folder `output`. Videos whose names differ only
+    in their suffix keep it: a.mp4.nerv. Raises UsageError, and
     SourceError if a pattern matches nothing.
     """
     folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
@@ -51,10 +52,12 @@ def videos_of(sources: Sequence[str], output: str) -> list[Video] | None:
         )
     if "-" in paths:
         raise UsageError("standard input cannot be one of several sources; give it alone")
-    videos = [
-        Video(path, Path(output) / f"{Path(path).stem}.nerv", f"[{number}/{len(paths)}] ")
-        for number, path in enumerate(paths, start=1)
-    ]
+    stems = Counter(Path(path).stem for path in paths)
+    videos = []
+    for number, path in enumerate(map(Path, paths), start=1):
+        name = path.stem if stems[path.stem] == 1 else path.name  # a.mp4 and a.webm
+        place = f"[{number}/{len(paths)}] "
+        videos.append(Video(str(path), Path(output) / f"{name}.nerv", place))
     _check_distinct(videos)
     return videos
 

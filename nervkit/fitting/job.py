@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,7 @@ class FitJob:
         began = clock.perf_counter()
         phases = phases_of(self.options)
         saved = checkpoint.load() if checkpoint is not None else None
+        resumed = saved is not None
         if saved is None and isinstance(self.start, KeptFit) and self.options.quantizes_again:
             saved = self.start.finished()
         if saved is None and self.start is not None:
@@ -173,12 +174,18 @@ class FitJob:
         lengths = phase_lengths(phases, self.options, VideoShape(frames, height, width), spent)
         on_pace = self._outlook_callback(watch, lengths, saved)
 
-        finished, earlier_seconds, current = self._started(spent, watch), 0.0, 0
+        finished, earlier_seconds, current = FinishedPhases(), 0.0, 0
         if saved is not None:
             finished = saved.position.finished
             earlier_seconds = finished.seconds + saved.position.seconds
             current = [phase.name for phase in phases].index(saved.position.phase)
             lengths[current] = saved.position.length or lengths[current]
+        if not resumed:
+            notes = self._notes(spent)
+            if (on_note := watch.on_note) is not None:
+                for note in notes:
+                    on_note(note)
+            finished = replace(finished, notes=(*finished.notes, *notes))
         summary = FitSummary(0, 0.0)
         masks: dict[str, Tensor] = {}
         for phase, length in zip(phases[current:], lengths[current:], strict=True):
@@ -216,18 +223,20 @@ class FitJob:
             summary.codec,
         )
 
-    def _started(self, spent: float, watch: FitCallbacks) -> FinishedPhases:
-        """Return the position before the first phase, with a note if the start of the fit took
-        `spent` seconds, and these are most of its time."""
-        seconds = self.options.budget.seconds
-        if seconds is None or spent < MOST_START * seconds:
-            return FinishedPhases()
-        note = (
-            f"the start of the fit took {spent:.0f} s of its {seconds:g} s; a longer time is better"
-        )
-        if watch.on_note is not None:
-            watch.on_note(note)
-        return FinishedPhases(notes=(note,))
+    def _notes(self, spent: float) -> list[str]:
+        """Return notes on the start of the fit, which took `spent` seconds."""
+        notes, seconds = [], self.options.budget.seconds
+        if seconds is not None and spent >= MOST_START * seconds:
+            notes.append(
+                f"the start of the fit took {spent:.0f} s of its {seconds:g} s; a longer time is "
+                "better"
+            )
+        if isinstance(self.start, KeptFit) and self.start.coded and not self.options.coded_bytes:
+            notes.append(
+                "the kept fit was made for its own quantizer: other bits make a larger file than a "
+                "target of the same quality"
+            )
+        return notes
 
     def _stepper(
         self, phase: Phase, codec: FitQuantizer | None, masks: dict[str, Tensor]

@@ -91,9 +91,14 @@ class KeptFit:
         if {name: array.shape for name, array in kept.items()} == shapes:
             codec.coders.load_state_dict({n: torch.from_numpy(a) for n, a in kept.items()})
 
+    @property
+    def coded(self) -> bool:
+        """Whether the fit had a quantizer."""
+        return bool(self._part("1."))
+
     def finished(self) -> Saved:
         """Return the checkpoint as one at the end of a fit without a quantizer."""
-        prefix = "0." if self._part("1.") else ""
+        prefix = "0." if self.coded else ""
         arrays = {f"model/{name}": array for name, array in self._part(prefix).items()}
         arrays["random"] = self.saved.arrays["random"]
         position = replace(self.saved.position, phase=FIT)

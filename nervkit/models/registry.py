@@ -107,7 +107,7 @@ def list_models() -> list[ModelInfo]:
         models.append(ModelInfo(name, "registered", f"{model.__module__}:{model.__qualname__}"))
     installed = _installed()
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        shadowed = installed.get(point.name) != point
+        shadowed = point.name not in installed or installed[point.name] != point
         error = "another model has this name" if shadowed else None
         models.append(ModelInfo(point.name, _source(point), point.value, error=error))
     return sorted(map(_completed, models), key=lambda info: info.name)

@@ -4,6 +4,7 @@ arithmetic, so the default limits grow with the size of the file."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Self
 
 from nervkit.container.fields import printable
@@ -61,6 +62,20 @@ class Limits:
     memory: int | None = None
     macs_per_frame: int | None = None
     macs_per_file: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError unless each limit is None or a positive integer."""
+        for spec in fields(self):
+            limit = getattr(self, spec.name)
+            if limit is not None and not (isinstance(limit, Integral) and limit > 0):
+                raise UsageError(f"limit {spec.name} must be a positive integer, not {limit!r}")
+
+    @classmethod
+    def of(cls, limits: Self | None) -> Self:
+        """Return limits, by default the default ones. Raises UsageError for another type."""
+        if limits is not None and not isinstance(limits, cls):
+            raise UsageError(f"limits must be nervkit.Limits(...), not {limits!r}")
+        return limits or cls()
 
     @classmethod
     def parse(cls, texts: list[str]) -> Self:

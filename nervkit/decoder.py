@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import takewhile
-from numbers import Integral
-from typing import Any, Generic, Literal, Self, SupportsIndex, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Self, SupportsIndex, cast, overload
 
 import av
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
@@ -30,7 +30,7 @@ from nervkit.models.base import Representation
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, render, render_tensor, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
-from nervkit.units import parse_seconds
+from nervkit.units import check_integer, parse_seconds
 from nervkit.video.preview import preview_places, strip_html
 from nervkit.video.tracks import packets_within
 
@@ -39,7 +39,7 @@ QUEUE_LENGTH = 4  # frames decoded before the consumer asks for them
 CUDA_BATCH = 4  # frames in one forward pass on a GPU
 NUMPY, TORCH = "numpy", "torch"  # choices of `output`
 
-Frame = TypeVar("Frame", np.ndarray, Tensor)
+Frame = TypeVar("Frame", np.ndarray, Tensor, default=np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ class NervVideo(Generic[Frame]):
         check_keywords(NervVideo, unknown, ())
         if output not in (NUMPY, TORCH):
             raise UsageError(f"unknown output {output!r}; choose from: {NUMPY}, {TORCH}")
-        if not isinstance(keep_bytes, Integral) or keep_bytes < 0:
-            raise UsageError(f"keep_bytes must be an integer from 0, not {keep_bytes!r}")
+        check_integer(keep_bytes, "keep_bytes", 0)
         self.output = output
         self._type: _FrameType[Frame] = cast("Any", _TENSORS if output == TORCH else _ARRAYS)
         self._device = choose_device(device)

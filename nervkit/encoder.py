@@ -45,6 +45,7 @@ from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
 from nervkit.output import check_nerv_output, link_target, output_name, system_errors
 from nervkit.plan import FitPlan, FixedBytes, plan_callback
+from nervkit.progress import check_callback
 from nervkit.start import check_start, read_start
 from nervkit.target import Target
 from nervkit.video.clip import Clip, Details
@@ -235,6 +236,10 @@ class Callbacks:
     on_segments: Callable[[SegmentsProgress], None] | None = None
     on_note: Callable[[str], None] | None = None
     stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        for name, callback in vars(self).items():
+            check_callback(callback, name)
 
     @property
     def watch(self) -> FitCallbacks:

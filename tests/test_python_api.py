@@ -321,8 +321,8 @@ def test_a_mistyped_option_is_named(
         (lambda f: nervkit.encode(f, "x\0.nerv"), "output's name has a NUL character"),
         (lambda f: nervkit.write(f, None), "output must be a path"),
         (lambda f: nervkit.denoise(f, b"x.mkv"), "output must be a path"),
-        (lambda f: nervkit.Limits(memory=-1), "memory must be a positive integer, not -1"),
-        (lambda f: nervkit.Limits(pixels="x"), "pixels must be a positive integer, not 'x'"),
+        (lambda f: nervkit.Limits(memory=-1), "memory must be an integer from 1, not -1"),
+        (lambda f: nervkit.Limits(pixels="x"), "pixels must be an integer from 1, not 'x'"),
         (lambda f: nervkit.open("x.nerv", keep_bytes=-5), "keep_bytes must be an integer from 0"),
         (lambda f: nervkit.open("x.nerv", limits=5), r"limits must be nervkit\.Limits"),
         (lambda f: nervkit.open(""), "the file name is empty"),
@@ -334,6 +334,29 @@ def test_an_invalid_value_is_a_usage_error(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         call(frames)
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        (nervkit.ProgressBar, r"on_progress: pass a bar, ProgressBar\(\)"),
+        (5, "on_progress must be a function or None, not int"),
+    ],
+)
+def test_a_callback_that_cannot_be_called_is_found_before_the_fit(
+    callback: Any, says: str, frames: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        nervkit.encode(frames, tmp_path / "a.nerv", on_progress=callback, **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nerv_file_is_no_source(path: Path, data: bytes, tmp_path: Path) -> None:
+    for source in (path, data, io.BytesIO(data)):
+        with pytest.raises(SourceError, match=r"this is a \.nerv file: decode it first, or use"):
+            nervkit.read_clip(source)
+    with nervkit.open(path) as video, pytest.raises(UsageError, match=r"such as video\[:\]"):
+        nervkit.encode(video, tmp_path / "a.nerv", **TINY)
 
 
 def test_values_may_be_text_or_tuples(frames: np.ndarray) -> None:
@@ -625,6 +648,14 @@ def test_a_notebook_shows_a_strip_of_frames(output: Any, data: bytes, decoded: n
     last = np.asarray(Image.fromarray(decoded[-1]).resize((128, 96)))
     assert np.abs(strip[:, -128:].astype(float) - last).mean() < 10
     assert nervkit.read_clip(decoded[:2])._repr_html_().count("Clip(2 frames") == 2
+
+
+def test_another_source_is_noted(frames: np.ndarray, tmp_path: Path) -> None:
+    report = nervkit.encode(frames, tmp_path / "a.nerv", **TINY)
+    assert not any("another" in note for note in nervkit.verify(report.output, frames).notes)
+    other = np.where(frames > 127, 0, 255).astype(np.uint8)
+    notes = nervkit.verify(report.output, other).notes
+    assert f"the file states {report.psnr:.2f} dB against its source: this may be" in notes[-1]
 
 
 # What is left alone

@@ -4,11 +4,11 @@ arithmetic, so the default limits grow with the size of the file."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
 from typing import Self
 
 from nervkit.container.fields import printable
 from nervkit.errors import LimitError, UsageError
+from nervkit.units import check_integer
 
 MOST_PIXELS_A_SIDE = 1 << 14
 MOST_FRAMES = 1 << 20
@@ -67,8 +67,8 @@ class Limits:
         """Raise UsageError unless each limit is None or a positive integer."""
         for spec in fields(self):
             limit = getattr(self, spec.name)
-            if limit is not None and not (isinstance(limit, Integral) and limit > 0):
-                raise UsageError(f"limit {spec.name} must be a positive integer, not {limit!r}")
+            if limit is not None:
+                check_integer(limit, f"limit {spec.name}", 1)
 
     @classmethod
     def of(cls, limits: Self | None) -> Self:

@@ -13,9 +13,10 @@ machine.
 import sys
 
 import nervkit
+from nervkit.encoding.run import SegmentsProgress
 
 
-def show(progress) -> None:
+def show(progress: SegmentsProgress) -> None:
     running = ", ".join(f"#{i} {p.step}/{p.steps}" for i, p in sorted(progress.running.items()))
     more = "" if progress.whole else " or more"
     print(f"{progress.done} of {progress.known}{more} segments done; running: {running or '-'}")

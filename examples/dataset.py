@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 import nervkit
 
 
-class NervFrames(Dataset):
+class NervFrames(Dataset[tuple[Tensor, int]]):
     """Frames, uint8 (3, H, W), each with the index of its video. All videos have one size."""
 
     def __init__(self, paths: list[str]) -> None:

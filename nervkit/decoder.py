@@ -9,18 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import takewhile
-from typing import Any, Generic, Literal, Self, SupportsIndex, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Self, SupportsIndex, cast, overload
 
 import av
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.errors import UsageError
+from nervkit.keywords import check_keywords
 from nervkit.media.checks import MOST_SECONDS
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
@@ -28,7 +30,7 @@ from nervkit.models.base import Representation
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, render, render_tensor, with_values
 from nervkit.segments import KEPT_BYTES, Networks, Segments
-from nervkit.units import parse_seconds
+from nervkit.units import check_integer, parse_seconds
 from nervkit.video.preview import preview_places, strip_html
 from nervkit.video.tracks import packets_within
 
@@ -37,7 +39,7 @@ QUEUE_LENGTH = 4  # frames decoded before the consumer asks for them
 CUDA_BATCH = 4  # frames in one forward pass on a GPU
 NUMPY, TORCH = "numpy", "torch"  # choices of `output`
 
-Frame = TypeVar("Frame", np.ndarray, Tensor)
+Frame = TypeVar("Frame", np.ndarray, Tensor, default=np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ class NervVideo(Generic[Frame]):
     """An open .nerv file as a sequence of frames.
 
     `len(video)`, `video[3]` (H, W, 3), `video[10:20]` (10, H, W, 3), `video[[1, 5, 9]]`
-    (3, H, W, 3) and iteration return uint8 RGB. `frame_at` and `frames_in` select by time. Each
-    frame costs one forward pass of its segment's network. The most recently used networks are
-    cached. During sequential reading the next segment's network is loaded ahead.
+    (3, H, W, 3) and iteration return uint8 RGB; a boolean array selects where it is True.
+    `frame_at` and `frames_in` select by time. Each frame costs one forward pass of its segment's
+    network. The most recently used networks are cached. During sequential reading the next
+    segment's network is loaded ahead.
 
     On a CPU, frames are computed one at a time in float32: a frame does not depend on which others
     are decoded. CUDA computes in float16, in batches if several frames are requested: samples may
@@ -82,6 +85,8 @@ class NervVideo(Generic[Frame]):
 
     Raises:
         SourceError: the file does not exist, or the object is not seekable.
+        OptionError: an option does not exist.
+        UsageError: an option or a limit is invalid.
         FormatError: not a valid .nerv file. The checksum of a segment is verified when one of its
             frames is first decoded; `file.check_all()` verifies all.
         LimitError: decoding takes more than `limits` allow.
@@ -120,9 +125,12 @@ class NervVideo(Generic[Frame]):
         limits: Limits | None = None,
         salvage: bool = False,
         keep_bytes: int = KEPT_BYTES,
+        **unknown: object,
     ) -> None:
+        check_keywords(NervVideo, unknown, ())
         if output not in (NUMPY, TORCH):
             raise UsageError(f"unknown output {output!r}; choose from: {NUMPY}, {TORCH}")
+        check_integer(keep_bytes, "keep_bytes", 0)
         self.output = output
         self._type: _FrameType[Frame] = cast("Any", _TENSORS if output == TORCH else _ARRAYS)
         self._device = choose_device(device)
@@ -219,18 +227,19 @@ class NervVideo(Generic[Frame]):
         """Yield frames [start, stop), each (H, W, 3) uint8 or a tensor, depending on `output`."""
         return self._decode(range(start, len(self) if stop is None else stop))
 
-    def frame_at(self, seconds: float) -> Frame:
-        """Return the frame on screen at `seconds`: the last frame whose start time is not later, as
-        torchcodec's `get_frame_played_at`. Raises IndexError before the first frame's start and
-        from the last frame's end on."""
-        return self[self.timing.index_at(seconds)]
+    def frame_at(self, seconds: str | float) -> Frame:
+        """Return the frame on screen at `seconds`, a number or a text such as "MM:SS": the last
+        frame whose start time is not later, as torchcodec's `get_frame_played_at`. Raises
+        IndexError before the first frame's start and from the last frame's end on."""
+        return self[self.timing.index_at(_seconds(seconds, "seconds"))]
 
-    def frames_in(self, start: float, stop: float) -> Frame:
-        """Return the frames on screen in [start, stop), in seconds, as torchcodec's
+    def frames_in(self, start: str | float, stop: str | float) -> Frame:
+        """Return the frames on screen in [start, stop), times as for `frame_at`, as torchcodec's
         `get_frames_played_in_range`: the frame on screen at `start` and all that begin later and
         before `stop`. Raises UsageError unless first frame's start <= start <= stop <= last
         frame's end."""
-        return self._decode_batch(self.timing.indices_in(start, stop))
+        span = _seconds(start, "start"), _seconds(stop, "stop")
+        return self._decode_batch(self.timing.indices_in(*span))
 
     def _decode(self, positions: Sequence[int]) -> Iterator[Frame]:
         """Yield the frames at valid positions one by one."""
@@ -274,8 +283,14 @@ class NervVideo(Generic[Frame]):
     ) -> Frame:
         if isinstance(index, slice):
             return self._decode_batch(range(*index.indices(len(self))))
-        one_dimensional = getattr(index, "ndim", 0) == 1  # an array of any library
-        listed = cast("np.ndarray", index).tolist() if one_dimensional else index
+        listed: Any = index
+        if getattr(index, "ndim", 0) == 1:  # an array of any library
+            array = cast("np.ndarray", index)
+            listed = array.tolist()
+            if str(array.dtype).endswith("bool"):
+                if len(listed) != len(self):
+                    raise IndexError(f"a mask of {len(listed)} values for {len(self)} frames")
+                listed = np.flatnonzero(listed).tolist()
         if isinstance(listed, (list, range)):
             return self._decode_batch([self._position(one) for one in listed])
         return next(self._decode([self._position(listed)]))
@@ -333,6 +348,13 @@ class NervVideo(Generic[Frame]):
         if isinstance(frames, Tensor):
             return strip_html(repr(self), frames.permute(0, 2, 3, 1).cpu().numpy())
         return strip_html(repr(self), frames)
+
+
+def _seconds(time: str | float, name: str) -> float:
+    """Return a time, which a text may give, in seconds. Raises UsageError."""
+    if isinstance(time, str) or not hasattr(time, "__float__"):
+        return float(parse_seconds(time, name))
+    return float(time)
 
 
 def _reopen(source: NervSource | NervFile, options: dict[str, Any]) -> NervVideo[Any]:

@@ -43,8 +43,9 @@ from nervkit.lock import locked
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
-from nervkit.output import check_nerv_output, link_target, system_errors
+from nervkit.output import check_nerv_output, link_target, output_name, system_errors
 from nervkit.plan import FitPlan, FixedBytes, plan_callback
+from nervkit.progress import check_callback
 from nervkit.start import check_start, read_start
 from nervkit.target import Target
 from nervkit.video.clip import Clip, Details
@@ -69,9 +70,9 @@ def encode(
     time: str | float | None = None,
     metric: MetricName = "rgb",
     target_size: str | int | None = None,
-    target_bpp: float | None = None,
+    target_bpp: str | float | None = None,
     target_bitrate: str | int | None = None,
-    target_psnr: float | None = None,
+    target_psnr: str | float | None = None,
     prune: float = 0.0,
     compression: str | Compression | None = None,
     bits: int | None = None,
@@ -217,7 +218,7 @@ def encode(
     )
     return encoder.encode(
         source,
-        Path(output),
+        Path(output_name(output)),
         overwrite=overwrite,
         restart=restart,
         checkpoint_interval=checkpoint_interval,
@@ -235,6 +236,10 @@ class Callbacks:
     on_segments: Callable[[SegmentsProgress], None] | None = None
     on_note: Callable[[str], None] | None = None
     stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        for name, callback in vars(self).items():
+            check_callback(callback, name)
 
     @property
     def watch(self) -> FitCallbacks:
@@ -271,9 +276,9 @@ class Encoder:
         cls,
         *,
         target_size: str | int | None = None,
-        target_bpp: float | None = None,
+        target_bpp: str | float | None = None,
         target_bitrate: str | int | None = None,
-        target_psnr: float | None = None,
+        target_psnr: str | float | None = None,
         bits: int | None = None,
         embedding_bits: int | None = None,
         start_from: str | os.PathLike[str] | None = None,

@@ -20,6 +20,7 @@ from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device
+from nervkit.output import output_name
 from nervkit.video.audio import check_sound_destination, is_audio, write_audio
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
@@ -112,7 +113,7 @@ def decode(
         UsageError: an option is invalid or does not apply, or no frame is selected.
     """
     began = time.perf_counter()
-    output = os.fspath(output)
+    output = output_name(output)
     options = MovieOptions(codec, crf, pixel_format)
     edit = Edit.from_options(
         start, to, duration, frames, resize=resize, audio=audio, subtitles=subtitles

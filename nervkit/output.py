@@ -13,6 +13,16 @@ from tempfile import TemporaryFile
 from nervkit.errors import NervError, OutputError, UsageError
 
 
+def output_name(output: str | os.PathLike[str]) -> str:
+    """Return the name of an output. Raises UsageError if it is no text, or no file can have it."""
+    name = os.fspath(output) if isinstance(output, (str, os.PathLike)) else None
+    if not isinstance(name, str):
+        raise UsageError(f"the output must be a path, not {type(output).__name__}")
+    if "\0" in name:
+        raise UsageError(f"the output's name has a NUL character: {name!r}")
+    return name
+
+
 def check_output(path: Path, overwrite: bool, source: object = None) -> None:
     """Raise OutputError before any work if the file `path` must not or cannot be written."""
     check_not_same(source, path)

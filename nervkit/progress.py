@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from nervkit.errors import UsageError
+
 if TYPE_CHECKING:
     from nervkit.encoding.run import SegmentsProgress
     from nervkit.fitting.progress import Progress
 
 Show = Callable[[int, int, str], None]  # (done, total, text)
-Count = Callable[[int, int], None]  # (done, total)
+Count = Callable[[int, int | None], None]  # (done, total); None: unknown
 PLAIN_SECONDS = 10.0  # between two lines in a log
+CLASS_GIVEN = "pass a bar, ProgressBar(), instead of the class ProgressBar"
 BAR_WIDTH = 24  # characters
 
 
@@ -34,7 +37,9 @@ class ProgressBar:
     context manager, it also ends the bar of a task that raised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *progress: Any) -> None:
+        if progress:
+            raise UsageError(CLASS_GIVEN)
         self._show: Show | None = None
         self._count: Count | None = None
         self._opened = ExitStack()
@@ -47,13 +52,16 @@ class ProgressBar:
         self.close()
 
     def __call__(self, *progress: Any) -> None:
-        """Show one report: a fit's Progress, a SegmentsProgress, or two numbers (done, total)."""
+        """Show one report: a fit's Progress, a SegmentsProgress, or two numbers (done, total).
+        Raises UsageError for anything else."""
+        if len(progress) != 2 and not (len(progress) == 1 and _is_report(progress[0])):
+            raise UsageError("a ProgressBar shows (done, total), a Progress or a SegmentsProgress")
         if self._show is None:
             self._show = notebook_bar() or self._opened.enter_context(stderr_bar())
         if len(progress) == 2:
             self._count = self._count or show_count("", "frame", self._show)
             self._count(*progress)
-            finished = progress[0] >= progress[1]
+            finished = progress[1] is not None and progress[0] >= progress[1]
         elif hasattr(progress[0], "frames_done"):
             show_segments(self._show)(progress[0])
             finished = progress[0].whole and progress[0].done == progress[0].known
@@ -67,6 +75,18 @@ class ProgressBar:
         """End the bar. The next report begins a new one."""
         self._opened.close()
         self._show = self._count = None
+
+
+def check_callback(callback: object, name: str) -> None:
+    """Raise UsageError unless a callback is None or callable, and not the class ProgressBar."""
+    if callback is ProgressBar:
+        raise UsageError(f"{name}: {CLASS_GIVEN}")
+    if callback is not None and not callable(callback):
+        raise UsageError(f"{name} must be a function or None, not {type(callback).__name__}")
+
+
+def _is_report(progress: object) -> bool:
+    return hasattr(progress, "frames_done") or hasattr(progress, "steps_per_second")
 
 
 def notebook_bar() -> Show | None:
@@ -132,15 +152,19 @@ def show_count(what: str, unit: str, show: Show) -> Count:
     """Return a callback that shows the number of finished units, the rate and the time left."""
     first: tuple[float, int] | None = None
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int | None) -> None:
         nonlocal first
         now = time.perf_counter()
         first = first or (now, done)
         speed = ""
         if done > first[1]:
             rate = (done - first[1]) / max(now - first[0], 1e-9)
-            speed = f"  {rate:.1f} {unit}s/s  {duration((total - done) / rate)} left"
-        show(done, total, f"{what} {unit} {done}/{total}{speed}".lstrip())
+            speed = f"  {rate:.1f} {unit}s/s"
+            if total is not None:
+                speed += f"  {duration((total - done) / rate)} left"
+        count = done if total is None else f"{done}/{total}"
+        most = done + 1 if total is None else total  # an unknown total must not fill the bar up
+        show(done, most, f"{what} {unit} {count}{speed}".lstrip())
 
     return update
 

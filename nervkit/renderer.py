@@ -21,6 +21,7 @@ from nervkit.media.timing import Timing
 from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
 from nervkit.networks import render as render_frames
+from nervkit.output import output_name
 from nervkit.restoration.masks import Mask, check_mask, load_mask
 from nervkit.segments import VideoSegment
 from nervkit.units import parse_colour, parse_size, parse_speed
@@ -183,7 +184,7 @@ def render(
         FormatError: as for `decode`; so are SourceError, OutputError, LimitError, ResourceError.
     """
     began = time.perf_counter()
-    output = os.fspath(output)
+    output = output_name(output)
     options = MovieOptions(codec, crf, pixel_format)
     view = View.from_options(size, speed, stabilise, remove, recolour, colour, at)
     check_destination(output, options, overwrite, source)

@@ -28,7 +28,7 @@ from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, rebuild, segment_blueprint
-from nervkit.output import check_nerv_output, link_target, replacing
+from nervkit.output import check_nerv_output, link_target, output_name, replacing
 from nervkit.target import Target
 from nervkit.units import parse_bpp, parse_loss
 from nervkit.verifier import checks_origin
@@ -144,7 +144,7 @@ def requantize(
     began = time.perf_counter()
     _check_file_name(source, "input")
     _check_file_name(output, "output")
-    output, measured_on = Path(output), choose_device(device)
+    output, measured_on = Path(output_name(output)), choose_device(device)
     bpp = None if target_bpp is None else parse_bpp(target_bpp)
     target = Target.from_options(target_size, bpp, target_bitrate)
     if (target is None) == (target_loss is None):

@@ -17,7 +17,7 @@ import torch
 
 from nervkit.container.file import NervFile
 from nervkit.container.header import Header
-from nervkit.errors import NervError
+from nervkit.errors import NervError, UsageError
 from nervkit.forking import register_after_fork
 from nervkit.models.base import Representation
 from nervkit.models.device import memory_errors
@@ -139,6 +139,7 @@ class Networks:
         self._file, self._header, self._device, self._most = file, header, device, most
         self._kept: OrderedDict[int, _Entry] = OrderedDict()  # the most recently used is the last
         self._last: Representation | None = None
+        self._closed = False
         self._start_worker()
         register_after_fork(self)
 
@@ -156,7 +157,9 @@ class Networks:
 
     def get(self, index: int) -> Representation:
         """Return the network of a segment; build it if it is not cached. Raises ChecksumError,
-        FormatError, LimitError, ResourceError."""
+        FormatError, LimitError, ResourceError, and UsageError after `close`."""
+        if self._closed:
+            raise UsageError(f"{self._file.name}: this video is closed; open it again")
         network = self._found(index)
         # The frames that a network caches are not in its bytes: only the last used one has any.
         last, self._last = self._last, network
@@ -191,7 +194,8 @@ class Networks:
             self._worker.submit(self._build_ahead, index, entry, model)
 
     def close(self) -> None:
-        """Stop building ahead and empty the cache."""
+        """Stop building ahead and empty the cache. No network can be used afterwards."""
+        self._closed = True
         with self._lock:
             for entry in self._kept.values():
                 entry.wanted.set()  # no more pauses

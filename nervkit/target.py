@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from nervkit.errors import UsageError
 from nervkit.models.sizing import default_parameters
-from nervkit.units import parse_bitrate, parse_psnr, parse_size_in_bytes
+from nervkit.units import parse_bitrate, parse_bpp, parse_psnr, parse_size_in_bytes
 from nervkit.video.probe import h264_bytes
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Target:
     def from_options(
         cls,
         size: str | int | None,
-        bpp: float | None,
+        bpp: str | float | None,
         bitrate: str | int | None = None,
-        psnr: float | None = None,
+        psnr: str | float | None = None,
     ) -> Self | None:
         """Make a target from options, of which at most one may be given. Return None if none is.
         Raises UsageError."""
@@ -56,14 +56,14 @@ class Target:
             return None
         if len(given) > 1:
             raise UsageError("give one of target-size, target-bpp, target-bitrate and target-psnr")
-        psnr = None if psnr is None else parse_psnr(psnr)
-        if bpp is not None and not 0 < bpp <= 24:
+        bits = None if bpp is None else parse_bpp(bpp)
+        if bits is not None and not 0 < bits <= 24:
             raise UsageError(f"target-bpp must lie in 0 (exclusive) to 24, not {bpp}")
         return cls(
             None if size is None else parse_size_in_bytes(size),
-            bpp,
+            bits,
             None if bitrate is None else parse_bitrate(bitrate),
-            psnr,
+            None if psnr is None else parse_psnr(psnr),
         )
 
     def __str__(self) -> str:

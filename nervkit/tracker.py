@@ -20,7 +20,7 @@ from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
 from nervkit.models.device import memory_errors
-from nervkit.output import check_output, replacing
+from nervkit.output import check_output, output_name, replacing
 from nervkit.video.colour import Colour
 from nervkit.video.movies import MovieOptions
 from nervkit.video.stream import Stream
@@ -106,10 +106,12 @@ def tracks(
     if not points:
         raise UsageError("give the points to follow: at x,y,frame")
     options = MovieOptions(codec, crf)
+    output = None if output is None else output_name(output)
+    draw = None if draw is None else output_name(draw)
     if output is not None and draw is not None and Path(output).resolve() == Path(draw).resolve():
         raise UsageError(f"{output}: output and draw are the same file; give two names")
     if draw is not None:
-        check_destination(os.fspath(draw), options, overwrite, source)
+        check_destination(draw, options, overwrite, source)
     elif codec is not None or crf is not None:
         raise UsageError("codec and crf apply to the drawn video; give draw too")
     if output is not None:
@@ -126,7 +128,7 @@ def tracks(
             with replacing(Path(output)) as partial:
                 partial.write_text(json.dumps(found.to_dict(), allow_nan=False) + "\n")
         if draw is not None:
-            _draw(video, found.tracks, os.fspath(draw), options, on_progress)
+            _draw(video, found.tracks, draw, options, on_progress)
     return found
 
 

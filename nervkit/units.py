@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from numbers import Integral
 from operator import or_
 from typing import Any
 
@@ -150,6 +151,12 @@ def parse_count(text: str | float) -> int:
     if not 1 <= count <= 1e9:
         raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
     return round(count)
+
+
+def check_integer(value: object, name: str, least: int) -> None:
+    """Raise UsageError unless `value` is an integer from `least` on."""
+    if not isinstance(value, Integral) or int(value) < least:
+        raise UsageError(f"{name} must be an integer from {least}, not {value!r}")
 
 
 def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:

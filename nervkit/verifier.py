@@ -34,6 +34,8 @@ from nervkit.video.reader import (
 )
 from nervkit.video.tracks import track_packets
 
+MOST_LOSS = 3.0  # dB below the PSNR in the file; a source with less is probably another video
+
 
 @dataclass(frozen=True)
 class VerifyReport:
@@ -151,6 +153,8 @@ def verify(
                 qualities.append(quality_of(clip.frames[index], frame, colour))
         compared = _compare(video, matches, checks)
         notes = [*(clip.notes if clip is not None else ()), *compared.notes]
+        if (note := _other_source_note(qualities, checks)) is not None:
+            notes.append(note)
         return _report(video, compared, qualities, notes, began)
 
 
@@ -222,6 +226,16 @@ def _compare(
         notes.append("the file has no samples, which distinguish rounding from damage")
     identical = len(video) - len(differing)
     return _Comparison(identical, wrong, largest if reproduced else None, tuple(notes))
+
+
+def _other_source_note(qualities: Sequence[Quality], checks: Checks | None) -> str | None:
+    """Return a note if the quality against the source is far below the one in the file, which
+    then probably has another source."""
+    if not qualities or checks is None or checks.psnr is None:
+        return None
+    if mean_quality(qualities).psnr >= checks.psnr - MOST_LOSS:
+        return None
+    return f"the file states {checks.psnr:.2f} dB against its source: this may be another video"
 
 
 def _report(

@@ -558,10 +558,10 @@ def test_building_for_decoding_leaves_random_states_alone() -> None:
 
 
 def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = (ROOT / "docs" / "models" / "own.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {"__name__": "notebook"}
-    exec(compile(example, "architecture.md", "exec", dont_inherit=True), names)
+    exec(compile(example, "own.md", "exec", dont_inherit=True), names)
     report = nervkit.encode(clip(), tmp_path / "a.nerv", model="waves", steps=400)
     assert report.config["activation"] == "relu"
     with nervkit.open(tmp_path / "a.nerv") as video:

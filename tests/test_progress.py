@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import nervkit
+from nervkit.errors import UsageError
 from nervkit.fitting.progress import Progress
-from nervkit.progress import ProgressBar
+from nervkit.progress import ProgressBar, show_count
 from tests.test_target import waves
 
 
@@ -33,6 +34,24 @@ def test_a_log_gets_lines_of_work_that_ends(capsys: pytest.CaptureFixture[str]) 
     assert frames == "denoise 4/4  2.0/s  0.0s left"
     assert counted.startswith("frame 3/3")
     assert fit == "fit step 10/10  epoch 5.0  2.0 s/step  PSNR 31.50 dB  20.0s left"
+
+
+def test_what_is_no_progress_opens_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nervkit.progress.stderr_bar", lambda: pytest.fail("opened"))
+    for wrong in ((), (5,), (1, 2, 3)):
+        with pytest.raises(UsageError, match="a ProgressBar shows"):
+            ProgressBar()(*wrong)
+    with pytest.raises(UsageError, match=r"pass a bar, ProgressBar\(\)"):
+        ProgressBar(fitted(1))
+
+
+def test_a_total_may_be_unknown() -> None:
+    shown: list[tuple[int, int, str]] = []
+    count = show_count("", "frame", lambda *now: shown.append(now))
+    count(1, None)
+    count(2, None)
+    assert [now[:2] for now in shown] == [(1, 2), (2, 3)]
+    assert shown[1][2].startswith("frame 2  ")
 
 
 def test_a_notebook_gets_one_bar_for_each_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.hnerv import HNeRV
 from nervkit.segments import Networks
+from nervkit.target import Target
 from nervkit.video.opening import View
 from tests.conftest import ROOT
 from tests.segmented import HEIGHT, WIDTH, random_segment, segmented
@@ -297,6 +298,7 @@ def test_restorations_give_back_the_kind_that_they_take(
         (lambda f: nervkit.denoise(f, overwrit=True), "denoise.*did you mean 'overwrite'"),
         (lambda f: nervkit.inpaint(f, boxs=["1,1,2,2"]), "inpaint.*did you mean 'boxes'"),
         (lambda f: nervkit.interpolate(f, factr=2), "interpolate.*did you mean 'factor'"),
+        (lambda f: nervkit.open("x.nerv", outptu="torch"), "NervVideo.*did you mean 'output'"),
         (lambda f: nervkit.encode(f, "x.nerv", qqqqqq=1), r"encode\(\) has no option 'qqqqqq'$"),
     ],
 )
@@ -306,6 +308,62 @@ def test_a_mistyped_option_is_named(
     with pytest.raises(TypeError, match=says) as caught:
         call(frames)
     assert isinstance(caught.value, nervkit.NervError)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda f: nervkit.encode(f, "x.nerv", target_bpp="much"), "target-bpp must be a number"),
+        (lambda f: nervkit.encode(f, "x.nerv", crop=(20,)), r"crop must be WxH.*not \(20,\)"),
+        (lambda f: nervkit.encode(f, "x.nerv", crop=(20, "y")), "crop must be WxH"),
+        (lambda f: nervkit.encode(f, None), "output must be a path, not NoneType"),
+        (lambda f: nervkit.encode(f, b"x.nerv"), "output must be a path, not bytes"),
+        (lambda f: nervkit.encode(f, "x\0.nerv"), "output's name has a NUL character"),
+        (lambda f: nervkit.write(f, None), "output must be a path"),
+        (lambda f: nervkit.denoise(f, b"x.mkv"), "output must be a path"),
+        (lambda f: nervkit.Limits(memory=-1), "memory must be an integer from 1, not -1"),
+        (lambda f: nervkit.Limits(pixels="x"), "pixels must be an integer from 1, not 'x'"),
+        (lambda f: nervkit.open("x.nerv", keep_bytes=-5), "keep_bytes must be an integer from 0"),
+        (lambda f: nervkit.open("x.nerv", limits=5), r"limits must be nervkit\.Limits"),
+        (lambda f: nervkit.open(""), "the file name is empty"),
+        (lambda f: nervkit.open("x\0.nerv"), "no file can have this name"),
+    ],
+)
+def test_an_invalid_value_is_a_usage_error(
+    call: Callable[[np.ndarray], Any], says: str, frames: np.ndarray
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        call(frames)
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        (nervkit.ProgressBar, r"on_progress: pass a bar, ProgressBar\(\)"),
+        (5, "on_progress must be a function or None, not int"),
+    ],
+)
+def test_a_callback_that_cannot_be_called_is_found_before_the_fit(
+    callback: Any, says: str, frames: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        nervkit.encode(frames, tmp_path / "a.nerv", on_progress=callback, **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nerv_file_is_no_source(path: Path, data: bytes, tmp_path: Path) -> None:
+    for source in (path, data, io.BytesIO(data)):
+        with pytest.raises(SourceError, match=r"this is a \.nerv file: decode it first, or use"):
+            nervkit.read_clip(source)
+    with nervkit.open(path) as video, pytest.raises(UsageError, match=r"such as video\[:\]"):
+        nervkit.encode(video, tmp_path / "a.nerv", **TINY)
+
+
+def test_values_may_be_text_or_tuples(frames: np.ndarray) -> None:
+    assert Target.from_options(None, "0.5") == Target(bpp=0.5)
+    assert np.array_equal(nervkit.read_clip(frames, crop=(20, 16)).frames, frames[:, 16:32, 22:42])
+    window = nervkit.read_clip(frames, crop=(20, 16, 3, 5)).frames
+    assert np.array_equal(window, frames[:, 5:21, 3:23])
 
 
 @pytest.mark.parametrize("device", ["mps", torch.device("mps"), "meta", "gpu", 1.5])
@@ -369,6 +427,9 @@ def test_frames_by_index(output: Any, data: bytes, decoded: np.ndarray) -> None:
             assert np.array_equal(got, wanted[index])
         for index in (np.array([5, 1]), torch.tensor([11, 3]), [np.int64(2)]):
             assert np.array_equal(video[index], wanted[list(index)])
+        mask = np.arange(FRAMES) % 3 == 0
+        for index in (mask, torch.tensor(mask)):
+            assert np.array_equal(video[index], wanted[mask])
         assert video[[]].shape == (0, *wanted.shape[1:])
         assert np.array_equal(video[::-5], wanted[::-5])
         assert np.array_equal(list(video), wanted)
@@ -387,8 +448,9 @@ def test_an_index_of_no_frame_is_found_before_any_is_decoded(
 ) -> None:
     with nervkit.open(data) as video:
         monkeypatch.setattr(nervkit.NervVideo, "_decode", lambda *_: pytest.fail("decoded"))
-        for index in (FRAMES, -FRAMES - 1, [0, FRAMES], np.array([-FRAMES - 1])):
-            with pytest.raises(IndexError, match=f"of {FRAMES}"):
+        beyond = (FRAMES, -FRAMES - 1, [0, FRAMES], np.array([-FRAMES - 1]))
+        for index in (*beyond, np.ones(FRAMES + 1, bool)):
+            with pytest.raises(IndexError, match=f"(of|for) {FRAMES}"):
                 video[index]
 
 
@@ -460,6 +522,24 @@ def test_frames_by_time(data: bytes, decoded: np.ndarray) -> None:
         assert np.array_equal(video.frame_at(0.21), decoded[5])
         assert np.array_equal(video.frames_in(0.19, 0.4), decoded[4:10])
         assert video.frames_in(0.2, 0.2).shape == (0, *decoded.shape[1:])
+        assert np.array_equal(video.frame_at("0:00.21"), decoded[5])
+        assert np.array_equal(video.frames_in("0", "0.2s"), decoded[:5])
+        for call in (lambda: video.frame_at(None), lambda: video.frames_in(0, "soon")):
+            with pytest.raises(UsageError, match="must be a time such as"):
+                call()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO])
+def test_a_closed_video(kind: Callable[[bytes], Any], data: bytes) -> None:
+    video = nervkit.open(kind(data))
+    video[0]
+    video.close()
+    for call in (lambda: video[0], lambda: video.segments[0].model, lambda: next(iter(video))):
+        with pytest.raises(UsageError, match="this video is closed; open it again"):
+            call()
+    if kind is not io.BytesIO:
+        with pytest.raises(UsageError, match="this file is closed; open it again"):
+            video.file.check_all()
 
 
 # Other processes
@@ -568,6 +648,14 @@ def test_a_notebook_shows_a_strip_of_frames(output: Any, data: bytes, decoded: n
     last = np.asarray(Image.fromarray(decoded[-1]).resize((128, 96)))
     assert np.abs(strip[:, -128:].astype(float) - last).mean() < 10
     assert nervkit.read_clip(decoded[:2])._repr_html_().count("Clip(2 frames") == 2
+
+
+def test_another_source_is_noted(frames: np.ndarray, tmp_path: Path) -> None:
+    report = nervkit.encode(frames, tmp_path / "a.nerv", **TINY)
+    assert not any("another" in note for note in nervkit.verify(report.output, frames).notes)
+    other = np.where(frames > 127, 0, 255).astype(np.uint8)
+    notes = nervkit.verify(report.output, other).notes
+    assert f"the file states {report.psnr:.2f} dB against its source: this may be" in notes[-1]
 
 
 # What is left alone

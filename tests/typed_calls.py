@@ -49,3 +49,10 @@ def mistakes(array: np.ndarray) -> None:
     nervkit.denoise(array, precision="half")  # type: ignore[call-overload]
     nervkit.inpaint(array, overwrit=True)  # type: ignore[call-overload]
     nervkit.interpolate(array, factor="2")  # type: ignore[call-overload]
+
+
+def videos(path: Path) -> None:
+    """A video without a type argument returns arrays."""
+    video: nervkit.NervVideo = nervkit.open(path)
+    assert_type(video[0], np.ndarray)
+    assert_type(nervkit.open(path, output="torch")[0], Tensor)

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nervkit.models.base import Representation, count_stored
-from nervkit.models.config import ModelConfig, VideoShape, bounded
-from nervkit.models.recipe import Recipe
+from nervkit.models import ModelConfig, Recipe, Representation, VideoShape, bounded
+from nervkit.models.base import count_stored
 from nervkit.models.sizing import largest_within
 
 
@@ -30,6 +29,7 @@ class Siren(Representation):
     """(x, y, t) -> sine layers -> RGB (section 3)."""
 
     paper = "SIREN (NeurIPS 2020, arXiv 2006.09661)"
+    config: SirenConfig
     config_type = SirenConfig
     recipes: ClassVar = {
         # Supplement, section 4.2: Adam, 1e-4, mean squared error.
@@ -40,10 +40,11 @@ class Siren(Representation):
     def __init__(self, config: SirenConfig, shape: VideoShape) -> None:
         super().__init__(config, shape)
         sizes = [3] + [config.width] * (config.depth + 1)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
         self.head = nn.Linear(config.width, 3)
         # Section 3.2: activations have the same distribution in all layers.
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(layers):
             bound = 1 / 3 if index == 0 else math.sqrt(6 / config.width) / config.frequency
             nn.init.uniform_(layer.weight, -bound, bound)
 

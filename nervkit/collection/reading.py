@@ -28,6 +28,7 @@ from nervkit.models.config import VideoShape
 from nervkit.models.device import Device, choose_device
 from nervkit.models.pfnr import HEAD, PFNR, PFNRConfig
 from nervkit.networks import render
+from nervkit.output import output_name
 from nervkit.video.colour import Colour
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.movies import MovieOptions
@@ -265,7 +266,7 @@ def extract(
         OutputError: the output exists, or cannot be written.
     """
     began = time.perf_counter()
-    output = os.fspath(output)
+    output = output_name(output)
     options = MovieOptions(codec, crf, pixel_format)
     check_destination(output, options, overwrite, source)
     with Collection(source, device=device, limits=limits) as collection:

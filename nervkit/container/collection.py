@@ -184,7 +184,7 @@ class CollectionFile:
     """
 
     def __init__(self, source: NervSource, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+        self.limits = Limits.of(limits)
         self._file = SeekableFile(source)
         self.name, self.size = self._file.name, self._file.size
         try:

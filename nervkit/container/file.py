@@ -211,7 +211,7 @@ class NervFile:
     def __init__(
         self, source: NervSource, limits: Limits | None = None, *, salvage: bool = False
     ) -> None:
-        self.limits, self._salvage = limits or Limits(), salvage
+        self.limits, self._salvage = Limits.of(limits), salvage
         self._file = SeekableFile(source)
         self._lock = RLock()
         register_after_fork(self)

@@ -8,6 +8,7 @@ from typing import Self
 
 from nervkit.container.fields import printable
 from nervkit.errors import LimitError, UsageError
+from nervkit.units import check_integer
 
 MOST_PIXELS_A_SIDE = 1 << 14
 MOST_FRAMES = 1 << 20
@@ -61,6 +62,20 @@ class Limits:
     memory: int | None = None
     macs_per_frame: int | None = None
     macs_per_file: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError unless each limit is None or a positive integer."""
+        for spec in fields(self):
+            limit = getattr(self, spec.name)
+            if limit is not None:
+                check_integer(limit, f"limit {spec.name}", 1)
+
+    @classmethod
+    def of(cls, limits: Self | None) -> Self:
+        """Return limits, by default the default ones. Raises UsageError for another type."""
+        if limits is not None and not isinstance(limits, cls):
+            raise UsageError(f"limits must be nervkit.Limits(...), not {limits!r}")
+        return limits or cls()
 
     @classmethod
     def parse(cls, texts: list[str]) -> Self:

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 from nervkit.errors import SourceError, UsageError
 from nervkit.forking import register_after_fork
 
-NervSource = str | os.PathLike[str] | bytes | BinaryIO
+NervSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 STANDARD_INPUT = "-"
 
@@ -49,8 +49,12 @@ class SeekableFile:
         self._owned = True  # False: the caller's object, which we do not close
         self._path: str | None = None  # if the file can be reopened
         self._inherited = False  # True in a forked process until it reopens the file
-        if isinstance(source, bytes):
-            self.name, self._file, self.size = "these bytes", io.BytesIO(source), len(source)
+        self._closed = False
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            data = bytes(source)
+            self.name, self._file, self.size = "these bytes", io.BytesIO(data), len(data)
+        elif source == "":
+            raise UsageError("the file name is empty")
         elif source == STANDARD_INPUT:
             data = _standard_input()
             self.name, self._file, self.size = "standard input", io.BytesIO(data), len(data)
@@ -89,7 +93,10 @@ class SeekableFile:
         self._inherited = True
 
     def seek(self, position: int) -> None:
-        """Move to a byte position. Raises SourceError in a fork that cannot reopen the file."""
+        """Move to a byte position. Raises UsageError after `close`, and SourceError in a fork that
+        cannot reopen the file."""
+        if self._closed:
+            raise UsageError(f"{self.name}: this file is closed; open it again")
         if self._inherited:
             self._open_again()
         self._file.seek(position)
@@ -116,6 +123,7 @@ class SeekableFile:
 
     def close(self) -> None:
         """Close the file unless it belongs to the caller."""
+        self._closed = True
         if self._owned:
             self._file.close()
 
@@ -172,3 +180,5 @@ def _opened(path: Path) -> tuple[BinaryIO, int]:
         return io.BytesIO(data), len(data)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL character in the name
+        raise UsageError(f"{str(path)!r}: no file can have this name ({error})") from error

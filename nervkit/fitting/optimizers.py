@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 import torch
@@ -16,6 +18,7 @@ from nervkit.models.base import Representation
 from nervkit.models.device import cpu_has_bfloat16
 from nervkit.models.recipe import Recipe
 
+CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 BFLOAT16_ROWS = 96  # from so many rows, matrices are faster in bfloat16 on a CPU that has it
 
 
@@ -252,6 +255,19 @@ class Adan(_GradientOptimizer):
 MATRIX_OPTIMIZERS = {"muon": Muon, "soap": Soap}
 
 
+@contextmanager
+def _environment_unchanged() -> Iterator[None]:
+    """Restore CACHE_FOLDER, which torch sets in the environment when its first optimizer imports
+    torch._dynamo."""
+    before = os.environ.get(CACHE_FOLDER)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(CACHE_FOLDER, None)
+
+
+@_environment_unchanged()
 def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     """Return the optimizers of a recipe: Muon or SOAP for the model's matrices, if the recipe has a
     rate for these, and Adam or Adan for all other parameters."""
@@ -278,6 +294,7 @@ def build_optimizers(model: Representation, recipe: Recipe) -> list[Optimizer]:
     return [_scheduled(optimizer, device) for optimizer in optimizers]
 
 
+@_environment_unchanged()
 def build_codec_optimizer(codec: nn.Module, recipe: Recipe) -> Optimizer:
     """Return Adam for a codec's step sizes, scales and contexts."""
     device = next(codec.parameters()).device

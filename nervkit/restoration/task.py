@@ -27,6 +27,7 @@ from nervkit.media.timing import Timing
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
+from nervkit.output import output_name
 from nervkit.restoration.kinds import like_source
 from nervkit.video.arrays import as_array, is_frames
 from nervkit.video.clip import Clip
@@ -238,7 +239,7 @@ class Task:
         self._began = time.perf_counter()
         check_keywords(method, options, RestoreOptions.__annotations__)
         self.name, self.source = method.__name__, source
-        self.output = None if output is None else os.fspath(output)
+        self.output = None if output is None else output_name(output)
         self.fit_options = FitOptions(**select(options, FIT_OPTIONS))
         self.fit_requested = _fit_requested(self.fit_options, options.get("fit"))
         self.reading = cast(ReadingOptions, select(options, READING))

@@ -37,6 +37,9 @@ def stack_frames(source: Any) -> np.ndarray | Tensor:
     if is_array(source):
         return source
     if not isinstance(source, (list, tuple)):
+        if hasattr(source, "shape") and hasattr(source, "__getitem__"):  # such as a NervVideo
+            kind = type(source).__name__
+            raise UsageError(f"cannot read frames from {kind}; pass its frames, such as video[:]")
         raise UsageError(
             f"cannot read frames from {type(source).__name__}; "
             "give a path, a binary file, bytes, an array, a tensor or a list of frames"

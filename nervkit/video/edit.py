@@ -25,14 +25,18 @@ class Crop:
     y: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse "WxH" (centred) or "WxH+X+Y". Raises UsageError."""
-        match = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?", text.strip())
+    def parse(cls, window: str | tuple[int, ...]) -> Self:
+        """Parse "WxH" or (w, h), which are centred, "WxH+X+Y" or (w, h, x, y). Raises
+        UsageError."""
+        text = str(window).strip()
+        if isinstance(window, tuple):
+            text = "x".join(map(str, window[:2])) + "".join(f"+{place}" for place in window[2:])
+        match = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?", text)
         width, height, x, y = (
             (None if part is None else int(part) for part in match.groups()) if match else [0] * 4
         )
         if not width or not height:
-            raise UsageError(f"crop must be WxH (centred) or WxH+X+Y, not {text!r}")
+            raise UsageError(f"crop must be WxH (centred) or WxH+X+Y, not {window!r}")
         return cls(width, height, x, y)
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
@@ -84,7 +88,7 @@ class Edit:
         to: str | float | None = None,
         duration: str | float | None = None,
         frames: str | int | slice | None = None,
-        crop: str | None = None,
+        crop: str | tuple[int, ...] | None = None,
         resize: str | int | tuple[int, int] | None = None,
         matrix: str | None = None,
         range: str | None = None,

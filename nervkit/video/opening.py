@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 import av
 import av.logging
 
+from nervkit.container.chunks import SIGNATURE
 from nervkit.container.source import name_of
 from nervkit.errors import SourceError, UsageError
 from nervkit.video.endings import Cut, cut_in, cut_of
@@ -106,6 +107,11 @@ class Target:
         if self.url is not None:
             return self._container(self.url, NETWORK)
         head = self._head()
+        if not self.format and head.startswith(SIGNATURE):
+            raise SourceError(
+                f"{self.name}: this is a .nerv file: decode it first, or use requantize or "
+                "start-from"
+            )
         playlist = None if self.format else playlist_kind(head)
         if playlist is not None and self.path is not None and self.allow_network:
             return self._container(f"file:{self.path.absolute()}", NETWORK)

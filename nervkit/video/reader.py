@@ -49,7 +49,7 @@ class UntimedOptions(TypedDict, total=False):
     to: str | float | None
     duration: str | float | None
     frames: str | int | slice | None
-    crop: str | None
+    crop: str | tuple[int, ...] | None
     resize: str | int | tuple[int, int] | None
     matrix: str | None
     range: str | None
@@ -123,7 +123,7 @@ def read_clip(
     to: str | float | None = None,
     duration: str | float | None = None,
     frames: str | int | slice | None = None,
-    crop: str | None = None,
+    crop: str | tuple[int, ...] | None = None,
     resize: str | int | tuple[int, int] | None = None,
     matrix: str | None = None,
     range: str | None = None,
@@ -152,7 +152,7 @@ def read_clip(
         to: drop frames at or after this time.
         duration: length of the clip from `start`, instead of `to`.
         frames: "a:b", a slice or the index of one frame, counted from `start`.
-        crop: "WxH" (centred) or "WxH+X+Y", in pixels, after rotation.
+        crop: "WxH" or (w, h), centred, or "WxH+X+Y" or (w, h, x, y), in pixels, after rotation.
         resize: "WxH" or (width, height), after the crop. A side of -1 keeps the aspect ratio, -2
             does so and is even; a width alone (640) means 640x-2.
         matrix: colour matrix, overrides the stream's.

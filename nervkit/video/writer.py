@@ -13,7 +13,14 @@ import numpy as np
 
 from nervkit.errors import UsageError
 from nervkit.lock import locked
-from nervkit.output import check_output, is_pipe, link_target, replacing, system_errors
+from nervkit.output import (
+    check_output,
+    is_pipe,
+    link_target,
+    output_name,
+    replacing,
+    system_errors,
+)
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
 from nervkit.video.numbered import IMAGE_SUFFIXES, Numbered, save_image
 from nervkit.video.reader import VideoSource, read_clip
@@ -51,7 +58,7 @@ def write(
     Raises:
         UsageError, SourceError, OutputError: see nervkit.errors.
     """
-    name, options = os.fspath(output), MovieOptions(codec, crf, pixel_format)
+    name, options = output_name(output), MovieOptions(codec, crf, pixel_format)
     check_destination(name, options, overwrite, source)
     clip = read_clip(source, fps=fps)
     count, height, width, _ = clip.shape

@@ -410,7 +410,7 @@ def test_progress_in_three_stages(files: Path, tmp_path: Path) -> None:
         ({"target_loss": "little"}, "target-loss must be a number of dB such as 0.5, not 'little'"),
         ({"target_loss": [1]}, "target-loss must be a number of dB"),
         ({"target_bpp": "small"}, "target-bpp must be a number"),
-        ({"target_size": 4_000}, "too small: it leaves 4,000 bytes"),
+        ({"target_size": 4_000}, "too small: of its 4,000 bytes"),
         ({"target_bpp": 2.5, "device": "abacus"}, "unknown device 'abacus'"),
     ],
 )
@@ -494,7 +494,7 @@ def test_outputs_are_kept(files: Path, tmp_path: Path) -> None:
     source, output = files / "tables.nerv", tmp_path / "out.nerv"
     output.write_bytes(b"mine")
     for error, place, message in (
-        (OutputError, output, "use -y to replace it"),
+        (OutputError, output, "exists already"),
         (UsageError, source, "input and output are the same file"),
         (UsageError, tmp_path / "out.mp4", "must end in .nerv"),
         (OutputError, tmp_path / "no" / "out.nerv", "no such folder"),

@@ -27,6 +27,7 @@ from nervkit.cli.requantize import requantize
 from nervkit.cli.tracks import tracks
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
+from nervkit.keywords import command_names
 from nervkit.version import version_lines
 
 
@@ -94,7 +95,7 @@ def main() -> None:
     """Run the command. Every expected failure prints one line on stderr and sets the exit code:
     0 success, 1 failure, 2 wrong usage, 130 interrupted."""
     voice.quiet = voice.verbose = False
-    with interruption:
+    with interruption, command_names():
         try:
             code = app(prog_name="nervkit", standalone_mode=False)
             sys.stdout.flush()

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option, setting
 from nervkit.lock import locked
 from nervkit.output import check_output, is_pipe, link_target, replacing, system_errors
 from nervkit.video.movies import MOVIE_SUFFIXES, MovieOptions, write_movie
@@ -96,7 +97,7 @@ def check_destination(
     elif options.pixel_format is not None:
         piped = output == "-" or is_pipe(path)
         if suffix != ".y4m" and not (piped and suffix != ".npy"):
-            raise UsageError(f"pixel-format is for movies and y4m, not {output}")
+            raise UsageError(f"{option('pixel_format')} is for movies and y4m, not {output}")
         y4m_format(options)
     if output == "-":
         return
@@ -111,7 +112,8 @@ def check_destination(
         elif suffix in IMAGE_SUFFIXES:
             raise UsageError(
                 f"{output}: an image file holds one frame; use a pattern (frames/%05d.png), or "
-                "decode one frame (frames 5)"
+                ""
+                f"decode one frame ({setting('frames', 5)})"
             )
         else:
             raise UsageError(

@@ -120,10 +120,10 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_size": "much"}, "target-size must be a number of bytes such as 500k"),
-        ({"target_size": 0}, "target-size must be"),
-        ({"target_bpp": 0.0}, "target-bpp must lie in"),
-        ({"target_bpp": float("nan")}, "target-bpp must lie in"),
+        ({"target_size": "much"}, "target_size must be a number of bytes such as 500k"),
+        ({"target_size": 0}, "target_size must be"),
+        ({"target_bpp": 0.0}, "target_bpp must lie in"),
+        ({"target_bpp": float("nan")}, "target_bpp must lie in"),
         ({"target_psnr": "high"}, "target-psnr must lie in 10 to 60 dB, not high"),
         ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits exclude a target"),
         ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
@@ -327,7 +327,7 @@ def test_a_start_that_takes_most_of_the_time_is_noted(monkeypatch: pytest.Monkey
 
 
 def test_several_segments_keep_no_fit(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="keep-fit needs a video of one segment"):
+    with pytest.raises(UsageError, match="keep_fit needs a video of one segment"):
         encode(tmp_path / "a.nerv", steps=2, segments=4, keep_fit=True)
 
 

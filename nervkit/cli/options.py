@@ -181,7 +181,7 @@ Limit = Annotated[
         metavar="NAME=NUMBER",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no progress and notes.")]
 Verbose = Annotated[
     bool,
     typer.Option(

@@ -260,7 +260,8 @@ def selected_frames(timing: Timing, edit: Edit) -> tuple[int, int]:
     ended = timing.seconds[1]
     if edit.start >= ended:
         raise UsageError(
-            f"start {float(edit.start):g} is beyond the end: the video ends at {float(ended):g} s"
+            f"{option('start')} {float(edit.start):g} is beyond the end: the video ends at "
+            f"{float(ended):g} s"
         )
     before = ended if edit.to is None else edit.to
     first, stop = (

@@ -112,7 +112,7 @@ class View:
         if type(at) is not int or at < 0:
             raise UsageError(f"{option('at')} must be a frame number, 0 or more, not {at!r}")
         return cls(
-            None if size is None else parse_size(size, "size"),
+            None if size is None else parse_size(size, option("size")),
             parse_speed(speed),
             stabilise,
             edit,
@@ -256,7 +256,9 @@ def _check_model(video: NervVideo[np.ndarray], view: View) -> None:
     needing = view.needs_gaussians
     if needing is None and not _is_stored_size(video, view):
         needing = "size"
-    for segment in video.segments if needing else ():
+    if needing is None:
+        return
+    for segment in video.segments:
         if segment.model_name != GAUSSIANS:
             raise UsageError(
                 f"{video.file.name}: {segment.model_name} does not support {option(needing)}, "

@@ -271,7 +271,7 @@ def _budget(
 ) -> Budget:
     """Return the length of the fit: the user's, else the paper's for its recipe, else the default
     preset's."""
-    seconds = None if time is None else float(parse_seconds(time, "time"))
+    seconds = None if time is None else float(parse_seconds(time, option("time")))
     given = (preset, epochs, steps, seconds)
     if recipe == PAPER and all(amount is None for amount in given):
         return Budget(epochs=PFNR.recipes[PAPER].epochs)
@@ -318,7 +318,7 @@ def _check_earlier(collection: Collection, name: str, making: _NetworkOptions) -
     if name in collection.names:
         raise UsageError(f"{path}: has a video {name!r} already; choose another name")
     if given := making.given():
-        raise UsageError(f"{path}: has its network already; leave out {given[0]}")
+        raise UsageError(f"{path}: has its network already; leave out {option(given[0])}")
     if len(collection) == MOST_VIDEOS:
         raise UsageError(f"{path}: has {MOST_VIDEOS} videos, the most that a collection holds")
 

@@ -23,7 +23,7 @@ from nervkit.encoding.segment import FrameRange, SegmentJob, fit_segment
 from nervkit.errors import Interrupted, MissingDependencyError, NervError, ResourceError, UsageError
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.progress import Progress
-from nervkit.keywords import command_names, is_command
+from nervkit.keywords import command_names, is_command, option
 
 ANSWER_TIMEOUT = 30  # seconds for the cluster to answer
 STOP_TIMEOUT = 60  # seconds for workers to write their checkpoints
@@ -67,7 +67,9 @@ class RayCluster(Executor):
         if workers in (1, "1", "auto"):
             return cls(fits, gpus > 0)
         if not str(workers).isdecimal() or int(workers) < 1:
-            raise UsageError(f"workers must be a number from 1, or auto, not {workers!r}")
+            raise UsageError(
+                f"{option('workers')} must be a number from 1, or auto, not {workers!r}"
+            )
         return cls(int(workers), gpus > 0)
 
     def run(self, queue: JobQueue, callbacks: ExecutorCallbacks) -> Iterator[FittedSegment]:

@@ -88,7 +88,7 @@ class FitOptions:
     def budget(self) -> Budget:
         """The length of all phases together: the user's choice, else the paper's with its recipe,
         else the default preset."""
-        seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
+        seconds = None if self.time is None else float(parse_seconds(self.time, option("time")))
         given = (self.preset, self.epochs, self.steps, seconds)
         if self.recipe == PAPER and all(amount is None for amount in given):
             own = sum(stage.epochs for stage in self.stages)

@@ -99,7 +99,7 @@ class Reading:
         return cls(
             edit=Edit.from_options(**edit),
             fps=None if fps is None else parse_rate(fps),
-            size=None if size is None else parse_size(size, "size"),
+            size=None if size is None else parse_size(size, option("size")),
             pixel_format=pixel_format,
             strict=strict,
             allow_network=allow_network,

@@ -93,7 +93,10 @@ def check_destination(
     if suffix in MOVIE_SUFFIXES:
         options.codec_for(suffix)
     elif options.codec is not None or options.crf is not None:
-        raise UsageError(f"codec and crf are for {', '.join(MOVIE_SUFFIXES)}, not {output}")
+        raise UsageError(
+            f"{option('codec')} and {option('crf')} are for {', '.join(MOVIE_SUFFIXES)}, not "
+            f"{output}"
+        )
     elif options.pixel_format is not None:
         piped = output == "-" or is_pipe(path)
         if suffix != ".y4m" and not (piped and suffix != ".npy"):

@@ -494,7 +494,7 @@ def test_outputs_are_kept(files: Path, tmp_path: Path) -> None:
     source, output = files / "tables.nerv", tmp_path / "out.nerv"
     output.write_bytes(b"mine")
     for error, place, message in (
-        (OutputError, output, "use -y to replace it"),
+        (OutputError, output, "use overwrite=True to replace it"),
         (UsageError, source, "input and output are the same file"),
         (UsageError, tmp_path / "out.mp4", "must end in .nerv"),
         (OutputError, tmp_path / "no" / "out.nerv", "no such folder"),

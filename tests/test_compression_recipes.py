@@ -586,9 +586,9 @@ def test_hinerv_counts_masks_and_what_is_left() -> None:
         ({"compression": "nerv", "prune": 0.1}, "leave out prune"),
         ({"compression": "nerv", "bits": 6}, "leave out bits"),
         ({"compression": "nerv", "embedding_bits": 6}, "leave out bits and embedding_bits"),
-        ({"compression": "nerv", "target_size": 9000}, "without a target"),
-        ({"compression": "nerv", "target_bpp": 0.1}, "without a target"),
-        ({"compression": "nerv", "target_psnr": 30}, "without a target"),
+        ({"compression": "nerv", "target_size": 9000}, "compression excludes a target"),
+        ({"compression": "nerv", "target_bpp": 0.1}, "compression excludes a target"),
+        ({"compression": "nerv", "target_psnr": 30}, "compression excludes a target"),
         ({"compression": "paper"}, "of gridnerv has no compression"),
     ],
 )

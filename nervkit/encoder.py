@@ -38,7 +38,7 @@ from nervkit.fitting.checkpoint import checkpoint_path, kept_fit_path
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
-from nervkit.keywords import check_keywords
+from nervkit.keywords import check_keywords, option, setting
 from nervkit.lock import locked
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device
@@ -348,7 +348,10 @@ class Encoder:
         options = self.aim.options
         _check_compatible(options, self.aim.target, None, None, kept)
         if not kept.is_file():
-            raise SourceError(f"{kept}: there is no fit to continue; encode with keep-fit first")
+            raise SourceError(
+                f"{kept}: there is no fit to continue; encode with {setting('keep_fit', True)} "
+                "first"
+            )
         check_start(kept)
         return replace(self, start_from=kept, keep_fit=True)
 
@@ -372,15 +375,26 @@ def _check_compatible(
     """Raise UsageError if two options exclude each other."""
     bits_given = (bits, embedding_bits) != (None, None)
     if target is not None and target.psnr is not None and fit.recipe == PAPER:
-        raise UsageError("target-psnr needs a fit through the quantizer: leave out recipe paper")
+        raise UsageError(
+            f"{option('target_psnr')} needs a fit through the quantizer: "
+            f"leave out {setting('recipe', PAPER)}"
+        )
     if target is not None and bits_given:
-        raise UsageError("bits and embedding-bits exclude a target: choose one")
+        raise UsageError(
+            f"{option('bits')} and {option('embedding_bits')} exclude a target: choose one"
+        )
     if fit.compression_data is not None and target is not None:
-        raise UsageError("compression excludes a target: choose one")
+        raise UsageError(f"{option('compression')} excludes a target: choose one")
     if fit.compression_data is not None and bits_given:
-        raise UsageError("compression sets the bits: leave out bits and embedding-bits")
+        raise UsageError(
+            f"{option('compression')} sets the bits: "
+            f"leave out {option('bits')} and {option('embedding_bits')}"
+        )
     if start_from is not None and (fit.params, fit.strides) != (None, None):
-        raise UsageError("start-from sets the network's size: leave out params and strides")
+        raise UsageError(
+            f"{option('start_from')} sets the network's size: "
+            f"leave out {option('params')} and {option('strides')}"
+        )
 
 
 def _aim(
@@ -489,9 +503,15 @@ class _EncodeRun:
     def encode_segments(self, splitter: Splitter, segments: Iterator[Segment]) -> EncodeReport:
         """Encode a video of several segments."""
         if self.encoder.start_from is not None:
-            raise UsageError("start-from needs a video of one segment: use segments off")
+            raise UsageError(
+                f"{option('start_from')} needs a video of one segment: use "
+                f"{setting('segments', 'off')}"
+            )
         if self.encoder.keep_fit:
-            raise UsageError("keep-fit needs a video of one segment: use segments off")
+            raise UsageError(
+                f"{option('keep_fit')} needs a video of one segment: use "
+                f"{setting('segments', 'off')}"
+            )
 
         def tensor_bytes(count: int, shape: VideoShape) -> int:
             return self._tensor_bytes(splitter.details, count, shape)

@@ -18,6 +18,7 @@ from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
+from nervkit.keywords import option, setting
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device
 from nervkit.output import output_name
@@ -119,10 +120,16 @@ def decode(
         start, to, duration, frames, resize=resize, audio=audio, subtitles=subtitles
     )
     if frames is not None and (start, to, duration) != (None, None, None):
-        raise UsageError("frames selects by number, start, to and duration by time; give one kind")
+        raise UsageError(
+            f"{option('frames')} selects by number, {option('start')}, {option('to')} and "
+            f"{option('duration')} by time; give one kind"
+        )
     if is_audio(output):
         if resize is not None or not audio:
-            raise UsageError(f"{output}: holds audio only; resize and no-audio do not apply")
+            raise UsageError(
+                f"{output}: holds audio only; "
+                f"{option('resize')} and {setting('audio', False)} do not apply"
+            )
         check_sound_destination(output, options, overwrite, source)
         with NervFile(source, limits, salvage=salvage) as file:
             return _copy_audio(file, output, edit, began)
@@ -254,7 +261,8 @@ def selected_frames(timing: Timing, edit: Edit) -> tuple[int, int]:
     ended = timing.seconds[1]
     if edit.start >= ended:
         raise UsageError(
-            f"start {float(edit.start):g} is beyond the end: the video ends at {float(ended):g} s"
+            f"{option('start')} {float(edit.start):g} is beyond the end: the video ends at "
+            f"{float(ended):g} s"
         )
     before = ended if edit.to is None else edit.to
     first, stop = (

@@ -1,8 +1,10 @@
-"""Keyword arguments that a public function passes on: checking names, and picking some of them."""
+"""Keyword arguments of the public functions: checking and selecting them, and their names in
+messages, which are those of the command line or of Python."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
@@ -24,6 +26,49 @@ def check_keywords(
     nearest = get_close_matches(unknown, known, 1)
     suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
     raise OptionError(f"{function.__name__}() has no option {unknown!r}{suggestion}")
+
+
+class _Interface:
+    """The interface through which the user sets options: the nervkit command, or Python."""
+
+    is_command = False
+
+
+@contextmanager
+def command_names(active: bool = True) -> Iterator[None]:
+    """Make messages of this process name options as the nervkit command does; with `active` False,
+    as Python does."""
+    before, _Interface.is_command = _Interface.is_command, active
+    try:
+        yield
+    finally:
+        _Interface.is_command = before
+
+
+def is_command() -> bool:
+    """Return whether messages name options as the nervkit command does, for a worker process."""
+    return _Interface.is_command
+
+
+def option(name: str) -> str:
+    """Return an option's name for a message: "--target-size" if the nervkit command runs, else the
+    Python keyword "target_size"."""
+    return f"--{name.replace('_', '-')}" if _Interface.is_command else name.replace("-", "_")
+
+
+def setting(name: str, value: object) -> str:
+    """Return an option with its value for a message: "--preset draft", "--restart" or "--no-fit"
+    if the nervkit command runs, else "preset='draft'", "restart=True" or "fit=False"."""
+    if not _Interface.is_command:
+        return f"{option(name)}={value!r}"
+    if isinstance(value, bool):
+        return option(name if value else f"no_{name}")
+    return f"{option(name)} {value}"
+
+
+def either(command: str, python: str) -> str:
+    """Return the text for the nervkit command or for Python, where the two differ otherwise."""
+    return command if _Interface.is_command else python
 
 
 def select(options: Mapping[str, object], names: Iterable[str]) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryFile
 
 from nervkit.errors import NervError, OutputError, UsageError
+from nervkit.keywords import either
 
 
 def output_name(output: str | os.PathLike[str]) -> str:
@@ -28,7 +30,9 @@ def check_output(path: Path, overwrite: bool, source: object = None) -> None:
     check_not_same(source, path)
     with system_errors(path):
         if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already; use -y or overwrite=True to replace it")
+            raise OutputError(
+                f"{path}: exists already; use {either('-y', 'overwrite=True')} to replace it"
+            )
         if path.is_dir():
             raise OutputError(f"{path}: is a folder")
         check_place(path)
@@ -56,7 +60,10 @@ def check_place(path: Path) -> None:
     """Raise OutputError if no file can be created in the folder of `path` or of its target."""
     parent = link_target(path).parent
     if not parent.is_dir():
-        raise OutputError(f"{parent}: no such folder for the output")
+        raise OutputError(
+            f"{parent}: no such folder for the output; create it first: mkdir -p "
+            f"{quote(str(parent))}"
+        )
     try:  # permission bits do not tell everything: root may write to /proc by them
         with TemporaryFile(dir=parent):
             pass

@@ -17,6 +17,7 @@ from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
@@ -92,19 +93,27 @@ class View:
     ) -> View:
         """Parse the options of `render`. Raises UsageError."""
         if remove is not None and recolour is not None:
-            raise UsageError("remove and recolour are different edits; give one")
+            raise UsageError(
+                f"{option('remove')} and {option('recolour')} are different edits; give one"
+            )
         if (recolour is None) != (colour is None):
-            raise UsageError("recolour needs a mask and a colour such as ff8000; give both")
+            raise UsageError(
+                f"{option('recolour')} needs a mask and {option('colour')} a value such as "
+                "ff8000; give both"
+            )
         edit = "remove" if remove is not None else "recolour" if recolour is not None else None
         mask = recolour if remove is None else remove
         if mask is not None:
             check_mask(mask, ())
         if mask is None and at:
-            raise UsageError("at says which frame a mask belongs to; give remove or recolour too")
+            raise UsageError(
+                f"{option('at')} says which frame a mask belongs to; "
+                f"give {option('remove')} or {option('recolour')} too"
+            )
         if type(at) is not int or at < 0:
-            raise UsageError(f"at must be a frame number, 0 or more, not {at!r}")
+            raise UsageError(f"{option('at')} must be a frame number, 0 or more, not {at!r}")
         return cls(
-            None if size is None else parse_size(size, "size"),
+            None if size is None else parse_size(size, option("size")),
             parse_speed(speed),
             stabilise,
             edit,
@@ -206,7 +215,9 @@ def _write_frames(
     width, height = view.size or stored_size
     _check_model(video, view)
     if view.at >= len(video):
-        raise UsageError(f"at {view.at} is beyond the end: there are {len(video)} frames")
+        raise UsageError(
+            f"{option('at')} {view.at} is beyond the end: there are {len(video)} frames"
+        )
     video.check(0, len(video))
     timing, positions = paced(video.timing, view.speed)
     with memory_errors(video.file.name):
@@ -243,14 +254,17 @@ def _write_frames(
 
 def _check_model(video: NervVideo[np.ndarray], view: View) -> None:
     """Raise UsageError if an option needs Gaussians and a segment has another model."""
-    option = view.needs_gaussians
-    if option is None and not _is_stored_size(video, view):
-        option = "size"
-    for segment in video.segments if option else ():
+    needing = view.needs_gaussians
+    if needing is None and not _is_stored_size(video, view):
+        needing = "size"
+    if needing is None:
+        return
+    for segment in video.segments:
         if segment.model_name != GAUSSIANS:
             raise UsageError(
-                f"{video.file.name}: {segment.model_name} does not support {option}, which needs a "
-                "file of the model gaussians (every model supports speed)"
+                f"{video.file.name}: {segment.model_name} does not support {option(needing)}, "
+                "which needs a file of the model gaussians (every model supports "
+                f"{option('speed')})"
             )
 
 

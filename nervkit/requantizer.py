@@ -24,6 +24,7 @@ from nervkit.errors import FormatError, NervError, NothingToDoError, ResourceErr
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.framechecks import DecodedFrames, Match, count_matches
+from nervkit.keywords import option
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import Device, choose_device, memory_errors
@@ -148,7 +149,10 @@ def requantize(
     bpp = None if target_bpp is None else parse_bpp(target_bpp)
     target = Target.from_options(target_size, bpp, target_bitrate)
     if (target is None) == (target_loss is None):
-        raise UsageError("give one of target-size, target-bpp, target-bitrate and target-loss")
+        raise UsageError(
+            f"give one of {option('target_size')}, {option('target_bpp')}, "
+            f"{option('target_bitrate')} and {option('target_loss')}"
+        )
     loss = None if target_loss is None else parse_loss(target_loss)
     check_nerv_output(output, overwrite, source)
     with (
@@ -210,8 +214,10 @@ class _Requantization:
         independent of the present error. Raises UsageError if the file declares no PSNR."""
         if self._psnr is None:
             raise UsageError(
-                f"{self._file.name}: declares no PSNR to which target-loss could refer; give "
-                "target-size, target-bpp or target-bitrate"
+                f"{self._file.name}: declares no PSNR to which {option('target_loss')} could "
+                "refer; "
+                f"give {option('target_size')}, {option('target_bpp')} or "
+                f"{option('target_bitrate')}"
             )
         return _error(self._psnr) * (10 ** (loss / 10) - 1)
 

@@ -8,6 +8,7 @@ import numpy as np
 from nervkit.decoder import NervVideo
 from nervkit.errors import ModelError
 from nervkit.fitting.loop import probe_positions
+from nervkit.keywords import option
 from nervkit.metrics import psnr
 from nervkit.models.base import Representation
 from nervkit.networks import render
@@ -56,7 +57,7 @@ class SelfCheck:
             )
         lost = min(self._psnr, TRANSPARENT) - decoded
         if lost > NOTED_LOSS and not self._coarser:
-            return [f"quantization loses {lost:.1f} dB; raise bits to lose less"]
+            return [f"quantization loses {lost:.1f} dB; raise {option('bits')} to lose less"]
         return []
 
     def _quality(self, shown: list[np.ndarray]) -> float:

@@ -11,18 +11,22 @@ from nervkit.decoder import NervVideo
 from nervkit.errors import SourceError, UsageError
 from nervkit.fitting.checkpoint import read_checkpoint
 from nervkit.fitting.start import KeptFit, Start, StoredStart
+from nervkit.keywords import setting
 from nervkit.models.config import VideoShape
 from nervkit.models.registry import load_model
 from nervkit.networks import segment_blueprint, segment_model
 
 KEPT_FIT_MAGIC = b"PK"  # a kept fit is a checkpoint, which is a zip archive
-REMEDY = "make one with keep-fit"
+
+
+def _remedy() -> str:
+    return f"make one with {setting('keep_fit', True)}"
 
 
 def check_start(path: str | os.PathLike[str]) -> None:
     """Raise SourceError or FormatError if `path` is neither a .nerv file nor a kept fit."""
     if _is_kept_fit(path):
-        read_checkpoint(Path(path), REMEDY)
+        read_checkpoint(Path(path), _remedy())
     else:
         NervFile(path).close()
 
@@ -55,7 +59,7 @@ def _is_kept_fit(path: str | os.PathLike[str]) -> bool:
 
 
 def _read_kept_fit(path: Path, model: str, fingerprint: str) -> KeptFit:
-    identity, saved = read_checkpoint(path, REMEDY)
+    identity, saved = read_checkpoint(path, _remedy())
     if identity.get("model") != model:
         raise UsageError(
             f"{path}: a fit of {model} cannot start from one of {identity.get('model')}"
@@ -66,7 +70,7 @@ def _read_kept_fit(path: Path, model: str, fingerprint: str) -> KeptFit:
     try:
         config = model_type.config_type.from_dict(identity["config"])
     except (KeyError, UsageError) as error:
-        raise SourceError(f"{path}: not a readable checkpoint; {REMEDY}") from error
+        raise SourceError(f"{path}: not a readable checkpoint; {_remedy()}") from error
     return KeptFit(config, saved)
 
 
@@ -84,7 +88,7 @@ def _read_nerv(path: str | os.PathLike[str], model: str, shape: VideoShape) -> S
             missing = ", ".join(model_type.fit_only)
             raise UsageError(
                 f"{path}: a fit of {model} cannot start from a .nerv file, which has no {missing}; "
-                "keep a fit with keep-fit, and start from that"
+                f"keep a fit with {setting('keep_fit', True)}, and start from that"
             )
         plan, data = segment_blueprint(header, segment), video.file.segment(0)
         shapes = plan.weights | plan.embeddings

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Self
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 from nervkit.models.sizing import default_parameters
 from nervkit.units import parse_bitrate, parse_bpp, parse_psnr, parse_size_in_bytes
 from nervkit.video.probe import h264_bytes
@@ -55,10 +56,13 @@ class Target:
         if not given:
             return None
         if len(given) > 1:
-            raise UsageError("give one of target-size, target-bpp, target-bitrate and target-psnr")
+            raise UsageError(
+                f"give one of {option('target_size')}, {option('target_bpp')}, "
+                f"{option('target_bitrate')} and {option('target_psnr')}"
+            )
         bits = None if bpp is None else parse_bpp(bpp)
         if bits is not None and not 0 < bits <= 24:
-            raise UsageError(f"target-bpp must lie in 0 (exclusive) to 24, not {bpp}")
+            raise UsageError(f"{option('target_bpp')} must lie in 0 (exclusive) to 24, not {bpp}")
         return cls(
             None if size is None else parse_size_in_bytes(size),
             bits,
@@ -76,10 +80,10 @@ class Target:
     def _as_option(self, size: int, pixels: int, seconds: Fraction) -> str:
         """Return a number of bytes as a value of the option that set this target."""
         if self.bpp is not None:
-            return f"target-bpp {8 * size / pixels:.3g}"
+            return f"{option('target_bpp')} {8 * size / pixels:.3g}"
         if self.bitrate is not None:
-            return f"target-bitrate {math.ceil(8 * size / seconds)}"
-        return f"target-size {size}"
+            return f"{option('target_bitrate')} {math.ceil(8 * size / seconds)}"
+        return f"{option('target_size')} {size}"
 
     def expected_bytes(self, frames: np.ndarray, metric: str, steps: int | None) -> int:
         """Estimate the tensor bytes that `frames` (T, H, W, 3) uint8 need for the target's PSNR

@@ -19,6 +19,7 @@ from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
+from nervkit.keywords import option, setting
 from nervkit.models.device import memory_errors
 from nervkit.output import check_output, output_name, replacing
 from nervkit.video.colour import Colour
@@ -104,7 +105,7 @@ def tracks(
     """
     points = [_parse_point(point) for point in at]
     if not points:
-        raise UsageError("give the points to follow: at x,y,frame")
+        raise UsageError(f"give the points to follow: {setting('at', 'x,y,frame')}")
     options = MovieOptions(codec, crf)
     output = None if output is None else output_name(output)
     draw = None if draw is None else output_name(draw)
@@ -113,7 +114,10 @@ def tracks(
     if draw is not None:
         check_destination(draw, options, overwrite, source)
     elif codec is not None or crf is not None:
-        raise UsageError("codec and crf apply to the drawn video; give draw too")
+        raise UsageError(
+            f"{option('codec')} and {option('crf')} apply to the drawn video; give "
+            f"{option('draw')} too"
+        )
     if output is not None:
         check_output(Path(output), overwrite, source)
     with NervVideo(source, limits=limits) as video:

@@ -11,6 +11,7 @@ from operator import or_
 from typing import Any
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 
 KEEP_ASPECT, KEEP_ASPECT_EVEN = (
     -1,
@@ -45,7 +46,8 @@ def parse_rate(fps: str | float | Fraction) -> Fraction:
         rate = Fraction(0)
     if not 0 < rate <= 100_000:
         raise UsageError(
-            "fps must be a positive number (up to 100000) or a fraction such as 30000/1001, "
+            f"{option('fps')} must be a positive number (up to 100000) or a fraction such as "
+            "30000/1001, "
             f"not {fps!r}"
         )
     return rate
@@ -69,7 +71,8 @@ def parse_frames(frames: str | int | slice | None) -> tuple[int, int | None]:
             first, stop = (int(text), int(text) + 1) if valid else (0, 0)
     if not valid or (stop is not None and stop <= first):
         raise UsageError(
-            f"frames must be a range a:b with 0 <= a < b, or one frame's number, not {frames!r}"
+            f"{option('frames')} must be a range a:b with 0 <= a < b, or one frame's number, not "
+            f"{frames!r}"
         )
     return first, stop
 
@@ -93,7 +96,8 @@ def parse_resize(size: str | int | tuple[int, int]) -> tuple[int, int]:
     if len(parts) == 2 and any(lengths) and all(map(or_, lengths, follow)):
         return int(parts[0]), int(parts[1])
     raise UsageError(
-        "resize must be WxH (640x360), a width (640), or have -1 for the side that keeps the "
+        f"{option('resize')} must be WxH (640x360), a width (640), or have -1 for the side that "
+        "keeps the "
         f"aspect ratio (640x-1; -2: even), up to {LONGEST_SIDE} pixels, not {size!r}"
     )
 
@@ -102,7 +106,9 @@ def parse_size_in_bytes(text: str | int) -> int:
     """Parse bytes, such as 500000, "500k" or "1.5M" (powers of 1,000)."""
     size = _number(text, "B")
     if size is None:
-        raise UsageError(f"target-size must be a number of bytes such as 500k, not {text!r}")
+        raise UsageError(
+            f"{option('target_size')} must be a number of bytes such as 500k, not {text!r}"
+        )
     return size
 
 
@@ -110,7 +116,9 @@ def parse_bitrate(text: str | int) -> int:
     """Parse bits per second, such as 200000, "200k" or "1.5M" (powers of 1,000)."""
     rate = _number(text, "bit/s|bps")
     if rate is None:
-        raise UsageError(f"target-bitrate must be bits per second such as 200k, not {text!r}")
+        raise UsageError(
+            f"{option('target_bitrate')} must be bits per second such as 200k, not {text!r}"
+        )
     return rate
 
 
@@ -119,7 +127,9 @@ def parse_bpp(text: str | float) -> float:
     try:
         return float(text)
     except (TypeError, ValueError):
-        raise UsageError(f"target-bpp must be a number such as 0.05, not {text!r}") from None
+        raise UsageError(
+            f"{option('target_bpp')} must be a number such as 0.05, not {text!r}"
+        ) from None
 
 
 def parse_psnr(value: float | str) -> float:
@@ -129,7 +139,9 @@ def parse_psnr(value: float | str) -> float:
     except (TypeError, ValueError):
         psnr = math.nan
     if not LEAST_PSNR <= psnr <= MOST_PSNR:
-        raise UsageError(f"target-psnr must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {value}")
+        raise UsageError(
+            f"{option('target_psnr')} must lie in {LEAST_PSNR} to {MOST_PSNR} dB, not {value}"
+        )
     return psnr
 
 
@@ -138,9 +150,13 @@ def parse_loss(loss: str | float) -> float:
     try:
         parsed = float(loss)
     except (TypeError, ValueError):
-        raise UsageError(f"target-loss must be a number of dB such as 0.5, not {loss!r}") from None
+        raise UsageError(
+            f"{option('target_loss')} must be a number of dB such as 0.5, not {loss!r}"
+        ) from None
     if not 0 < parsed <= MOST_LOSS:
-        raise UsageError(f"target-loss must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {loss}")
+        raise UsageError(
+            f"{option('target_loss')} must lie in 0 (exclusive) to {MOST_LOSS:g} dB, not {loss}"
+        )
     return parsed
 
 
@@ -149,7 +165,7 @@ def parse_count(text: str | float) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)", str(text).strip())
     count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] if match else 0
     if not 1 <= count <= 1e9:
-        raise UsageError(f"params must be a number such as 350k or 1.5M, not {text!r}")
+        raise UsageError(f"{option('params')} must be a number such as 350k or 1.5M, not {text!r}")
     return round(count)
 
 
@@ -163,7 +179,9 @@ def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:
     """Parse strides: "5,4,4,2,2" or a sequence."""
     parts = strides if isinstance(strides, (tuple, list)) else str(strides).split(",")
     if not all(str(part).strip().isdecimal() and int(part) for part in parts):
-        raise UsageError(f"strides must be whole numbers from 1, such as 5,4,2, not {strides!r}")
+        raise UsageError(
+            f"{option('strides')} must be whole numbers from 1, such as 5,4,2, not {strides!r}"
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -174,14 +192,16 @@ def parse_speed(speed: str | float) -> Fraction:
         value = Fraction(text).limit_denominator(1000)
         if SLOWEST <= value <= FASTEST:
             return value
-    raise UsageError(f"speed must be a number such as 0.25 or 1/4, 0.001 to 1000, not {speed!r}")
+    raise UsageError(
+        f"{option('speed')} must be a number such as 0.25 or 1/4, 0.001 to 1000, not {speed!r}"
+    )
 
 
 def parse_colour(colour: str) -> tuple[int, ...]:
     """Parse "ff8000" or "#ff8000" into (red, green, blue), 0 to 255."""
     match = re.fullmatch(r"#?([0-9a-fA-F]{6})", str(colour).strip())
     if match is None:
-        raise UsageError(f"colour must be RRGGBB such as ff8000, not {colour!r}")
+        raise UsageError(f"{option('colour')} must be RRGGBB such as ff8000, not {colour!r}")
     return tuple(bytes.fromhex(match[1]))
 
 

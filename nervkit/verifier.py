@@ -17,7 +17,7 @@ from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import SourceError, UsageError
 from nervkit.framechecks import Match, match
-from nervkit.keywords import check_keywords
+from nervkit.keywords import check_keywords, option
 from nervkit.metrics import Quality, mean_quality, quality_of
 from nervkit.models.device import Device
 from nervkit.networks import check_budget
@@ -133,7 +133,8 @@ def verify(
     check_keywords(verify, reading, READING)
     if against is None and (unused := changed_options(reading)):
         raise UsageError(
-            f"{unused[0].replace('_', '-')} describes the source to compare with; give against too"
+            f"{option(unused[0])} describes the source to compare with; give {option('against')} "
+            "too"
         )
     if source == "-" == against:
         raise UsageError("only one of the .nerv file and the source can be standard input")

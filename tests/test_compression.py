@@ -366,8 +366,8 @@ def test_dequantizing_rounds_once() -> None:
 
 @pytest.mark.parametrize("bits", [1, 13, 0, -8, 8.5, 8.0, "8", None])
 def test_bit_widths_are_checked(bits: Any) -> None:
-    with pytest.raises(UsageError, match="embedding-bits must"):
-        check_bits(bits, "embedding-bits")
+    with pytest.raises(UsageError, match="embedding_bits must"):
+        check_bits(bits, "embedding_bits")
     assert [check_bits(width) for width in (2, 12)] == [2, 12]
 
 

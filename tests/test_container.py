@@ -324,7 +324,7 @@ def test_a_large_frame_is_checked_against_the_working_memory(small: Path) -> Non
     """A legal size and few parameters, but activations beyond the limit."""
     data = with_header(small.read_bytes(), width=11, height=9)
     with (
-        pytest.raises(LimitError, match=r"decoding takes [\d,]+ bytes of memory.*--limit memory="),
+        pytest.raises(LimitError, match=r"takes [\d,]+ bytes of memory.*nervkit\.Limits\(memory="),
         NervVideo(data, limits=Limits(memory=1000)),
     ):
         pass

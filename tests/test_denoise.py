@@ -273,7 +273,7 @@ def test_a_fit_is_made_where_it_is_asked_for(task: str, tmp_path: Path) -> None:
     without = report_of(task, tmp_path, fit=False)
     assert (without.steps, without.model, without.parameters) == (0, None, 0)
     assert not list(tmp_path.glob("*checkpoint*"))
-    with pytest.raises(UsageError, match=r"^steps needs a fit, but fit is off"):
+    with pytest.raises(UsageError, match=r"^steps needs a fit: leave it or fit=False out"):
         report_of(task, tmp_path, fit=False, steps=5)
 
 
@@ -350,7 +350,7 @@ def test_without_a_fit_holes_are_filled_too() -> None:
     made = nervkit.inpaint(np.where(hole[..., None], np.uint8(0), frames), hole, fit=False)
     assert np.array_equal(made[:, ~hole], frames[:, ~hole])
     assert psnr(made[:, hole], frames[:, hole]) > 20
-    with pytest.raises(UsageError, match=r"^whole needs a fit, but fit is off"):
+    with pytest.raises(UsageError, match=r"^whole needs a fit: leave it or fit=False out"):
         nervkit.inpaint(frames, hole, whole=True, fit=False)
 
 
@@ -383,7 +383,7 @@ def test_the_command_says_that_no_fit_was_made(
     assert "3 steps" in fitted.stderr
     both = run("-y", "--no-fit", "--steps", "3")
     assert both.returncode == 2
-    assert "steps needs a fit, but fit is off" in both.stderr
+    assert "--steps needs a fit: leave it or --no-fit out" in both.stderr
 
 
 # Damages

@@ -475,7 +475,7 @@ def test_other_models_have_one_size(stored: Path, tmp_path: Path) -> None:
         ({"speed": "0"}, "speed must be"),
         ({"speed": "1/0"}, "speed must be"),
         ({"size": "0x4"}, "size must be WxH"),
-        ({"colour": "ff0000"}, "recolour needs a mask and a colour"),
+        ({"colour": "ff0000"}, "recolour needs a mask and colour"),
         ({"recolour": np.ones((48, 64)), "colour": "red"}, "colour must be RRGGBB"),
         ({"remove": "absent.png"}, "absent.png: no such file"),
         ({"at": 2}, "at says which frame"),

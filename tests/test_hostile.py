@@ -29,6 +29,7 @@ from nervkit.container.timing import pack_timing, unpack_timing
 from nervkit.container.track import pack_track, unpack_track
 from nervkit.errors import FormatError, LimitError, NervError, ResourceError, UsageError
 from nervkit.fitting.options import FitOptions
+from nervkit.keywords import command_names
 from nervkit.media.extras import Attachment, Chapter, Extras
 from nervkit.media.timing import Timing
 from nervkit.media.track import UNKNOWN, Track
@@ -173,8 +174,12 @@ def test_budgets_grow_with_the_file() -> None:
     for name, budget in BUDGETS.items():
         allowed = budget.base + budget.per_byte * 1000
         limits.check(name, allowed, size=1000)
-        option = name.replace("_", "-")
-        with pytest.raises(LimitError, match=f"--limit {option}={allowed + 1}"):
+        with pytest.raises(LimitError, match=rf"limits=nervkit\.Limits\({name}={allowed + 1}\)"):
+            limits.check(name, allowed + 1, size=1000)
+        with (
+            command_names(),
+            pytest.raises(LimitError, match=f"--limit {name.replace('_', '-')}={allowed + 1}"),
+        ):
             limits.check(name, allowed + 1, size=1000)
         Limits(**{name: allowed + 1}).check(name, allowed + 1, size=0)
         with pytest.raises(LimitError):
@@ -212,7 +217,7 @@ def test_what_is_declared_is_computed_before_it_is_allocated(seeds: list[bytes])
         values, pixels = video.header.values, video.header.pixels
     low = {"pixels": pixels, "values": values, "memory": 10**5, "macs_per_frame": 10**4}
     for name, number in low.items():
-        with pytest.raises(LimitError, match=f"--limit {name.replace('_', '-')}="):
+        with pytest.raises(LimitError, match=rf"Limits\({name}="):
             nervkit.open(data, limits=Limits(**{name: number - 1}))
     with pytest.raises(LimitError, match="multiply-accumulates in all frames"):
         nervkit.open(data, limits=Limits(macs_per_file=10**4))

@@ -460,7 +460,7 @@ def test_a_worker_stays_for_the_next_segment_and_is_replaced_when_killed(
         ({"workers": 0}, "workers must be a number from 1"),
         ({"workers": "many"}, "or auto, not 'many'"),
         ({"segments": "some"}, "segments must be"),
-        ({"segments": "off", "cuts": [3]}, "need segments 'auto'"),
+        ({"segments": "off", "cuts": [3]}, "cuts needs segments='auto'"),
         ({"segment_frames": 1}, "from 2"),
     ],
 )
@@ -471,7 +471,7 @@ def test_bad_choices(clip: Path, tmp_path: Path, options: dict[str, Any], messag
 
 
 def test_a_start_is_for_one_segment(clip: Path, encoded: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use segments off"):
+    with pytest.raises(UsageError, match="use segments='off'"):
         encode(clip, tmp_path / "b.nerv", start_from=encoded, params=None)
 
 

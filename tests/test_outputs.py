@@ -339,7 +339,7 @@ def test_older_images_stay_and_are_noted(tmp_path: Path, frames: np.ndarray) -> 
 
 def test_a_pattern_replaces_nothing_unasked(tmp_path: Path, frames: np.ndarray) -> None:
     (tmp_path / "f003.png").write_bytes(b"old")
-    with pytest.raises(OutputError, match=r"f003\.png: exists already; use -y"):
+    with pytest.raises(OutputError, match=r"f003\.png: exists already; use overwrite=True"):
         put(tmp_path / "f%03d.png", frames)
     put(tmp_path / "f%04d.png", frames)
     assert (tmp_path / "f003.png").read_bytes() == b"old"

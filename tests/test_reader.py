@@ -334,7 +334,7 @@ def test_raw_video_described_by_options(ffmpeg: FFmpeg, tmp_path: Path) -> None:
 def test_size_and_format_are_for_raw_video_only(bunny: Path) -> None:
     with pytest.raises(UsageError, match=r"^size is for raw"):
         read_clip(bunny, size="64x48")
-    with pytest.raises(UsageError, match="pixel-format is for raw"):
+    with pytest.raises(UsageError, match="pixel_format is for raw"):
         read_clip(bunny, pixel_format="yuv420p")
 
 

@@ -894,7 +894,7 @@ def test_parts_and_salvage_by_command(
     assert (np.load(output) == expected[5:10]).all()
     path.write_bytes(cut(data, 2))
     assert command(monkeypatch, *part) == 1
-    assert "(frames 0 to 7) are intact; use salvage to decode them" in capsys.readouterr().err
+    assert "(frames 0 to 7) are intact; use --salvage to decode" in capsys.readouterr().err
     assert command(monkeypatch, *part, "--salvage") == 0
     assert "note: the file ends inside a chunk" in capsys.readouterr().err
     assert (np.load(output) == expected[:8]).all()

@@ -80,7 +80,7 @@ def test_an_image_with_a_place_for_a_number_in_its_name(ffmpeg: FFmpeg, tmp_path
         ("x" * 300, "no such file or folder"),
         ("a\0b", "no such file or folder"),
         ("x%03d.png", "no file matches this pattern"),
-        ("http://127.0.0.1:9/x.mp4", "allow-network"),
+        ("http://127.0.0.1:9/x.mp4", "allow_network=True"),
     ],
 )
 def test_what_is_not_there(
@@ -114,7 +114,7 @@ def test_playlists_open_nothing(name: str, copied: Callable[..., Path], tmp_path
     path.write_text(PLAYLISTS[name].format(film=segment))
     before = segment.stat().st_atime_ns
     os.utime(segment, ns=(1, segment.stat().st_mtime_ns))
-    message = "cannot be opened" if "hidden" in name else "allow-network"
+    message = "cannot be opened" if "hidden" in name else "allow_network=True"
     with pytest.raises(SourceError, match=message):
         read_clip(path)
     assert before != 1 == segment.stat().st_atime_ns  # nobody has read it
@@ -154,7 +154,7 @@ def test_addresses_are_opened_where_that_is_allowed(
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(PLAYLISTS["list.m3u8"].format(film=f"{address}/film.mp4"))
     for source in (f"{address}/film.mp4", playlist):
-        with pytest.raises(SourceError, match="allow-network"):
+        with pytest.raises(SourceError, match="allow_network=True"):
             read_clip(source)
     assert asked == []
     clip = read_clip(f"{address}/film.mp4", allow_network=True)

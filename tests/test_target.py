@@ -120,23 +120,23 @@ def test_a_stopped_fit_goes_on_to_the_same_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_size": "much"}, "target-size must be a number of bytes such as 500k"),
-        ({"target_size": 0}, "target-size must be"),
-        ({"target_bpp": 0.0}, "target-bpp must lie in"),
-        ({"target_bpp": float("nan")}, "target-bpp must lie in"),
-        ({"target_psnr": "high"}, "target-psnr must lie in 10 to 60 dB, not high"),
-        ({"target_size": 9_000, "bits": 6}, "bits and embedding-bits exclude a target"),
-        ({"target_psnr": 61.0}, "target-psnr must lie in 10 to 60 dB"),
-        ({"target_psnr": float("nan")}, "target-psnr must lie in"),
-        ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target-size"),
-        ({"target_psnr": 30.0, "recipe": "paper", "model": "hnerv"}, "leave out recipe paper"),
-        ({"target_size": 9_000, "target_bpp": 1.0}, "give one of target-size, target-bpp"),
-        ({"target_bpp": 1.0, "target_bitrate": "1M"}, "give one of target-size, target-bpp"),
-        ({"target_bitrate": "fast"}, "target-bitrate must be bits per second such as 200k"),
-        ({"target_bitrate": 0}, "target-bitrate must be"),
-        ({"target_bitrate": "20 kB"}, "target-bitrate must be"),
-        ({"target_bitrate": "20k"}, "of its 800 bytes.*least is target-bitrate"),
-        ({"target_size": 1_200}, "of its 1,200 bytes.*least is target-size"),
+        ({"target_size": "much"}, "target_size must be a number of bytes such as 500k"),
+        ({"target_size": 0}, "target_size must be"),
+        ({"target_bpp": 0.0}, "target_bpp must lie in"),
+        ({"target_bpp": float("nan")}, "target_bpp must lie in"),
+        ({"target_psnr": "high"}, "target_psnr must lie in 10 to 60 dB, not high"),
+        ({"target_size": 9_000, "bits": 6}, "bits and embedding_bits exclude a target"),
+        ({"target_psnr": 61.0}, "target_psnr must lie in 10 to 60 dB"),
+        ({"target_psnr": float("nan")}, "target_psnr must lie in"),
+        ({"target_psnr": 30.0, "target_size": 9_000}, "give one of target_size"),
+        ({"target_psnr": 30.0, "recipe": "paper", "model": "hnerv"}, "leave out recipe='paper'"),
+        ({"target_size": 9_000, "target_bpp": 1.0}, "give one of target_size, target_bpp"),
+        ({"target_bpp": 1.0, "target_bitrate": "1M"}, "give one of target_size, target_bpp"),
+        ({"target_bitrate": "fast"}, "target_bitrate must be bits per second such as 200k"),
+        ({"target_bitrate": 0}, "target_bitrate must be"),
+        ({"target_bitrate": "20 kB"}, "target_bitrate must be"),
+        ({"target_bitrate": "20k"}, "of its 800 bytes.*least is target_bitrate"),
+        ({"target_size": 1_200}, "of its 1,200 bytes.*least is target_size"),
         ({"target_size": 9_000, "prune": 0.2}, "prune is for a fit without a target"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_kept_fit_through_the_quantizer_serves_another_rate(tmp_path: Path) ->
     [
         ({"model": "nerv"}, "a fit of nerv cannot start from one of hnerv"),
         ({"model": "hnerv", "frames": "0:6"}, "is a fit of other frames"),
-        ({"model": "hnerv", "segments": 4}, "start-from needs a video of one segment"),
+        ({"model": "hnerv", "segments": 4}, "start_from needs a video of one segment"),
         ({"model": "hnerv", "start_from": "a.zip"}, "a.zip: not a readable checkpoint"),
     ],
 )
@@ -328,7 +328,7 @@ def test_a_start_that_takes_most_of_the_time_is_noted(monkeypatch: pytest.Monkey
 
 
 def test_several_segments_keep_no_fit(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="keep-fit needs a video of one segment"):
+    with pytest.raises(UsageError, match="keep_fit needs a video of one segment"):
         encode(tmp_path / "a.nerv", steps=2, segments=4, keep_fit=True)
 
 

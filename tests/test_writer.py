@@ -515,7 +515,7 @@ def test_a_folder_that_exists_loses_nothing(tmp_path: Path, noise: np.ndarray) -
     folder = tmp_path / "frames"
     write_video(str(folder), stream_of(noise), DEFAULTS)
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="exists already; use -y"):
+    with pytest.raises(OutputError, match="exists already; use overwrite=True"):
         check_destination(str(folder), DEFAULTS, overwrite=False)
     check_destination(str(folder), DEFAULTS, overwrite=True)
     (note,) = write_video(str(folder), stream_of(noise[3:5]), DEFAULTS)

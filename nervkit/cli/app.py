@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
+from shlex import quote
 from typing import Annotated, cast
 
 import typer
@@ -27,6 +29,7 @@ from nervkit.cli.requantize import requantize
 from nervkit.cli.tracks import tracks
 from nervkit.cli.verify import verify
 from nervkit.errors import NervError
+from nervkit.keywords import command_names
 from nervkit.version import version_lines
 
 
@@ -43,6 +46,8 @@ class _ShownError(Exception):
 # New versions of typer contain a copy of click, and old ones depend on click. This is click's base
 # class of errors for the user in both.
 ClickException = cast(type[_ShownError], typer.BadParameter.__mro__[2])
+
+FILE_NAME = re.compile(r"\.[A-Za-z]\w{2,4}$")
 
 app = options.Commands(
     help="Neural video representations: fit a small network to a video, store it as a .nerv "
@@ -90,11 +95,30 @@ def _root(
     voice.choose(quiet, verbose)
 
 
+def _hint(error: _ShownError, arguments: list[str]) -> str | None:
+    """Return a hint on ffmpeg's -i or on an output without -o. None if neither is the problem."""
+    if getattr(error, "option_name", None) == "-i":
+        return "; nervkit takes the source without -i"
+    parameter = getattr(error, "param", None)
+    if (
+        getattr(parameter, "name", None) != "output"
+        or "Missing option" not in error.format_message()
+    ):
+        return None
+    # All arguments that look like files: the source, and perhaps the output.
+    files = [text for text in arguments if FILE_NAME.search(text)]
+    if len(files) < 2 or files[-1] != arguments[-1]:
+        return None
+    if arguments[0] == "encode" and not files[-1].endswith(".nerv"):
+        return None  # several sources
+    return f"; did you mean -o {quote(files[-1])}?"
+
+
 def main() -> None:
     """Run the command. Every expected failure prints one line on stderr and sets the exit code:
     0 success, 1 failure, 2 wrong usage, 130 interrupted."""
     voice.quiet = voice.verbose = False
-    with interruption:
+    with interruption, command_names():
         try:
             code = app(prog_name="nervkit", standalone_mode=False)
             sys.stdout.flush()
@@ -102,6 +126,8 @@ def main() -> None:
             context = getattr(error, "ctx", None)
             command = context.command_path if context is not None else "nervkit"
             message = " ".join(error.format_message().split()) + config_location(error)
+            if hint := _hint(error, sys.argv[1:]):
+                message = message.removesuffix(".") + hint
             if message:
                 complain(f"{command}: {message} (see {command} --help)")
             code = error.exit_code

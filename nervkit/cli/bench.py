@@ -41,6 +41,7 @@ bench = options.Commands(
     cls=_RunUnlessNamed,
     help="Measure neural codecs against H.264, HEVC, AV1 and VVC, and report the results. "
     "`nervkit bench CLIP ... --out DIR` is short for `nervkit bench run`.",
+    epilog="Options: nervkit bench run --help",
     no_args_is_help=True,
 )
 

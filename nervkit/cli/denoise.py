@@ -10,11 +10,21 @@ from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@options.with_options(options.fitting, options.reading, options.tracks, options.movie)
+@options.with_options(
+    options.restoring, options.fitting, options.reading, options.tracks, options.movie
+)
 def denoise(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: options.MovieOutput,
-    fit: options.Fit = None,
+    fit: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit/--no-fit",
+            help="Fit a network or not (default: for impulses, and for strong RGB noise with a "
+            "static camera).",
+            rich_help_panel=options.FIT,
+        ),
+    ] = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,

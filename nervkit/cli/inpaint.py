@@ -10,13 +10,18 @@ from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@options.with_options(options.fitting, options.reading, options.tracks, options.movie)
+@options.with_options(
+    options.restoring, options.fitting, options.reading, options.tracks, options.movie
+)
 def inpaint(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: options.MovieOutput,
     mask: Annotated[
         str | None,
-        typer.Option(help="Unknown where not black: one image for all frames, images, or a movie."),
+        typer.Option(
+            help="Mask, one image for all frames, images or a movie: white (not black) = to be "
+            "filled, black = kept."
+        ),
     ] = None,
     box: Annotated[
         list[str] | None,
@@ -31,7 +36,14 @@ def inpaint(
             "--whole", help="Write the network's prediction of all pixels, known ones too."
         ),
     ] = False,
-    fit: options.Fit = None,
+    fit: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit/--no-fit",
+            help="Fit a network or not (default: yes).",
+            rich_help_panel=options.FIT,
+        ),
+    ] = None,
     restart: options.Restart = False,
     json: options.Json = False,
     **shared: Any,

@@ -10,7 +10,9 @@ from nervkit.cli import options
 from nervkit.cli.restoring import SOURCE_HELP, restore
 
 
-@options.with_options(options.fitting, options.reading, options.tracks, options.movie)
+@options.with_options(
+    options.restoring, options.fitting, options.reading, options.tracks, options.movie
+)
 def interpolate(
     source: Annotated[str, typer.Argument(help=f"{SOURCE_HELP} Or a .nerv file.")],
     output: options.MovieOutput,
@@ -21,7 +23,14 @@ def interpolate(
     source_fps: Annotated[
         str | None, typer.Option(help="Frame rate of images, arrays or raw video; 25 by default.")
     ] = None,
-    fit: options.Fit = None,
+    fit: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit/--no-fit",
+            help="Fit a network or not (default: no).",
+            rich_help_panel=options.FIT,
+        ),
+    ] = None,
     limit: options.Limit = None,
     restart: options.Restart = False,
     json: options.Json = False,

@@ -35,7 +35,7 @@ def models(
     from nervkit.models.registry import list_models
     from nervkit.units import parse_count, parse_size
 
-    width, height = parse_size(size, "size")
+    width, height = parse_size(size, "--size")
     shape, wanted = VideoShape(frames, height, width), parse_count(params)
     found = [asdict(info) | _costs(info, shape, wanted) for info in list_models()]
     if json:

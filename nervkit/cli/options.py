@@ -149,6 +149,13 @@ Preset = Annotated[
         rich_help_panel=FIT,
     ),
 ]
+RestorationPreset = Annotated[
+    str | None,
+    typer.Option(
+        help="Length of the fit: draft (default), fast, medium, slow or placebo.",
+        rich_help_panel=FIT,
+    ),
+]
 Epochs = Annotated[
     float | None, typer.Option(help="Length in epochs, instead of --preset.", rich_help_panel=FIT)
 ]
@@ -159,7 +166,8 @@ Steps = Annotated[
 Time = Annotated[
     str | None,
     typer.Option(
-        help="Length in wall-clock time, instead of --preset: 90s, 10m, 2h.", rich_help_panel=FIT
+        help="Length of the fit in wall-clock time, instead of --preset: 90s, 10m, 2h.",
+        rich_help_panel=FIT,
     ),
 ]
 Device = Annotated[
@@ -173,7 +181,7 @@ Limit = Annotated[
         metavar="NAME=NUMBER",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no progress and notes.")]
 Verbose = Annotated[
     bool,
     typer.Option(
@@ -270,6 +278,10 @@ def fitting(
     precision: Precision = "auto",
 ) -> None:
     """Declare the options of a fit."""
+
+
+def restoring(preset: RestorationPreset = None) -> None:
+    """Declare the options of a fit whose defaults differ for restorations. Precedes `fitting`."""
 
 
 def reading(

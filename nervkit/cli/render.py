@@ -29,11 +29,17 @@ def render(
     ] = False,
     remove: Annotated[
         str | None,
-        typer.Option(help="Remove the object that this mask image marks, not black (gaussians)."),
+        typer.Option(
+            help="Remove the object in this mask image: white (not black) = the object, black = "
+            "kept (gaussians)."
+        ),
     ] = None,
     recolour: Annotated[
         str | None,
-        typer.Option(help="Recolour the object that this mask marks; needs --colour (gaussians)."),
+        typer.Option(
+            help="Recolour the object in this mask image: white (not black) = the object, black = "
+            "kept; needs --colour (gaussians)."
+        ),
     ] = None,
     colour: Annotated[
         str | None, typer.Option(help="Colour for --recolour.", metavar="RRGGBB")

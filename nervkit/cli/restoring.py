@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nervkit.restoration.task import RestoreReport
     from nervkit.video.clip import Clip
 
+LEAST_DEVIATION = 0.05  # of noise that is shown, in 8-bit steps
 SOURCE_HELP = "A video, a folder of images, a pattern (%05d.png), .y4m, .yuv, .npy, or - (stdin)."
 
 
@@ -27,12 +29,9 @@ def restore(
     report = _run(task, method, source, output, options)
     if json:
         emit(report.to_dict())
-    details = ", ".join(
-        f"{name.replace('_', ' ')} {_text(v)}" for name, v in report.details.items()
-    )
     say(
         f"{report.output}: {count_noun(report.frames, 'frame')} of "
-        f"{report.width}x{report.height}; {details}"
+        f"{report.width}x{report.height}; {_found(task, report.details)}"
     )
     fit = "no fit"
     if report.model is not None:
@@ -89,5 +88,31 @@ def _run(
     return report
 
 
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _found(task: str, details: dict[str, Any]) -> str:
+    """Return the measurements of a restoration as a text."""
+    if task == "inpaint":
+        texts = [
+            f"{_percent(details['unknown_share'])} of the pixels were unknown",
+            f"{_percent(details['found_share'])} of these were found in other frames",
+        ]
+        if missing := details["missing_frames"]:
+            texts.append(f"{count_noun(missing, 'frame')} had no known pixel")
+    elif task == "interpolate":
+        texts = [count_noun(details["new_frames"], "new frame")]
+        if between := details["between_segments"]:
+            texts.append(f"{between:,} of these lie between two segments")
+    else:
+        deviation, impulses = details["noise_deviation"], details["impulse_share"]
+        texts = []
+        if deviation >= LEAST_DEVIATION:
+            texts.append(f"noise of standard deviation {deviation:.3g} (of 255)")
+        if impulses:
+            texts.append(f"impulses in {_percent(impulses)} of the pixels")
+    return "; ".join(texts) or "no noise found"
+
+
+def _percent(share: float) -> str:
+    """Format a share, such as 3.8%, 0.3% or 0.0001%."""
+    percent = 100 * share
+    digits = 1 if percent >= 0.1 or not percent else math.ceil(-math.log10(percent))
+    return f"{percent:.{digits}f}".removesuffix(".0") + "%"

@@ -47,7 +47,7 @@ from nervkit.errors import FormatError, Interrupted, LimitError, NervError, Usag
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.progress import Progress
 from nervkit.framechecks import DecodedFrames
-from nervkit.keywords import check_keywords
+from nervkit.keywords import check_keywords, option, setting
 from nervkit.lock import locked
 from nervkit.media.checks import line
 from nervkit.metrics import Quality, quality_of
@@ -250,9 +250,9 @@ class _NetworkOptions:
 
 def _check_numbers(keep: float, bits: int, seed: int) -> None:
     if not 0 < keep <= 1:
-        raise UsageError(f"keep must lie in 0 (exclusive) to 1, not {keep!r}")
+        raise UsageError(f"{option('keep')} must lie in 0 (exclusive) to 1, not {keep!r}")
     if not 0 <= seed < 1 << 63:
-        raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {seed}")
+        raise UsageError(f"{option('seed')} must lie in 0 to 2^63 - 1, not {seed}")
     check_bits(bits)
 
 
@@ -271,7 +271,7 @@ def _budget(
 ) -> Budget:
     """Return the length of the fit: the user's, else the paper's for its recipe, else the default
     preset's."""
-    seconds = None if time is None else float(parse_seconds(time, "time"))
+    seconds = None if time is None else float(parse_seconds(time, option("time")))
     given = (preset, epochs, steps, seconds)
     if recipe == PAPER and all(amount is None for amount in given):
         return Budget(epochs=PFNR.recipes[PAPER].epochs)
@@ -318,7 +318,7 @@ def _check_earlier(collection: Collection, name: str, making: _NetworkOptions) -
     if name in collection.names:
         raise UsageError(f"{path}: has a video {name!r} already; choose another name")
     if given := making.given():
-        raise UsageError(f"{path}: has its network already; leave out {given[0]}")
+        raise UsageError(f"{path}: has its network already; leave out {option(given[0])}")
     if len(collection) == MOST_VIDEOS:
         raise UsageError(f"{path}: has {MOST_VIDEOS} videos, the most that a collection holds")
 
@@ -335,7 +335,7 @@ def _network(
             size = f"{network.width}x{network.height}"
             raise UsageError(
                 f"the video has frames of {width}x{height}, {collection.file.name} has {size}; "
-                f"give resize {size}"
+                f"give {setting('resize', size)}"
             )
         return network
     shape = VideoShape(count, height, width)

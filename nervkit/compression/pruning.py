@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nervkit.compression.published import Score
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 from nervkit.models.base import Representation
 
 
@@ -27,7 +28,7 @@ def prune(model: Representation, share: float, score: Score = "magnitude") -> di
         Masks by parameter name, 1 where a weight stays, for fine-tuning.
     """
     if not 0 <= share < 1:
-        raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {share}")
+        raise UsageError(f"{option('prune')} must lie in 0 to 1 (exclusive), not {share}")
     weights = _prunable(model)
     scores = {name: p.detach().abs() for name, p in weights.items()}
     if score == "normalized":

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from nervkit.compression.accounting import BOOST, FFNERV, HINERV, HNERV, NERV, Accounting
 from nervkit.compression.quantization import check_bits
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 
 Score = Literal["magnitude", "normalized"]
 
@@ -35,7 +36,7 @@ class Prune:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
-            raise UsageError(f"prune must lie in 0 to 1 (exclusive), not {self.share}")
+            raise UsageError(f"{option('prune')} must lie in 0 to 1 (exclusive), not {self.share}")
         if self.score not in ("magnitude", "normalized"):
             raise UsageError(f"score must be magnitude or normalized, not {self.score!r}")
         _check_fit(self.epochs, self.rate)

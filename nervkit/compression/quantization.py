@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 
 MIN_BITS, MAX_BITS = 2, 12
 STEPS_PER_OCTAVE = 16
@@ -39,7 +40,7 @@ def check_bits(bits: int, name: str = "bits") -> int:
     """Return `bits`. Raises UsageError unless it is in MIN_BITS to MAX_BITS."""
     if not isinstance(bits, int) or not MIN_BITS <= bits <= MAX_BITS:
         raise UsageError(
-            f"{name} must be a whole number from {MIN_BITS} to {MAX_BITS}, not {bits!r}"
+            f"{option(name)} must be a whole number from {MIN_BITS} to {MAX_BITS}, not {bits!r}"
         )
     return bits
 

@@ -9,6 +9,13 @@ from nervkit.container.chunks import Chunk
 from nervkit.container.header import Header
 
 
+def intact_segments(segments: int, frames: int) -> str:
+    """Return the start of a sentence on the intact segments of a truncated file, at least one."""
+    last = "segment 0" if segments == 1 else f"segments 0 to {segments - 1}"
+    verb = "is" if segments == 1 else "are"
+    return f"{last} ({'frame 0' if frames == 1 else f'frames 0 to {frames - 1}'}) {verb}"
+
+
 @dataclass(frozen=True)
 class Contents:
     """The header of a file and the location of all chunks.

@@ -20,6 +20,7 @@ import numpy as np
 
 from nervkit.container import chunks, format1, format2
 from nervkit.container.chunks import Chunk
+from nervkit.container.contents import intact_segments
 from nervkit.container.extras import pack_attachment, pack_description, unpack_extras
 from nervkit.container.fields import check_int
 from nervkit.container.header import Header, Segment
@@ -235,10 +236,11 @@ class NervFile:
         """Return notes on what a salvaged file lacks."""
         if self._contents.damage is None:
             return []
-        last, frame = len(self.header.segments) - 1, self.header.frames - 1
+        intact = intact_segments(len(self.header.segments), self.header.frames)
         notes = [
-            f"{self._contents.damage}; segments 0 to {last} (frames 0 to {frame}) are intact; the "
-            "rest is lost: later frames, and possibly audio, subtitles and tags"
+            f"{self._contents.damage}; {intact} intact; the rest is lost: later frames, and "
+            "possibly "
+            "audio, subtitles and tags"
         ]
         if not self._timed:
             notes.append(f"the frame timestamps are lost; nervkit assumes {SALVAGED_FPS} fps")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
-from nervkit.container.contents import Contents
+from nervkit.container.contents import Contents, intact_segments
 from nervkit.container.fields import check_skippable, parse_json
 from nervkit.container.header import (
     MAX_HEADER_BYTES,
@@ -25,6 +25,7 @@ from nervkit.container.segment import SegmentData
 from nervkit.container.source import Readable
 from nervkit.container.table import Table
 from nervkit.errors import FormatError, LimitError
+from nervkit.keywords import setting
 
 PLACE = struct.Struct("<Q")  # the end mark's payload: file offset of the table's chunk
 END_BYTES = chunks.FRAMING + PLACE.size
@@ -149,8 +150,8 @@ def _not_whole(table: Table, damage: FormatError) -> FormatError:
     if not table.frames:
         return type(damage)(f"{damage}; no segment is intact")
     return type(damage)(
-        f"{damage}; segments 0 to {len(table.frames) - 1} (frames 0 to {sum(table.frames) - 1}) "
-        "are intact; use salvage to decode them"
+        f"{damage}; {intact_segments(len(table.frames), sum(table.frames))} intact; "
+        f"use {setting('salvage', True)} to decode {'it' if len(table.frames) == 1 else 'them'}"
     )
 
 

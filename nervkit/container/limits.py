@@ -8,6 +8,7 @@ from typing import Self
 
 from nervkit.container.fields import printable
 from nervkit.errors import LimitError, UsageError
+from nervkit.keywords import either, option
 from nervkit.units import check_integer
 
 MOST_PIXELS_A_SIDE = 1 << 14
@@ -88,7 +89,9 @@ class Limits:
             name = name.strip().lower().replace("-", "_")
             if name not in names:
                 known = ", ".join(n.replace("_", "-") for n in names)
-                raise UsageError(f"limit must be NAME=NUMBER with a name of {known}, not {text!r}")
+                raise UsageError(
+                    f"{option('limit')} must be NAME=NUMBER with a name of {known}, not {text!r}"
+                )
             limits = replace(limits, **{name: _number(number, text)})
         return limits
 
@@ -97,11 +100,14 @@ class Limits:
         own = getattr(self, name)
         allowed = BUDGETS[name].of(size) if own is None else own
         if declared > allowed:
-            option = name.replace("_", "-")
+            raised = either(
+                f"--limit {name.replace('_', '-')}={declared}",
+                f"limits=nervkit.Limits({name}={declared})",
+            )
             raise LimitError(
                 f"decoding takes {declared:,} {BUDGETS[name].what}; the limit for a file of "
                 f"{size:,} bytes is {allowed:,}. If you trust the file, raise the limit with "
-                f"--limit {option}={declared}"
+                f"{raised}"
             )
 
 
@@ -118,6 +124,6 @@ def _number(text: str, whole: str) -> int:
             raise ValueError
     except ValueError as error:
         raise UsageError(
-            f"limit must be NAME=NUMBER such as memory=8G, not {printable(repr(whole))}"
+            f"{option('limit')} must be NAME=NUMBER such as memory=8G, not {printable(repr(whole))}"
         ) from error
     return int(number)

@@ -7,6 +7,7 @@ import torch
 from nervkit.encoding.executors import Executor, InProcess, Processes
 from nervkit.errors import UsageError
 from nervkit.fitting.threads import most_threads
+from nervkit.keywords import option
 
 MAX_WORKERS = 256
 
@@ -22,6 +23,7 @@ def choose_executor(workers: int | str, ray: str | None) -> Executor:
         workers = torch.cuda.device_count() or max(1, most_threads() // 2)
     if not str(workers).isdecimal() or not 1 <= int(workers) <= MAX_WORKERS:
         raise UsageError(
-            f"workers must be a number from 1 to {MAX_WORKERS}, or auto, not {workers!r}"
+            f"{option('workers')} must be a number from 1 to {MAX_WORKERS}, or auto, not "
+            f"{workers!r}"
         )
     return InProcess() if int(workers) == 1 else Processes(int(workers))

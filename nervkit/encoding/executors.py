@@ -24,6 +24,7 @@ from nervkit.errors import Interrupted, NervError, ResourceError
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.progress import Progress
 from nervkit.fitting.threads import most_threads
+from nervkit.keywords import command_names, is_command
 
 JobQueue = Iterator[tuple[SegmentJob, CheckpointOptions]]
 FittedSegment = tuple[SegmentJob, bytes, SegmentReport]  # the bytes are those of a .nerv file
@@ -149,7 +150,7 @@ class Processes(Executor):
         device = min(set(range(self.slots)) - {worker.device for worker in self._workers})
         process = context.Process(
             target=_worker_main,
-            args=(worker_pipe, stopping, device),
+            args=(worker_pipe, stopping, device, is_command()),
             name=f"nervkit-worker-{device}",
         )
         process.start()
@@ -218,7 +219,7 @@ def _exit_reason(process: BaseProcess) -> str:
     return f"exit code {code}"
 
 
-def _worker_main(pipe: Connection, stopping: Event, device: int) -> None:
+def _worker_main(pipe: Connection, stopping: Event, device: int, by_command: bool) -> None:
     """Fit the jobs that arrive by `pipe` until None arrives. The parent handles signals: a
     terminal sends Ctrl-C to workers as well."""
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -255,7 +256,8 @@ def _worker_main(pipe: Connection, stopping: Event, device: int) -> None:
         except MemoryError:
             send("error", (ResourceError.__name__, f"segment {job.index}: memory ran out"))
 
-    with suppress(EOFError, ConnectionError):  # raised if the parent has ended
+    # These errors mean that the parent has ended.
+    with command_names(by_command), suppress(EOFError, ConnectionError):
         while (task := pipe.recv()) is not None:
             fit(*task)
 

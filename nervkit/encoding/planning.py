@@ -14,6 +14,7 @@ from nervkit.encoding.work import WorkFolder
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import DEFAULT_PRESET
 from nervkit.fitting.options import FitOptions
+from nervkit.keywords import option, setting
 from nervkit.models.base import count_stored
 from nervkit.models.config import VideoShape
 from nervkit.target import MIN_TENSOR_BYTES, Target, default_bytes
@@ -172,8 +173,8 @@ class Planner:
         if not self._splitter.source.rereadable:
             raise UsageError(
                 f"{self._splitter.source.name}: a size or a time that segments share needs a "
-                "source that can be read twice; write it to a file first, or use target-psnr, "
-                "preset or segments off"
+                "source that can be read twice; write it to a file first, or use "
+                f"{option('target_psnr')}, {option('preset')} or {setting('segments', 'off')}"
             )
         aim, jobs, complexities = self._aim, [], []
         for segment in self._count_segments():

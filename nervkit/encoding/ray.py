@@ -23,6 +23,7 @@ from nervkit.encoding.segment import FrameRange, SegmentJob, fit_segment
 from nervkit.errors import Interrupted, MissingDependencyError, NervError, ResourceError, UsageError
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.progress import Progress
+from nervkit.keywords import command_names, is_command, option
 
 ANSWER_TIMEOUT = 30  # seconds for the cluster to answer
 STOP_TIMEOUT = 60  # seconds for workers to write their checkpoints
@@ -66,7 +67,9 @@ class RayCluster(Executor):
         if workers in (1, "1", "auto"):
             return cls(fits, gpus > 0)
         if not str(workers).isdecimal() or int(workers) < 1:
-            raise UsageError(f"workers must be a number from 1, or auto, not {workers!r}")
+            raise UsageError(
+                f"{option('workers')} must be a number from 1, or auto, not {workers!r}"
+            )
         return cls(int(workers), gpus > 0)
 
     def run(self, queue: JobQueue, callbacks: ExecutorCallbacks) -> Iterator[FittedSegment]:
@@ -82,7 +85,7 @@ class RayCluster(Executor):
                 while len(running) < self.slots and (taken := next(queue, None)) is not None:
                     job, keep = taken
                     sent = replace(job, threads=job.threads or (None if self.gpus else CPUS))
-                    running[fit.remote(sent, keep, board)] = job
+                    running[fit.remote(sent, keep, board, is_command())] = job
                 if not running:
                     return
                 if callbacks.stop():
@@ -171,7 +174,9 @@ class _Board:
         self._stopped = True
 
 
-def _fit(job: SegmentJob, keep: CheckpointOptions, board: Any) -> tuple[str, Any]:
+def _fit(
+    job: SegmentJob, keep: CheckpointOptions, board: Any, by_command: bool = False
+) -> tuple[str, Any]:
     """Fit one segment: the task of a worker. Return "done" and its file and report, or "error" and
     the serialized error."""
     import ray
@@ -195,6 +200,7 @@ def _fit(job: SegmentJob, keep: CheckpointOptions, board: Any) -> tuple[str, Any
         folder = keep.path.parent
         post(note=f"segment {job.index}: no checkpoint, because its worker cannot see {folder}")
     try:
-        return "done", fit_segment(job, shared, watch)
+        with command_names(by_command):
+            return "done", fit_segment(job, shared, watch)
     except NervError as error:
         return "error", serialize_error(error)

@@ -17,6 +17,7 @@ from nervkit.container.limits import UNLIMITED
 from nervkit.encoding.segment import SegmentJob, SegmentReport
 from nervkit.errors import FormatError, OutputError, SourceError
 from nervkit.fitting.job import CheckpointOptions
+from nervkit.keywords import setting
 from nervkit.output import LONGEST_NAME, helper_path, replacing, system_errors
 
 SUFFIXES = (".nerv", ".json", ".npy", ".checkpoint")  # of the files in the folder
@@ -65,7 +66,7 @@ class WorkFolder:
             changes = ", ".join(f"{k}: {identity.get(k)} -> {wanted.get(k)}" for k in differing)
             raise SourceError(
                 f"{self.path}: holds segments of another encode ({changes}); repeat that command "
-                "to resume it, or set restart to discard them"
+                f"to resume it, or set {setting('restart', True)} to discard them"
             )
         try:
             with NervFile(self._path(job.index, ".nerv"), UNLIMITED) as file:

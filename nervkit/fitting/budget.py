@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,16 @@ class Budget:
         given = {n: a for n, a in zip(BUDGET_OPTIONS, amounts, strict=True) if a is not None}
         if len(given) != 1:
             raise UsageError(
-                "give one of preset, epochs, steps and time, not " + " and ".join(given)
+                f"give one of {', '.join(map(option, BUDGET_OPTIONS[:-1]))} and "
+                f"{option(BUDGET_OPTIONS[-1])}, not {' and '.join(map(option, given))}"
             )
         ((name, amount),) = given.items()
         if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}")
         if name == "steps" and not (isinstance(amount, int) and amount > 0):
-            raise UsageError(f"steps must be a positive whole number, not {amount!r}")
+            raise UsageError(f"{option('steps')} must be a positive whole number, not {amount!r}")
         if name in ("epochs", "time") and not (isinstance(amount, Real) and 0 < amount < math.inf):
-            raise UsageError(f"{name} must be a positive number, not {amount!r}")
+            raise UsageError(f"{option(name)} must be a positive number, not {amount!r}")
 
     @classmethod
     def choose(

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from nervkit.errors import OutputError, SourceError
 from nervkit.fitting.budget import Length, Seconds, Steps
 from nervkit.fitting.guard import GuardState
+from nervkit.keywords import setting
 from nervkit.output import LONGEST_NAME, check_helper, helper_path, temporary
 
 META = "meta"
@@ -148,7 +149,9 @@ class Checkpoint:
         self._check_places()
         if not self.path.exists():
             return None
-        identity, content = read_checkpoint(self.path, "delete it or set restart")
+        identity, content = read_checkpoint(
+            self.path, f"delete it or set {setting('restart', True)}"
+        )
         self._check_identity(identity)
         return content
 
@@ -165,7 +168,7 @@ class Checkpoint:
             writer = f"nervkit {saved['nervkit']}" if "nervkit" in saved else "an earlier nervkit"
             raise SourceError(
                 f"{self.path}: a checkpoint of {writer}, this is {expected['nervkit']}; "
-                "go on with that version, or set restart to discard it"
+                f"go on with that version, or set {setting('restart', True)} to discard it"
             )
         if differing:
             # A configuration follows from other settings.
@@ -173,7 +176,8 @@ class Checkpoint:
             changes = ", ".join(f"{k}: {saved.get(k)} -> {expected.get(k)}" for k in named)
             raise SourceError(
                 f"{self.path}: a checkpoint of another encode ({changes}); "
-                "repeat that command to go on with it, or set restart to discard it"
+                f"repeat that command to go on with it, or set {setting('restart', True)} to "
+                "discard it"
             )
 
     def _check_places(self) -> None:
@@ -213,7 +217,7 @@ class Saved:
         except RuntimeError as error:
             raise SourceError(
                 f"the checkpoint's tensors are not those of {type(model).__name__}, which has "
-                "changed since; set restart to discard the checkpoint"
+                f"changed since; set {setting('restart', True)} to discard the checkpoint"
             ) from error
         for index, optimizer in enumerate(optimizers):
             content = optimizer.state_dict()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nervkit.compression.coded import CodedTensor, compress_coded
 from nervkit.fitting.coders import GOLDEN, SIDE_BITS, GridCoder, TensorCoder, codings_of, rounded
 from nervkit.fitting.quantizers import LEAST_ERROR, FitQuantizer, StepKind
+from nervkit.keywords import option
 from nervkit.models.base import Representation
 from nervkit.models.recipe import Loss, Recipe
 
@@ -34,7 +35,6 @@ LOOSE_TOLERANCE = 0.1  # relative, of a default size
 PSNR_TOLERANCE = 0.03  # dB
 MOST_CHANGE, SEARCHES = 16.0, 10  # of all step sizes, in quarters of an octave; by bisection
 NEARBY, AROUND = 12, 0.6  # further trials, within AROUND quarters of an octave of the last one
-CLOSER = "a longer fit or more params come"
 
 
 class Codec(FitQuantizer):
@@ -224,18 +224,23 @@ class Codec(FitQuantizer):
         if self.target_psnr is not None:
             if abs(psnr - self.target_psnr) <= 0.1:
                 return None
-            closer = "fewer params come" if psnr > self.target_psnr else CLOSER
+            params = option("params")
+            closer = (
+                f"fewer {params}" if psnr > self.target_psnr else f"a longer fit or more {params}"
+            )
             return (
                 f"the video has {psnr:.2f} dB instead of the target {self.target_psnr:g}: "
-                f"{closer} closer"
+                f"{closer} come closer"
             )
         target = round(self.target_bits / 8)
         if abs(len(payload) - target) <= 0.02 * target:
             return None
-        closer = "a longer fit or fewer params come" if len(payload) > target else CLOSER
+        closer = (
+            f"a longer fit or {'fewer' if len(payload) > target else 'more'} {option('params')}"
+        )
         return (
             f"the tensors take {len(payload):,} bytes instead of the target {target:,}: "
-            f"{closer} closer"
+            f"{closer} come closer"
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nervkit.errors import NervError
+from nervkit.keywords import option, setting
 
 WINDOW = 100  # steps between checks; only a check waits for the device
 RISE = 4.0  # a window diverged if its mean error is this multiple of the best one's: 6 dB of MSE
@@ -116,7 +117,10 @@ class Guard(Generic[State]):
             self._good = step, self._stepper.state()
             return step
         if self._cuts == MOST_CUTS:
-            raise NervError("the fit diverged; try another seed or recipe, or precision float32")
+            raise NervError(
+                f"the fit diverged; try another {option('seed')} or {option('recipe')}, "
+                f"or {setting('precision', 'float32')}"
+            )
         self._cuts += 1
         self._stepper.rate = CUT**self._cuts
         start, state = self._good

@@ -25,6 +25,7 @@ from nervkit.fitting.phases import Phase, phase_lengths, phases_of
 from nervkit.fitting.progress import Outlook, Progress
 from nervkit.fitting.quantizers import FitQuantizer, stage_quantizer
 from nervkit.fitting.start import KeptFit, Start
+from nervkit.keywords import option
 from nervkit.models.base import Representation, seeded
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import choose_device
@@ -104,7 +105,8 @@ def fit_clip(
             weights = None if known is None else _channels_first(known, device)
         except torch.cuda.OutOfMemoryError as error:
             raise ResourceError(
-                f"the frames do not fit on {device}; set resize to a smaller size, or device to cpu"
+                f"the frames do not fit on {device}; set {option('resize')} to a smaller "
+                f"size, or {option('device')} to cpu"
             ) from error
         checkpoint = None
         if keep is not None:

@@ -19,6 +19,7 @@ from nervkit.compression.published import (
 from nervkit.errors import UsageError
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.metric import RGB, loss_of
+from nervkit.keywords import option
 from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device, choose_device, choose_precision
@@ -57,12 +58,14 @@ class FitOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))  # JSON-ready
         if self.compression is not None and self.prune:
-            raise UsageError("compression prunes by itself: leave out prune")
-        for option in ("prune", "compression"):
-            if self.coded_bytes is not None and getattr(self, option):
-                raise UsageError(f"{option} is for a fit without a target: choose one")
+            raise UsageError(
+                f"{option('compression')} prunes by itself: leave out {option('prune')}"
+            )
+        for name in ("prune", "compression"):
+            if self.coded_bytes is not None and getattr(self, name):
+                raise UsageError(f"{option(name)} is for a fit without a target: choose one")
         if not 0 <= self.seed < 1 << 63:
-            raise UsageError(f"seed must lie in 0 to 2^63 - 1, not {self.seed}")
+            raise UsageError(f"{option('seed')} must lie in 0 to 2^63 - 1, not {self.seed}")
         if self.recipe not in self.model_type.recipes:
             known = ", ".join(self.model_type.recipes)
             raise UsageError(
@@ -70,7 +73,7 @@ class FitOptions:
             )
         config_fields = {field.name for field in fields(self.model_type.config_type)}
         if self.strides is not None and "strides" not in config_fields:
-            raise UsageError(f"{self.model} has no strides: leave out strides")
+            raise UsageError(f"{self.model} has no strides: leave out {option('strides')}")
         recipe = self.model_type.recipes[self.recipe]
         loss_of(self.metric, recipe, f"the recipe {self.recipe} of {self.model}")
         _ = self.stages, self.budget, self.configuration  # raise UsageError
@@ -85,7 +88,7 @@ class FitOptions:
     def budget(self) -> Budget:
         """The length of all phases together: the user's choice, else the paper's with its recipe,
         else the default preset."""
-        seconds = None if self.time is None else float(parse_seconds(self.time, "time"))
+        seconds = None if self.time is None else float(parse_seconds(self.time, option("time")))
         given = (self.preset, self.epochs, self.steps, seconds)
         if self.recipe == PAPER and all(amount is None for amount in given):
             own = sum(stage.epochs for stage in self.stages)

@@ -30,6 +30,7 @@ from nervkit.fitting.calibration import (
 from nervkit.fitting.coders import SIDE_BITS, GridCoder, MatrixCoder, codings_of
 from nervkit.fitting.functional import FunctionalModel
 from nervkit.fitting.sensitivity import spread
+from nervkit.keywords import option
 from nervkit.models.base import Representation
 from nervkit.models.device import reproducible
 
@@ -241,7 +242,10 @@ def missed_size(found: int, size: int) -> list[str]:
     """Return a note if the tensors' bytes differ from their target by more than 2%."""
     if abs(found - size) <= 0.02 * size:
         return []
-    return [f"the tensors take {found:,} bytes instead of the target {size:,}: set other params"]
+    return [
+        f"the tensors take {found:,} bytes instead of the target {size:,}: set other "
+        f"{option('params')}"
+    ]
 
 
 def _compressed(quantizers: Sequence[Quantizer], log_c: float, coarser: float = 0.0) -> list[bytes]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, Unpack, overload
 import numpy as np
 import torch
 
-from nervkit.keywords import select
+from nervkit.keywords import select, setting
 from nervkit.models.flow import optical_flow, warp
 from nervkit.restoration.channels import (
     Channels,
@@ -112,7 +112,10 @@ def denoise(
         reason = _reason_to_fit(clip.frames, planes)
         requested = reason is not None
         if reason is not None:
-            task.note(f"{reason}: nervkit makes a fit, which helps here (turn fit off to skip it)")
+            task.note(
+                f"{reason}: nervkit makes a fit, which helps here ({setting('fit', False)} skips "
+                "it)"
+            )
     if requested:
         fitted = task.fit(without_impulses(clip.frames, task.search()))
     denoiser = Denoiser(clip.frames, fitted, planes, clip.colour)

@@ -11,6 +11,7 @@ from typing import Any, Unpack, overload
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option, setting
 from nervkit.output import check_not_same
 from nervkit.restoration.between import Interpolator
 from nervkit.restoration.fill import CERTAIN, Membranes, fill_in
@@ -107,7 +108,7 @@ def inpaint(
     task = Task(inpaint, source, output, **options)
     fit = task.fit_requested is not False
     if whole and not fit:
-        raise UsageError("whole needs a fit, but fit is off: leave out one of the two")
+        raise UsageError(f"{option('whole')} needs a fit: leave it or {setting('fit', False)} out")
     check_mask(mask, boxes)
     if output is not None and isinstance(mask, (str, os.PathLike)):
         check_not_same(mask, Path(output))

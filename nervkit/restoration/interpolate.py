@@ -19,7 +19,7 @@ from nervkit.container.source import name_of
 from nervkit.decoder import NUMPY, NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
-from nervkit.keywords import select
+from nervkit.keywords import option, select
 from nervkit.media.timing import Timing
 from nervkit.restoration.between import Interpolator
 from nervkit.restoration.kinds import FramesT, to_uint8
@@ -154,11 +154,11 @@ def _resampling(factor: int | None, fps: str | float | Fraction | None) -> Resam
     """Return how to resample. Raises UsageError unless exactly one option is given and valid."""
     if factor is not None and fps is None:
         if factor != int(factor) or factor < 2:
-            raise UsageError(f"factor must be an integer, 2 or more, not {factor}")
+            raise UsageError(f"{option('factor')} must be an integer, 2 or more, not {factor}")
         return partial(_multiplied, factor=int(factor))
     if fps is not None and factor is None:
         return partial(_at_rate, rate=parse_rate(fps))
-    raise UsageError("give either factor or fps")
+    raise UsageError(f"give either {option('factor')} or {option('fps')}")
 
 
 def _is_nerv(source: VideoSource | NervVideo[Any]) -> bool:
@@ -193,7 +193,7 @@ def _opened(task: Task, limits: Limits | None) -> AbstractContextManager[NervVid
     given |= {"fit"} if task.fit_requested and not given else set()
     if given:
         raise UsageError(
-            f"{_name_of(source)}: {min(given)} does not apply to a .nerv file, "
+            f"{_name_of(source)}: {option(min(given))} does not apply to a .nerv file, "
             "whose stored network is used without a fit; leave it out"
         )
     if is_open:
@@ -250,7 +250,8 @@ def _at_rate(timing: Timing, rate: Fraction) -> tuple[Timing, np.ndarray]:
     """Resample to a constant frame rate."""
     if rate <= timing.fps:
         raise UsageError(
-            f"fps must be above the source's {float(timing.fps):.6g}, not {float(rate):.6g}"
+            f"{option('fps')} must be above the source's {float(timing.fps):.6g}, not "
+            f"{float(rate):.6g}"
         )
     start, end = timing.seconds
     count = max(1, round((end - start) * rate))

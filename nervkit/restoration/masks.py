@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
-from nervkit.keywords import select
+from nervkit.keywords import either, select
 from nervkit.video.arrays import is_array
 from nervkit.video.edit import Edit
 from nervkit.video.images import EXTENSIONS, ImageSource, is_pattern
@@ -102,7 +102,12 @@ def check_mask(mask: Mask | None, boxes: Sequence[str]) -> None:
         SourceError: the file of the mask does not exist.
     """
     if mask is None and not boxes:
-        raise UsageError("no pixel is selected: give a mask, or a box x,y,w,h")
+        raise UsageError(
+            either(
+                "no pixel is selected: give --mask or --box x,y,w,h",
+                "no pixel is selected: give mask, or boxes such as ['x,y,w,h']",
+            )
+        )
     for box in boxes:
         _parsed(box)
     if isinstance(mask, (str, os.PathLike)):

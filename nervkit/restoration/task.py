@@ -21,7 +21,7 @@ from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
-from nervkit.keywords import check_keywords, select
+from nervkit.keywords import check_keywords, option, select, setting
 from nervkit.lock import locked
 from nervkit.media.timing import Timing
 from nervkit.models.base import Representation, count_stored
@@ -398,7 +398,7 @@ def _fit_requested(options: FitOptions, fit: bool | None) -> bool | None:
     default = FitOptions()
     given = [n for n in REQUESTING_OPTIONS if getattr(options, n) != getattr(default, n)]
     if fit is False and given:
-        raise UsageError(f"{given[0]} needs a fit, but fit is off: leave out one of the two")
+        raise UsageError(f"{option(given[0])} needs a fit: leave it or {setting('fit', False)} out")
     return True if given else fit
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 
 from nervkit.errors import OutputError, UsageError
+from nervkit.keywords import option
 from nervkit.lock import locked
 from nervkit.media.track import Track
 from nervkit.output import check_output, is_pipe, link_target, replacing
@@ -33,7 +34,10 @@ def check_sound_destination(
     """Raise, before any work, if `output` cannot be written, would replace the source, or does not
     fit `options`."""
     if options != MovieOptions():
-        raise UsageError(f"{output}: audio is copied; codec, crf and pixel-format do not apply")
+        raise UsageError(
+            f"{output}: audio is copied; "
+            f"{option('codec')}, {option('crf')} and {option('pixel_format')} do not apply"
+        )
     path = Path(output)
     if is_pipe(path):
         raise UsageError(f"{output}: audio output must be a file, not a pipe")

@@ -8,6 +8,7 @@ from math import ceil
 import numpy as np
 
 from nervkit.errors import ResourceError
+from nervkit.keywords import option, setting
 from nervkit.video.clip import Clip
 from nervkit.video.memory import available_memory, human_bytes
 from nervkit.video.selection import Selection
@@ -67,7 +68,8 @@ class Collector:
             raise ResourceError(
                 f"{self.selection.source.name}: {count} frames of {shape[1]}x{shape[0]} need "
                 f"{human_bytes(need)} of memory, but only {human_bytes(have)} are free; "
-                f"use fewer frames (frames 0:{fits}) or smaller ones (resize, crop)"
+                f"use fewer frames ({setting('frames', f'0:{fits}')}) or smaller ones "
+                f"({option('resize')}, {option('crop')})"
             )
         grown = np.empty((count, *shape), np.uint8)
         grown[: len(self.frames)] = self.frames.reshape(-1, *shape)

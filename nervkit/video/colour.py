@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from nervkit.container.header import MATRICES, RANGES
 from nervkit.errors import SourceError, UsageError
+from nervkit.keywords import option
 
 RGB, UNSPECIFIED = 0, 2
 # H.273 matrix codes that are equivalent for 8-bit RGB
@@ -96,7 +97,8 @@ class Colour:
         tagged = by_code.get(SAME_MATRIX.get(matrix, matrix))
         if asked_matrix is None and tagged is None and matrix not in (RGB, UNSPECIFIED):
             raise SourceError(
-                f"colour matrix {matrix} is not supported; set matrix to one of "
+                f"colour matrix {matrix} is not supported; "
+                f"set {option('matrix')} to one of "
                 f"{', '.join(MATRICES)}"
             )
         default_range = "full" if range == 2 or (range == 0 and full_by_default) else "limited"
@@ -137,6 +139,6 @@ class Colour:
 
 def check_colour_options(matrix: str | None, range: str | None) -> None:
     """Raise UsageError, which lists the choices, for an unknown name."""
-    for option, value, known in (("matrix", matrix, MATRICES), ("range", range, RANGES)):
+    for name, value, known in (("matrix", matrix, MATRICES), ("range", range, RANGES)):
         if value is not None and value not in known:
-            raise UsageError(f"unknown {option} {value!r}; choose from: {', '.join(known)}")
+            raise UsageError(f"unknown {name} {value!r}; choose from: {', '.join(known)}")

@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
+from nervkit.keywords import option
 from nervkit.units import parse_seconds
 
 THRESHOLD = 10.0  # scdet's default, on a scale of 0 to 100
@@ -180,7 +181,7 @@ class CutList:
                 if cut is None:
                     raise UsageError(f"cuts: {_not_understood(value)}")
         else:
-            raise UsageError(f"cuts must be a file or a list, not {cuts!r}")
+            raise UsageError(f"{option('cuts')} must be a file or a list, not {cuts!r}")
         frames = sorted({cut for cut in parsed if isinstance(cut, int)})
         times = sorted({cut for cut in parsed if isinstance(cut, Fraction)})
         return cls(tuple(frames), tuple(times))

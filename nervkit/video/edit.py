@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nervkit.errors import FormatError, UsageError
+from nervkit.keywords import option
 from nervkit.units import LONGEST_SIDE, parse_frames, parse_resize, parse_seconds
 
 
@@ -240,7 +241,7 @@ def _following(side: int, exact: Fraction) -> int:
 def parse_stream(stream: str | int) -> int:
     """Parse the index of a video stream, counted from 0. Raises UsageError."""
     if not re.fullmatch(r"\d{1,3}", str(stream)):
-        raise UsageError(f"stream must be an integer from 0 to 999, not {stream!r}")
+        raise UsageError(f"{option('stream')} must be an integer from 0 to 999, not {stream!r}")
     return int(stream)
 
 
@@ -249,17 +250,21 @@ def parse_span(
 ) -> tuple[Fraction, Fraction | None]:
     """Return start and end (None: the end of the source) in seconds, from `start` and one of `to`
     and `duration`. Raises UsageError."""
-    begin = Fraction(0) if start is None else parse_seconds(start, "start")
+    begin = Fraction(0) if start is None else parse_seconds(start, option("start"))
     if to is not None and duration is not None:
-        raise UsageError("to and duration both set the end; give only one of them")
+        raise UsageError(
+            f"{option('to')} and {option('duration')} both set the end; give only one of them"
+        )
     if duration is not None:
-        length = parse_seconds(duration, "duration")
+        length = parse_seconds(duration, option("duration"))
         if not length:
-            raise UsageError(f"duration must be more than 0, not {duration!r}")
+            raise UsageError(f"{option('duration')} must be more than 0, not {duration!r}")
         return begin, begin + length
     if to is None:
         return begin, None
-    end = parse_seconds(to, "to")
+    end = parse_seconds(to, option("to"))
     if end <= begin:
-        raise UsageError(f"to {to} must be later than start, {float(begin):g} s")
+        raise UsageError(
+            f"{option('to')} {to} must be later than {option('start')}, {float(begin):g} s"
+        )
     return begin, end

@@ -15,6 +15,7 @@ from av.codec.context import Flags
 
 from nervkit.container.header import MATRICES, RANGES
 from nervkit.errors import NervError, OutputError, UsageError
+from nervkit.keywords import option
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
@@ -88,7 +89,7 @@ class MovieOptions:
         if self.codec is not None and _own_name(self.codec) not in CODECS:
             raise UsageError(f"unknown codec {self.codec!r}; choose from: {', '.join(CODECS)}")
         if self.crf is not None and not 0 <= self.crf <= 63:
-            raise UsageError(f"crf must be in 0 to 63, not {self.crf}")
+            raise UsageError(f"{option('crf')} must be in 0 to 63, not {self.crf}")
 
     def codec_for(self, suffix: str) -> Codec:
         """Return the codec for files with this suffix. Raises UsageError if the file type, CRF or

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from PIL import Image
 
 from nervkit.errors import OutputError, SourceError, UsageError
+from nervkit.keywords import either
 from nervkit.output import check_place, filling, helper_path, link_target, system_errors
 from nervkit.video.images import images_in, images_like
 
@@ -83,14 +85,20 @@ class Numbered:
             if self.folder.exists() and not self.folder.is_dir():
                 raise OutputError(f"{self.folder}: exists already and is not a folder")
             if not self.whole and not self.folder.is_dir():
-                raise OutputError(f"{self.folder}: no such folder for the output")
+                raise OutputError(
+                    f"{self.folder}: no such folder for the output; "
+                    f"create it first: mkdir -p {quote(str(self.folder))}"
+                )
             check_place(self.place)
             self._check_source(source)
             taken = self.existing()
             if self.whole and any(path.name[0] != "." for path in self._inside()):
                 taken = [self.folder]
             if taken and not overwrite:
-                raise OutputError(f"{taken[0]}: exists already; use -y to replace it")
+                raise OutputError(
+                    f"{taken[0]}: exists already; use {either('-y', 'overwrite=True')} to "
+                    "replace it"
+                )
 
     def _check_source(self, source: object) -> None:
         if not isinstance(source, (str, os.PathLike)) or not self.folder.is_dir():

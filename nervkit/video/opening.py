@@ -15,6 +15,7 @@ import av.logging
 from nervkit.container.chunks import SIGNATURE
 from nervkit.container.source import name_of
 from nervkit.errors import SourceError, UsageError
+from nervkit.keywords import setting
 from nervkit.video.endings import Cut, cut_in, cut_of
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -119,7 +120,7 @@ class Target:
             remedy = "" if self.path is not None else " from a file"
             raise SourceError(
                 f"{self.name}: this is {playlist}, not a video; "
-                f"to open what it refers to, read it{remedy} with allow-network"
+                f"to open what it refers to, read it{remedy} with {setting('allow_network', True)}"
             )
         if head[8:16] == b"WEBPVP8X" and head[20] & WEBP_ANIMATED:  # libavcodec reads still WebP
             raise SourceError(f"{self.name}: an animated WebP must be a file named .webp")

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Self, TypeAlias, TypedDict, TypeGuard
 import numpy as np
 
 from nervkit.errors import SourceError, UsageError
+from nervkit.keywords import option, setting
 from nervkit.output import is_pipe
 from nervkit.units import parse_rate, parse_size
 from nervkit.video.arrays import FrameSource, as_array
@@ -34,7 +35,7 @@ from nervkit.video.images import (
 from nervkit.video.opening import URL, Target, can_seek
 from nervkit.video.selection import Selection
 from nervkit.video.source import Picture, Source
-from nervkit.video.streams import DEFAULT_FPS, FPS_UNUSED, StreamSource
+from nervkit.video.streams import DEFAULT_FPS, StreamSource, fps_unused
 
 FileSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 VideoSource: TypeAlias = "FileSource | FrameSource | Clip"
@@ -98,7 +99,7 @@ class Reading:
         return cls(
             edit=Edit.from_options(**edit),
             fps=None if fps is None else parse_rate(fps),
-            size=None if size is None else parse_size(size, "size"),
+            size=None if size is None else parse_size(size, option("size")),
             pixel_format=pixel_format,
             strict=strict,
             allow_network=allow_network,
@@ -193,7 +194,9 @@ def read_clip(
     }
     if isinstance(source, Clip):
         if given := changed_options(options):
-            raise UsageError(f"{given[0]} does not apply to a Clip, which is used unchanged")
+            raise UsageError(
+                f"{option(given[0])} does not apply to a Clip, which is used unchanged"
+            )
         return source
     reading = Reading.from_options(**options)
     selection = Selection(reading.open(source), reading.edit)
@@ -243,7 +246,7 @@ def open_source(
             return _default_rate(image, rate)
         if image is not None:
             if rate is not None:
-                image.note(FPS_UNUSED)
+                image.note(fps_unused())
             return image
     return StreamSource(target, edit, rate)
 
@@ -281,9 +284,9 @@ def _counting(
 def _check_not_raw(
     target: Target, size: str | tuple[int, int] | None, pixel_format: str | None
 ) -> None:
-    for option, value in (("size", size), ("pixel-format", pixel_format)):
+    for name, value in (("size", size), ("pixel_format", pixel_format)):
         if value is not None:
-            raise UsageError(f"{option} is for raw .yuv input, and {target.name} is not raw")
+            raise UsageError(f"{option(name)} is for raw .yuv input, and {target.name} is not raw")
 
 
 def is_single_use(source: VideoSource) -> bool:
@@ -319,7 +322,7 @@ def _open_absent(name: str, edit: Edit, rate: Fraction | None, allow_network: bo
     if URL.match(name):
         if allow_network:
             return StreamSource(Target(name, url=name, allow_network=True), edit, rate)
-        raise SourceError(f"{name}: to open a URL, set allow-network")
+        raise SourceError(f"{name}: to open a URL, set {setting('allow_network', True)}")
     if is_pattern(name):
         return _default_rate(ImageSource(images_like(name), name, rate or DEFAULT_FPS), rate)
     raise SourceError(f"{name}: no such file or folder")
@@ -362,11 +365,11 @@ def _open_raw(
     if size is None and named is None:
         raise UsageError(
             f"{target.name}: raw video has no header; name it like name_WxH_FPS.yuv, "
-            "or set size (WxH), fps and pixel-format"
+            f"or set {option('size')} (WxH), {option('fps')} and {option('pixel_format')}"
         )
     if size is None and named is not None:
         size = f"{named[1]}x{named[2]}"
-    width, height = parse_size(size or "", "size")
+    width, height = parse_size(size or "", option("size"))
     rate = rate or (parse_rate(named[3]) if named and named[3] else None)
     format = pixel_format or raw_format(stem)
     options = {"video_size": f"{width}x{height}", "pixel_format": format}
@@ -376,7 +379,7 @@ def _open_raw(
     if pixel_format is None:
         source.note(
             f"raw video has no header; nervkit assumes {width}x{height}, {format} "
-            "(set pixel-format to change it)"
+            f"(set {option('pixel_format')} to change it)"
         )
     return source
 
@@ -394,6 +397,6 @@ def _default_rate(source: Source, rate: Fraction | None) -> Source:
     if rate is None:
         source.note(
             f"the source has no frame rate; nervkit assumes {DEFAULT_FPS} fps "
-            "(set fps to change it)"
+            f"(set {option('fps')} to change it)"
         )
     return source

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from nervkit.errors import FormatError, SourceError
+from nervkit.keywords import option
 from nervkit.media.extras import Extras
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
@@ -95,7 +96,8 @@ class Selection:
         elif size != self.size:
             raise SourceError(
                 f"{self.source.name}: frame {self.passed - 1} is {size[0]}x{size[1]}, but the "
-                f"first one is {self.size[0]}x{self.size[1]}; set resize (WxH) to make them equal"
+                f"first one is {self.size[0]}x{self.size[1]}; "
+                f"set {option('resize')} (WxH) to make them equal"
             )
         return frame
 
@@ -104,7 +106,9 @@ class Selection:
         SourceError if no picture is left or, with `strict`, if the source is damaged."""
         source, edit = self.source, self.edit
         if source.damage and strict:
-            raise SourceError(f"{source.name}: {source.damage}; strict refuses damaged input")
+            raise SourceError(
+                f"{source.name}: {source.damage}; {option('strict')} refuses damaged input"
+            )
         if not self.kept:
             raise SourceError(self._why_empty())
         if source.damage:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option, setting
 from nervkit.video.clip import Details
 from nervkit.video.collector import Collector
 from nervkit.video.cuts import CutList, Cuts, DetectedCuts, GivenCuts
@@ -60,20 +61,22 @@ class Splitting:
 
         Raises UsageError; SourceError if the cuts file is unreadable or invalid.
         """
-        refining = {"segment frames": segment_frames, "cuts": cuts}
+        refining = {"segment_frames": segment_frames, "cuts": cuts}
         given = [name for name, value in refining.items() if value is not None]
         if segments is None:
             segments = AUTO if given else OFF
         if segments != AUTO and given:
-            raise UsageError(f"{given[0]} need segments 'auto', not {segments!r}")
+            raise UsageError(
+                f"{option(given[0])} needs {setting('segments', AUTO)}, not {segments!r}"
+            )
         if segments == OFF:
             return cls()
         if segments != AUTO:
             known = "'off', 'auto' or a number of frames"
-            return cls("every", _number(segments, f"segments must be {known} ", 1))
+            return cls("every", _number(segments, f"{option('segments')} must be {known} ", 1))
         most = MOST_FRAMES
         if segment_frames is not None:
-            most = _number(segment_frames, "segment frames must be an integer ", 2)
+            most = _number(segment_frames, f"{option('segment_frames')} must be an integer ", 2)
         return cls(AUTO, most, None if cuts is None else CutList.of(cuts))
 
     @property

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from nervkit.errors import ResourceError
+from nervkit.keywords import option
 from nervkit.video.collector import MEMORY_SHARE
 from nervkit.video.memory import available_memory, human_bytes
 
@@ -56,7 +57,7 @@ class Spool:
             raise ResourceError(
                 f"{tempfile.gettempdir()}: cannot buffer frames ({error.strerror or error}): "
                 f"up to {human_bytes(self._capacity * frame.nbytes)} are needed; "
-                "set TMPDIR to a folder with more space, or reduce segment-frames"
+                f"set TMPDIR to a folder with more space, or reduce {option('segment_frames')}"
             ) from error
         self._end += 1
 
@@ -69,7 +70,7 @@ class Spool:
             raise ResourceError(
                 f"a segment of {count} frames needs {human_bytes(count * size)} of memory, but "
                 f"only {human_bytes(have)} are free; use shorter segments or smaller frames "
-                "(resize, crop)"
+                "({option('resize')}, {option('crop')})"
             )
         frames = np.empty((count, *self._shape), np.uint8)
         for frame in frames:

@@ -15,6 +15,7 @@ from av.stream import Disposition
 
 from nervkit.container.header import RANGES
 from nervkit.errors import SourceError, UsageError
+from nervkit.keywords import option
 from nervkit.media.extras import Extras
 from nervkit.video.colour import RGB, UNSPECIFIED, Colour
 from nervkit.video.edit import Edit
@@ -31,11 +32,15 @@ from nervkit.video.timeline import DecodingOrder, TimeLine
 SIDE_TRACKS = ("audio", "subtitle")
 OWN_PLANES = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0
 DEFAULT_FPS = Fraction(25)
-FPS_UNUSED = "the file has timestamps, so nervkit ignores fps"
 GENERATE_PTS = 0x1  # libavformat's AVFMT_FLAG_GENPTS, which PyAV sets by default
 INDEXED = ("mov", "avi")  # formats with an index of all packets
 UNFRAMED = ("yuv4mpegpipe",)  # formats whose last byte belongs to the last picture
 DECODING_ORDER = ("avi", "matroska")  # formats that may have dts without pts
+
+
+def fps_unused() -> str:
+    """Return the note that a source has its own timestamps."""
+    return f"the file has timestamps, so nervkit ignores {option('fps')}"
 
 
 class StreamSource(Source):
@@ -120,7 +125,7 @@ class StreamSource(Source):
             self.note(
                 f"the source has {len(others) + 1} video streams; nervkit reads number "
                 f"{streams.index(best)} ({self._codec(best)}, {best.width}x{best.height}) "
-                "(set stream to change it)"
+                f"(set {option('stream')} to change it)"
             )
         return best
 
@@ -164,13 +169,14 @@ class StreamSource(Source):
     def _set_rate(self, rate: Fraction | None) -> None:
         if not self._untimed:
             if rate is not None and self._target.format is None:
-                self.note(FPS_UNUSED)
+                self.note(fps_unused())
             return
         if rate is None:
             # The stream's own headers may have a frame rate.
             rate = Fraction(self._stream.codec_context.framerate or DEFAULT_FPS)
             self.note(
-                f"a raw stream has no timestamps; nervkit assumes {rate} fps (set fps to change it)"
+                f"a raw stream has no timestamps; nervkit assumes {rate} fps "
+                f"(set {option('fps')} to change it)"
             )
         self.time_base = 1 / rate
 
@@ -350,7 +356,8 @@ class StreamSource(Source):
         if not is_rgb and self.colour.matrix == UNSPECIFIED and self._edit.matrix is None:
             self.note(
                 f"the source has no colour tags; nervkit assumes {self.colour.rgb_matrix} "
-                f"{self.colour.rgb_range}, ffmpeg's default (set matrix and range to change it)"
+                f"{self.colour.rgb_range}, ffmpeg's default "
+                f"(set {option('matrix')} and {option('range')} to change it)"
             )
         self._note_losses(frame)
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nervkit.errors import UsageError
+from nervkit.keywords import option, setting
 from nervkit.lock import locked
 from nervkit.output import (
     check_output,
@@ -99,11 +100,14 @@ def check_destination(
     if suffix in MOVIE_SUFFIXES:
         options.codec_for(suffix)
     elif options.codec is not None or options.crf is not None:
-        raise UsageError(f"codec and crf are for {', '.join(MOVIE_SUFFIXES)}, not {output}")
+        raise UsageError(
+            f"{option('codec')} and {option('crf')} are for {', '.join(MOVIE_SUFFIXES)}, not "
+            f"{output}"
+        )
     elif options.pixel_format is not None:
         piped = output == "-" or is_pipe(path)
         if suffix != ".y4m" and not (piped and suffix != ".npy"):
-            raise UsageError(f"pixel-format is for movies and y4m, not {output}")
+            raise UsageError(f"{option('pixel_format')} is for movies and y4m, not {output}")
         y4m_format(options)
     if output == "-":
         return
@@ -118,7 +122,8 @@ def check_destination(
         elif suffix in IMAGE_SUFFIXES:
             raise UsageError(
                 f"{output}: an image file holds one frame; use a pattern (frames/%05d.png), or "
-                "decode one frame (frames 5)"
+                ""
+                f"decode one frame ({setting('frames', 5)})"
             )
         else:
             raise UsageError(

@@ -371,7 +371,7 @@ def test_strides_are_text_or_numbers() -> None:
         ({"steps": 0}, "steps must be a positive whole number"),
         ({"bits": 1}, "bits must"),
         ({"bits": 8.0}, "bits must"),
-        ({"embedding_bits": 13}, "embedding-bits must"),
+        ({"embedding_bits": 13}, "embedding_bits must"),
         ({"prune": 1.0}, "prune must lie in"),
         ({"prune": float("nan")}, "prune must lie in"),
         ({"device": "abacus"}, "unknown device 'abacus'"),

@@ -313,7 +313,7 @@ def test_a_mistyped_option_is_named(
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda f: nervkit.encode(f, "x.nerv", target_bpp="much"), "target-bpp must be a number"),
+        (lambda f: nervkit.encode(f, "x.nerv", target_bpp="much"), "target_bpp must be a number"),
         (lambda f: nervkit.encode(f, "x.nerv", crop=(20,)), r"crop must be WxH.*not \(20,\)"),
         (lambda f: nervkit.encode(f, "x.nerv", crop=(20, "y")), "crop must be WxH"),
         (lambda f: nervkit.encode(f, None), "output must be a path, not NoneType"),

@@ -703,7 +703,7 @@ def test_sound_that_cannot_be_copied(
         with pytest.raises(UsageError, match="audio is copied"):
             nervkit.decode(path, tmp_path / "out.mka", **option)
     (tmp_path / "there.mka").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="use -y"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         nervkit.decode(path, tmp_path / "there.mka")
     assert command(monkeypatch, "decode", path, "-o", tmp_path / "there.mka", "-y") == 0
     assert "there.mka: audio copied in " in capsys.readouterr().err

@@ -30,10 +30,12 @@ from nervkit.compression.laplace import LOWEST_SCALE, SCALES, THRESHOLDS, laplac
 from nervkit.errors import FormatError
 from nervkit.fitting.coders import GridCoder, MatrixCoder, laplace_bits, rounded
 from nervkit.fitting.coding import Codec
+from nervkit.fitting.start import StoredStart
 from nervkit.models import registry
 from nervkit.models.config import VideoShape
 from nervkit.models.gridnerv import GridNeRV
 from nervkit.start import read_start
+from nervkit.video.ranges import frames_hash
 from tests.reference_decoder import read_coded
 
 
@@ -295,7 +297,10 @@ def test_a_model_brings_a_coder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     nervkit.register_model(Signed)
     frames = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), dtype=np.uint8)
     nervkit.encode(frames, tmp_path / "a.nerv", model="signed", steps=20, target_size=4_000)
-    coded = read_start(tmp_path / "a.nerv", "signed", VideoShape(6, 32, 48)).coded
+    mark = frames_hash(frames)
+    start = read_start(tmp_path / "a.nerv", "signed", VideoShape(6, 32, 48), mark)
+    assert isinstance(start, StoredStart)
+    coded = start.coded
     assert set(np.unique(coded["head.weight"].values)) == {-1, 0, 1}
     assert np.abs(coded["stem.weight"].values).max() > 1
     assert nervkit.verify(tmp_path / "a.nerv").identical == 6

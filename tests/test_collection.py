@@ -209,7 +209,7 @@ def test_what_a_collection_refuses(
     path, files, _ = grown
     for message, arguments, options in (
         ("has a video 'waves 1' already", (path, waves(4)), {"name": "waves 1"}),
-        ("give resize 64x40", (path, waves(4, height=38)), {"name": "x"}),
+        ("give resize='64x40'", (path, waves(4, height=38)), {"name": "x"}),
         ("leave out strides", (path, waves(4)), {"name": "x", "strides": "2,2"}),
         ("leave out params", (path, waves(4)), {"name": "x", "params": "10k"}),
         ("must end in .nervc", (tmp_path / "a.nerv", waves(4)), {"name": "x"}),

@@ -461,7 +461,7 @@ def test_a_file_that_reads_back_otherwise_is_not_put_in_place(
         write(file, header, timing, [(segment, data)], *rest)
 
     monkeypatch.setattr(assembly, "write_file", forgetful)
-    with pytest.raises(NervError, match="did not give back what was written"):
+    with pytest.raises(NervError, match="reads back differently than written"):
         encode(tmp_path / "a.nerv")
     assert names(tmp_path) == ["a.nerv.checkpoint"]
 
@@ -471,7 +471,8 @@ def test_stopping_leaves_a_checkpoint_only(calls: int, tmp_path: Path) -> None:
     left = iter(range(calls))
     with pytest.raises(Interrupted):
         encode(tmp_path / "a.nerv", stop=lambda: next(left, None) is None)
-    assert names(tmp_path) == ["a.nerv.checkpoint"]
+    # A fit without a step has nothing to resume.
+    assert names(tmp_path) == (["a.nerv.checkpoint"] if calls else [])
 
 
 def test_an_error_in_the_fit_leaves_nothing(tmp_path: Path) -> None:

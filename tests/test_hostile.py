@@ -43,14 +43,14 @@ from tests.conftest import ROOT, beside
 
 #: what is wrong in each of the files beside the checkout; those that are not here are harmless
 REFUSED = {
-    "bomb_4kish": "--limit pixels=",
-    "bomb_compute": "--limit pixels=",
-    "bomb_compute_hnerv": "--limit values=",
-    "bomb_compute_small": "--limit pixels=",
-    "bomb_pixels": "--limit pixels=",
-    "bomb_slow": "--limit macs-per-frame=",
-    "bomb_symbols": "--limit values=",
-    "bomb_values_const": "--limit values=",
+    "bomb_4kish": "Limits(pixels=",
+    "bomb_compute": "Limits(pixels=",
+    "bomb_compute_hnerv": "Limits(values=",
+    "bomb_compute_small": "Limits(pixels=",
+    "bomb_pixels": "Limits(pixels=",
+    "bomb_slow": "Limits(macs_per_frame=",
+    "bomb_symbols": "Limits(values=",
+    "bomb_values_const": "Limits(values=",
     "chk_after_track": "out of place",
     "colour_list": "colour rgb_matrix",
     "edit_crop_big": "invalid crop",
@@ -652,6 +652,6 @@ def test_standard_output_on_a_full_disk_is_one_line(
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.nerv"
     os.mkfifo(pipe)
-    with pytest.raises(UsageError, match="no pipe"):
+    with pytest.raises(UsageError, match="is a pipe"):
         nervkit.encode(fuzzing.moving(2, 8, 8), pipe, steps=1, overwrite=True)
     assert pipe.is_fifo()

@@ -334,7 +334,6 @@ class _Run:
     ) -> None:
         self._stepper, self._length, self._followers = stepper, length, followers
         self._phase, self._finished = phase, finished
-        self._restored = saved is not None
         position = FitPosition() if saved is None else saved.position
         if saved is not None:
             saved.restore(stepper.module, stepper.optimizers)
@@ -399,10 +398,8 @@ class _Run:
         return True
 
     def interrupt(self) -> None:
-        """Raise Interrupted, after saving the checkpoint if any step was done."""
-        expected = self._length.expected(self.step, self.seconds())
-        began = self._restored or self.step > 0 or self._finished.steps > 0
-        kept = began and self.save()
+        """Save the checkpoint and raise Interrupted."""
+        expected, kept = self._length.expected(self.step, self.seconds()), self.save()
         raise Interrupted(f"stopped at step {self.step} of {expected}", resumable=kept)
 
     def _report_notes(self) -> None:

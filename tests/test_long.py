@@ -259,7 +259,7 @@ def test_a_segment_follows_from_its_job(clip: Path, tmp_path: Path) -> None:
 def test_frames_that_have_changed_are_noticed(clip: Path) -> None:
     job = job_of(clip)
     assert isinstance(job.frames, FrameRange)
-    with pytest.raises(SourceError, match="the source has changed"):
+    with pytest.raises(SourceError, match="have changed since the source was first read"):
         fit_segment(replace(job, frames=replace(job.frames, fingerprint="0" * 16)))
 
 
@@ -417,7 +417,7 @@ def test_an_error_of_a_worker_is_the_callers(clip: Path) -> None:
     assert isinstance(job.frames, FrameRange)
     job = replace(job, frames=replace(job.frames, fingerprint="0" * 16))
     keep = CheckpointOptions(clip.with_name("0.checkpoint"))
-    with pytest.raises(SourceError, match="the source has changed"):
+    with pytest.raises(SourceError, match="have changed since the source was first read"):
         next(Processes(2).run(iter([(job, keep)]), executors.ExecutorCallbacks()))
 
 

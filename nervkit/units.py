@@ -13,10 +13,8 @@ from typing import Any
 from nervkit.errors import UsageError
 from nervkit.keywords import option
 
-KEEP_ASPECT, KEEP_ASPECT_EVEN = (
-    -1,
-    -2,
-)  # side that keeps the aspect ratio; -2: even. As in ffmpeg's scale
+# A side that keeps the aspect ratio, or does so and is even, as in ffmpeg's scale filter.
+KEEP_ASPECT, KEEP_ASPECT_EVEN = -1, -2
 LONGEST_SIDE = 1 << 14  # pixels
 LEAST_PSNR, MOST_PSNR = 10, 60  # dB
 MOST_LOSS = 60.0  # dB

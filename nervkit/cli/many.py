@@ -38,8 +38,8 @@ def videos_of(sources: Sequence[str], output: str) -> list[Video] | None:
     output. Return None for one source and one output file.
 
     Each video becomes a file of its own name in the folder `output`. Videos whose names differ only
-    in their suffix keep it: a.mp4.nerv. Raises UsageError, and
-    SourceError if a pattern matches nothing.
+    in their suffix keep it: a.mp4.nerv. Raises UsageError, and SourceError if a pattern matches
+    nothing.
     """
     folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
     if not folder and len(sources) == 1 and not _movies(sources[0], folder):

@@ -420,7 +420,7 @@ def start_long_fit(folder: Path) -> subprocess.Popen[str]:
 def test_an_interrupted_fit_is_gone_on_with_or_restarted(folder: Path) -> None:
     process = start_long_fit(folder)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "run the same command again" in errors.splitlines()[-1]
     checkpoint = folder / "long.nerv.checkpoint"

@@ -41,6 +41,8 @@ from nervkit.video.reader import Reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+PATIENCE = 600  # seconds after which a process counts as hung; loading torch may take a minute
+
 
 def scenes(*lengths: int, height: int = 32, width: int = 48) -> np.ndarray:
     """(sum of lengths, height, width, 3) uint8: different moving waves in each scene, every other
@@ -354,7 +356,7 @@ def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pop
         )  # fmt: skip
         started.append(process)
         work = tmp_path / "a.nerv.segments"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while len(_children(process)) < 2 or not work.is_dir():
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
@@ -389,7 +391,7 @@ def test_a_signal_stops_all_workers_with_their_checkpoints(
     workers = _children(process)
     time.sleep(4)  # into the fits
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "run the same command again to resume" in stderr
     assert "Traceback" not in stderr
@@ -406,7 +408,7 @@ def test_workers_end_with_their_parent(
     workers = _children(process)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -227,7 +227,7 @@ def test_a_pipe_is_split_as_it_streams(ffmpeg: FFmpeg, clips: Path, tmp_path: Pa
     def write() -> None:
         with fifo.open("wb", buffering=0) as pipe:
             pipe.write(data[: len(data) * 2 // 3])
-            finished.append(rest.wait(timeout=60))
+            finished.append(rest.wait(timeout=600))
             pipe.write(data[len(data) * 2 // 3 :])
 
     writer = threading.Thread(target=write)

@@ -58,7 +58,9 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print a line on stderr. Escape control characters, which file names may contain."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    # One write: a signal's thread may print its own line at the same time.
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def emit(values: dict[str, Any]) -> None:

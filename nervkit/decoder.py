@@ -22,7 +22,7 @@ from nervkit.container.header import Header
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.errors import UsageError
-from nervkit.keywords import check_keywords
+from nervkit.keywords import checked_keywords
 from nervkit.media.checks import MOST_SECONDS
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
@@ -116,6 +116,7 @@ class NervVideo(Generic[Frame]):
         salvage: bool = False,
         keep_bytes: int = KEPT_BYTES,
     ) -> None: ...
+    @checked_keywords
     def __init__(
         self,
         source: NervSource | NervFile,
@@ -125,9 +126,7 @@ class NervVideo(Generic[Frame]):
         limits: Limits | None = None,
         salvage: bool = False,
         keep_bytes: int = KEPT_BYTES,
-        **unknown: object,
     ) -> None:
-        check_keywords(NervVideo, unknown, ())
         if output not in (NUMPY, TORCH):
             raise UsageError(f"unknown output {output!r}; choose from: {NUMPY}, {TORCH}")
         check_integer(keep_bytes, "keep_bytes", 0)

@@ -6,10 +6,11 @@ import os
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self, Unpack, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -20,7 +21,15 @@ from nervkit.assembly import (
     check_storable,
     new_header,
 )
-from nervkit.choices import MetricName, PrecisionName, PresetName, RecipeName
+from nervkit.choices import (
+    CompressionName,
+    MatrixName,
+    MetricName,
+    PrecisionName,
+    PresetName,
+    RangeName,
+    RecipeName,
+)
 from nervkit.compression.published import Compression
 from nervkit.compression.quantization import check_bits
 from nervkit.container.header import Segment as SegmentEntry
@@ -38,7 +47,7 @@ from nervkit.fitting.checkpoint import checkpoint_path, kept_fit_path
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
-from nervkit.keywords import check_keywords, option, setting
+from nervkit.keywords import checked_keywords, option, setting
 from nervkit.lock import locked
 from nervkit.models.config import ModelConfig, VideoShape
 from nervkit.models.device import Device
@@ -56,6 +65,7 @@ from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 DEFAULT_BITS = 8  # bit depth of values that are quantized after a float fit
 
 
+@checked_keywords
 def encode(
     source: VideoSource,
     output: str | os.PathLike[str],
@@ -74,7 +84,7 @@ def encode(
     target_bitrate: str | int | None = None,
     target_psnr: str | float | None = None,
     prune: float = 0.0,
-    compression: str | Compression | None = None,
+    compression: CompressionName | Compression | None = None,
     bits: int | None = None,
     embedding_bits: int | None = None,
     start_from: str | os.PathLike[str] | None = None,
@@ -86,6 +96,22 @@ def encode(
     seed: int = 0,
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    start: str | float | None = None,
+    to: str | float | None = None,
+    duration: str | float | None = None,
+    frames: str | int | slice | None = None,
+    crop: str | tuple[int, ...] | None = None,
+    resize: str | int | tuple[int, int] | None = None,
+    matrix: MatrixName | None = None,
+    range: RangeName | None = None,
+    stream: str | int | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
+    fps: str | float | Fraction | None = None,
+    size: str | tuple[int, int] | None = None,
+    pixel_format: str | None = None,
+    strict: bool = False,
+    allow_network: bool = False,
     overwrite: bool = False,
     restart: bool = False,
     keep_fit: bool = False,
@@ -96,7 +122,6 @@ def encode(
     on_segments: Callable[[SegmentsProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    **reading: Unpack[ReadingOptions],
 ) -> EncodeReport:
     """Overfit neural representations to a video and write them as a .nerv file.
 
@@ -163,6 +188,9 @@ def encode(
         seed: seed of the initial weights and of the order of frames.
         device: "auto", "cpu", "cuda", "cuda:N", or a torch.device.
         precision: "auto" (bfloat16 if the hardware gains from it), "float32" or "bfloat16".
+        start, to, duration, frames, crop, resize, matrix, range, stream, audio, subtitles, fps,
+            size, pixel_format, strict, allow_network: which frames and tracks of the source to
+            encode, and how to read it, as for `read_clip`.
         overwrite: replace an existing output.
         restart: discard a checkpoint instead of resuming from it.
         keep_fit: keep the last checkpoint of a successful fit as `output`.fit, for `start_from`.
@@ -175,7 +203,6 @@ def encode(
         on_note: called with each problem that the fit recovered from, as it happens.
         stop: called before each step. Once it returns True, a checkpoint is saved and Interrupted
             is raised.
-        **reading: options of `read_clip`.
 
     Raises:
         UsageError: an option is invalid or excludes another, or a target cannot be met.
@@ -185,7 +212,6 @@ def encode(
         ModelError: the quality of the decoded file is far below that of the fit.
         Interrupted: `stop` returned True.
     """
-    check_keywords(encode, reading, READING)
     encoder = Encoder.from_options(
         model=model,
         params=params,
@@ -214,7 +240,22 @@ def encode(
         device=device,
         precision=precision,
         keep_fit=keep_fit,
-        **reading,
+        start=start,
+        to=to,
+        duration=duration,
+        frames=frames,
+        crop=crop,
+        resize=resize,
+        matrix=matrix,
+        range=range,
+        stream=stream,
+        audio=audio,
+        subtitles=subtitles,
+        fps=fps,
+        size=size,
+        pixel_format=pixel_format,
+        strict=strict,
+        allow_network=allow_network,
     )
     return encoder.encode(
         source,

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from nervkit.choices import CodecName
 from nervkit.container.file import Checks, NervFile
 from nervkit.container.header import Header
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
-from nervkit.keywords import option, setting
+from nervkit.keywords import checked_keywords, option, setting
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device
 from nervkit.output import output_name
@@ -60,6 +61,7 @@ class DecodeReport:
         return asdict(self)
 
 
+@checked_keywords
 def decode(
     source: NervSource,
     output: str | os.PathLike[str],
@@ -72,7 +74,7 @@ def decode(
     audio: bool = True,
     subtitles: bool = True,
     salvage: bool = False,
-    codec: str | None = None,
+    codec: CodecName | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,

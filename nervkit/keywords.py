@@ -6,26 +6,58 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import wraps
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from nervkit.errors import OptionError
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
-def check_keywords(
-    function: Callable[..., Any], given: Iterable[str], passed_on: Iterable[str]
-) -> None:
-    """Raise OptionError if a name in `given`, the extra keywords of a call of `function`, is not
-    one of the names that it passes on. The message suggests the most similar known name."""
-    passed_on = tuple(passed_on)
-    unknown = next((name for name in given if name not in passed_on), None)
-    if unknown is None:
-        return
-    own = signature(function).parameters.values()
-    known = [*(p.name for p in own if p.kind is not Parameter.VAR_KEYWORD), *passed_on]
-    nearest = get_close_matches(unknown, known, 1)
-    suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise OptionError(f"{function.__name__}() has no option {unknown!r}{suggestion}")
+
+def checked_keywords(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Decorator: a call with an unknown keyword raises OptionError, whose message suggests the most
+    similar option."""
+    known = tuple(signature(function).parameters)
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @wraps(function)
+    def checked(*args: P.args, **given: P.kwargs) -> Result:
+        unknown = next((keyword for keyword in given if keyword not in known), None)
+        if unknown is not None:
+            nearest = get_close_matches(unknown, known, 1)
+            suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise OptionError(f"{name}() has no option {unknown!r}{suggestion}")
+        return function(*args, **given)
+
+    return checked
+
+
+def spelled_out(
+    options: type, defaults: Mapping[str, object]
+) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """Decorator: `help`, notebooks and `inspect.signature` show `**options: Unpack[options]` as one
+    keyword for each key of this TypedDict. A key without an entry in `defaults` has None."""
+
+    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
+        shown = signature(function)
+        own = [p for p in shown.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        passed_on = []
+        for name, kind in options.__annotations__.items():
+            parameter = Parameter(name, Parameter.KEYWORD_ONLY, default=defaults.get(name))
+            passed_on.append(parameter.replace(annotation=getattr(kind, "__forward_arg__", kind)))
+        # Callable has no such attribute for a type checker.
+        function.__signature__ = shown.replace(parameters=own + passed_on)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def keyword_defaults(*functions: Callable[..., object]) -> dict[str, object]:
+    """Return the default of each parameter of some functions or dataclasses that has one."""
+    parameters = (p for function in functions for p in signature(function).parameters.values())
+    return {p.name: p.default for p in parameters if p.default is not Parameter.empty}
 
 
 class _Interface:

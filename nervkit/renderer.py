@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nervkit.choices import CodecName
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
-from nervkit.keywords import option
+from nervkit.keywords import checked_keywords, option
 from nervkit.media.timing import Timing
 from nervkit.models.device import Device, memory_errors
 from nervkit.models.flow import LUMA
@@ -143,6 +144,7 @@ class Edited:
     hue: Tensor | None = None
 
 
+@checked_keywords
 def render(
     source: NervSource,
     output: str | os.PathLike[str],
@@ -154,7 +156,7 @@ def render(
     recolour: Mask | None = None,
     colour: str | None = None,
     at: int = 0,
-    codec: str | None = None,
+    codec: CodecName | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,

@@ -24,7 +24,7 @@ from nervkit.errors import FormatError, NervError, NothingToDoError, ResourceErr
 from nervkit.fitting.posttraining import Quantizer, compress_to_error, compress_to_size
 from nervkit.fitting.sensitivity import mean_squared_derivatives
 from nervkit.framechecks import DecodedFrames, Match, count_matches
-from nervkit.keywords import option
+from nervkit.keywords import checked_keywords, option
 from nervkit.lock import locked
 from nervkit.metrics import Quality, quality_of
 from nervkit.models.device import Device, choose_device, memory_errors
@@ -97,6 +97,7 @@ class RequantizeReport:
         return asdict(self)
 
 
+@checked_keywords
 def requantize(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],

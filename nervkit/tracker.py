@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from nervkit.choices import CodecName
 from nervkit.container.limits import Limits
 from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import UsageError
-from nervkit.keywords import option, setting
+from nervkit.keywords import checked_keywords, option, setting
 from nervkit.models.device import memory_errors
 from nervkit.output import check_output, output_name, replacing
 from nervkit.video.colour import Colour
@@ -73,13 +74,14 @@ class Tracks:
         return asdict(self)
 
 
+@checked_keywords
 def tracks(
     source: NervSource,
     at: Iterable[str | Point],
     *,
     output: str | os.PathLike[str] | None = None,
     draw: str | os.PathLike[str] | None = None,
-    codec: str | None = None,
+    codec: CodecName | None = None,
     crf: int | None = None,
     overwrite: bool = False,
     limits: Limits | None = None,

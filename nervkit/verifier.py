@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Unpack, cast
+from fractions import Fraction
+from typing import Any, cast
 
 import numpy as np
 
+from nervkit.choices import MatrixName, RangeName
 from nervkit.container.file import Checks
 from nervkit.container.limits import Limits
 from nervkit.container.settings import is_requantized
@@ -17,7 +19,7 @@ from nervkit.container.source import NervSource
 from nervkit.decoder import NervVideo, OnProgress, prefetched, with_progress
 from nervkit.errors import SourceError, UsageError
 from nervkit.framechecks import Match, match
-from nervkit.keywords import check_keywords, option
+from nervkit.keywords import checked_keywords, option
 from nervkit.metrics import Quality, mean_quality, quality_of
 from nervkit.models.device import Device
 from nervkit.networks import check_budget
@@ -25,7 +27,6 @@ from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import Edit
 from nervkit.video.reader import (
-    READING,
     Reading,
     ReadingOptions,
     VideoSource,
@@ -101,14 +102,30 @@ class VerifyReport:
         return asdict(self)
 
 
+@checked_keywords
 def verify(
     source: NervSource,
     against: VideoSource | None = None,
     *,
+    start: str | float | None = None,
+    to: str | float | None = None,
+    duration: str | float | None = None,
+    frames: str | int | slice | None = None,
+    crop: str | tuple[int, ...] | None = None,
+    resize: str | int | tuple[int, int] | None = None,
+    matrix: MatrixName | None = None,
+    range: RangeName | None = None,
+    stream: str | int | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
+    fps: str | float | Fraction | None = None,
+    size: str | tuple[int, int] | None = None,
+    pixel_format: str | None = None,
+    strict: bool = False,
+    allow_network: bool = False,
     device: Device = "cpu",
     limits: Limits | None = None,
     on_progress: OnProgress | None = None,
-    **reading: Unpack[ReadingOptions],
 ) -> VerifyReport:
     """Verify every checksum of a .nerv file, decode every frame, and compare with the source.
 
@@ -117,11 +134,12 @@ def verify(
         against: the video that was encoded, as for `read_clip`. The stored options (start, frames,
             crop, resize, matrix, range, stream) are applied to it first, unless it is a Clip. None:
             compare with the file's own frame checks only.
+        start, to, duration, frames, crop, resize, matrix, range, stream, audio, subtitles, fps,
+            size, pixel_format, strict, allow_network: how to read `against`, as for `read_clip`.
+            They override the stored options.
         device: where to decode; "cpu" is the reference.
         limits: as for `NervVideo`.
         on_progress: called with (frames done, total frames).
-        **reading: options of `read_clip` for `against`, such as `fps`, `size` and `pixel_format` if
-            its name does not declare them. They override the stored ones.
 
     Raises:
         FormatError: a checksum is wrong, or the file is otherwise invalid.
@@ -130,7 +148,24 @@ def verify(
         OptionError: an option does not exist.
     """
     began = time.perf_counter()
-    check_keywords(verify, reading, READING)
+    reading: ReadingOptions = {
+        "start": start,
+        "to": to,
+        "duration": duration,
+        "frames": frames,
+        "crop": crop,
+        "resize": resize,
+        "matrix": matrix,
+        "range": range,
+        "stream": stream,
+        "audio": audio,
+        "subtitles": subtitles,
+        "fps": fps,
+        "size": size,
+        "pixel_format": pixel_format,
+        "strict": strict,
+        "allow_network": allow_network,
+    }
     if against is None and (unused := changed_options(reading)):
         raise UsageError(
             f"{option(unused[0])} describes the source to compare with; give {option('against')} "

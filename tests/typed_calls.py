@@ -47,6 +47,10 @@ def mistakes(array: np.ndarray) -> None:
     """Unknown names of options and of choices are errors; an unused `type: ignore` is one too."""
     nervkit.denoise(array, preset="swift")  # type: ignore[call-overload]
     nervkit.denoise(array, precision="half")  # type: ignore[call-overload]
+    nervkit.encode(array, "a.nerv", matrix="709")  # type: ignore[arg-type]
+    nervkit.encode(array, "a.nerv", compression="zip")  # type: ignore[arg-type]
+    nervkit.verify("a.nerv", array, sizes="2x2")  # type: ignore[call-arg]
+    nervkit.decode("a.nerv", "a.mp4", codec="mpeg2")  # type: ignore[arg-type]
     nervkit.inpaint(array, overwrit=True)  # type: ignore[call-overload]
     nervkit.interpolate(array, factor="2")  # type: ignore[call-overload]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,6 +10,9 @@ from nervkit.cli import options
 from nervkit.cli.console import count_noun, counting, print_report, say
 from nervkit.errors import UsageError
 from nervkit.progress import duration
+
+if TYPE_CHECKING:
+    from nervkit.choices import CodecName
 
 
 def render(
@@ -74,7 +77,7 @@ def render(
             recolour=recolour,
             colour=colour,
             at=at,
-            codec=codec,
+            codec=cast("CodecName | None", codec),
             crf=crf,
             pixel_format=pixel_format,
             overwrite=overwrite,

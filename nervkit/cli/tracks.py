@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from nervkit.cli import options
 from nervkit.cli.console import count_noun, counting, emit, say
+
+if TYPE_CHECKING:
+    from nervkit.choices import CodecName
 
 
 def tracks(
@@ -38,7 +41,7 @@ def tracks(
             at,
             output=output,
             draw=draw,
-            codec=codec,
+            codec=cast("CodecName | None", codec),
             crf=crf,
             overwrite=overwrite,
             limits=options.parse_limits(limit),

@@ -7,13 +7,14 @@ import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from nervkit.assembly import check_storable, new_header
-from nervkit.choices import PresetName, RecipeName
+from nervkit.choices import MatrixName, PresetName, RangeName, RecipeName
 from nervkit.collection.reading import (
     Collection,
     check_costs,
@@ -47,7 +48,7 @@ from nervkit.errors import FormatError, Interrupted, LimitError, NervError, Usag
 from nervkit.fitting.budget import Budget
 from nervkit.fitting.progress import Progress
 from nervkit.framechecks import DecodedFrames
-from nervkit.keywords import check_keywords, option, setting
+from nervkit.keywords import checked_keywords, option, setting
 from nervkit.lock import locked
 from nervkit.media.checks import line
 from nervkit.metrics import Quality, quality_of
@@ -61,7 +62,7 @@ from nervkit.networks import render
 from nervkit.output import check_output, is_pipe, link_target, replacing
 from nervkit.units import parse_count, parse_seconds, parse_strides
 from nervkit.video.clip import Clip
-from nervkit.video.reader import READING, ReadingOptions, VideoSource, read_clip, title_of
+from nervkit.video.reader import VideoSource, read_clip, title_of
 
 DEFAULT_KEEP = 0.5
 DEFAULT_BITS = 6
@@ -113,6 +114,7 @@ class AddReport:
         return asdict(self)
 
 
+@checked_keywords
 def add(
     collection: str | os.PathLike[str],
     source: VideoSource,
@@ -132,10 +134,25 @@ def add(
     time: str | float | None = None,
     seed: int = 0,
     device: Device = "auto",
+    start: str | float | None = None,
+    to: str | float | None = None,
+    duration: str | float | None = None,
+    frames: str | int | slice | None = None,
+    crop: str | tuple[int, ...] | None = None,
+    resize: str | int | tuple[int, int] | None = None,
+    matrix: MatrixName | None = None,
+    range: RangeName | None = None,
+    stream: str | int | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
+    fps: str | float | Fraction | None = None,
+    size: str | tuple[int, int] | None = None,
+    pixel_format: str | None = None,
+    strict: bool = False,
+    allow_network: bool = False,
     on_clip: Callable[[Clip], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    **reading: Unpack[ReadingOptions],
 ) -> AddReport:
     """Add a video to a collection, or create the collection with it (PFNR, arXiv 2306.11305).
 
@@ -158,11 +175,12 @@ def add(
         reuse: whether the video may use weights of earlier videos.
         recipe: "native" (nervkit's), or "paper" (as published).
         preset, epochs, steps, time, seed, device: as for `nervkit.encode`.
+        start, to, duration, frames, crop, resize, matrix, range, stream, audio, subtitles, fps,
+            size, pixel_format, strict, allow_network: as for `read_clip`.
         on_clip: called with the Clip once it is read.
         on_progress: called about once a second.
         stop: called before each step; if it returns True, Interrupted is raised and the file stays
             as it was.
-        **reading: options of `read_clip`.
 
     Raises:
         UsageError: an option is invalid, the name exists, or the frames have another size.
@@ -170,7 +188,6 @@ def add(
         SourceError, OutputError, ResourceError, Interrupted: see nervkit.errors.
     """
     began = clock.perf_counter()
-    check_keywords(add, reading, READING)
     path = Path(collection)
     _check_numbers(keep, bits, seed)
     chosen_recipe, budget = _recipe(recipe), _budget(recipe, preset, epochs, steps, time)
@@ -181,7 +198,25 @@ def add(
     with locked(link_target(path)), _opened(path) as earlier:
         if earlier is not None:
             _check_earlier(earlier, name, making)
-        clip = read_clip(source, **reading)
+        clip = read_clip(
+            source,
+            start=start,
+            to=to,
+            duration=duration,
+            frames=frames,
+            crop=crop,
+            resize=resize,
+            matrix=matrix,
+            range=range,
+            stream=stream,
+            audio=audio,
+            subtitles=subtitles,
+            fps=fps,
+            size=size,
+            pixel_format=pixel_format,
+            strict=strict,
+            allow_network=allow_network,
+        )
         network = _network(earlier, clip, keep, making)
         check_storable(network.width, network.height, replace(clip, tracks=[]))
         if on_clip is not None:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from nervkit.choices import CodecName
 from nervkit.compression.masked import SharedWeights, read_integers, sizes
 from nervkit.container.collection import MASKS, WEIGHTS, CollectionFile, Entry, Network
 from nervkit.container.limits import Limits
@@ -241,7 +242,7 @@ def extract(
     name: str,
     output: str | os.PathLike[str],
     *,
-    codec: str | None = None,
+    codec: CodecName | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,

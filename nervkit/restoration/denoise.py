@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, Unpack, overload
 import numpy as np
 import torch
 
-from nervkit.keywords import select, setting
+from nervkit.keywords import checked_keywords, select, setting, spelled_out
 from nervkit.models.flow import optical_flow, warp
 from nervkit.restoration.channels import (
     Channels,
@@ -35,7 +35,7 @@ from nervkit.restoration.noise import (
     white_variance,
 )
 from nervkit.restoration.shrinkage import block_means, denoised
-from nervkit.restoration.task import RestoreOptions, RestoreReport, Task
+from nervkit.restoration.task import DEFAULTS, RestoreOptions, RestoreReport, Task
 from nervkit.video.clip import Clip
 from nervkit.video.colour import Colour
 from nervkit.video.edit import EDIT_OPTIONS, Edit
@@ -67,6 +67,8 @@ def denoise(
     output: None = None,
     **options: Unpack[RestoreOptions],
 ) -> Clip: ...
+@checked_keywords
+@spelled_out(RestoreOptions, DEFAULTS)
 def denoise(
     source: VideoSource,
     output: str | os.PathLike[str] | None = None,

@@ -11,13 +11,13 @@ from typing import Any, Unpack, overload
 import numpy as np
 
 from nervkit.errors import UsageError
-from nervkit.keywords import option, setting
+from nervkit.keywords import checked_keywords, option, setting, spelled_out
 from nervkit.output import check_not_same
 from nervkit.restoration.between import Interpolator
 from nervkit.restoration.fill import CERTAIN, Membranes, fill_in
 from nervkit.restoration.kinds import FramesT, to_uint8
 from nervkit.restoration.masks import Mask, check_mask, read_mask
-from nervkit.restoration.task import Fitted, RestoreOptions, RestoreReport, Task
+from nervkit.restoration.task import DEFAULTS, Fitted, RestoreOptions, RestoreReport, Task
 from nervkit.video.clip import Clip
 from nervkit.video.reader import FileSource, VideoSource
 
@@ -66,6 +66,8 @@ def inpaint(
     whole: bool = False,
     **options: Unpack[RestoreOptions],
 ) -> Clip: ...
+@checked_keywords
+@spelled_out(RestoreOptions, DEFAULTS)
 def inpaint(
     source: VideoSource,
     mask: Mask | None = None,

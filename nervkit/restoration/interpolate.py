@@ -19,12 +19,13 @@ from nervkit.container.source import name_of
 from nervkit.decoder import NUMPY, NervVideo
 from nervkit.errors import UsageError
 from nervkit.fitting.options import FitOptions
-from nervkit.keywords import option, select
+from nervkit.keywords import checked_keywords, option, select, spelled_out
 from nervkit.media.timing import Timing
 from nervkit.restoration.between import Interpolator
 from nervkit.restoration.kinds import FramesT, to_uint8
 from nervkit.restoration.stored import StoredInterpolator
 from nervkit.restoration.task import (
+    DEFAULTS,
     Fitted,
     RestoreOptions,
     RestoreReport,
@@ -79,6 +80,8 @@ def interpolate(
     limits: Limits | None = None,
     **options: Unpack[UntimedRestoreOptions],
 ) -> Clip: ...
+@checked_keywords
+@spelled_out(UntimedRestoreOptions, DEFAULTS)
 def interpolate(
     source: VideoSource | NervVideo[Any],
     output: str | os.PathLike[str] | None = None,

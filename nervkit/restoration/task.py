@@ -10,18 +10,19 @@ from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Literal, Protocol, TypeAlias, Unpack, cast
+from typing import Any, Protocol, TypeAlias, Unpack, cast
 
 import numpy as np
 import torch
 
+from nervkit.choices import CodecName, PrecisionName, PresetName, RecipeName
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
 from nervkit.fitting.job import CheckpointOptions, FitCallbacks, fit_clip
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
-from nervkit.keywords import check_keywords, option, select, setting
+from nervkit.keywords import keyword_defaults, option, select, setting
 from nervkit.lock import locked
 from nervkit.media.timing import Timing
 from nervkit.models.base import Representation, count_stored
@@ -54,8 +55,6 @@ REQUESTING_OPTIONS = (
 PRESET = "draft"  # the default length of a fit; measured: a longer fit gains nothing
 SEARCH = "search"  # the phase of `on_progress` before a fit
 
-PresetName: TypeAlias = Literal["draft", "fast", "medium", "slow", "placebo"]
-PrecisionName: TypeAlias = Literal["auto", "float32", "bfloat16"]
 CountCallback: TypeAlias = Callable[[int, int], None]  # (done, total)
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 
@@ -89,7 +88,7 @@ class UntimedRestoreOptions(UntimedOptions, total=False):
     model: str
     params: str | float | None
     strides: str | tuple[int, ...] | None
-    recipe: str
+    recipe: RecipeName
     preset: PresetName | None
     epochs: float | None
     steps: int | None
@@ -97,7 +96,7 @@ class UntimedRestoreOptions(UntimedOptions, total=False):
     seed: int
     device: Device
     precision: PrecisionName
-    codec: str | None
+    codec: CodecName | None
     crf: int | None
     overwrite: bool
     restart: bool
@@ -118,6 +117,15 @@ class RestoreOptions(UntimedRestoreOptions, total=False):
     """
 
     fps: str | float | Fraction | None
+
+
+DEFAULTS = {
+    **dict.fromkeys(RestoreOptions.__annotations__),
+    **keyword_defaults(FitOptions, MovieOptions, read_clip),
+    "overwrite": False,
+    "restart": False,
+    "checkpoint_interval": 60.0,
+}
 
 
 @dataclass(frozen=True)
@@ -237,23 +245,22 @@ class Task:
     ) -> None:
         """Raises UsageError for an invalid option, OutputError if the output cannot be written."""
         self._began = time.perf_counter()
-        check_keywords(method, options, RestoreOptions.__annotations__)
+        chosen: dict[str, Any] = {**DEFAULTS, **options}
         self.name, self.source = method.__name__, source
         self.output = None if output is None else output_name(output)
         self.fit_options = FitOptions(**select(options, FIT_OPTIONS))
-        self.fit_requested = _fit_requested(self.fit_options, options.get("fit"))
+        self.fit_requested = _fit_requested(self.fit_options, chosen["fit"])
         self.reading = cast(ReadingOptions, select(options, READING))
-        self.restart = options.get("restart", False)
-        self._interval = options.get("checkpoint_interval", 60.0)
-        self._movie = MovieOptions(options.get("codec"), options.get("crf"))
+        self.restart, self._interval = chosen["restart"], chosen["checkpoint_interval"]
+        self._movie = MovieOptions(chosen["codec"], chosen["crf"])
         self._notes: list[str] = []
         self._kept: Path | None = None  # the checkpoint of this task's fit
-        self._on_clip, self._on_note = options.get("on_clip"), options.get("on_note")
-        self._on_search, self._on_frame = options.get("on_search"), options.get("on_frame")
-        self._on_progress = options.get("on_progress")
-        self._stop = options.get("stop") or (lambda: False)
+        self._on_clip, self._on_note = chosen["on_clip"], chosen["on_note"]
+        self._on_search, self._on_frame = chosen["on_search"], chosen["on_frame"]
+        self._on_progress = chosen["on_progress"]
+        self._stop = chosen["stop"] or (lambda: False)
         if self.output is not None:
-            check_destination(self.output, self._movie, options.get("overwrite", False), source)
+            check_destination(self.output, self._movie, chosen["overwrite"], source)
             with self._locked():  # fail before reading if another process writes the output
                 pass
 

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, Self, TypeAlias, TypedDict, TypeGuard
 
 import numpy as np
 
+from nervkit.choices import MatrixName, RangeName
 from nervkit.errors import SourceError, UsageError
-from nervkit.keywords import option, setting
+from nervkit.keywords import checked_keywords, option, setting
 from nervkit.output import is_pipe
 from nervkit.units import parse_rate, parse_size
 from nervkit.video.arrays import FrameSource, as_array
@@ -52,8 +53,8 @@ class UntimedOptions(TypedDict, total=False):
     frames: str | int | slice | None
     crop: str | tuple[int, ...] | None
     resize: str | int | tuple[int, int] | None
-    matrix: str | None
-    range: str | None
+    matrix: MatrixName | None
+    range: RangeName | None
     stream: str | int | None
     audio: bool
     subtitles: bool
@@ -117,6 +118,7 @@ class Reading:
         )
 
 
+@checked_keywords
 def read_clip(
     source: VideoSource,
     *,
@@ -126,8 +128,8 @@ def read_clip(
     frames: str | int | slice | None = None,
     crop: str | tuple[int, ...] | None = None,
     resize: str | int | tuple[int, int] | None = None,
-    matrix: str | None = None,
-    range: str | None = None,
+    matrix: MatrixName | None = None,
+    range: RangeName | None = None,
     stream: str | int | None = None,
     audio: bool = True,
     subtitles: bool = True,

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from nervkit.choices import CodecName
 from nervkit.errors import UsageError
-from nervkit.keywords import option, setting
+from nervkit.keywords import checked_keywords, option, setting
 from nervkit.lock import locked
 from nervkit.output import (
     check_output,
@@ -31,12 +32,13 @@ from nervkit.video.y4m import write_y4m, y4m_format
 FILE_SUFFIXES = (*MOVIE_SUFFIXES, ".y4m", ".npy")
 
 
+@checked_keywords
 def write(
     source: VideoSource,
     output: str | os.PathLike[str],
     *,
     fps: str | float | Fraction | None = None,
-    codec: str | None = None,
+    codec: CodecName | None = None,
     crf: int | None = None,
     pixel_format: str | None = None,
     overwrite: bool = False,

@@ -80,6 +80,15 @@ def test_a_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (last.step, last.steps, last.seconds_left) == (50, 50, 0)
 
 
+def test_slow_first_steps_do_not_count_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, lambda k: 60.0 if k < 2 else 1.0)
+    reports: list[Progress] = []
+    fit(stepper(), Steps(40), on_progress=reports.append)
+    left = {report.step: report.seconds_left for report in reports}
+    assert left[2] == 38 * 60
+    assert [left[step] for step in (6, 7, 39, 40)] == [34, 33, 1, 0]
+
+
 def test_a_clock_ends_one_slow_step_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, lambda k: 7.0)
     assert fit(stepper(), Seconds(20)).steps == 3

@@ -103,12 +103,13 @@ class SegmentRun:
         self._reported, self._reported_complete = now, planner.complete
         running = sum(n * p.step / max(1, p.steps) for n, p in self._running.values() if p)
         finished = sum(report.frames for report in self.reports.values())
-        fitted, left, total = self._fitted + running, None, planner.frame_count
+        total = planner.frame_count
         expected = None if planner.complete else planner.expected_frames
         if expected is not None:
             total = expected = max(expected, total)
-        if fitted and (planner.complete or expected is not None):
-            left = (total - finished - running) * (now - self._began) / fitted
+        left, pace = None, self._pace(now, running)
+        if pace and (planner.complete or expected is not None):
+            left = (total - finished - running) / pace
         self.on_progress(
             SegmentsProgress(
                 done=len(self.reports),
@@ -121,3 +122,12 @@ class SegmentRun:
                 seconds_left=left,
             )
         )
+
+    def _pace(self, now: float, running: float) -> float:
+        """Return fitted frames per second: of all fits so far, or of the running ones while none is
+        finished, so that the time in which workers start does not count. `running` is the number of
+        frames that the running fits have completed."""
+        if self._fitted:
+            return (self._fitted + running) / (now - self._began)
+        fits = self._running.values()
+        return sum(n * p.steps_per_second / max(1, p.steps) for n, p in fits if p)

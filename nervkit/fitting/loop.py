@@ -359,7 +359,8 @@ class _Run:
     def report(self, last: bool) -> None:
         """Report progress if that is due or this step is the `last` one."""
         on_progress, length = self._followers.on_progress, self._length
-        if on_progress is None or not (last or self._meter.due()):
+        due = self._meter.count(self.step)
+        if on_progress is None or not (last or due):
             return
         now, per_epoch = self.seconds(), self._stepper.steps_per_epoch
         left = max(0.0, length.count - now) if isinstance(length, Seconds) else None

@@ -70,11 +70,13 @@ class Pace:
 
 
 class Meter:
-    """Times a fit from the meter's creation, and decides when reports and PSNR probes are due."""
+    """Times a fit from the meter's creation, and decides when reports and PSNR probes are due. The
+    pace leaves out the first steps."""
 
     def __init__(self, first_step: int) -> None:
         self._start = self._last_report = time.perf_counter()
         self._first_step = first_step
+        self._warm: tuple[int, float] | None = None  # the step and the time after warming up
         self._probe_cost = 0.0
         self._next_probe = self._start
         self._psnr = float("nan")
@@ -83,9 +85,12 @@ class Meter:
         """Return the seconds since the meter's creation."""
         return time.perf_counter() - self._start
 
-    def due(self) -> bool:
-        """Return whether a report is due."""
-        return time.perf_counter() - self._last_report >= REPORT_SECONDS
+    def count(self, step: int) -> bool:
+        """Count the step that leads to `step`; return whether a report is due."""
+        now = time.perf_counter()
+        if self._warm is None and step - self._first_step >= WARM_UP_STEPS:
+            self._warm = step, now
+        return now - self._last_report >= REPORT_SECONDS
 
     def report(
         self,
@@ -105,7 +110,10 @@ class Meter:
             now = time.perf_counter()
             self._next_probe = now + self._probe_cost / PROBE_SHARE
         self._last_report = now
-        rate = (step - self._first_step) / max(now - self._start, 1e-9)
+        first, start = self._first_step, self._start
+        if self._warm is not None and step > self._warm[0]:
+            first, start = self._warm
+        rate = (step - first) / max(now - start, 1e-9)
         if left is None or step == steps:
             left = (steps - step) / max(rate, 1e-9)
         return Progress(phase, step, steps, step / per_epoch, rate, self._psnr, left)

@@ -80,7 +80,9 @@ class NervVideo(Generic[Frame]):
         output: "numpy"; or "torch" for uint8 tensors on the device with the same values,
             (3, H, W) for a frame and (T, 3, H, W) for several.
         limits: what decoding may take. The default grows with the size of the file.
-        salvage: read the complete segments of a truncated file.
+        salvage: read the intact segments of a truncated or damaged file, and of its tracks what is
+            intact. Frames are counted without the lost ones, and keep their times; `file.notes`
+            lists what is lost.
         keep_bytes: memory for cached networks, in bytes. At least one network is cached.
 
     Raises:

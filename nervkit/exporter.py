@@ -99,7 +99,8 @@ def decode(
         duration: length of the interval from `start`, instead of `to`.
         resize: size of the output, as for `read_clip`.
         audio, subtitles: whether to copy these tracks.
-        salvage: decode the complete segments of a truncated file. `notes` list what is lost.
+        salvage: decode the intact segments of a truncated or damaged file. `notes` list what is
+            lost. The frames keep their times.
         codec: x264, x265, vp9, av1 (visually lossless by default), ffv1 or x264rgb (lossless), or
             an ffmpeg name: h264, libx264, hevc, ...
         crf: quality of a lossy codec; lower is better.

@@ -880,6 +880,98 @@ def test_info_shows_segments(
     }
 
 
+# Damaged files
+
+
+def flipped(data: bytes, *places: tuple[bytes, int]) -> bytes:
+    """The file with one wrong bit in the middle of each chunk (type, index among its type)."""
+    with NervFile(data) as file:
+        listed = file.chunks
+    damaged = bytearray(data)
+    for type, index in places:
+        chunk = [c for c in listed if c.type == type][index]
+        damaged[chunk.offset + chunk.length // 2] ^= 1
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("lost", [[0], [2], [5], [1, 2, 4]])
+def test_segments_around_a_damaged_one_are_salvaged(
+    segments: list[Any], track: Track, expected: np.ndarray, tmp_path: Path, lost: list[int]
+) -> None:
+    timing = Timing(np.arange(SEGMENTS * FRAMES) ** 2, Fraction(1, 100), 7)
+    whole = segmented(segments, tracks=[track], timing=timing)
+    damaged = flipped(whole, *((chunks.SEGMENT, index) for index in lost))
+    kept = [t for t in range(SEGMENTS * FRAMES) if t // FRAMES not in lost]
+    with nervkit.open(damaged, salvage=True) as video:
+        assert (video[:] == expected[kept]).all()
+        assert (video.timing.pts == timing.pts[kept]).all()
+        assert video.timing.duration == timing[: kept[-1] + 1].duration
+        assert [segment.start for segment in video.segments][:2] == [0, FRAMES]
+        assert video.tracks == [track]
+        named = [f"segment {i} is damaged: nervkit leaves out frames {4 * i} to" for i in lost]
+        assert [n.startswith(w) for n, w in zip(video.file.notes, named, strict=True)]
+        originals = [index for index in range(SEGMENTS) if index not in lost]
+        for segment, original in zip(video.segments, originals, strict=True):
+            assert (video[segment.start] == expected[FRAMES * original]).all()
+    report = nervkit.decode(damaged, tmp_path / "out.mkv", salvage=True, codec="ffv1")
+    assert (report.frames, report.psnr) == (len(kept), None)
+    clip = read_clip(tmp_path / "out.mkv")
+    assert (clip.frames == expected[kept]).all()
+    shown = (clip.pts - clip.pts[0]) * clip.timing.time_base
+    wanted = (timing.pts[kept] - timing.pts[kept[0]]) * timing.time_base
+    assert shown.tolist() == wanted.tolist()
+
+
+def test_a_damaged_segment_says_how_to_decode_the_others(
+    data: bytes, segments: list[Any], expected: np.ndarray
+) -> None:
+    with nervkit.open(flipped(data, (chunks.SEGMENT, 3))) as video:
+        assert (video[:12] == expected[:12]).all()
+        with pytest.raises(ChecksumError, match=r"SEGM.*; use salvage=True to decode what is"):
+            _ = video[12]
+    alone = flipped(segmented(segments[:1]), (chunks.SEGMENT, 0))
+    with nervkit.open(alone) as video, pytest.raises(ChecksumError, match="SEGM") as raised:
+        _ = video[0]
+    assert "salvage" not in str(raised.value)
+    with pytest.raises(ChecksumError, match="no segment is intact"):
+        nervkit.open(alone, salvage=True)
+
+
+def test_damaged_parts_besides_segments(
+    data: bytes, interleaved: bytes, parted: Track, expected: np.ndarray
+) -> None:
+    with nervkit.open(flipped(data, (chunks.TIMING, 0)), salvage=True) as video:
+        assert video.timing == Timing(np.arange(24), Fraction(1, 25), 1)
+        assert "timestamps are lost" in video.file.notes[0]
+    with nervkit.open(flipped(data, (chunks.TRACK, 0)), salvage=True) as video:
+        assert video.tracks == []
+        assert (video[:] == expected).all()
+        assert "audio or subtitles are damaged" in video.file.notes[0]
+    with pytest.raises(ChecksumError, match="chunk HEAD"):
+        nervkit.open(flipped(data, (chunks.HEADER, 0)), salvage=True)
+    with nervkit.open(interleaved) as video:
+        _, text = video.tracks
+    # Track chunks: audio, text, audio, audio, text, audio, audio.
+    with nervkit.open(flipped(interleaved, (chunks.TRACK, 3)), salvage=True) as video:
+        assert video.tracks == [replace(parted, later=parted.later[:1] + parted.later[2:]), text]
+    with nervkit.open(flipped(interleaved, (chunks.TRACK, 0)), salvage=True) as video:
+        assert video.tracks == [text]
+        assert len(list(video.packets(0))) == text.packets
+    with nervkit.open(flipped(interleaved, (chunks.TRACK_INDEX, 0)), salvage=True) as video:
+        assert video.tracks == [parted, text]
+
+
+def test_a_damaged_model_takes_its_segments(segments: list[Any]) -> None:
+    other = random_segment(FRAMES, 9, "gridnerv", strides=(4,))
+    whole = segmented([segments[0], other, segments[1]])
+    with nervkit.open(whole) as video:
+        frames = video[:]
+    with nervkit.open(flipped(whole, (chunks.MODEL, 1)), salvage=True) as video:
+        assert (video[:] == frames[[0, 1, 2, 3, 8, 9, 10, 11]]).all()
+    with nervkit.open(flipped(whole, (chunks.MODEL, 0)), salvage=True) as video:
+        assert (video[:] == frames[4:8]).all()
+
+
 def test_parts_and_salvage_by_command(
     data: bytes,
     expected: np.ndarray,
@@ -898,6 +990,12 @@ def test_parts_and_salvage_by_command(
     assert command(monkeypatch, *part, "--salvage") == 0
     assert "note: the file ends inside a chunk" in capsys.readouterr().err
     assert (np.load(output) == expected[:8]).all()
+    path.write_bytes(flipped(data, (chunks.SEGMENT, 1)))
+    assert command(monkeypatch, *part) == 1
+    assert "use --salvage to decode what is intact" in capsys.readouterr().err
+    assert command(monkeypatch, *part, "--salvage") == 0
+    assert "note: segment 1 is damaged" in capsys.readouterr().err
+    assert (np.load(output) == np.delete(expected, np.s_[4:8], 0)).all()
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,8 @@ def decode(
     audio: options.Audio = True,
     subtitles: options.Subtitles = True,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Decode the complete segments of a truncated file.")
+        bool,
+        typer.Option("--salvage", help="Decode the intact parts of a truncated or damaged file."),
     ] = False,
     codec: options.Codec = None,
     crf: options.Crf = None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nervkit.container.chunks import Chunk
 from nervkit.container.header import Header
 
@@ -25,7 +27,11 @@ class Contents:
         chunks: all chunks in file order.
         segments: the chunks of each segment.
         models: for each segment, the index of its MODL chunk; empty in format 1.
-        damage: why the rest is missing, if the file was salvaged.
+        damage: why the rest is missing, if a truncated file was salvaged.
+        damaged: the chunks with a wrong checksum, in a file that was salvaged otherwise.
+        lost: the segments among `damaged`, or with a damaged model: index, first frame, and the
+            one after the last. The header leaves them out.
+        kept: (T,) indices in the complete video of the frames in the header; None: without `lost`.
     """
 
     header: Header
@@ -33,3 +39,6 @@ class Contents:
     segments: list[list[Chunk]]
     models: Sequence[int] = ()
     damage: str | None = None
+    damaged: frozenset[Chunk] = frozenset()
+    lost: Sequence[tuple[int, int, int]] = ()
+    kept: np.ndarray | None = None

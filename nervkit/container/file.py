@@ -8,7 +8,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain
@@ -30,8 +30,9 @@ from nervkit.container.source import NervSource, SeekableFile
 from nervkit.container.timing import pack_timing, unpack_timing
 from nervkit.container.track import count_packets, pack_track
 from nervkit.container.trackindex import TrackIndex, unpack_tracks
-from nervkit.errors import FormatError
+from nervkit.errors import ChecksumError, FormatError
 from nervkit.forking import register_after_fork
+from nervkit.keywords import setting
 from nervkit.media.extras import Extras
 from nervkit.media.timing import Timing
 from nervkit.media.track import MOST_PACKETS, Track
@@ -58,6 +59,11 @@ PARTS = {
     chunks.END: "header",
 }
 ALWAYS = ("header", "tensors", "checks", "tracks")  # parts that are listed even if empty
+#: notes on damaged parts of a salvaged file
+LOST_PARTS = {
+    "extras": "tags, chapters or an attachment are damaged: nervkit leaves them out",
+    "tracks": "audio or subtitles are damaged: nervkit leaves out the damaged part",
+}
 NO_VIDEO = ("tracks", "extras")  # parts that bits per pixel exclude
 
 
@@ -197,7 +203,7 @@ class NervFile:
         source: a path, the bytes of a file, or a seekable binary file object (such as fsspec's for
             an object store), which stays open.
         limits: resource limits for decoding.
-        salvage: read the intact segments of a truncated file.
+        salvage: read the intact segments of a truncated or damaged file.
 
     Attributes:
         name: file name for messages.
@@ -234,21 +240,27 @@ class NervFile:
 
     def _losses(self) -> list[str]:
         """Return notes on what a salvaged file lacks."""
-        if self._contents.damage is None:
-            return []
-        intact = intact_segments(len(self.header.segments), self.header.frames)
-        notes = [
-            f"{self._contents.damage}; {intact} intact; the rest is lost: later frames, and "
-            "possibly "
-            "audio, subtitles and tags"
-        ]
+        contents, notes = self._contents, []
+        if contents.damage is not None:
+            intact = intact_segments(len(self.header.segments), self.header.frames)
+            notes.append(
+                f"{contents.damage}; {intact} intact; the rest is lost: later frames, and possibly "
+                "audio, subtitles and tags"
+            )
+        for index, first, stop in contents.lost:
+            notes.append(
+                f"segment {index} is damaged: nervkit leaves out frames {first} to {stop - 1}"
+            )
+        damaged = sorted({PARTS.get(chunk.type, "other") for chunk in contents.damaged})
+        notes += [LOST_PARTS[part] for part in damaged if part in LOST_PARTS]
         if not self._timed:
             notes.append(f"the frame timestamps are lost; nervkit assumes {SALVAGED_FPS} fps")
         return notes
 
     @property
     def _timed(self) -> bool:
-        return any(chunk.type == chunks.TIMING for chunk in self.chunks)
+        intact = (chunk for chunk in self.chunks if chunk not in self._contents.damaged)
+        return any(chunk.type == chunks.TIMING for chunk in intact)
 
     @property
     def header(self) -> Header:
@@ -267,8 +279,11 @@ class NervFile:
         if not self._timed:
             return Timing(np.arange(frames), Fraction(1, SALVAGED_FPS), 1)
         with self.naming():
-            payload = next(self._payloads(chunks.TIMING))
-            return unpack_timing(payload, frames, first=bool(self.notes))
+            payload, kept = next(self._payloads(chunks.TIMING)), self._contents.kept
+            if kept is None:
+                return unpack_timing(payload, frames, first=self._contents.damage is not None)
+            until_last = unpack_timing(payload, int(kept[-1]) + 1, first=True)
+            return replace(until_last, pts=until_last.pts[kept])
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -281,17 +296,29 @@ class NervFile:
             raise type(error)(f"{self.name}: {error}") from error
 
     def _payload(self, chunk: Chunk) -> bytes:
-        with self.naming(), self._lock:
+        with self.naming(), self._lock, self._advising():
             return chunks.read_payload(self._file, chunk)
+
+    @contextmanager
+    def _advising(self, useful: bool = True) -> Iterator[None]:
+        """Advise to salvage the file in every ChecksumError raised inside, if `useful`."""
+        try:
+            yield
+        except ChecksumError as error:
+            if self._salvage or not useful:
+                raise
+            advice = f"use {setting('salvage', True)} to decode what is intact"
+            raise ChecksumError(f"{error}; {advice}") from error
 
     def segment(self, index: int) -> SegmentData:
         """Return the coded tensors of a segment. Raises FormatError."""
-        with self.naming(), self._lock:
+        with self.naming(), self._lock, self._advising(len(self.header.segments) > 1):
             return self._format.read_segment(self._file, self._contents, index)
 
     def _payloads(self, type: bytes) -> Iterator[bytes]:
         """Iterate over the payloads of all chunks of one type, in file order."""
-        return (self._payload(chunk) for chunk in self.chunks if chunk.type == type)
+        intact = (chunk for chunk in self.chunks if chunk not in self._contents.damaged)
+        return (self._payload(chunk) for chunk in intact if chunk.type == type)
 
     def tracks(self, window: tuple[Fraction, Fraction] | None = None) -> list[Track]:
         """Return all audio and subtitle tracks. With `window` ([a, b) seconds) and a track index,
@@ -311,7 +338,7 @@ class NervFile:
         with self.naming():
             index = self._track_index
             tracks = self.tracks() if index is None else []
-            numbers = range(len(tracks)) if index is None else index.tracks
+            numbers = range(len(tracks)) if index is None else self._intact(index.tracks)
             if not 0 <= number < len(numbers):
                 raise IndexError(f"track {number} of {len(numbers)}")
             if index is None:
@@ -323,10 +350,20 @@ class NervFile:
 
     def _parts(self, places: Iterable[int]) -> list[Track]:
         """Return the tracks made of the track chunks with these indices."""
-        payloads = {place: self._payload(self._track_chunks[place]) for place in places}
+        listed = self._track_chunks
+        payloads = {place: self._payload(listed[place]) for place in self._intact(places)}
         packets = sum(map(count_packets, payloads.values()))
         check_int(packets, "the number of packets in all tracks", 0, MOST_PACKETS)
         return unpack_tracks(payloads, self._track_index)
+
+    def _intact(self, places: Iterable[int]) -> list[int]:
+        """Return the track chunks among `places` without those of a salvaged file that are damaged,
+        or continue a track whose first part is damaged."""
+        damaged, index = self._contents.damaged, self._track_index
+        lost = {place for place, chunk in enumerate(self._track_chunks) if chunk in damaged}
+        if index is not None:
+            lost |= {place for place, (first, *_) in enumerate(index.rows) if first in lost}
+        return [place for place in places if place not in lost]
 
     @property
     def _track_chunks(self) -> list[Chunk]:
@@ -359,7 +396,8 @@ class NervFile:
 
     def check_segments(self, first: int, stop: int) -> None:
         """Verify the checksums of the segments [first, stop). Raises ChecksumError."""
-        self._check(chain(*self._contents.segments[first:stop]))
+        with self._advising(len(self.header.segments) > 1):
+            self._check(chain(*self._contents.segments[first:stop]))
 
     def _check(self, listed: Iterable[Chunk]) -> None:
         with self.naming():

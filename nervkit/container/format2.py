@@ -6,7 +6,10 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
@@ -24,7 +27,7 @@ from nervkit.container.segment import HEAD as SEGMENT_HEAD
 from nervkit.container.segment import SegmentData
 from nervkit.container.source import Readable
 from nervkit.container.table import Table
-from nervkit.errors import FormatError, LimitError
+from nervkit.errors import ChecksumError, FormatError, LimitError
 from nervkit.keywords import setting
 
 PLACE = struct.Struct("<Q")  # the end mark's payload: file offset of the table's chunk
@@ -92,11 +95,13 @@ class Writer:
 
 def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     """Return the contents of a file of `size` bytes. Reads only the end mark, table, header and
-    models. With `salvage`, rebuilds a missing table from the intact chunks, which reads all of
-    them. Raises FormatError."""
-    damage = None
+    models. With `salvage`, reads all chunks: it rebuilds a missing table, or leaves out damaged
+    segments. Raises FormatError."""
+    damage, damaged = None, frozenset[Chunk]()
     try:
         table, ending = _read_table(file, size)
+        if salvage:
+            damaged = frozenset(chunk for chunk in table.chunks[1:] if _is_damaged(file, chunk))
     except FormatError as error:
         if not salvage and not isinstance(error, _NoEndMark):
             raise
@@ -106,15 +111,38 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
             raise _not_whole(table, damage) from error
     models = _check_parts(table, salvage=damage is not None)
     header = Header.unpack(chunks.read_payload(file, table.chunks[0]))
-    named = list(_models(file, models))
+    intact = [index for index, chunk in enumerate(models) if chunk not in damaged]
+    named = dict(zip(intact, _models(file, [models[index] for index in intact]), strict=True))
     networks = set(zip(table.models, table.frames, table.values, strict=True))
     if len(networks) > MOST_NETWORKS:
         raise LimitError(f"the file has more than {MOST_NETWORKS} different networks")
-    rows = zip(table.frames, table.models, table.values, strict=True)
-    header = header.of_segments(Segment(frames, *named[m], values) for frames, m, values in rows)
-    segments = [[chunk] for chunk in table.chunks if chunk.type == chunks.SEGMENT]
-    reason = None if damage is None else str(damage)
-    return Contents(header, [*table.chunks, *ending], segments, table.models, reason)
+    segments = [chunk for chunk in table.chunks if chunk.type == chunks.SEGMENT]
+    rows = list(zip(segments, table.models, strict=True))
+    kept = [i for i, (chunk, model) in enumerate(rows) if chunk not in damaged and model in named]
+    if not kept:
+        raise ChecksumError("no segment is intact")
+    header = header.of_segments(
+        Segment(table.frames[i], *named[table.models[i]], table.values[i]) for i in kept
+    )
+    spans = list(pairwise(accumulate(table.frames, initial=0)))
+    return Contents(
+        header=header,
+        chunks=[*table.chunks, *ending],
+        segments=[[segments[i]] for i in kept],
+        models=[table.models[i] for i in kept],
+        damage=None if damage is None else str(damage),
+        damaged=damaged,
+        lost=[(i, *spans[i]) for i in range(len(segments)) if i not in {*kept}],
+        kept=None if len(kept) == len(segments) else np.r_[*(slice(*spans[i]) for i in kept)],
+    )
+
+
+def _is_damaged(file: Readable, chunk: Chunk) -> bool:
+    try:
+        chunks.check(file, chunk)
+    except FormatError:
+        return True
+    return False
 
 
 def read_segment(file: Readable, contents: Contents, index: int) -> SegmentData:

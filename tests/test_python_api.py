@@ -662,8 +662,10 @@ def test_another_source_is_noted(frames: np.ndarray, tmp_path: Path) -> None:
 
 
 def states() -> list[bytes]:
-    """All random states, the number of threads and the default dtype."""
+    """All random states, the number of threads, the default dtype and the scheduling."""
     own = [random.getstate(), np.random.get_state(), torch.get_num_threads()]
+    if hasattr(os, "sched_getscheduler"):
+        own += [os.sched_getscheduler(0), os.sched_getparam(0).sched_priority]
     return [*map(pickle.dumps, own), bytes(torch.get_rng_state()), str(torch.get_default_dtype())]
 
 
@@ -697,6 +699,19 @@ def test_reading_and_decoding_leave_global_state_alone(path: Path, tmp_path: Pat
     nervkit.requantize(path, tmp_path / "small.nerv", target_size=size)
     assert states() == before
     assert dict(os.environ) == environment
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_no_thread_of_an_encoder_is_a_real_time_one(frames: np.ndarray, tmp_path: Path) -> None:
+    """SVT-AV1 makes all of its threads so, if the process is root's."""
+    seen = set()
+
+    def look(done: int, total: int) -> None:
+        threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        seen.update(map(os.sched_getscheduler, threads))
+
+    nervkit.write(frames, tmp_path / "a.mkv", codec="av1", on_progress=look)
+    assert seen == {os.SCHED_OTHER}
 
 
 def test_a_fit_does_not_depend_on_the_callers_random_state(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -71,6 +71,7 @@ CODECS = {
 OTHER_NAMES = {"h264": "x264", "hevc": "x265", "h265": "x265"}
 DEFAULT_CODEC = {".mp4": "x264", ".mkv": "x264", ".mov": "x264", ".webm": "vp9"}
 SVT_LOG, ERRORS = "SVT_LOG", "1"  # environment variable and value: SVT-AV1 logs only errors
+TASKS = Path("/proc/self/task")  # of Linux: one entry per thread
 FEW_FRAMES = 8
 MOST_FPS = Fraction(240)  # limit of SVT-AV1
 MOVIE_SUFFIXES = tuple(DEFAULT_CODEC)
@@ -151,6 +152,8 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
                 # The muxer shifts all packets if one is before 0, such as the priming of AAC.
                 labels = labels.later(max(Fraction(0), -decode_time(packets[0])))
             notes += labels.add(container)
+            with _same_scheduling():
+                container.start_encoding()
             pictures = (convert_from_rgb(f, pixel_format, stream.colour) for f in stream.frames)
             _mux(container, video, pictures, timing, packets)
         lost = labels.lost(partial, kept)
@@ -178,6 +181,22 @@ def _errors_only() -> Iterator[None]:
         yield
     finally:
         del os.environ[SVT_LOG]
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Keep the scheduling of this thread, and give it to threads that start inside. As root,
+    SVT-AV1 gives both the highest real-time priority, beside which nothing else runs."""
+    if not TASKS.is_dir():
+        yield
+        return
+    policy, parameter, before = os.sched_getscheduler(0), os.sched_getparam(0), {*TASKS.iterdir()}
+    try:
+        yield
+    finally:
+        for thread in (0, *(int(task.name) for task in {*TASKS.iterdir()} - before)):
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(thread, policy, parameter)
 
 
 def _coding(

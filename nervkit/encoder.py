@@ -32,9 +32,10 @@ from nervkit.choices import (
 )
 from nervkit.compression.published import Compression
 from nervkit.compression.quantization import check_bits
+from nervkit.container.header import Header, pack_json
 from nervkit.container.header import Segment as SegmentEntry
-from nervkit.container.header import pack_json
 from nervkit.container.settings import as_text
+from nervkit.container.settings import setting as stored_setting
 from nervkit.encoding.choice import choose_executor
 from nervkit.encoding.executors import Executor
 from nervkit.encoding.planning import Aim, Planner, longest_segment
@@ -62,6 +63,7 @@ from nervkit.video.ranges import frames_hash
 from nervkit.video.reader import READING, Reading, ReadingOptions, VideoSource, read_clip
 from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
 
+COMPARED_SETTINGS = ("recipe", "budget", "metric", "prune", "compression", "seed")
 DEFAULT_BITS = 8  # bit depth of values that are quantized after a float fit
 
 
@@ -395,6 +397,19 @@ class Encoder:
             )
         check_start(kept)
         return replace(self, start_from=kept, keep_fit=True)
+
+    def differing_settings(self, header: Header) -> list[str]:
+        """Return the settings of a finished file, such as "seed 3", that differ from those of this
+        encoder. Targets and sizes are not compared: they may depend on the source."""
+        options, stored = self.aim.options, header.encoder.get("settings", "")
+        ours = {name: str(options.settings()[name]) for name in COMPARED_SETTINGS}
+        theirs = {name: stored_setting(stored, name) for name in COMPARED_SETTINGS}
+        models = {segment.model for segment in header.segments} - {options.model}
+        return [f"model {model}" for model in sorted(models)] + [
+            f"{name} {value}"
+            for name, value in theirs.items()
+            if value is not None and value != ours[name]
+        ]
 
     def _bounded_splitting(self, source: VideoSource, reading: Reading) -> Splitting:
         """Return the splitting of a source. Free memory bounds the length of its segments, unless

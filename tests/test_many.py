@@ -94,6 +94,10 @@ def test_a_failure_does_not_end_the_others_and_a_second_run_does_the_rest(folder
     os.utime(folder / "b.mkv", (2_000_000_000, 2_000_000_000))
     third = run_nervkit("encode", *options, cwd=folder, code=0)
     assert "out/b.nerv is older than its source, and kept" in third.stderr
+    assert "it was made with" not in second.stderr + third.stderr
+    other = run_nervkit("encode", *options, "--seed", "3", "--steps", "4", cwd=folder, code=0)
+    kept = "out/a.nerv exists already, and is kept; it was made with budget 2 steps, seed 0 (-y"
+    assert kept in other.stderr
     again = run_nervkit("encode", *options, "-y", "--json", cwd=folder, code=0)
     assert {v["status"] for v in json.loads(again.stdout)["videos"]} == {"encoded"}
 

@@ -236,7 +236,9 @@ class _Run:
                 show_report(report)
                 return report
 
-            outcomes = encode_all(videos, not (self.overwrite or self.go_on), encode_next)
+            outcomes = encode_all(
+                videos, self.encoder, not (self.overwrite or self.go_on), encode_next
+            )
         if json:
             emit({"videos": [outcome.to_dict() for outcome in outcomes]})
         show_outcomes(outcomes)

@@ -15,6 +15,7 @@ from nervkit.cli.interruption import SignalResponse, interruption, with_resume_h
 from nervkit.errors import Interrupted, NervError, SourceError, UsageError
 
 if TYPE_CHECKING:
+    from nervkit.encoder import Encoder
     from nervkit.encoding.report import EncodeReport
 
 MOVIES = (
@@ -126,6 +127,7 @@ class Outcome:
 
 def encode_all(
     videos: Sequence[Video],
+    encoder: Encoder,
     keep_finished: bool,
     encode: Callable[[Video], EncodeReport],
 ) -> list[Outcome]:
@@ -133,6 +135,7 @@ def encode_all(
 
     Args:
         videos: the videos.
+        encoder: the encoder of all videos.
         keep_finished: whether to skip videos whose output exists.
         encode: encodes one video.
 
@@ -144,7 +147,7 @@ def encode_all(
         say(f"{video.position}{video.source} -> {video.output}")
         try:
             if keep_finished and video.output.exists():
-                outcomes.append(_skip(video))
+                outcomes.append(_skip(video, encoder))
             else:
                 outcomes.append(Outcome(video, "encoded", encode(video)))
         except Interrupted as error:
@@ -157,15 +160,17 @@ def encode_all(
     return outcomes
 
 
-def _skip(video: Video) -> Outcome:
+def _skip(video: Video, encoder: Encoder) -> Outcome:
     """Skip a finished video. Raises SourceError or FormatError if its output is no .nerv file."""
     from nervkit.container.file import NervFile
 
-    NervFile(video.output).close()
+    with NervFile(video.output) as file:
+        others = encoder.differing_settings(file.header)
     source = Path(video.source)
     older = source.exists() and source.stat().st_mtime > video.output.stat().st_mtime
     why = "is older than its source, and kept" if older else "exists already, and is kept"
-    say(f"skipped: {video.output} {why} (-y replaces it)")
+    made = f"; it was made with {', '.join(others)}" if others else ""
+    say(f"skipped: {video.output} {why}{made} (-y replaces it)")
     return Outcome(video, "skipped")
 
 

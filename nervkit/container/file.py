@@ -357,15 +357,18 @@ class NervFile:
         return unpack_tracks(payloads, self._track_index)
 
     def _intact(self, places: Iterable[int]) -> list[int]:
-        """Return the track chunks among `places` without those of a salvaged file that are damaged,
-        or continue a track whose first part is damaged."""
+        return [place for place in places if place not in self._lost_tracks]
+
+    @cached_property
+    def _lost_tracks(self) -> set[int]:
+        """The track chunks of a salvaged file that are damaged, or continue a track whose first
+        part is damaged."""
         damaged, index = self._contents.damaged, self._track_index
         lost = {place for place, chunk in enumerate(self._track_chunks) if chunk in damaged}
-        if index is not None:
-            lost |= {place for place, (first, *_) in enumerate(index.rows) if first in lost}
-        return [place for place in places if place not in lost]
+        rows = () if index is None else enumerate(index.rows)
+        return lost | {place for place, (first, *_) in rows if first in lost}
 
-    @property
+    @cached_property
     def _track_chunks(self) -> list[Chunk]:
         return [chunk for chunk in self.chunks if chunk.type == chunks.TRACK]
 

@@ -132,7 +132,7 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
         models=[table.models[i] for i in kept],
         damage=None if damage is None else str(damage),
         damaged=damaged,
-        lost=[(i, *spans[i]) for i in range(len(segments)) if i not in {*kept}],
+        lost=[(i, *spans[i]) for i in sorted({*range(len(segments))} - {*kept})],
         kept=None if len(kept) == len(segments) else np.r_[*(slice(*spans[i]) for i in kept)],
     )
 

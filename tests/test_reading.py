@@ -961,6 +961,38 @@ def test_damaged_parts_besides_segments(
         assert video.tracks == [parted, text]
 
 
+def test_a_file_that_is_damaged_and_cut_short(
+    data: bytes, track: Track, expected: np.ndarray
+) -> None:
+    """The scan for chunks goes on behind a damaged one."""
+    short = cut(flipped(data, (chunks.SEGMENT, 1)), 5)
+    with pytest.raises(TruncatedError, match=r"; 4 of the first 5 segments are intact; use salv"):
+        nervkit.open(short)
+    with nervkit.open(short, salvage=True) as video:
+        assert (video[:] == np.delete(expected[:20], np.s_[4:8], 0)).all()
+        assert "4 of the first 5 segments are intact; the rest is lost" in video.file.notes[0]
+        assert video.file.notes[1].startswith("segment 1 is damaged")
+    for end in (chunks.TABLE, chunks.END):
+        with pytest.raises(ChecksumError, match=r"use salvage=True to decode what is intact$"):
+            nervkit.open(flipped(data, (end, 0)))
+        with nervkit.open(flipped(data, (end, 0)), salvage=True) as video:
+            assert (video[:] == expected).all()
+            assert video.tracks == [track]
+            assert "no other frame, track or tag is lost" in video.file.notes[0]
+        with nervkit.open(flipped(data, (end, 0), (chunks.TRACK, 0)), salvage=True) as video:
+            assert (video[:] == expected).all()
+            assert video.tracks == []
+    with nervkit.open(flipped(data, (chunks.TIMING, 0))[:-3], salvage=True) as video:
+        assert (video[:] == expected).all()
+        assert "timestamps are lost" in video.file.notes[1]
+    # What a damaged segment says about its number of frames cannot be trusted.
+    with NervFile(data) as file:
+        second = [c for c in file.chunks if c.type == chunks.SEGMENT][1].offset
+    unknown = data[:second] + bytes(4) + data[second + 4 : -3]
+    with nervkit.open(unknown, salvage=True) as video:
+        assert (video[:] == expected[:4]).all()
+
+
 def test_a_damaged_model_takes_its_segments(segments: list[Any]) -> None:
     other = random_segment(FRAMES, 9, "gridnerv", strides=(4,))
     whole = segmented([segments[0], other, segments[1]])
@@ -968,6 +1000,11 @@ def test_a_damaged_model_takes_its_segments(segments: list[Any]) -> None:
         frames = video[:]
     with nervkit.open(flipped(whole, (chunks.MODEL, 1)), salvage=True) as video:
         assert (video[:] == frames[[0, 1, 2, 3, 8, 9, 10, 11]]).all()
+        assert video.file.notes == [
+            "segment 1 uses a damaged model: nervkit leaves out frames 4 to 7"
+        ]
+    with pytest.raises(ChecksumError, match="MODL.*; use salvage=True to decode what is intact"):
+        nervkit.open(flipped(whole, (chunks.MODEL, 1)))
     with nervkit.open(flipped(whole, (chunks.MODEL, 0)), salvage=True) as video:
         assert (video[:] == frames[4:8]).all()
 

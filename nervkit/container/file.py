@@ -20,7 +20,7 @@ import numpy as np
 
 from nervkit.container import chunks, format1, format2
 from nervkit.container.chunks import Chunk
-from nervkit.container.contents import intact_segments
+from nervkit.container.contents import Contents, intact_segments
 from nervkit.container.extras import pack_attachment, pack_description, unpack_extras
 from nervkit.container.fields import check_int
 from nervkit.container.header import Header, Segment
@@ -61,6 +61,7 @@ PARTS = {
 ALWAYS = ("header", "tensors", "checks", "tracks")  # parts that are listed even if empty
 #: notes on damaged parts of a salvaged file
 LOST_PARTS = {
+    "checks": "the encoder's checks of its frames are damaged: nervkit does not use them",
     "extras": "tags, chapters or an attachment are damaged: nervkit leaves them out",
     "tracks": "audio or subtitles are damaged: nervkit leaves out the damaged part",
 }
@@ -233,24 +234,42 @@ class NervFile:
     def _open(self, salvage: bool) -> None:
         self.version = chunks.read_version(self._file)
         self._format = format1 if self.version[0] == 1 else format2
-        self._contents = self._format.read_contents(self._file, self.size, salvage)
+        self._contents = self._read_contents(salvage)
         self.notes = self._losses()
         self.limits.check("pixels", self.header.pixels, self.size)
         self.limits.check("values", max(s.values or 0 for s in self.header.segments), self.size)
+
+    def _read_contents(self, salvage: bool) -> Contents:
+        """Read the contents, or raise a ChecksumError that advises to salvage if that helps."""
+        try:
+            return self._format.read_contents(self._file, self.size, salvage)
+        except ChecksumError:
+            if salvage:
+                raise
+            with self._advising(self._can_be_salvaged()):
+                raise
+
+    def _can_be_salvaged(self) -> bool:
+        try:
+            self._format.read_contents(self._file, self.size, salvage=True)
+        except FormatError:
+            return False
+        return True
 
     def _losses(self) -> list[str]:
         """Return notes on what a salvaged file lacks."""
         contents, notes = self._contents, []
         if contents.damage is not None:
-            intact = intact_segments(len(self.header.segments), self.header.frames)
-            notes.append(
-                f"{contents.damage}; {intact} intact; the rest is lost: later frames, and possibly "
-                "audio, subtitles and tags"
-            )
-        for index, first, stop in contents.lost:
-            notes.append(
-                f"segment {index} is damaged: nervkit leaves out frames {first} to {stop - 1}"
-            )
+            kept, lost = len(self.header.segments), len(contents.lost)
+            intact = intact_segments(kept, self.header.frames, kept + lost)
+            rest = "the rest is lost: later frames, and possibly audio, subtitles and tags"
+            if contents.ended:
+                rest = "no other frame, track or tag is lost by this"
+            notes.append(f"{contents.damage}; {intact} intact; {rest}")
+        for segment in contents.lost:
+            frames = f"nervkit leaves out frames {segment.first} to {segment.stop - 1}"
+            cause = "uses a damaged model" if segment.model else "is damaged"
+            notes.append(f"segment {segment.index} {cause}: {frames}")
         damaged = sorted({PARTS.get(chunk.type, "other") for chunk in contents.damaged})
         notes += [LOST_PARTS[part] for part in damaged if part in LOST_PARTS]
         if not self._timed:

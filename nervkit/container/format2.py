@@ -6,6 +6,7 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from nervkit.container import chunks
 from nervkit.container.chunks import Chunk, inflate
-from nervkit.container.contents import Contents, intact_segments
+from nervkit.container.contents import Contents, LostSegment, intact_segments
 from nervkit.container.fields import check_skippable, parse_json
 from nervkit.container.header import (
     MAX_HEADER_BYTES,
@@ -97,7 +98,7 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     """Return the contents of a file of `size` bytes. Reads only the end mark, table, header and
     models. With `salvage`, reads all chunks: it rebuilds a missing table, or leaves out damaged
     segments. Raises FormatError."""
-    damage, damaged = None, frozenset[Chunk]()
+    damage, damaged, ended = None, frozenset[Chunk](), True
     try:
         table, ending = _read_table(file, size)
         if salvage:
@@ -105,10 +106,11 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     except FormatError as error:
         if not salvage and not isinstance(error, _NoEndMark):
             raise
-        table, damage = _whole_parts(file, size, FormatError(str(error)))
+        found = _scan(file, size, FormatError(str(error)))
+        table, damage, damaged, ended = found.table, found.damage, found.damaged, found.ended
         ending = []
         if not salvage or not table.frames:
-            raise _not_whole(table, damage) from error
+            raise _not_whole(found) from error
     models = _check_parts(table, salvage=damage is not None)
     header = Header.unpack(chunks.read_payload(file, table.chunks[0]))
     intact = [index for index, chunk in enumerate(models) if chunk not in damaged]
@@ -117,8 +119,7 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     if len(networks) > MOST_NETWORKS:
         raise LimitError(f"the file has more than {MOST_NETWORKS} different networks")
     segments = [chunk for chunk in table.chunks if chunk.type == chunks.SEGMENT]
-    rows = list(zip(segments, table.models, strict=True))
-    kept = [i for i, (chunk, model) in enumerate(rows) if chunk not in damaged and model in named]
+    kept = _intact(table, damaged)
     if not kept:
         raise ChecksumError("no segment is intact")
     header = header.of_segments(
@@ -131,10 +132,23 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
         segments=[[segments[i]] for i in kept],
         models=[table.models[i] for i in kept],
         damage=None if damage is None else str(damage),
+        ended=ended,
         damaged=damaged,
-        lost=[(i, *spans[i]) for i in sorted({*range(len(segments))} - {*kept})],
+        lost=[
+            LostSegment(i, spans[i][0], spans[i][1], segments[i] not in damaged)
+            for i in sorted({*range(len(segments))} - {*kept})
+        ],
         kept=None if len(kept) == len(segments) else np.r_[*(slice(*spans[i]) for i in kept)],
     )
+
+
+def _intact(table: Table, damaged: frozenset[Chunk]) -> list[int]:
+    """Return the indices of the segments that are not damaged, and whose models are not either."""
+    models = [chunk for chunk in table.chunks if chunk.type == chunks.MODEL]
+    usable = {index for index, chunk in enumerate(models) if chunk not in damaged}
+    segments = [chunk for chunk in table.chunks if chunk.type == chunks.SEGMENT]
+    rows = enumerate(zip(segments, table.models, strict=True))
+    return [i for i, (chunk, model) in rows if chunk not in damaged and model in usable]
 
 
 def _is_damaged(file: Readable, chunk: Chunk) -> bool:
@@ -173,33 +187,62 @@ class _NoEndMark(FormatError):
     """The file does not end with an end mark."""
 
 
-def _not_whole(table: Table, damage: FormatError) -> FormatError:
-    """Return the same error with a note on the intact segments."""
-    if not table.frames:
-        return type(damage)(f"{damage}; no segment is intact")
-    return type(damage)(
-        f"{damage}; {intact_segments(len(table.frames), sum(table.frames))} intact; "
-        f"use {setting('salvage', True)} to decode {'it' if len(table.frames) == 1 else 'them'}"
-    )
+@dataclass(frozen=True)
+class _Found:
+    """The chunks of a file without a valid table.
+
+    Attributes:
+        table: the chunks, as far as they follow each other. Segments have no `values`.
+        damage: why there is no table, or the error at which the scan stopped.
+        damaged: the chunks among them with a wrong checksum.
+        ended: whether the scan reached the place of the table.
+    """
+
+    table: Table
+    damage: FormatError
+    damaged: frozenset[Chunk]
+    ended: bool
 
 
-def _whole_parts(file: Readable, size: int, damage: FormatError) -> tuple[Table, FormatError]:
-    """Return a table of the intact chunks from the front on, whose segments have no `values`, and
-    the error that ended the scan: `damage` if the scan itself found none."""
+def _scan(file: Readable, size: int, damage: FormatError) -> _Found:
+    """Find the chunks of a file whose table is not valid because of `damage`."""
     found: list[Chunk] = []
+    damaged: set[Chunk] = set()
     segments: list[tuple[int, int]] = []
+    models, ended = 0, False
     try:
         for chunk in chunks.scan(file, size, MOST_CHUNKS + 2):
-            chunks.check(file, chunk)
-            if chunk.type in (chunks.TABLE, chunks.END):
+            ended |= chunk.type in (chunks.TABLE, chunks.END)
+            if ended:
                 continue
+            if chunk.type == chunks.HEADER:
+                chunks.check(file, chunk)
+            elif _is_damaged(file, chunk):
+                damaged.add(chunk)
             if chunk.type == chunks.SEGMENT:
-                segments.append(_frames_and_model(file, chunk))
+                frames, model = _frames_and_model(file, chunk)
+                if chunk in damaged and not (frames and model < models):
+                    chunks.check(file, chunk)  # these two numbers are not to be trusted
+                segments.append((frames, model))
+            models += chunk.type == chunks.MODEL
             found.append(chunk)
     except FormatError as error:
         damage = error
-    frames, models = zip(*segments, strict=True) if segments else ((), ())
-    return Table(found, frames, models, (None,) * len(frames)), damage
+    rows = [frames for frames, _ in segments], [model for _, model in segments]
+    table = Table(found, *rows, [None] * len(segments))
+    return _Found(table, damage, frozenset(damaged), ended)
+
+
+def _not_whole(found: _Found) -> FormatError:
+    """Return the error of a file with `found` chunks, with a note on the intact segments."""
+    damage, frames = found.damage, found.table.frames
+    intact = [frames[index] for index in _intact(found.table, found.damaged)]
+    if not intact:
+        return type(damage)(f"{damage}; no segment is intact")
+    return type(damage)(
+        f"{damage}; {intact_segments(len(intact), sum(intact), len(frames))} intact; "
+        f"use {setting('salvage', True)} to decode {'it' if len(intact) == 1 else 'them'}"
+    )
 
 
 def _frames_and_model(file: Readable, chunk: Chunk) -> tuple[int, int]:

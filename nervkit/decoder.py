@@ -29,6 +29,7 @@ from nervkit.media.track import Track
 from nervkit.models.base import Representation
 from nervkit.models.device import Device, choose_device, memory_errors
 from nervkit.networks import check_budget, render, render_tensor, with_values
+from nervkit.progress import check_callback
 from nervkit.segments import KEPT_BYTES, Networks, Segments
 from nervkit.units import check_integer, parse_seconds
 from nervkit.video.preview import preview_places, strip_html
@@ -382,7 +383,8 @@ def with_progress(
     frames: Iterable[np.ndarray], total: int, on_progress: OnProgress | None, done: int = 0
 ) -> Iterator[np.ndarray]:
     """Yield the same frames, and call `on_progress` with (frames done, `total`) when the consumer
-    has used one. `done` frames were used before."""
+    has used one. `done` frames were used before. Raises UsageError if it is no function."""
+    check_callback(on_progress, "on_progress")
     for count, frame in enumerate(frames, start=done + 1):
         yield frame
         if on_progress is not None:

@@ -45,7 +45,7 @@ from nervkit.encoding.segment import SegmentJob, SegmentReport, fit_segment, set
 from nervkit.encoding.work import WorkFolder
 from nervkit.errors import SourceError, UsageError
 from nervkit.fitting.checkpoint import checkpoint_path, kept_fit_path
-from nervkit.fitting.job import CheckpointOptions, FitCallbacks
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks, never
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import checked_keywords, option, setting
@@ -58,7 +58,9 @@ from nervkit.plan import FitPlan, FixedBytes, plan_callback
 from nervkit.progress import check_callback
 from nervkit.start import check_start, read_start
 from nervkit.target import Target
+from nervkit.units import parse_interval
 from nervkit.video.clip import Clip, Details
+from nervkit.video.edit import Edit
 from nervkit.video.ranges import frames_hash
 from nervkit.video.reader import READING, Reading, ReadingOptions, VideoSource, read_clip
 from nervkit.video.splitting import AUTO, Segment, Splitter, Splitting
@@ -123,7 +125,7 @@ def encode(
     on_progress: Callable[[Progress], None] | None = None,
     on_segments: Callable[[SegmentsProgress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] | None = None,
 ) -> EncodeReport:
     """Overfit neural representations to a video and write them as a .nerv file.
 
@@ -265,7 +267,7 @@ def encode(
         overwrite=overwrite,
         restart=restart,
         checkpoint_interval=checkpoint_interval,
-        callbacks=Callbacks(on_clip, on_plan, on_progress, on_segments, on_note, stop),
+        callbacks=Callbacks(on_clip, on_plan, on_progress, on_segments, on_note, stop or never),
     )
 
 
@@ -278,7 +280,7 @@ class Callbacks:
     on_progress: Callable[[Progress], None] | None = None
     on_segments: Callable[[SegmentsProgress], None] | None = None
     on_note: Callable[[str], None] | None = None
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] = never
 
     def __post_init__(self) -> None:
         for name, callback in vars(self).items():
@@ -346,6 +348,8 @@ class Encoder:
             AUTO if segments is None else segments, segment_frames, cuts
         )
         if start_from is not None:
+            if not isinstance(start_from, (str, os.PathLike)):
+                raise UsageError(f"{option('start_from')} must be a path, not {start_from!r}")
             check_start(start_from)
         return cls(
             aim=aim,
@@ -370,9 +374,10 @@ class Encoder:
     ) -> EncodeReport:
         """Encode one video; see the function `encode`."""
         began, callbacks = clock.perf_counter(), callbacks or Callbacks()
+        interval = parse_interval(checkpoint_interval)
         check_nerv_output(output, overwrite, source)
         with locked(link_target(output)):
-            work = WorkFolder.beside(output, checkpoint_interval, restart)
+            work = WorkFolder.beside(output, interval, restart)
             run = _EncodeRun(self, output, work, callbacks, began)
             if isinstance(source, Clip):
                 return run.encode_clip(read_clip(source, **self.reading))
@@ -400,15 +405,19 @@ class Encoder:
 
     def differing_settings(self, header: Header) -> list[str]:
         """Return the settings of a finished file, such as "seed 3", that differ from those of this
-        encoder. Targets and sizes are not compared: they may depend on the source."""
+        encoder. Targets and sizes of networks are not compared: they may depend on the source."""
         options, stored = self.aim.options, header.encoder.get("settings", "")
         ours = {name: str(options.settings()[name]) for name in COMPARED_SETTINGS}
         theirs = {name: stored_setting(stored, name) for name in COMPARED_SETTINGS}
         models = {segment.model for segment in header.segments} - {options.model}
-        return [f"model {model}" for model in sorted(models)] + [
-            f"{name} {value}"
-            for name, value in theirs.items()
-            if value is not None and value != ours[name]
+        return [
+            *(f"model {model}" for model in sorted(models)),
+            *(
+                f"{name} {value}"
+                for name, value in theirs.items()
+                if value is not None and value != ours[name]
+            ),
+            *_differing_edit(header.edit, Reading.from_options(**self.reading).edit),
         ]
 
     def _bounded_splitting(self, source: VideoSource, reading: Reading) -> Splitting:
@@ -419,6 +428,20 @@ class Encoder:
         preset, slots = self.aim.options.preset, self.executor.slots
         most = longest_segment(source, reading, preset, slots)
         return replace(self.splitting, most=most)
+
+
+def _differing_edit(stored: dict[str, Any], edit: Edit) -> Iterator[str]:
+    """Yield the options of reading in a file's header that differ from those of `edit`. A header
+    has the resulting size and number of frames, so sides that follow the aspect ratio, and the time
+    of the end, are not compared."""
+    chosen, names = edit.to_dict(), ["start", "crop", "matrix", "range"]
+    if edit.to is None:
+        names.append("frames")
+    if edit.resize is None or min(edit.resize) > 0:
+        names.append("resize")
+    for name in names:
+        if stored.get(name) != chosen.get(name):
+            yield f"{name} {stored[name]}" if name in stored else f"no {name}"
 
 
 def _check_compatible(
@@ -467,8 +490,8 @@ def _aim(
             DEFAULT_BITS if bits is None else bits,
             DEFAULT_BITS if embedding_bits is None else embedding_bits,
         )
-    for depth, name in zip(depths, ("bits", "embedding-bits"), strict=True):
-        check_bits(depth, name)
+    weights, embeddings = depths
+    depths = check_bits(weights), check_bits(embeddings, "embedding_bits")
     return Aim(fit, depths, target, float_fit)
 
 

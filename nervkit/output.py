@@ -59,6 +59,8 @@ def check_not_same(source: object, path: Path) -> None:
 def check_place(path: Path) -> None:
     """Raise OutputError if no file can be created in the folder of `path` or of its target."""
     parent = link_target(path).parent
+    if parent.exists() and not parent.is_dir():
+        raise OutputError(f"{parent}: is a file, not a folder for the output; choose another place")
     if not parent.is_dir():
         raise OutputError(
             f"{parent}: no such folder for the output; create it first: mkdir -p "

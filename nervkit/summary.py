@@ -9,8 +9,10 @@ from nervkit.container.file import NervFile
 from nervkit.container.limits import Limits
 from nervkit.container.settings import setting
 from nervkit.container.source import NervSource
+from nervkit.keywords import checked_keywords
 
 
+@checked_keywords
 def info(source: NervSource, *, limits: Limits | None = None) -> dict[str, Any]:
     """Return what the header of a .nerv file declares, and its bytes by part.
 

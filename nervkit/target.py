@@ -80,7 +80,8 @@ class Target:
     def _as_option(self, size: int, pixels: int, seconds: Fraction) -> str:
         """Return a number of bytes as a value of the option that set this target."""
         if self.bpp is not None:
-            return f"{option('target_bpp')} {8 * size / pixels:.3g}"
+            rounded_up = 8 * size / pixels * (1 + 5e-3)  # three digits: off by less than 5e-3
+            return f"{option('target_bpp')} {rounded_up:.3g}"
         if self.bitrate is not None:
             return f"{option('target_bitrate')} {math.ceil(8 * size / seconds)}"
         return f"{option('target_size')} {size}"

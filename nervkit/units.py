@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-from numbers import Integral
+from numbers import Integral, Real
 from operator import or_
 from typing import Any
 
@@ -171,6 +171,21 @@ def check_integer(value: object, name: str, least: int) -> None:
     """Raise UsageError unless `value` is an integer from `least` on."""
     if not isinstance(value, Integral) or int(value) < least:
         raise UsageError(f"{name} must be an integer from {least}, not {value!r}")
+
+
+def parse_seed(seed: object) -> int:
+    """Return a seed of random numbers, an integer of any type in 0 to 2^63 - 1."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 1 << 63:
+        raise UsageError(f"{option('seed')} must be an integer in 0 to 2^63 - 1, not {seed!r}")
+    return int(seed)
+
+
+def parse_interval(seconds: object) -> float:
+    """Return the seconds between two checkpoints, a number from 0."""
+    if not isinstance(seconds, Real) or not 0 <= float(seconds) < math.inf:
+        name = option("checkpoint_interval")
+        raise UsageError(f"{name} must be a number of seconds from 0, not {seconds!r}")
+    return float(seconds)
 
 
 def parse_strides(strides: str | tuple[int, ...]) -> tuple[int, ...]:

@@ -68,6 +68,9 @@ def test_restorations_show_the_defaults_of_encode(function: Callable[..., Any]) 
         (lambda: nervkit.open("a", limts=None), r"NervVideo\(\) .* 'limts'; .*'limits'"),
         (lambda: nervkit.interpolate("a", souce_fps=3), r"interpolate\(\) .*'source_fps'\?"),
         (lambda: nervkit.write("a", "b", xyz=3), r"write\(\) has no option 'xyz'$"),
+        (lambda: nervkit.info("a", limts=1), r"info\(\) .*'limits'\?"),
+        (lambda: nervkit.Collection("a", devce=1), r"Collection\(\) .*'device'\?"),
+        (lambda: nervkit.encode("a", "b", codec="x264"), r"has no option 'codec'$"),
     ],
 )
 def test_unknown_options_come_with_the_nearest_known(call: Callable[[], Any], message: str) -> None:

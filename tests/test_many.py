@@ -98,6 +98,11 @@ def test_a_failure_does_not_end_the_others_and_a_second_run_does_the_rest(folder
     other = run_nervkit("encode", *options, "--seed", "3", "--steps", "4", cwd=folder, code=0)
     kept = "out/a.nerv exists already, and is kept; it was made with budget 2 steps, seed 0 (-y"
     assert kept in other.stderr
+    (folder / "out" / "b.nerv").write_bytes(before[:-9])
+    other = run_nervkit("encode", *options, "--resize", "32x24", cwd=folder, code=1)
+    assert "it was made with no resize (-y replaces it)" in other.stderr
+    assert "truncated" in other.stderr
+    assert "; -y replaces it" in other.stderr.splitlines()[-2]
     again = run_nervkit("encode", *options, "-y", "--json", cwd=folder, code=0)
     assert {v["status"] for v in json.loads(again.stdout)["videos"]} == {"encoded"}
 

@@ -26,8 +26,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import nervkit
+from nervkit.collection.adding import add
 from nervkit.container.file import NervFile
-from nervkit.errors import SourceError, UsageError
+from nervkit.errors import OutputError, SourceError, UsageError
 from nervkit.media.timing import Timing
 from nervkit.models.config import VideoShape
 from nervkit.models.hnerv import HNeRV
@@ -656,6 +657,64 @@ def test_another_source_is_noted(frames: np.ndarray, tmp_path: Path) -> None:
     other = np.where(frames > 127, 0, 255).astype(np.uint8)
     notes = nervkit.verify(report.output, other).notes
     assert f"the file states {report.psnr:.2f} dB against its source: this may be" in notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": None}, "seed must be an integer"),
+        ({"seed": 1.5}, "seed must be an integer"),
+        ({"seed": "3"}, "seed must be an integer in 0 to"),
+        ({"steps": True}, "steps must be a positive whole number, not True"),
+        ({"prune": "0.1"}, "prune must be a number, not '0.1'"),
+        ({"checkpoint_interval": -1}, "checkpoint_interval must be a number of seconds from 0"),
+        ({"start_from": 3, "params": None}, "start_from must be a path"),
+        ({"ray": True}, "ray must be auto, local or an address"),
+        ({"model": ["nerv"]}, "model must be a name"),
+    ],
+)
+def test_values_of_a_wrong_type_are_usage_errors(
+    frames: np.ndarray, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        nervkit.encode(frames, tmp_path / "a.nerv", **(TINY | options))
+
+
+def test_numbers_of_numpy_are_numbers(frames: np.ndarray, tmp_path: Path) -> None:
+    own = {"steps": 2, "seed": 3, "bits": 6, "prune": 0.5}
+    theirs = {
+        "steps": np.int64(2),
+        "seed": np.uint8(3),
+        "bits": np.int32(6),
+        "prune": np.float64(0.5),
+        "stop": None,
+    }
+    nervkit.encode(frames, tmp_path / "a.nerv", **(TINY | own))
+    nervkit.encode(frames, tmp_path / "b.nerv", **(TINY | theirs))
+    assert (tmp_path / "a.nerv").read_bytes() == (tmp_path / "b.nerv").read_bytes()
+
+
+def test_an_array_in_a_collection_needs_a_name(frames: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs a name"):
+        add(tmp_path / "a.nervc", frames, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"codec": "av1", "resize": "33x25"}, UsageError, "needs an even width and height"),
+        ({"codec": "x265", "resize": "8x8"}, OutputError, r"libx265 cannot write 8x8 .*; try"),
+        ({"crf": "20"}, UsageError, "crf must be an integer"),
+        ({"on_progress": 3}, UsageError, "on_progress must be a function"),
+    ],
+)
+def test_movies_that_cannot_be_written(
+    path: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as raised:
+        nervkit.decode(path, tmp_path / "out.mkv", **options)
+    assert "avcodec" not in str(raised.value)
+    assert not list(tmp_path.glob("*.mkv"))
 
 
 # What is left alone

@@ -1003,7 +1003,7 @@ def test_a_damaged_model_takes_its_segments(segments: list[Any]) -> None:
         assert video.file.notes == [
             "segment 1 uses a damaged model: nervkit leaves out frames 4 to 7"
         ]
-    with pytest.raises(ChecksumError, match="MODL.*; use salvage=True to decode what is intact"):
+    with pytest.raises(ChecksumError, match=r"MODL.*; use salvage=True to decode what is intact"):
         nervkit.open(flipped(whole, (chunks.MODEL, 1)))
     with nervkit.open(flipped(whole, (chunks.MODEL, 0)), salvage=True) as video:
         assert (video[:] == frames[4:8]).all()

@@ -164,8 +164,11 @@ def _skip(video: Video, encoder: Encoder) -> Outcome:
     """Skip a finished video. Raises SourceError or FormatError if its output is no .nerv file."""
     from nervkit.container.file import NervFile
 
-    with NervFile(video.output) as file:
-        others = encoder.differing_settings(file.header)
+    try:
+        with NervFile(video.output) as file:
+            others = encoder.differing_settings(file.header)
+    except NervError as error:
+        raise type(error)(f"{error}; -y replaces it") from error
     source = Path(video.source)
     older = source.exists() and source.stat().st_mtime > video.output.stat().st_mtime
     why = "is older than its source, and kept" if older else "exists already, and is kept"
@@ -186,6 +189,6 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         complain(f"failed: {outcome.error}")
     if failed:
         raise NervError(
-            f"{len(failed)} of {count_noun(len(outcomes), 'video')} failed; the same command "
-            "retries them and skips the finished ones"
+            f"{len(failed)} of {count_noun(len(outcomes), 'video')} failed; once their causes are "
+            "mended, the same command encodes these and skips the finished ones"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -46,6 +47,7 @@ from nervkit.container.timing import pack_timing
 from nervkit.decoder import prefetched
 from nervkit.errors import FormatError, Interrupted, LimitError, NervError, UsageError
 from nervkit.fitting.budget import Budget
+from nervkit.fitting.job import never
 from nervkit.fitting.progress import Progress
 from nervkit.framechecks import DecodedFrames
 from nervkit.keywords import checked_keywords, option, setting
@@ -60,7 +62,7 @@ from nervkit.models.recipe import PAPER, Recipe
 from nervkit.models.sizing import configure_or_smallest, default_parameters
 from nervkit.networks import render
 from nervkit.output import check_output, is_pipe, link_target, replacing
-from nervkit.units import parse_count, parse_seconds, parse_strides
+from nervkit.units import parse_count, parse_seconds, parse_seed, parse_strides
 from nervkit.video.clip import Clip
 from nervkit.video.reader import VideoSource, read_clip, title_of
 
@@ -152,7 +154,7 @@ def add(
     allow_network: bool = False,
     on_clip: Callable[[Clip], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] | None = None,
 ) -> AddReport:
     """Add a video to a collection, or create the collection with it (PFNR, arXiv 2306.11305).
 
@@ -189,7 +191,8 @@ def add(
     """
     began = clock.perf_counter()
     path = Path(collection)
-    _check_numbers(keep, bits, seed)
+    _check_keep(keep)
+    bits, seed, stop = check_bits(bits), parse_seed(seed), stop or never
     chosen_recipe, budget = _recipe(recipe), _budget(recipe, preset, epochs, steps, time)
     to_device = choose_device(device)
     name = _name(name, source)
@@ -283,12 +286,9 @@ class _NetworkOptions:
         return configure_or_smallest(configure, round(default_parameters(shape) / keep))
 
 
-def _check_numbers(keep: float, bits: int, seed: int) -> None:
-    if not 0 < keep <= 1:
+def _check_keep(keep: float) -> None:
+    if not isinstance(keep, Real) or not 0 < keep <= 1:
         raise UsageError(f"{option('keep')} must lie in 0 (exclusive) to 1, not {keep!r}")
-    if not 0 <= seed < 1 << 63:
-        raise UsageError(f"{option('seed')} must lie in 0 to 2^63 - 1, not {seed}")
-    check_bits(bits)
 
 
 def _recipe(name: str) -> Recipe:
@@ -316,7 +316,7 @@ def _budget(
 def _name(name: str | None, source: VideoSource) -> str:
     """Return the name of the video. Raises UsageError if it is invalid."""
     if name is None:
-        if source == "-" or not isinstance(source, (str, os.PathLike)):
+        if not isinstance(source, (str, os.PathLike)) or source == "-":
             raise UsageError("a video without a file name needs a name; give name")
         name = title_of(source)
     try:

@@ -23,6 +23,7 @@ from nervkit.decoder import OnProgress, prefetched, with_progress
 from nervkit.errors import FormatError, ResourceError, UsageError
 from nervkit.exporter import DecodeReport
 from nervkit.framechecks import Match, count_matches
+from nervkit.keywords import checked_keywords
 from nervkit.media.timing import Timing
 from nervkit.models.complexity import Blueprint, blueprint
 from nervkit.models.config import VideoShape
@@ -99,6 +100,7 @@ class Collection:
         ResourceError: a video takes more memory than is free; likewise.
     """
 
+    @checked_keywords
     def __init__(
         self, source: NervSource, *, device: Device = "cpu", limits: Limits | None = None
     ) -> None:

@@ -7,6 +7,7 @@ the same float32 on every machine. Numpy only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -37,12 +38,12 @@ def peak(bits: int) -> int:
 
 
 def check_bits(bits: int, name: str = "bits") -> int:
-    """Return `bits`. Raises UsageError unless it is in MIN_BITS to MAX_BITS."""
-    if not isinstance(bits, int) or not MIN_BITS <= bits <= MAX_BITS:
+    """Return `bits` as an int. Raises UsageError unless it is in MIN_BITS to MAX_BITS."""
+    if not isinstance(bits, Integral) or not MIN_BITS <= bits <= MAX_BITS:
         raise UsageError(
             f"{option(name)} must be a whole number from {MIN_BITS} to {MAX_BITS}, not {bits!r}"
         )
-    return bits
+    return int(bits)
 
 
 @dataclass(frozen=True)

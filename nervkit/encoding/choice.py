@@ -16,6 +16,8 @@ def choose_executor(workers: int | str, ray: str | None) -> Executor:
     """Return the executor for a number of workers or "auto", or for a Ray cluster. Raises
     UsageError, and MissingDependencyError if Ray is not installed."""
     if ray is not None:
+        if not isinstance(ray, str):
+            raise UsageError(f"{option('ray')} must be auto, local or an address, not {ray!r}")
         from nervkit.encoding.ray import RayCluster
 
         return RayCluster.connected(ray, workers)

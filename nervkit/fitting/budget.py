@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 from nervkit.errors import UsageError
 from nervkit.keywords import option
@@ -54,8 +54,13 @@ class Budget:
         ((name, amount),) = given.items()
         if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}")
-        if name == "steps" and not (isinstance(amount, int) and amount > 0):
-            raise UsageError(f"{option('steps')} must be a positive whole number, not {amount!r}")
+        if name == "steps":
+            whole = isinstance(amount, Integral) and not isinstance(amount, bool)
+            if not (whole and int(amount) > 0):
+                raise UsageError(
+                    f"{option('steps')} must be a positive whole number, not {amount!r}"
+                )
+            object.__setattr__(self, "steps", int(amount))  # of NumPy's types too
         if name in ("epochs", "time") and not (isinstance(amount, Real) and 0 < amount < math.inf):
             raise UsageError(f"{option(name)} must be a positive number, not {amount!r}")
 

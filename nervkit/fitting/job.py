@@ -37,6 +37,11 @@ from nervkit.video.ranges import frames_hash
 MOST_START = 0.5  # share of a time budget that the start of a fit may take without a note
 
 
+def never() -> bool:
+    """Return False: the fit goes on."""
+    return False
+
+
 @dataclass(frozen=True)
 class FitCallbacks:
     """The callbacks of a fit.
@@ -50,7 +55,7 @@ class FitCallbacks:
 
     on_progress: Callable[[Progress], None] | None = None
     on_note: Callable[[str], None] | None = None
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] = never
     on_outlook: Callable[[Outlook, Representation], None] | None = None
 
 

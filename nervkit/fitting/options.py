@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from nervkit.models.sizing import (
     default_parameters,
     parameters_for_bytes,
 )
-from nervkit.units import parse_count, parse_seconds, parse_strides
+from nervkit.units import parse_count, parse_seconds, parse_seed, parse_strides
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ class FitOptions:
         for name in ("prune", "compression"):
             if self.coded_bytes is not None and getattr(self, name):
                 raise UsageError(f"{option(name)} is for a fit without a target: choose one")
-        if not 0 <= self.seed < 1 << 63:
-            raise UsageError(f"{option('seed')} must lie in 0 to 2^63 - 1, not {self.seed}")
+        if not isinstance(self.model, str):
+            raise UsageError(f"{option('model')} must be a name, not {self.model!r}")
+        object.__setattr__(self, "seed", parse_seed(self.seed))
+        if not isinstance(self.prune, Real):
+            raise UsageError(f"{option('prune')} must be a number, not {self.prune!r}")
+        object.__setattr__(self, "prune", float(self.prune))
         if self.recipe not in self.model_type.recipes:
             known = ", ".join(self.model_type.recipes)
             raise UsageError(

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from fractions import Fraction
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, Unpack, cast, overload
 
@@ -156,8 +157,8 @@ def interpolate(
 def _resampling(factor: int | None, fps: str | float | Fraction | None) -> Resampling:
     """Return how to resample. Raises UsageError unless exactly one option is given and valid."""
     if factor is not None and fps is None:
-        if factor != int(factor) or factor < 2:
-            raise UsageError(f"{option('factor')} must be an integer, 2 or more, not {factor}")
+        if not isinstance(factor, Real) or factor != int(factor) or factor < 2:
+            raise UsageError(f"{option('factor')} must be an integer, 2 or more, not {factor!r}")
         return partial(_multiplied, factor=int(factor))
     if fps is not None and factor is None:
         return partial(_at_rate, rate=parse_rate(fps))

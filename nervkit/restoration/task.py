@@ -19,7 +19,7 @@ from nervkit.choices import CodecName, PrecisionName, PresetName, RecipeName
 from nervkit.errors import Interrupted, UsageError
 from nervkit.fitting.budget import BUDGET_OPTIONS
 from nervkit.fitting.checkpoint import checkpoint_path
-from nervkit.fitting.job import CheckpointOptions, FitCallbacks, fit_clip
+from nervkit.fitting.job import CheckpointOptions, FitCallbacks, fit_clip, never
 from nervkit.fitting.options import FitOptions
 from nervkit.fitting.progress import Progress
 from nervkit.keywords import keyword_defaults, option, select, setting
@@ -30,6 +30,7 @@ from nervkit.models.device import Device
 from nervkit.models.recipe import PAPER
 from nervkit.output import output_name
 from nervkit.restoration.kinds import like_source
+from nervkit.units import parse_interval
 from nervkit.video.arrays import as_array, is_frames
 from nervkit.video.clip import Clip
 from nervkit.video.movies import MovieOptions
@@ -251,14 +252,15 @@ class Task:
         self.fit_options = FitOptions(**select(options, FIT_OPTIONS))
         self.fit_requested = _fit_requested(self.fit_options, chosen["fit"])
         self.reading = cast(ReadingOptions, select(options, READING))
-        self.restart, self._interval = chosen["restart"], chosen["checkpoint_interval"]
+        self.restart = chosen["restart"]
+        self._interval = parse_interval(chosen["checkpoint_interval"])
         self._movie = MovieOptions(chosen["codec"], chosen["crf"])
         self._notes: list[str] = []
         self._kept: Path | None = None  # the checkpoint of this task's fit
         self._on_clip, self._on_note = chosen["on_clip"], chosen["on_note"]
         self._on_search, self._on_frame = chosen["on_search"], chosen["on_frame"]
         self._on_progress = chosen["on_progress"]
-        self._stop = chosen["stop"] or (lambda: False)
+        self._stop = chosen["stop"] or never
         if self.output is not None:
             check_destination(self.output, self._movie, chosen["overwrite"], source)
             with self._locked():  # fail before reading if another process writes the output
@@ -402,6 +404,8 @@ def _with_length(options: FitOptions) -> FitOptions:
 
 def _fit_requested(options: FitOptions, fit: bool | None) -> bool | None:
     """Return whether `fit` or an option requests a fit. None leaves the choice to the method."""
+    if fit not in (None, True, False):
+        raise UsageError(f"{option('fit')} must be True, False or None, not {fit!r}")
     default = FitOptions()
     given = [n for n in REQUESTING_OPTIONS if getattr(options, n) != getattr(default, n)]
     if fit is False and given:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 
 import av
@@ -15,7 +16,7 @@ from av.codec.context import Flags
 
 from nervkit.container.header import MATRICES, RANGES
 from nervkit.errors import NervError, OutputError, UsageError
-from nervkit.keywords import option
+from nervkit.keywords import option, setting
 from nervkit.media.timing import Timing
 from nervkit.media.track import Track
 from nervkit.video.clocks import matroska_timing, movie_clock, mp4_timing, plain_ratio
@@ -89,8 +90,8 @@ class MovieOptions:
     def __post_init__(self) -> None:
         if self.codec is not None and _own_name(self.codec) not in CODECS:
             raise UsageError(f"unknown codec {self.codec!r}; choose from: {', '.join(CODECS)}")
-        if self.crf is not None and not 0 <= self.crf <= 63:
-            raise UsageError(f"{option('crf')} must be in 0 to 63, not {self.crf}")
+        if self.crf is not None and not (isinstance(self.crf, Integral) and 0 <= self.crf <= 63):
+            raise UsageError(f"{option('crf')} must be an integer in 0 to 63, not {self.crf!r}")
 
     def codec_for(self, suffix: str) -> Codec:
         """Return the codec for files with this suffix. Raises UsageError if the file type, CRF or
@@ -102,13 +103,17 @@ class MovieOptions:
         if codec.crf is None and self.crf is not None:
             raise UsageError(f"{name} is lossless: crf does not apply")
         if self.pixel_format is not None:
-            taken = [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
+            taken = _pixel_formats(codec)
             if self.pixel_format not in taken:
                 raise UsageError(
                     f"{name} does not support pixel format {self.pixel_format!r}; choose from: "
                     f"{', '.join(taken)}"
                 )
         return codec
+
+
+def _pixel_formats(codec: Codec) -> list[str]:
+    return [format.name for format in av.Codec(codec.encoder, "w").video_formats or ()]
 
 
 def _own_name(name: str) -> str:
@@ -162,7 +167,11 @@ def write_movie(output: Path, partial: Path, stream: Stream, options: MovieOptio
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, error.strerror) from error
-        raise OutputError(f"{output}: writing with {codec.encoder} failed: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        size = f"{stream.width}x{stream.height} in {pixel_format}"
+        raise OutputError(
+            f"{output}: {codec.encoder} cannot write {size}: {reason}; try another codec or size"
+        ) from error
     if in_mp4 and timing.seconds[1] != stream.timing.seconds[1]:
         notes.append("MP4 rounds the duration of the last frame")
     if not in_mp4:
@@ -207,6 +216,11 @@ def _coding(
     pixel_format = options.pixel_format or codec.pixel_format
     odd = stream.width % 2 or stream.height % 2
     if codec.even_sizes and pixel_format == "yuv420p" and odd:
+        if "yuv444p" not in _pixel_formats(codec):
+            raise UsageError(
+                f"{codec.encoder} needs an even width and height, not {stream.width}x"
+                f"{stream.height}: set {option('resize')}, or {setting('codec', 'x264')}"
+            )
         pixel_format = "yuv444p"
         notes.append("the size is odd; nervkit writes 4:4:4, which some players do not support")
     settings = dict(codec.options)

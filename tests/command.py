@@ -19,19 +19,22 @@ def run_nervkit(
     cwd: Path | None = None,
     code: int | None = None,
     stdin: str | Path = os.devnull,
+    stdout: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `nervkit` with these arguments and a file (default: empty) on standard input. With
-    `code`, assert that exit code."""
+    `code`, assert that exit code. With `stdout`, standard output goes to that file or named
+    pipe."""
     texts = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / name for name in ("stdout", "stderr")]
+        printed, errors = (Path(folder) / name for name in ("stdout", "stderr"))
+        outputs = stdout or printed, errors
         process = _forks.Process(target=_main, args=(texts, cwd, Path(stdin), *outputs))
         process.start()
         process.join()
-        stdout, stderr = (output.read_text() for output in outputs)
+        text, stderr = "" if stdout else printed.read_text(), errors.read_text()
     assert process.exitcode is not None
     assert code is None or process.exitcode == code, stderr
-    return subprocess.CompletedProcess(texts, process.exitcode, stdout, stderr)
+    return subprocess.CompletedProcess(texts, process.exitcode, text, stderr)
 
 
 def _main(arguments: list[str], cwd: Path | None, stdin: Path, stdout: Path, stderr: Path) -> None:

@@ -222,10 +222,10 @@ def frequencies(counts: list[int], zero: int | None) -> list[int]:
     n = len(counts)
     r = n // 32
     spread = [0 if s == zero else c for s, c in enumerate(counts)]
-    weights = [
-        1 + sum((r + 1 - abs(j)) * spread[s + j] for j in range(-r, r + 1) if 0 <= s + j < n)
-        for s in range(n)
-    ]
+    weights = [1] * n
+    for s in (s for s in range(n) if spread[s]):
+        for near in range(max(0, s - r), min(n, s + r + 1)):
+            weights[near] += (r + 1 - abs(s - near)) * spread[s]
     if zero is not None:
         weights[zero] += (r + 1) ** 2 * counts[zero]
     total = sum(weights)

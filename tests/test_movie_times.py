@@ -97,9 +97,9 @@ def test_times_survive(tmp_path: Path, name: str, codec: str) -> None:
             assert [note[:15] for note in notes] == ["Matroska rounds"] * (not exact)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_30000_frames_at_90_khz(ffmpeg: FFmpeg, tmp_path: Path, suffix: str) -> None:
-    steps = np.random.default_rng(5).integers(2700, 3300, 30000)
+@pytest.mark.parametrize("suffix, count", [(".mp4", 30000), (".mkv", 3000)])
+def test_many_frames_at_90_khz(ffmpeg: FFmpeg, tmp_path: Path, suffix: str, count: int) -> None:
+    steps = np.random.default_rng(5).integers(2700, 3300, count)
     timing = Timing(np.cumsum(steps), Fraction(1, 90000), 3003)
     path = tmp_path / f"long{suffix}"
     frame = np.zeros((16, 16, 3), np.uint8)

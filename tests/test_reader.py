@@ -18,6 +18,7 @@ from PIL import Image
 from nervkit.errors import ResourceError, SourceError, UsageError
 from nervkit.video import collector
 from nervkit.video.clip import Clip
+from nervkit.video.planes import scaler_threads
 from nervkit.video.reader import read_clip
 
 BUNNY_SHA256 = "52126f0b88bddddb25abea5e135a998b93636fa15d94b5acb1f7eb6958fa4fc5"
@@ -645,3 +646,11 @@ def test_what_does_not_fit_into_memory_is_refused(
     assert len(read_clip(bunny, resize="320x180").frames) == 132
     with pytest.raises(ResourceError):
         read_clip(bunny, frames="0:29")
+
+
+@pytest.mark.parametrize(
+    "width, height, threads", [(64, 36, 1), (641, 361, 1), (3841, 2160, 1), (3840, 2160, 0)]
+)
+def test_threads_of_a_conversion(width: int, height: int, threads: int) -> None:
+    """Several threads corrupt frames of an odd width with more than 8 bits, now and then."""
+    assert scaler_threads(av.VideoFrame(width, height, "gray10le")) == threads

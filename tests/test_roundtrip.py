@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,6 +35,11 @@ CLIPS = {
 def nervkit(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     return run_nervkit(*arguments, code=expect)
+
+
+def named_pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
 
 
 def video_times(path: Path) -> tuple[list[Fraction], Fraction]:
@@ -119,13 +125,16 @@ def test_y4m_pipe_in_and_out(bunny: Path, tmp_path: Path) -> None:
         "scale=63:35",
     ]
     sent = subprocess.run([*pipe, "-f", "yuv4mpegpipe", "-"], capture_output=True, check=True)
-    run = [sys.executable, "-c", "from nervkit.cli import main; main()"]
-    encode = [*run, "encode", "-", "-o", str(coded), "--steps", "2"]
-    subprocess.run(encode, input=sent.stdout, check=True, capture_output=True)
-    decode = [*run, "decode", str(coded), "-o", "-", "--pixel-format", "yuv444p"]
-    y4m = subprocess.run(decode, capture_output=True, check=True)
+    into, out_of = named_pipe(tmp_path / "in"), named_pipe(tmp_path / "out")
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(into.write_bytes, sent.stdout)
+        run_nervkit("encode", "-", "-o", coded, "--steps", "2", stdin=into, code=0)
+        assert sending.result() == len(sent.stdout)
+        decode = ["decode", coded, "-o", "-", "--pixel-format", "yuv444p"]
+        y4m = pool.submit(out_of.read_bytes)
+        run_nervkit(*decode, stdout=out_of, code=0)
     read = [get_ffmpeg_exe(), "-v", "error", "-i", "-", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    shown = subprocess.run(read, input=y4m.stdout, capture_output=True, check=True).stdout
+    shown = subprocess.run(read, input=y4m.result(), capture_output=True, check=True).stdout
     frames = np.frombuffer(shown, np.uint8).reshape(4, 35, 63, 3)
     expected = NervVideo(coded)[:]
     # 8-bit YUV and back: a few levels at most.
@@ -160,9 +169,11 @@ def test_a_link_and_a_pipe_as_outputs(coded: Path, tmp_path: Path) -> None:
     (tmp_path / "link.y4m").symlink_to("target.y4m")
     nervkit("decode", str(coded), "-o", str(tmp_path / "link.y4m"))
     assert (tmp_path / "link.y4m").is_symlink()
-    decode = [sys.executable, "-m", "nervkit", "decode", str(coded), "-o", "/dev/stdout"]
-    piped = subprocess.run(decode, capture_output=True, check=True).stdout
-    assert piped == (tmp_path / "target.y4m").read_bytes()
+    out_of = named_pipe(tmp_path / "out")
+    with ThreadPoolExecutor() as pool:
+        piped = pool.submit(out_of.read_bytes)
+        run_nervkit("decode", coded, "-o", "/dev/stdout", stdout=out_of, code=0)
+    assert piped.result() == (tmp_path / "target.y4m").read_bytes()
     assert nervkit("decode", str(coded), "-o", "/dev/stdout", "--json", expect=2).stdout == ""
 
 

@@ -18,6 +18,9 @@ from nervkit.video.source import Picture
 #: the matrix for frames of RGB sources, which have none: ffmpeg's default
 DEFAULT_MATRIX = "bt601"
 
+SEVERAL_THREADS = 1 << 21  # pixels of a frame from which swscale's threads save time
+LINE = 32  # swscale writes the pixels of a row in groups of at most this many
+
 
 def yuv_colour(colour: Colour) -> Colour:
     """Return the colour description for conversion to YUV; an RGB source gets DEFAULT_MATRIX."""
@@ -42,6 +45,7 @@ def yuv_transform(colour: Colour) -> tuple[np.ndarray, np.ndarray]:
 def convert_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
     """Convert a frame to (H, W, 3) uint8; a YUV frame with `colour`'s rgb_matrix and rgb_range."""
     arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
+    arguments["threads"] = scaler_threads(frame)
     if colour.matrix != RGB:
         arguments["src_colorspace"] = Colorspace(MATRICES[colour.rgb_matrix])
         arguments["src_color_range"] = ColorRange(RANGES[colour.rgb_range])
@@ -53,13 +57,25 @@ def convert_from_rgb(frame: np.ndarray, pixel_format: str, colour: Colour) -> av
     rgb_range."""
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     if not pixel_format.startswith("yuv"):
-        return rgb.reformat(format=pixel_format)
+        return rgb.reformat(format=pixel_format, threads=scaler_threads(rgb))
     return rgb.reformat(
         format=pixel_format,
         interpolation=Interpolation.BICUBIC,  # ffmpeg's default
         dst_colorspace=Colorspace(MATRICES[colour.rgb_matrix]),
         dst_color_range=ColorRange(RANGES[colour.rgb_range]),
+        threads=scaler_threads(rgb),
     )
+
+
+def scaler_threads(frame: av.VideoFrame) -> int:
+    """Return the number of threads for a conversion (0: one per CPU).
+
+    Each conversion starts its own threads, which takes longer than to convert a small frame. At
+    other widths than multiples of LINE, several threads corrupt the frame: the last group of a row
+    overwrites the beginning of the next row, which another thread may have written already.
+    """
+    large = frame.width * frame.height >= SEVERAL_THREADS
+    return 0 if large and frame.width % LINE == 0 else 1
 
 
 class OwnPlanes:

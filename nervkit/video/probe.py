@@ -71,6 +71,7 @@ def _encoded(frames: np.ndarray, factor: float) -> tuple[int, float]:
                 container.mux(packet)
     buffer.seek(0)
     with av.open(buffer, "r") as container:
-        shown = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+        pictures = container.decode(video=0)
+        shown = [picture.to_ndarray(format="rgb24", threads=1) for picture in pictures]
     pairs = zip(frames, shown, strict=True)
     return size, float(np.mean([psnr(frame, decoded) for frame, decoded in pairs]))

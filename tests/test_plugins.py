@@ -192,23 +192,28 @@ def test_a_broken_package_breaks_its_own_models_only(tmp_path: Path, installed: 
     run_nervkit(*encode, "hnerv", cwd=tmp_path, path=[installed], code=0)
 
 
+def test_an_unknown_model_is_answered_with_the_names_of_plugins(
+    tmp_path: Path, installed: Path
+) -> None:
+    for command in ("encode", "denoise"):
+        options = ("clip.npy", "-o", "x.nerv", "--model", "vgg")
+        refused = run_nervkit(command, *options, cwd=tmp_path, path=[installed], code=2)
+        (line,) = refused.stderr.splitlines()
+        known = {*registry.BUILT_IN, "waves", "half", "absent", "broken"}
+        assert line.partition("choose from: ")[2].split(", ") == sorted(known)
+
+
 def test_the_tests_pass_with_plugins_installed(installed: Path) -> None:
-    chosen = ("-k", "registry or unknown or third or bad_options or vgg or impossible")
-    files = [f"tests/test_{name}.py" for name in ("models", "encoder", "cli", "bench")]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        *chosen,
-        *files,
-    ]
+    """Those that ask for the names of models or load one by its name."""
+    chosen = "registry or unknown_model or third or options0 or change0"
+    files = [f"tests/test_{name}.py" for name in ("models", "encoder", "bench")]
+    options = ("-q", "-n", "0", "-p", "no:cacheprovider", "-k", chosen)
     done = subprocess.run(
-        command, cwd=ROOT, env=with_path(installed), capture_output=True, text=True
+        [sys.executable, "-m", "pytest", *options, *files],
+        cwd=ROOT,
+        env=with_path(installed),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -539,19 +539,20 @@ class TestSweep:
     def test_one_fit_serves_several_rates(self, bunny: Path, tmp_path: Path) -> None:
         """Rates down to a quarter of its own."""
         spec = ClipSpec("b", bunny, None, SMALL)
-        by_bpp, sizes = replace(OPTIONS.fit, rate=TARGET_BPP), ["0.6", "2.5", "1.2"]
+        by_bpp = replace(OPTIONS.fit, rate=TARGET_BPP, options={"steps": 8})
+        sizes = ["0.45", "1.9", "0.9"]
         options = replace(OPTIONS, codecs=["gridnerv"], sizes=sizes, rates={}, fit=by_bpp)
 
         def records() -> list[dict[str, Any]]:
             folder = tmp_path / "b"
-            names = (f"gridnerv-{bpp}bpp.json" for bpp in ("2.5", "1.2", "0.6"))
+            names = (f"gridnerv-{bpp}bpp.json" for bpp in ("1.9", "0.9", "0.45"))
             return [json.loads((folder / name).read_text()) for name in names]
 
         sweep([spec], tmp_path, options)
         high, middle, low = records()
-        assert [point["steps"] for point in (high, middle, low)] == [20, 10, 20]
+        assert [point["steps"] for point in (high, middle, low)] == [8, 4, 8]
         assert middle["parameters"] == high["parameters"] > low["parameters"]
-        assert "--start-from gridnerv-2.5bpp.nerv" in middle["commands"]["encode"]
+        assert "--start-from gridnerv-1.9bpp.nerv" in middle["commands"]["encode"]
         assert "--start-from" not in low["commands"]["encode"]
         assert len({point["profile"] for point in (high, middle, low)}) == 1
         messages: list[str] = []

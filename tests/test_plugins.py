@@ -523,7 +523,7 @@ def test_a_file_that_does_not_show_the_fit_is_not_written(
 
 
 def test_coarse_bits_are_a_note_and_no_error(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 200, "model": "hnerv", "overwrite": True}
+    options: dict[str, Any] = {"steps": 80, "model": "hnerv", "overwrite": True}
     fine = nervkit.encode(clip(), tmp_path / "a.nerv", bits=12, embedding_bits=12, **options)
     assert not [note for note in fine.notes if "quantization" in note]
     coarse = nervkit.encode(clip(), tmp_path / "a.nerv", bits=2, **options)

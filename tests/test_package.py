@@ -86,7 +86,7 @@ def test_the_command_runs_from_a_wheel(installed: Path, tmp_path: Path) -> None:
     assert Path(where.strip()) == installed / "nervkit" / "__init__.py"
     main = "from nervkit.cli import main; main()"
     assert run(installed, tmp_path, main, "--version").splitlines()[0].endswith(__version__)
-    models = run(installed, tmp_path, main, "models")
+    models = run(installed, tmp_path, main, "models", "--size", "32x32", "--frames", "2")
     assert {"gridnerv", "hnerv", "nerv"} <= {line.split()[0] for line in models.splitlines()}
 
 

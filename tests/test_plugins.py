@@ -26,6 +26,7 @@ from nervkit.models.base import Representation
 from nervkit.models.config import ModelConfig, VideoShape, bounded, chosen
 from nervkit.models.recipe import Recipe
 from nervkit.models.registry import list_models, load_model, model_names
+from tests.command import run_nervkit
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,9 +65,9 @@ class Half(Waves):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process with the package "thirdparty 1.2". Its models are waves, half
-    (incomplete), absent and broken (cannot be imported)."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package "thirdparty 1.2". Its models are waves, half (incomplete), absent
+    and broken (cannot be imported)."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "thirdparty.py").write_text(PACKAGE)
     (folder / "broken.py").write_text("raise RuntimeError('no\\nluck')\n")
@@ -77,13 +78,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "[nervkit.models]\nwaves = thirdparty:Waves\nhalf = thirdparty:Half\n"
         "absent = thirdparty:Absent\nbroken = broken:Model\nhnerv = thirdparty:Waves\n"
     )
+    return folder
+
+
+def with_path(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds the packages of a folder."""
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", str(ROOT))])
     return os.environ | {"PYTHONPATH": path}
-
-
-def run(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nervkit", *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 def clip(frames: int = 6, height: int = 24, width: int = 32) -> np.ndarray:
@@ -96,28 +97,29 @@ def clip(frames: int = 6, height: int = 24, width: int = 32) -> np.ndarray:
 # Packages
 
 
-def test_a_packages_model_goes_all_the_way(tmp_path: Path, installed: dict[str, str]) -> None:
+def test_a_packages_model_goes_all_the_way(tmp_path: Path, installed: Path) -> None:
     """The constructor computes what is not stored, in another process too."""
     np.save(tmp_path / "clip.npy", clip())
-    made = run(
-        *("encode", "clip.npy", "-o", "a.nerv", "--model", "waves", "--steps", "300", "--json"),
+    encode = ("encode", "clip.npy", "-o", "a.nerv", "--model", "waves", "--steps", "300", "--json")
+    made = subprocess.run(
+        [sys.executable, "-m", "nervkit", *encode],
         cwd=tmp_path,
-        env=installed,
+        env=with_path(installed),
+        capture_output=True,
+        text=True,
     )
     assert made.returncode == 0, made.stderr
     report = json.loads(made.stdout)
     assert report["psnr"] > 24
     assert report["parameters"] == 7 * 3 * 24 * 32
-    checked = run(
-        *("verify", "a.nerv", "--against", "clip.npy", "--json"), cwd=tmp_path, env=installed
-    )
+    verify = ("verify", "a.nerv", "--against", "clip.npy", "--json")
+    checked = run_nervkit(*verify, cwd=tmp_path, path=[installed])
     verified = json.loads(checked.stdout)
     assert verified["identical"] == 6
     assert verified["psnr"] == pytest.approx(report["psnr"], abs=1e-4)
 
-    assert run("info", "a.nerv", cwd=tmp_path, env=dict(os.environ)).returncode == 0
-    decoded = run("decode", "a.nerv", "-o", "x.npy", cwd=tmp_path, env=dict(os.environ))
-    assert decoded.returncode == 1
+    run_nervkit("info", "a.nerv", cwd=tmp_path, code=0)
+    decoded = run_nervkit("decode", "a.nerv", "-o", "x.npy", cwd=tmp_path, code=1)
     (line,) = decoded.stderr.splitlines()
     assert "a.nerv: the file needs the model 'waves', which is not installed; install" in line
     assert not (tmp_path / "x.npy").exists()
@@ -133,11 +135,10 @@ def test_the_example_of_a_package_goes_all_the_way(tmp_path: Path) -> None:
     points = project["entry-points"]["nervkit.models"]
     lines = [f"{key} = {value}\n" for key, value in points.items()]
     (info / "entry_points.txt").write_text("[nervkit.models]\n" + "".join(lines))
-    paths = [str(tmp_path), str(example), os.environ.get("PYTHONPATH", str(ROOT))]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    path = [tmp_path, example]
 
     asked = ("models", "--json", "--size", "64x48", "--frames", "8", "--params", "9k")
-    listed = json.loads(run(*asked, cwd=tmp_path, env=env).stdout)["models"]
+    listed = json.loads(run_nervkit(*asked, cwd=tmp_path, path=path).stdout)["models"]
     siren = next(model for model in listed if model["name"] == "siren")
     assert siren["error"] is None and siren["source"] == "nervkit-siren 1.0"
     np.save(tmp_path / "clip.npy", clip(8))
@@ -146,20 +147,19 @@ def test_the_example_of_a_package_goes_all_the_way(tmp_path: Path) -> None:
         (("--params", "5000", "--steps", "40", "--segments", "4"), 10),
         (("--target-size", "4k", "--steps", "200"), 20),
     ):
-        made = run(*encode, *options, cwd=tmp_path, env=env)
-        assert made.returncode == 0, made.stderr
+        made = run_nervkit(*encode, *options, cwd=tmp_path, path=path, code=0)
         assert json.loads(made.stdout)["psnr"] > least
-        checked = run("verify", "a.nerv", "--json", cwd=tmp_path, env=env)
+        checked = run_nervkit("verify", "a.nerv", "--json", cwd=tmp_path, path=path)
         assert json.loads(checked.stdout)["identical"] == 8
-    between = run("interpolate", "a.nerv", "-o", "x.npy", "--factor", "2", cwd=tmp_path, env=env)
-    assert between.returncode == 0, between.stderr
+    interpolate = ("interpolate", "a.nerv", "-o", "x.npy", "--factor", "2")
+    run_nervkit(*interpolate, cwd=tmp_path, path=path, code=0)
     assert len(np.load(tmp_path / "x.npy")) in (15, 16)
 
 
-def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: dict[str, str]) -> None:
+def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: Path) -> None:
     small = ("--size", "64x48", "--frames", "8")
-    listed = run("models", "--json", *small, cwd=tmp_path, env=installed)
-    assert listed.returncode == 0, listed.stderr
+    asked = ("--json", *small, "--params", "50k")
+    listed = run_nervkit("models", *asked, cwd=tmp_path, path=[installed], code=0)
     found = json.loads(listed.stdout)["models"]
     assert [m["name"] for m in found] == sorted(m["name"] for m in found)
     own = {m["name"]: m for m in found if m["source"] == "built in"}
@@ -174,45 +174,47 @@ def test_all_models_are_listed_with_their_source(tmp_path: Path, installed: dict
     assert "another model has this name" in theirs["hnerv"]["error"]
     assert own["hinerv"]["compression"] == "hinerv" and "2306.09818" in own["hinerv"]["paper"]
     assert theirs["waves"]["values"] > 0 and theirs["half"]["values"] is None
-    asked = (*small, "--params", "50k")
-    smaller = run("models", "--json", *asked, cwd=tmp_path, env=installed)
-    counts = {m["target"]: m["values"] for m in json.loads(smaller.stdout)["models"]}
-    assert all(1e4 < counts[m["target"]] < 6e4 for m in own.values()), counts
-    shown = run("models", *asked, cwd=tmp_path, env=installed).stdout.splitlines()
+    counts = {name: model["values"] for name, model in own.items()}
+    assert all(1e4 < count < 6e4 for count in counts.values()), counts
+    shown = run_nervkit("models", *small, cwd=tmp_path, path=[installed]).stdout.splitlines()
     assert len(shown) == len(found) + 1
     assert any("waves" in line and "thirdparty 1.2" in line for line in shown)
 
 
-def test_a_broken_package_breaks_its_own_models_only(
-    tmp_path: Path, installed: dict[str, str]
-) -> None:
+def test_a_broken_package_breaks_its_own_models_only(tmp_path: Path, installed: Path) -> None:
     np.save(tmp_path / "clip.npy", clip())
     encode = ("encode", "clip.npy", "-o", "a.nerv", "--steps", "2", "--model")
     for name, reason in (("broken", "cannot be loaded"), ("half", "thirdparty 1.2: the model")):
-        refused = run(*encode, name, cwd=tmp_path, env=installed)
-        assert refused.returncode == 1
+        refused = run_nervkit(*encode, name, cwd=tmp_path, path=[installed], code=1)
         (line,) = refused.stderr.splitlines()
         assert reason in line
         assert not (tmp_path / "a.nerv").exists()
-    assert run(*encode, "hnerv", cwd=tmp_path, env=installed).returncode == 0
+    run_nervkit(*encode, "hnerv", cwd=tmp_path, path=[installed], code=0)
 
 
-def test_the_tests_pass_with_plugins_installed(installed: dict[str, str]) -> None:
-    chosen = ("-k", "registry or unknown or third or bad_options or vgg or impossible")
-    files = [f"tests/test_{name}.py" for name in ("models", "encoder", "cli", "bench")]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        *chosen,
-        *files,
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=installed, capture_output=True, text=True)
+def test_an_unknown_model_is_answered_with_the_names_of_plugins(
+    tmp_path: Path, installed: Path
+) -> None:
+    for command in ("encode", "denoise"):
+        options = ("clip.npy", "-o", "x.nerv", "--model", "vgg")
+        refused = run_nervkit(command, *options, cwd=tmp_path, path=[installed], code=2)
+        (line,) = refused.stderr.splitlines()
+        known = {*registry.BUILT_IN, "waves", "half", "absent", "broken"}
+        assert line.partition("choose from: ")[2].split(", ") == sorted(known)
+
+
+def test_the_tests_pass_with_plugins_installed(installed: Path) -> None:
+    """Those that ask for the names of models or load one by its name."""
+    chosen = "registry or unknown_model or third or options0 or change0"
+    files = [f"tests/test_{name}.py" for name in ("models", "encoder", "bench")]
+    options = ("-q", "-n", "0", "-p", "no:cacheprovider", "-k", chosen)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files],
+        cwd=ROOT,
+        env=with_path(installed),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -521,7 +523,7 @@ def test_a_file_that_does_not_show_the_fit_is_not_written(
 
 
 def test_coarse_bits_are_a_note_and_no_error(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 200, "model": "hnerv", "overwrite": True}
+    options: dict[str, Any] = {"steps": 80, "model": "hnerv", "overwrite": True}
     fine = nervkit.encode(clip(), tmp_path / "a.nerv", bits=12, embedding_bits=12, **options)
     assert not [note for note in fine.notes if "quantization" in note]
     coarse = nervkit.encode(clip(), tmp_path / "a.nerv", bits=2, **options)

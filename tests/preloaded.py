@@ -1,4 +1,6 @@
-"""Every module that commands load."""
+"""Every module that commands load. torch imports torch._dynamo with its first optimizer."""
+
+import torch._dynamo  # noqa: F401
 
 import nervkit.bench.sweep
 import nervkit.cli

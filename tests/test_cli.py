@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 from nervkit.cli import main
 from nervkit.models.registry import model_names
 from tests.command import run_nervkit
+from tests.test_interruption import WATCHED
 
 RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
 SHARED_KEYS = {
@@ -408,11 +408,14 @@ def test_importing_the_package_is_light() -> None:
 
 def start_long_fit(folder: Path) -> subprocess.Popen[str]:
     """Start a fit that would take minutes, and return after its first steps."""
-    command = [*RUN, "encode", "clip.npy", "-o", "long.nerv", "--steps", "100000"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", WATCHED, "encode", "clip.npy", "-o", "long.nerv"]
+    process = subprocess.Popen(
+        [*command, "--steps", "100000"], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     assert "6 frames" in process.stderr.readline()
-    time.sleep(3)
+    while "stepping" not in (line := process.stderr.readline()):
+        assert line
     return process
 
 
@@ -471,22 +474,23 @@ def test_a_video_is_repaired(
 
 def test_resumed_fit_ends_like_an_uninterrupted_one(folder: Path) -> None:
     """After a kill in the middle, the same command writes the same file."""
-    options = ["encode", "clip.npy", "--steps", "400", "--seed", "3"]
+    options = ["encode", "clip.npy", "--steps", "60", "--seed", "3"]
     assert run_nervkit(*options, "-o", "once.nerv", cwd=folder).returncode == 0
     program = (
         "import nervkit.fitting.loop as loop, os, sys\n"
         "step = loop.Stepper.step\n"
         "def dies(self, k, progress):\n"
-        "    if k == 250: os.kill(os.getpid(), 9)\n"
+        "    if k == 40: os.kill(os.getpid(), 9)\n"
         "    return step(self, k, progress)\n"
         "loop.Stepper.step = dies\n"
         "import nervkit\n"
-        "nervkit.encode('clip.npy', 'twice.nerv', steps=400, seed=3, checkpoint_interval=0.2)\n"
+        "nervkit.encode('clip.npy', 'twice.nerv', steps=60, seed=3, checkpoint_interval=0.01)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program], cwd=folder)
     assert killed.returncode == -signal.SIGKILL
     resumed = run_nervkit(*options, "-o", "twice.nerv", "--json", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["earlier_seconds"] > 0
     assert (folder / "once.nerv").read_bytes() == (folder / "twice.nerv").read_bytes()
 
 

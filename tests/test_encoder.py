@@ -129,7 +129,9 @@ def test_the_report_shows_what_a_decoder_shows(encoded: Encoded) -> None:
 
 
 def test_more_bits_are_more_bytes_and_less_loss(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 150, "overwrite": True}
+    encode(tmp_path / "fit.nerv", steps=150, bits=8, keep_fit=True)
+    start = tmp_path / "fit.nerv.fit"
+    options: dict[str, Any] = {"steps": None, "start_from": start, "overwrite": True}
     reports = [encode(tmp_path / "a.nerv", bits=bits, **options) for bits in (3, 6, 12)]
     assert [r.bytes for r in reports] == sorted({r.bytes for r in reports})
     assert [r.psnr for r in reports] == sorted({r.psnr for r in reports})

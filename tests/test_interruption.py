@@ -15,7 +15,6 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-RUN = "from nervkit.cli import main; main()"
 PATIENCE = 300  # seconds; a slow frame takes hours
 
 
@@ -175,16 +174,35 @@ def test_two_interrupts_end_as_one_does(
     assert sorted(folder.rglob("*")) == before
 
 
+# Says when ten steps have followed the appearance of a file, `sent`.
+ON = """
+from pathlib import Path
+once = Stepper.step
+steps = 0
+def on(self, k, progress):
+    global steps
+    steps += Path("sent").exists()
+    if steps == 10:
+        print("it fits on", file=sys.stderr, flush=True)
+    return once(self, k, progress)
+Stepper.step = on
+"""
+
+
 def test_nohup_is_respected(folder: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
     fit = ("encode", "clip.npy", "-o", "nohup.nerv", "--steps", "100000")
-    process = start(ignoring + RUN, *fit, until="6 frames")
+    program = ignoring + WATCHED.replace("main()\n", ON + "main()\n")
+    process = start(program, *fit, until="stepping")
     process.send_signal(signal.SIGHUP)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=3)
+    (folder / "sent").touch()
+    assert process.stderr is not None
+    while "it fits on" not in (line := process.stderr.readline()):
+        assert line, "it ended"
     process.send_signal(signal.SIGTERM)
     assert "run the same command again" in ended(process)
-    (folder / "nohup.nerv.checkpoint").unlink()
+    for name in ("nohup.nerv.checkpoint", "sent"):
+        (folder / name).unlink()
 
 
 def test_a_background_job_of_a_script_can_be_interrupted(

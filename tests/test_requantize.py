@@ -47,7 +47,6 @@ from nervkit.models.registry import load_model
 from tests.command import run_nervkit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RUN = [sys.executable, "-c", "from nervkit.cli import main; main()"]
 
 
 def waves(frames: int = 8, height: int = 48, width: int = 64) -> np.ndarray:
@@ -612,8 +611,7 @@ def test_the_command(files: Path, tmp_path: Path) -> None:
     assert set(values) == set(nervkit.RequantizeReport.__dataclass_fields__)
     assert values["bytes"] == (tmp_path / "o.nerv").stat().st_size
     assert "against the frames of" in made.stderr and "% of" in made.stderr
-    command = [*RUN, "verify", "o.nerv"]
-    checked = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    checked = run_nervkit("verify", "o.nerv", cwd=tmp_path, code=0)
     assert "every frame is identical to the requantizer's" in checked.stderr
     refused = run("--target-size", "1M", "-y")
     assert refused.returncode == 1

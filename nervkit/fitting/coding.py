@@ -208,7 +208,7 @@ class Codec(FitQuantizer):
         low, high = (0.0, MOST_CHANGE) if search.too_fine(0.0) else (-MOST_CHANGE, 0.0)
         for _ in range(SEARCHES):
             if search.met:
-                return search.best
+                return search.payload()
             middle = (low + high) / 2
             low, high = (middle, high) if search.too_fine(middle) else (low, middle)
         # The bytes jump where a row's step size jumps; other values make other rows jump.
@@ -216,7 +216,7 @@ class Codec(FitQuantizer):
             if search.met:
                 break
             search.too_fine(middle + AROUND * (2 * (k + 1) / (NEARBY + 1) - 1))
-        return search.best
+        return search.payload()
 
     def missed(self, payload: bytes, psnr: float) -> str | None:
         """Return a note if coded tensors miss the target, by more than 2% of its bytes or 0.1 dB of
@@ -249,7 +249,7 @@ class _Search:
     """A search of the step sizes that meet a codec's target.
 
     Attributes:
-        best: the coded tensors nearest to the target so far.
+        best: the tensors nearest to the target so far, and their bytes if these are known.
         least: their distance from the target, in tolerances.
     """
 
@@ -257,7 +257,7 @@ class _Search:
     model: Representation
     psnr_of: Callable[[dict[str, Tensor]], float] | None
     tolerance: float
-    best: bytes = b""
+    best: tuple[list[CodedTensor], bytes | None] = ([], None)
     least: float = math.inf
 
     @property
@@ -265,12 +265,18 @@ class _Search:
         """Whether the best coded tensors meet the target within the tolerance."""
         return self.least <= 1
 
+    def payload(self) -> bytes:
+        """Return the best tensors, coded."""
+        data, payload = self.best
+        return compress_coded(data) if payload is None else payload
+
     def too_fine(self, coarser: float) -> bool:
-        """Code the tensors with all step sizes `coarser` quarters of an octave larger. Return
+        """Quantize the tensors with all step sizes `coarser` quarters of an octave larger. Return
         whether these are still too fine for the target."""
         data = self.codec.data(self.model, coarser)
-        payload = compress_coded(data)
+        payload = None
         if self.codec.target_psnr is None or self.psnr_of is None:
+            payload = compress_coded(data)
             target = self.codec.target_bits / 8
             excess = (len(payload) - target) / (self.tolerance * target)
         else:
@@ -281,5 +287,5 @@ class _Search:
             }
             excess = (self.psnr_of(decoded) - self.codec.target_psnr) / PSNR_TOLERANCE
         if abs(excess) < self.least:
-            self.least, self.best = abs(excess), payload
+            self.least, self.best = abs(excess), (data, payload)
         return excess > 0

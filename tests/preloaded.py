@@ -1,4 +1,7 @@
-"""Every module that commands load."""
+"""Every module that commands load, and torch's compiler: torch loads it for the first operator on
+the meta device and for the first optimizer, which takes two seconds of each process."""
+
+import torch._dynamo  # noqa: F401
 
 import nervkit.bench.sweep
 import nervkit.cli

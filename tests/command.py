@@ -19,19 +19,22 @@ def run_nervkit(
     cwd: Path | None = None,
     code: int | None = None,
     stdin: str | Path = os.devnull,
+    stdout: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `nervkit` with these arguments and a file (default: empty) on standard input. With
-    `code`, assert that exit code."""
+    `code`, assert that exit code. With `stdout`, standard output goes to that file and is not in
+    the result."""
     texts = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = _forks.Process(target=_main, args=(texts, cwd, Path(stdin), *outputs))
+        streams = [Path(stdin), stdout or outputs[0], outputs[1]]
+        process = _forks.Process(target=_main, args=(texts, cwd, *streams))
         process.start()
         process.join()
-        stdout, stderr = (output.read_text() for output in outputs)
+        shown, stderr = (output.read_text() if output.exists() else "" for output in outputs)
     assert process.exitcode is not None
     assert code is None or process.exitcode == code, stderr
-    return subprocess.CompletedProcess(texts, process.exitcode, stdout, stderr)
+    return subprocess.CompletedProcess(texts, process.exitcode, shown, stderr)
 
 
 def _main(arguments: list[str], cwd: Path | None, stdin: Path, stdout: Path, stderr: Path) -> None:
@@ -43,7 +46,8 @@ def _main(arguments: list[str], cwd: Path | None, stdin: Path, stdout: Path, std
         os.dup2(opened, number)
         os.close(opened)
     sys.stdin = os.fdopen(0)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8") for number in (1, 2))
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8")
     sys.argv = ["nervkit", *arguments]
     from nervkit.cli import main
 

@@ -637,16 +637,19 @@ def test_what_a_limit_refuses_an_option_lifts(seeds: list[bytes], tmp_path: Path
 def test_standard_output_on_a_full_disk_is_one_line(
     seeds: list[bytes], tmp_path: Path, words: str
 ) -> None:
-    path = tmp_path / "small.nerv"
+    path, full = tmp_path / "small.nerv", Path("/dev/full")
     path.write_bytes(seeds[0])
-    command = [sys.executable, "-m", "nervkit", *words.format(path).split()]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
-        )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("nervkit: standard output: cannot be used: No")
-    assert "Traceback" not in done.stderr
+    arguments = words.format(path).split()
+    stderr = run_nervkit(*arguments, stdout=full, code=1).stderr
+    assert stderr.splitlines()[-1].startswith("nervkit: standard output: cannot be used: No")
+    assert "Traceback" not in stderr
+    if words == "info {}":  # Python itself flushes at the end of a process that is no fork
+        command = [sys.executable, "-m", "nervkit", *arguments]
+        with full.open("wb") as stdout:
+            done = subprocess.run(
+                command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+            )
+        assert (done.returncode, done.stderr) == (1, stderr)
 
 
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:

@@ -341,13 +341,33 @@ def _with_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# A command whose workers say when they fit: each imports this script.
+WATCHED = """
+import os
+from pathlib import Path
+from nervkit.cli import main
+from nervkit.fitting.loop import Stepper
+step = Stepper.step
+def watched(self, k, progress):
+    if k == 3:
+        Path(f"{os.getpid()}.fits").touch()
+    return step(self, k, progress)
+Stepper.step = watched
+if __name__ == "__main__":
+    main()
+"""
+
+
 @pytest.fixture
 def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start an encode with two workers in a process, and wait until both fit."""
+    """Start an encode with two workers in a process. If it is to make many steps, wait until both
+    workers fit."""
     started: list[subprocess.Popen[str]] = []
 
     def start(steps: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "nervkit", "encode", str(clip), "-o", "a.nerv"]
+        script, work = tmp_path / "nervkit", tmp_path / "a.nerv.segments"
+        script.write_text(WATCHED)
+        command = [sys.executable, str(script), "encode", str(clip), "-o", "a.nerv"]
         command += ["--steps", str(steps), "--segments", "auto", "--workers", "2", "--fps", "25"]
         command += ["--params", "5000"]
         process = subprocess.Popen(
@@ -355,12 +375,16 @@ def running(clip: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pop
             text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=_with_hangups,
         )  # fmt: skip
         started.append(process)
-        work = tmp_path / "a.nerv.segments"
+        fitting = 2 if steps > 100 else 0
         deadline = time.monotonic() + PATIENCE
-        while len(_children(process)) < 2 or not work.is_dir():
+        while (
+            len(_children(process)) < 2
+            or not work.is_dir()
+            or len(list(tmp_path.glob("*.fits"))) < fitting
+        ):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.05)
         return process
 
     yield start
@@ -383,20 +407,21 @@ def test_a_killed_worker_is_tried_again(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_all_workers_with_their_checkpoints(
-    running: Callable[[int], subprocess.Popen[str]], tmp_path: Path, number: int
+    running: Callable[[int], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = running(100_000)
     workers = _children(process)
-    time.sleep(4)  # into the fits
-    process.send_signal(number)
+    for worker in workers:  # a terminal sends a signal to them too
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(worker, number)
+    process.send_signal(signal.SIGHUP)
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "run the same command again to resume" in stderr
     assert "Traceback" not in stderr
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-    assert list((tmp_path / "a.nerv.segments").glob("*.checkpoint"))
+    assert len(list((tmp_path / "a.nerv.segments").glob("*.checkpoint"))) == 2
     assert not (tmp_path / "a.nerv").exists()
 
 
@@ -411,7 +436,7 @@ def test_workers_end_with_their_parent(
     deadline = time.monotonic() + PATIENCE
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def test_an_error_of_a_worker_is_the_callers(clip: Path) -> None:

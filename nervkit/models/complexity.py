@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from nervkit.models.base import Representation, count_stored
 from nervkit.models.config import ModelConfig, VideoShape
@@ -21,7 +21,7 @@ from nervkit.models.config import ModelConfig, VideoShape
 VALUE_BYTES = 24
 SAMPLE_BYTES = 16  # peak memory per sample of a frame while float32 becomes 8 bits
 
-COUNTING = Lock()  # torch has one set of flags for the dispatch modes of all threads
+COUNTING = Lock()  # torch's counter hooks into the modules of all threads
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def _measured(
 ) -> Blueprint:
     skeleton = model_type.skeleton(config, shape)
     values = count_stored(skeleton)
+    counter = FlopCounterMode(display=False, custom_mapping=VECTOR_PRODUCTS)
     operations = _Operations()
-    # In inference mode, composite operators such as `linear` would arrive whole.
-    with torch.inference_mode(False), torch.no_grad(), operations:
+    with counter, operations, torch.no_grad():
         skeleton.eval()(torch.zeros(1, device="meta"))
     frame = SAMPLE_BYTES * 3 * shape.height * shape.width
     cache = len(skeleton.neighbours) * frame  # kept from frame to frame
@@ -80,7 +80,7 @@ def _measured(
         embeddings=embeddings,
         values=values,
         # In order, the neighbours' part has been computed before.
-        macs=operations.flops // 2 // (1 + len(skeleton.neighbours)),
+        macs=counter.get_total_flops() // 2 // (1 + len(skeleton.neighbours)),
         memory=memory,
         gradient_memory=memory + operations.largest + operations.outputs,
     )
@@ -88,27 +88,17 @@ def _measured(
 
 # torch does not annotate these two methods of its mode.
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records the largest number of bytes of one operator's inputs and outputs (`largest`), the
-    bytes of all outputs (`outputs`), and the floating-point operations (`flops`). Outputs that
-    alias an input count as none."""
+    """Records the largest number of bytes of one operator's inputs and outputs (`largest`), and the
+    bytes of all outputs (`outputs`). Outputs that alias an input count as none."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.largest = self.outputs = self.flops = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False: torch must not wrap `__torch_dispatch__` as it does in FlopCounterMode. The
-        wrapper imports torch._dynamo, which takes two seconds of every decode."""
-        return False
+        self.largest = self.outputs = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if count := FLOPS.get(func.overloadpacket):
-            self.flops += count(*args, **kwargs, out_val=result)
+        result = func(*args, **(kwargs or {}))
         if not any(value.alias_info for value in func._schema.returns):
             self.largest = max(self.largest, _bytes((args, result)))
             self.outputs += _bytes(result)
@@ -127,25 +117,24 @@ def decode_macs(model_type: type[Representation], config: ModelConfig, shape: Vi
     This counts convolutions (padded borders included), linear layers and every other matrix product
     of `forward`, but no biases, activations or other element-wise work.
     """
-    # Operators are counted, not modules, so products outside of layers count too. torch's formulas
-    # give two operations per multiply-accumulate.
+    # torch's counter sees operators, not modules, so products outside of layers count too. It
+    # misses products with a vector, and counts two operations per multiply-accumulate.
     return blueprint(model_type, config, shape).macs
 
 
-def _mv_flops(matrix: Tensor, *_: Any, **__: Any) -> int:
+def _mv_flops(matrix: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * matrix.numel()
 
 
-def _addmv_flops(bias: Tensor, matrix: Tensor, *_: Any, **__: Any) -> int:
+def _addmv_flops(bias: torch.Size, matrix: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * matrix.numel()
 
 
-def _dot_flops(first: Tensor, *_: Any, **__: Any) -> int:
+def _dot_flops(first: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * first.numel()
 
 
-# torch has no formulas for products with a vector.
-FLOPS: dict[Any, Callable[..., int]] = flop_registry | {
+VECTOR_PRODUCTS = {
     torch.ops.aten.mv: _mv_flops,
     torch.ops.aten.addmv: _addmv_flops,
     torch.ops.aten.dot: _dot_flops,

@@ -189,9 +189,16 @@ def test_the_file_has_the_size_that_is_asked_for_whoever_fits(tmp_path: Path) ->
     assert (tmp_path / "b.nerv").read_bytes() == (tmp_path / "a.nerv").read_bytes()
 
 
-def test_a_time_is_shared(clip: Path, tmp_path: Path) -> None:
+def test_a_time_is_shared(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: dict[int, float | None] = {}
+
+    def recorded(job: SegmentJob, *others: Any) -> Any:
+        shares[job.shape.frames] = job.options.budget.seconds
+        return fit_segment(job, *others)
+
+    monkeypatch.setattr(executors, "fit_segment", recorded)
     report = encode(clip, tmp_path / "a.nerv", steps=None, time="3s")
-    assert report.fit_seconds < 6
+    assert shares == {frames: pytest.approx(3 * frames / 42) for frames in (12, 20, 10)}
     assert sum(s["fit_seconds"] for s in report.segments) == pytest.approx(report.fit_seconds)
 
 

@@ -49,7 +49,7 @@ def test_a_plan_is_near_the_file(tmp_path: Path, options: dict[str, Any]) -> Non
     assert plan.bytes == pytest.approx(report.bytes, rel=0.2)
     assert plan.bpp == pytest.approx(report.bpp, rel=0.2)
     assert (plan.steps, plan.done, plan.threads) == (report.steps, 0, 1)
-    assert 0 < plan.seconds < 100
+    assert plan.seconds > 0
 
 
 def test_tracks_are_counted_but_not_in_bits_per_pixel(bunny: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from nervkit.errors import OptionError
 
-SIMILAR = 0.75  # difflib's ratio for a mistyped name
+SIMILAR = 0.65  # difflib's ratio of a mistyped name and the name
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ def checked_keywords(function: Callable[P, Result]) -> Callable[P, Result]:
     def checked(*args: P.args, **given: P.kwargs) -> Result:
         unknown = next((keyword for keyword in given if keyword not in known), None)
         if unknown is not None:
-            nearest = get_close_matches(unknown, known, 1, SIMILAR)
+            nearest = get_close_matches(unknown.lower(), known, 1, SIMILAR)
             suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise OptionError(f"{name}() has no option {unknown!r}{suggestion}")
         return function(*args, **given)

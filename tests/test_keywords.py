@@ -64,9 +64,7 @@ def test_restorations_show_the_defaults_of_encode(function: Callable[..., Any]) 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nervkit.encode("a", "b", presett="draft"), r"encode\(\) .* 'presett'; .*'preset'"),
-        (lambda: nervkit.open("a", limts=None), r"NervVideo\(\) .* 'limts'; .*'limits'"),
-        (lambda: nervkit.interpolate("a", souce_fps=3), r"interpolate\(\) .*'source_fps'\?"),
+        (lambda: nervkit.encode("a", "b", FPS=5), r"encode\(\) .*'FPS'; .*'fps'\?"),
         (lambda: nervkit.write("a", "b", xyz=3), r"write\(\) has no option 'xyz'$"),
         (lambda: nervkit.info("a", limts=1), r"info\(\) .*'limits'\?"),
         (lambda: nervkit.Collection("a", devce=1), r"Collection\(\) .*'device'\?"),

@@ -288,7 +288,7 @@ def test_lossless_means_every_bit(
 def test_options_that_do_not_go_together() -> None:
     with pytest.raises(UsageError, match=r"unknown codec 'divx'.*x264.*ffv1"):
         MovieOptions(codec="divx")
-    with pytest.raises(UsageError, match="crf must be in"):
+    with pytest.raises(UsageError, match="crf must be an integer in 0 to 63"):
         MovieOptions(crf=64)
     for output, options in (
         ("a.webm", MovieOptions(codec="x264")),

@@ -20,12 +20,6 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are CPUs: a third of the time of two is waiting for commands
-    that load."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def bunny() -> Path:
     """The example clip: 132 frames of 1280x720 with 5.1 audio."""

@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 from numbers import Integral, Real
 from operator import or_
-from typing import Any
+from typing import Any, TypeGuard
 
 from nervkit.errors import UsageError
 from nervkit.keywords import option
@@ -173,9 +173,14 @@ def check_integer(value: object, name: str, least: int) -> None:
         raise UsageError(f"{name} must be an integer from {least}, not {value!r}")
 
 
+def is_whole(value: object) -> TypeGuard[Integral]:
+    """Whether a value is an integer of any type, NumPy's too, and no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def parse_seed(seed: object) -> int:
     """Return a seed of random numbers, an integer of any type in 0 to 2^63 - 1."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 1 << 63:
+    if not is_whole(seed) or not 0 <= int(seed) < 1 << 63:
         raise UsageError(f"{option('seed')} must be an integer in 0 to 2^63 - 1, not {seed!r}")
     return int(seed)
 

@@ -911,7 +911,7 @@ def test_segments_around_a_damaged_one_are_salvaged(
         assert [segment.start for segment in video.segments][:2] == [0, FRAMES]
         assert video.tracks == [track]
         named = [f"segment {i} is damaged: nervkit leaves out frames {4 * i} to" for i in lost]
-        assert [n.startswith(w) for n, w in zip(video.file.notes, named, strict=True)]
+        assert all(n.startswith(w) for n, w in zip(video.file.notes, named, strict=True))
         originals = [index for index in range(SEGMENTS) if index not in lost]
         for segment, original in zip(video.segments, originals, strict=True):
             assert (video[segment.start] == expected[FRAMES * original]).all()

@@ -278,8 +278,7 @@ class NervFile:
 
     @property
     def _timed(self) -> bool:
-        intact = (chunk for chunk in self.chunks if chunk not in self._contents.damaged)
-        return any(chunk.type == chunks.TIMING for chunk in intact)
+        return any(True for _ in self._intact_chunks(chunks.TIMING))
 
     @property
     def header(self) -> Header:
@@ -335,9 +334,12 @@ class NervFile:
             return self._format.read_segment(self._file, self._contents, index)
 
     def _payloads(self, type: bytes) -> Iterator[bytes]:
-        """Iterate over the payloads of all chunks of one type, in file order."""
-        intact = (chunk for chunk in self.chunks if chunk not in self._contents.damaged)
-        return (self._payload(chunk) for chunk in intact if chunk.type == type)
+        """Iterate over the payloads of all intact chunks of one type, in file order."""
+        return map(self._payload, self._intact_chunks(type))
+
+    def _intact_chunks(self, type: bytes) -> Iterator[Chunk]:
+        damaged = self._contents.damaged
+        return (c for c in self.chunks if c.type == type and c not in damaged)
 
     def tracks(self, window: tuple[Fraction, Fraction] | None = None) -> list[Track]:
         """Return all audio and subtitle tracks. With `window` ([a, b) seconds) and a track index,

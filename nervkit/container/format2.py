@@ -125,7 +125,14 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
     header = header.of_segments(
         Segment(table.frames[i], *named[table.models[i]], table.values[i]) for i in kept
     )
-    spans = list(pairwise(accumulate(table.frames, initial=0)))
+    lost, frames = [], None
+    if len(kept) < len(segments):
+        spans = list(pairwise(accumulate(table.frames, initial=0)))
+        lost = [
+            LostSegment(i, spans[i][0], spans[i][1], segments[i] not in damaged)
+            for i in sorted({*range(len(segments))} - {*kept})
+        ]
+        frames = np.r_[*(slice(*spans[i]) for i in kept)]
     return Contents(
         header=header,
         chunks=[*table.chunks, *ending],
@@ -134,16 +141,15 @@ def read_contents(file: Readable, size: int, salvage: bool = False) -> Contents:
         damage=None if damage is None else str(damage),
         ended=ended,
         damaged=damaged,
-        lost=[
-            LostSegment(i, spans[i][0], spans[i][1], segments[i] not in damaged)
-            for i in sorted({*range(len(segments))} - {*kept})
-        ],
-        kept=None if len(kept) == len(segments) else np.r_[*(slice(*spans[i]) for i in kept)],
+        lost=lost,
+        kept=frames,
     )
 
 
 def _intact(table: Table, damaged: frozenset[Chunk]) -> list[int]:
     """Return the indices of the segments that are not damaged, and whose models are not either."""
+    if not damaged:
+        return list(range(len(table.frames)))
     models = [chunk for chunk in table.chunks if chunk.type == chunks.MODEL]
     usable = {index for index, chunk in enumerate(models) if chunk not in damaged}
     segments = [chunk for chunk in table.chunks if chunk.type == chunks.SEGMENT]

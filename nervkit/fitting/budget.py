@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 from nervkit.errors import UsageError
 from nervkit.keywords import option
+from nervkit.units import is_whole
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class Budget:
         if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(f"unknown preset {self.preset!r}; choose from: {', '.join(PRESETS)}")
         if name == "steps":
-            whole = isinstance(amount, Integral) and not isinstance(amount, bool)
-            if not (whole and int(amount) > 0):
+            if not is_whole(amount) or int(amount) <= 0:
                 raise UsageError(
                     f"{option('steps')} must be a positive whole number, not {amount!r}"
                 )

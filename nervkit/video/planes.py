@@ -44,8 +44,10 @@ def yuv_transform(colour: Colour) -> tuple[np.ndarray, np.ndarray]:
 
 def convert_to_rgb(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
     """Convert a frame to (H, W, 3) uint8; a YUV frame with `colour`'s rgb_matrix and rgb_range."""
-    arguments: dict[str, Any] = {"interpolation": Interpolation.BICUBIC}  # ffmpeg's default
-    arguments["threads"] = scaler_threads(frame)
+    arguments: dict[str, Any] = {
+        "interpolation": Interpolation.BICUBIC,  # ffmpeg's default
+        "threads": scaler_threads(frame),
+    }
     if colour.matrix != RGB:
         arguments["src_colorspace"] = Colorspace(MATRICES[colour.rgb_matrix])
         arguments["src_color_range"] = ColorRange(RANGES[colour.rgb_range])
